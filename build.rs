@@ -1,0 +1,19 @@
+//! Compiles the proto files in Rust alone, so that no `protoc` is needed.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+use prost_types::FileDescriptorSet;
+
+const PROTO: &str = "usher/v1/notification.proto";
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let files: FileDescriptorSet = protox::compile([PROTO], ["proto"])?;
+
+    // Reflection serves this descriptor set.
+    let descriptors = PathBuf::from(env::var("OUT_DIR")?).join("usher.v1.bin");
+    fs::write(&descriptors, prost::Message::encode_to_vec(&files))?;
+
+    tonic_prost_build::configure().compile_fds(files)?;
+    Ok(())
+}

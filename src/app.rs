@@ -1,0 +1,201 @@
+//! The roof: builds the rooms in order, owns the listeners, runs the drain.
+
+pub(crate) mod rooms;
+
+use std::{net::SocketAddr, sync::Arc, time::Instant};
+
+use rand::Rng as _;
+use tokio::{net::TcpListener, sync::oneshot, time::sleep};
+
+use crate::{
+    bus::{Interest, Publisher, Subscriptions},
+    config::Config,
+    grpc::Api,
+    http::{self, Door, Sessions, Status},
+    metrics::Metrics,
+    readiness::Readiness,
+    registry::Registry,
+    tickets::Tickets,
+};
+
+/// After the last session was told to go, for what is still under way.
+const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// A gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{key} = \"{address}\" cannot be bound: {source}; choose a free address, or stop what holds it"
+)]
+pub struct BindError {
+    key: &'static str,
+    address: SocketAddr,
+    source: std::io::Error,
+}
+
+/// A gateway with its listeners bound.
+#[derive(Debug)]
+pub struct App {
+    config: Config,
+    public: TcpListener,
+    grpc: TcpListener,
+    ops: TcpListener,
+    max_sessions: usize,
+}
+
+impl App {
+    /// Binds the listeners; `descriptors` is how many files the process may
+    /// have open, from which an unset `public.max_sessions` follows.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError`] names the key of the first listener that cannot be bound.
+    pub async fn bind(config: Config, descriptors: u64) -> Result<Self, BindError> {
+        let public = bind("public.listen", config.public.listen).await?;
+        let grpc = bind("grpc.listen", config.grpc.listen).await?;
+        let ops = bind("ops.listen", config.ops.listen).await?;
+        let max_sessions = rooms::max_sessions(&config, descriptors);
+        Ok(Self {
+            config,
+            public,
+            grpc,
+            ops,
+            max_sessions,
+        })
+    }
+
+    /// Runs until `stop`, then drains. Dropping the future leaves at once.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let Self {
+            config,
+            public,
+            grpc,
+            ops,
+            max_sessions,
+        } = self;
+        let gateway = gateway_name();
+        tracing::info!(
+            %gateway,
+            version = env!("CARGO_PKG_VERSION"),
+            max_sessions,
+            "starting"
+        );
+
+        let metrics = Arc::new(Metrics::new());
+        let readiness = Readiness::new(config.ops.nats_grace);
+        let tickets = Tickets::start(rooms::tickets(&config), metrics.clone(), readiness.clone());
+        let subscriptions = Arc::new(Subscriptions::default());
+        let interest = Interest::new(
+            rooms::bus(&config, &gateway),
+            subscriptions.clone(),
+            metrics.clone(),
+        );
+        let publisher = Publisher::start(rooms::bus(&config, &gateway));
+        let registry = Arc::new(Registry::new(
+            rooms::registry(&config, &gateway),
+            subscriptions,
+            metrics.clone(),
+            readiness.clone(),
+        ));
+        tokio::spawn(registry.clone().run(interest));
+        let sessions = Arc::new(Sessions::new(
+            rooms::sessions(&config, &gateway),
+            metrics.clone(),
+        ));
+        let door = Arc::new(Door::new(
+            rooms::door(&config, max_sessions),
+            tickets.clone(),
+            registry.clone(),
+            metrics.clone(),
+        ));
+
+        listening("public", &public);
+        let routes = http::public_routes(
+            &config.public.path_prefix,
+            door.clone(),
+            sessions.clone(),
+            readiness.clone(),
+        );
+        tokio::spawn(http::serve(
+            public,
+            routes,
+            rooms::deadlines(&config),
+            metrics.clone(),
+        ));
+
+        listening("ops", &ops);
+        let status = Status {
+            gateway,
+            started: Instant::now(),
+            registry: registry.clone(),
+            sessions: sessions.clone(),
+            tickets: tickets.clone(),
+            readiness: readiness.clone(),
+            metrics: metrics.clone(),
+        };
+        let routes = http::ops_routes(Arc::new(status));
+        tokio::spawn(http::serve(
+            ops,
+            routes,
+            rooms::deadlines(&config),
+            metrics.clone(),
+        ));
+
+        listening("grpc", &grpc);
+        let (say_goodbye, goodbye) = oneshot::channel::<()>();
+        let api = Api::new(rooms::api(&config), publisher, tickets, metrics.clone());
+        let serving = api.serve(grpc, readiness.clone(), async { drop(goodbye.await) });
+        let grpc = tokio::spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "the gRPC listener failed");
+            }
+        });
+
+        stop.await;
+        tracing::info!(delay = ?config.drain.delay, window = ?config.drain.window, "draining");
+        metrics.draining.set(1);
+        readiness.drain();
+        sleep(config.drain.delay).await;
+        door.close();
+        let _ = say_goodbye.send(());
+        registry.drain(config.drain.window).await;
+        let gone = async {
+            while sessions.open() > 0 {
+                sleep(std::time::Duration::from_millis(10)).await;
+            }
+            let _ = grpc.await;
+        };
+        match tokio::time::timeout(LAST_WORDS, gone).await {
+            Ok(()) => tracing::info!("drained"),
+            Err(_) => tracing::warn!(
+                sessions = sessions.open(),
+                "drained; what did not say goodbye in time is cut off"
+            ),
+        }
+    }
+}
+
+async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| BindError {
+            key,
+            address,
+            source,
+        })
+}
+
+fn listening(listener: &str, socket: &TcpListener) {
+    if let Ok(address) = socket.local_addr() {
+        tracing::info!(listener, %address, "listening");
+    }
+}
+
+/// The host's name, and six characters that tell apart two gateways on it.
+fn gateway_name() -> String {
+    let host = gethostname::gethostname();
+    let mut rng = rand::rng();
+    let suffix: String = (0..6)
+        .map(|_| char::from(b"0123456789abcdefghjkmnpqrstvwxyz"[rng.random_range(0..32)]))
+        .collect();
+    format!("{}-{suffix}", host.to_string_lossy())
+}

@@ -1,0 +1,242 @@
+//! Reaching a NATS server, however long it takes.
+
+use std::{collections::BTreeSet, io, time::Duration};
+
+use rand::seq::SliceRandom as _;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::{sleep, timeout},
+};
+use url::{Host, Url};
+
+use super::{
+    Auth, Config,
+    link::Link,
+    wire::{Connect, Decoder, Encoder, Info, ServerOp, WireError},
+};
+use crate::jitter;
+
+/// One attempt, from the first packet to the first PONG.
+const ATTEMPT: Duration = Duration::from_secs(2);
+/// Between rounds of attempts, doubled from the one to the other; of each a
+/// random half to whole is waited, so that gateways do not return in step.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// How many servers that a cluster tells us of are remembered.
+const MAX_DISCOVERED: usize = 64;
+
+/// Why a server could not be reached. Never holds credentials.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The network said no, or the connection broke.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// Nothing came for two seconds.
+    #[error("no answer within {} s", ATTEMPT.as_secs())]
+    TimedOut,
+    /// The server did not let us in, in its own words.
+    #[error("the server refused the connection: {0}")]
+    Refused(String),
+    /// It wants what this version cannot give.
+    #[error("{0}")]
+    Unsupported(&'static str),
+    /// It does not speak NATS.
+    #[error("{0}")]
+    Protocol(String),
+}
+
+impl From<WireError> for DialError {
+    fn from(error: WireError) -> Self {
+        Self::Protocol(error.to_string())
+    }
+}
+
+/// Reaches one of the servers and says what it is, for `usher check`.
+///
+/// # Errors
+///
+/// [`DialError`] of the last server, where none can be reached.
+pub async fn probe(config: &Config) -> Result<String, DialError> {
+    let mut last = DialError::TimedOut;
+    for server in &config.servers {
+        match attempt(config, server).await {
+            Ok(link) => {
+                let info = link.info();
+                let cluster = match &info.cluster {
+                    Some(name) => format!(", cluster {name}"),
+                    None => String::new(),
+                };
+                return Ok(format!(
+                    "nats-server {} ({}{cluster})",
+                    info.version, info.server_name
+                ));
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Knows the servers, and finds one that answers.
+#[derive(Debug)]
+pub(super) struct Dialer {
+    config: Config,
+    /// `host:port` of the servers that the cluster told us of.
+    discovered: BTreeSet<String>,
+}
+
+impl Dialer {
+    pub(super) fn new(config: Config) -> Self {
+        Self {
+            config,
+            discovered: BTreeSet::new(),
+        }
+    }
+
+    /// Remembers the servers of the cluster, for when the configured ones are
+    /// away.
+    pub(super) fn learn(&mut self, info: &Info) {
+        for address in &info.connect_urls {
+            if self.discovered.len() < MAX_DISCOVERED {
+                self.discovered.insert(address.clone());
+            }
+        }
+    }
+
+    /// Tries until a server answers: the configured ones in a random order,
+    /// then the discovered ones.
+    pub(super) async fn dial(self) -> (Self, Link) {
+        let mut pause = BACKOFF.0;
+        let mut told = false;
+        loop {
+            for server in self.candidates() {
+                match attempt(&self.config, &server).await {
+                    Ok(link) => return (self, link),
+                    Err(error) => {
+                        let address = without_credentials(&server);
+                        if told {
+                            tracing::debug!(%address, %error, "NATS cannot be reached");
+                        } else {
+                            tracing::warn!(%address, %error, "NATS cannot be reached; trying on");
+                        }
+                    }
+                }
+            }
+            told = true;
+            sleep(jitter::fraction_of(pause, 0.5, 1.0)).await;
+            pause = (pause * 2).min(BACKOFF.1);
+        }
+    }
+
+    fn candidates(&self) -> Vec<Url> {
+        let mut servers = self.config.servers.clone();
+        servers.shuffle(&mut rand::rng());
+        let discovered = self.discovered.iter().filter_map(|address| {
+            // A discovered server takes the credentials of the first configured one.
+            let mut url = Url::parse(&format!("nats://{address}")).ok()?;
+            if let Some(first) = self.config.servers.first() {
+                let _ = url.set_username(first.username());
+                let _ = url.set_password(first.password());
+            }
+            Some(url)
+        });
+        servers.extend(discovered);
+        servers
+    }
+}
+
+async fn attempt(config: &Config, server: &Url) -> Result<Link, DialError> {
+    timeout(ATTEMPT, connect(config, server))
+        .await
+        .unwrap_or(Err(DialError::TimedOut))
+}
+
+async fn connect(config: &Config, server: &Url) -> Result<Link, DialError> {
+    let port = server.port().unwrap_or(4222);
+    let mut socket = match server.host() {
+        Some(Host::Domain(name)) => TcpStream::connect((name, port)).await?,
+        Some(Host::Ipv4(ip)) => TcpStream::connect((ip, port)).await?,
+        Some(Host::Ipv6(ip)) => TcpStream::connect((ip, port)).await?,
+        None => return Err(DialError::Unsupported("a server's URL has no host")),
+    };
+    socket.set_nodelay(true)?;
+
+    let mut decoder = Decoder::default();
+    let info = match read(&mut socket, &mut decoder).await? {
+        ServerOp::Info(info) => *info,
+        ServerOp::Error(error) => return Err(DialError::Refused(error)),
+        _ => return Err(DialError::Protocol("no INFO came first".into())),
+    };
+    if info.tls_required {
+        return Err(DialError::Unsupported(
+            "the server requires TLS, which this version cannot give",
+        ));
+    }
+    if !info.headers {
+        return Err(DialError::Unsupported(
+            "the server does not support headers; Usher needs 2.14.2 or later",
+        ));
+    }
+
+    let mut encoder = Encoder::default();
+    encoder.connect(&credentials(config, server));
+    encoder.ping();
+    socket.write_all(&encoder.buffer).await?;
+    loop {
+        match read(&mut socket, &mut decoder).await? {
+            ServerOp::Pong => return Ok(Link::new(socket, decoder, info)),
+            ServerOp::Ping => socket.write_all(b"PONG\r\n").await?,
+            ServerOp::Error(error) => return Err(DialError::Refused(error)),
+            ServerOp::Ok | ServerOp::Info(_) | ServerOp::Message(_) => {}
+        }
+    }
+}
+
+async fn read(socket: &mut TcpStream, decoder: &mut Decoder) -> Result<ServerOp, DialError> {
+    loop {
+        if let Some(op) = decoder.next()? {
+            return Ok(op);
+        }
+        if socket.read_buf(&mut decoder.buffer).await? == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+    }
+}
+
+fn credentials<'a>(config: &'a Config, server: &'a Url) -> Connect<'a> {
+    let mut connect = Connect {
+        verbose: false,
+        pedantic: false,
+        tls_required: false,
+        name: &config.name,
+        lang: "rust",
+        version: env!("CARGO_PKG_VERSION"),
+        protocol: 1,
+        echo: true,
+        headers: true,
+        no_responders: true,
+        auth_token: None,
+        user: None,
+        pass: None,
+    };
+    // As other NATS clients read a URL: a user alone is a token.
+    match (server.username(), server.password(), &config.auth) {
+        ("", _, Auth::Anonymous) => {}
+        ("", _, Auth::Token(token)) => connect.auth_token = Some(token.expose()),
+        ("", _, Auth::Password(user, password)) => {
+            connect.user = Some(user);
+            connect.pass = Some(password.expose());
+        }
+        (token, None, _) => connect.auth_token = Some(token),
+        (user, password, _) => {
+            connect.user = Some(user);
+            connect.pass = password;
+        }
+    }
+    connect
+}
+
+fn without_credentials(server: &Url) -> String {
+    let host = server.host_str().unwrap_or_default();
+    format!("{host}:{}", server.port().unwrap_or(4222))
+}

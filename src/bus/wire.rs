@@ -1,0 +1,449 @@
+//! The NATS client protocol, without I/O: bytes ↔ operations.
+//!
+//! Written here because this is the gateway's hot path and the front of its
+//! isolation: one message costs one reference count and no allocation, a
+//! publisher's odd header never breaks the connection, and a refusal is read
+//! with the subject that it names.
+//!
+//! Source of the rules: the NATS client protocol reference, and ADR-4 for
+//! headers.
+
+use std::fmt::Write as _;
+
+use bytes::{Buf, Bytes, BytesMut};
+use serde::Deserialize;
+
+/// Longest control line that we take from a server.
+const MAX_LINE: usize = 128 * 1024;
+/// Largest message that we take from a server. Its own `max_payload` is at
+/// most 64 MiB; a stream's republish adds headers to a message of full size.
+const MAX_MESSAGE: usize = 65 * 1024 * 1024;
+
+/// What a server says.
+#[derive(Debug, PartialEq)]
+pub(super) enum ServerOp {
+    Info(Box<Info>),
+    Message(ServerMessage),
+    Ping,
+    Pong,
+    Ok,
+    /// The text of an `-ERR`, without its quotes.
+    Error(String),
+}
+
+/// A delivered message; the parts share one buffer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ServerMessage {
+    pub(super) sid: u64,
+    pub(super) subject: Bytes,
+    pub(super) reply: Option<Bytes>,
+    pub(super) headers: Headers,
+    pub(super) payload: Bytes,
+}
+
+/// What of a server's INFO matters to us.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(super) struct Info {
+    pub(super) server_name: String,
+    pub(super) version: String,
+    pub(super) max_payload: usize,
+    pub(super) headers: bool,
+    pub(super) tls_required: bool,
+    /// Named where the server is part of a cluster.
+    pub(super) cluster: Option<String>,
+    /// `host:port` of the cluster's other servers.
+    pub(super) connect_urls: Vec<String>,
+}
+
+/// The server said something that is not the protocol.
+#[derive(Debug, thiserror::Error)]
+#[error("the NATS server sent {0}")]
+pub(super) struct WireError(&'static str);
+
+/// The header block of a message, as it came.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Headers(Bytes);
+
+impl Headers {
+    /// The first value under `name`, where it is UTF-8.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let value = self.lines().skip(1).find_map(|line| {
+            let colon = line.iter().position(|&byte| byte == b':')?;
+            (line[..colon] == *name.as_bytes()).then(|| line[colon + 1..].trim_ascii())
+        })?;
+        std::str::from_utf8(value).ok()
+    }
+
+    /// The status in the first line (`NATS/1.0 503`); a header that a
+    /// publisher named `Status` is not one.
+    pub(super) fn status(&self) -> Option<u16> {
+        let line = self.lines().next()?;
+        let status = line.strip_prefix(b"NATS/1.0 ")?.get(..3)?;
+        std::str::from_utf8(status).ok()?.parse().ok()
+    }
+
+    fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        self.0
+            .split(|&byte| byte == b'\n')
+            .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+    }
+}
+
+/// Cuts a server's bytes into operations, however they arrive.
+#[derive(Debug, Default)]
+pub(super) struct Decoder {
+    /// Fill this from the socket.
+    pub(super) buffer: BytesMut,
+}
+
+impl Decoder {
+    /// The next operation, or none until more bytes are there.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError`]; the connection is then of no use.
+    pub(super) fn next(&mut self) -> Result<Option<ServerOp>, WireError> {
+        let Some(newline) = self.buffer.iter().position(|&byte| byte == b'\n') else {
+            return match self.buffer.len() {
+                0..MAX_LINE => Ok(None),
+                _ => Err(WireError("a line that never ends")),
+            };
+        };
+        let line = self.buffer[..newline].trim_ascii_end();
+        let (verb, rest) = match line.iter().position(|byte| byte.is_ascii_whitespace()) {
+            Some(space) => (&line[..space], line[space..].trim_ascii()),
+            None => (line, &[][..]),
+        };
+        let op = if verb.eq_ignore_ascii_case(b"MSG") {
+            return self.message(newline, false);
+        } else if verb.eq_ignore_ascii_case(b"HMSG") {
+            return self.message(newline, true);
+        } else if verb.eq_ignore_ascii_case(b"PING") {
+            ServerOp::Ping
+        } else if verb.eq_ignore_ascii_case(b"PONG") {
+            ServerOp::Pong
+        } else if verb.eq_ignore_ascii_case(b"+OK") {
+            ServerOp::Ok
+        } else if verb.eq_ignore_ascii_case(b"-ERR") {
+            let text = String::from_utf8_lossy(rest);
+            ServerOp::Error(text.trim_matches('\'').to_owned())
+        } else if verb.eq_ignore_ascii_case(b"INFO") {
+            let info = serde_json::from_slice(rest)
+                .map_err(|_| WireError("an INFO that is not understood"))?;
+            ServerOp::Info(Box::new(info))
+        } else {
+            return Err(WireError("an unknown operation; is this a NATS server?"));
+        };
+        self.buffer.advance(newline + 1);
+        Ok(Some(op))
+    }
+
+    /// `MSG subject sid [reply] total` or
+    /// `HMSG subject sid [reply] header-bytes total`, then the bytes.
+    fn message(
+        &mut self,
+        newline: usize,
+        with_headers: bool,
+    ) -> Result<Option<ServerOp>, WireError> {
+        const BAD: WireError = WireError("a malformed message");
+        let mut fields = [(0, 0); 6];
+        let count = split(&self.buffer[..newline], &mut fields).ok_or(BAD)?;
+        let sizes = if with_headers { 2 } else { 1 };
+        let reply = match count.checked_sub(3 + sizes) {
+            Some(0) => None,
+            Some(1) => Some(fields[3]),
+            _ => return Err(BAD),
+        };
+        let field = |(start, end): (usize, usize)| &self.buffer[start..end];
+        let sid = number(field(fields[2])).ok_or(BAD)? as u64;
+        let total = number(field(fields[count - 1])).ok_or(BAD)?;
+        let header_bytes = match with_headers {
+            true => number(field(fields[count - 2])).ok_or(BAD)?,
+            false => 0,
+        };
+        if header_bytes > total {
+            return Err(BAD);
+        }
+        if total > MAX_MESSAGE {
+            return Err(WireError("a message larger than NATS allows"));
+        }
+
+        let start = newline + 1;
+        let whole = start + total + 2;
+        if self.buffer.len() < whole {
+            self.buffer.reserve(whole - self.buffer.len());
+            return Ok(None);
+        }
+        let bytes = self.buffer.split_to(whole).freeze();
+        let part = |(start, end): (usize, usize)| bytes.slice(start..end);
+        Ok(Some(ServerOp::Message(ServerMessage {
+            sid,
+            subject: part(fields[1]),
+            reply: reply.map(part),
+            headers: Headers(part((start, start + header_bytes))),
+            payload: part((start + header_bytes, start + total)),
+        })))
+    }
+}
+
+/// The ranges of a line's fields; none where there are more than `ranges` holds.
+fn split(line: &[u8], ranges: &mut [(usize, usize)]) -> Option<usize> {
+    let mut count = 0;
+    let mut at = 0;
+    while at < line.len() {
+        if line[at].is_ascii_whitespace() {
+            at += 1;
+            continue;
+        }
+        let length = line[at..]
+            .iter()
+            .position(|byte| byte.is_ascii_whitespace())
+            .unwrap_or(line.len() - at);
+        *ranges.get_mut(count)? = (at, at + length);
+        count += 1;
+        at += length;
+    }
+    Some(count)
+}
+
+fn number(digits: &[u8]) -> Option<usize> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// What a client says first. Its `Debug` is absent: it carries secrets.
+#[derive(serde::Serialize)]
+pub(super) struct Connect<'a> {
+    pub(super) verbose: bool,
+    pub(super) pedantic: bool,
+    pub(super) tls_required: bool,
+    pub(super) name: &'a str,
+    pub(super) lang: &'a str,
+    pub(super) version: &'a str,
+    pub(super) protocol: u8,
+    pub(super) echo: bool,
+    pub(super) headers: bool,
+    pub(super) no_responders: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) auth_token: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) user: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) pass: Option<&'a str>,
+}
+
+/// Operations on their way to the server.
+///
+/// Subjects are written as they are given: callers pass only subjects that
+/// are built from checked parts, or that NATS itself delivered.
+#[derive(Debug, Default)]
+pub(super) struct Encoder {
+    /// Empty this into the socket.
+    pub(super) buffer: BytesMut,
+}
+
+impl Encoder {
+    pub(super) fn connect(&mut self, connect: &Connect<'_>) {
+        let json = serde_json::to_string(connect).expect("such a value is always JSON");
+        self.line(format_args!("CONNECT {json}"));
+    }
+
+    pub(super) fn subscribe(&mut self, sid: u64, subject: &str) {
+        self.line(format_args!("SUB {subject} {sid}"));
+    }
+
+    pub(super) fn unsubscribe(&mut self, sid: u64) {
+        self.line(format_args!("UNSUB {sid}"));
+    }
+
+    pub(super) fn ping(&mut self) {
+        self.buffer.extend_from_slice(b"PING\r\n");
+    }
+
+    pub(super) fn pong(&mut self) {
+        self.buffer.extend_from_slice(b"PONG\r\n");
+    }
+
+    /// Publishes; `headers` are names and values free of line breaks.
+    pub(super) fn publish(
+        &mut self,
+        subject: &str,
+        reply: Option<&str>,
+        headers: &[(&str, &str)],
+        payload: &[u8],
+    ) {
+        let reply = reply.unwrap_or_default();
+        let length = header_length(headers);
+        let total = length + payload.len();
+        if headers.is_empty() {
+            self.line(format_args!("PUB {subject} {reply} {total}"));
+        } else {
+            self.line(format_args!("HPUB {subject} {reply} {length} {total}"));
+            self.line(format_args!("NATS/1.0"));
+            for (name, value) in headers {
+                self.line(format_args!("{name}: {value}"));
+            }
+            self.buffer.extend_from_slice(b"\r\n");
+        }
+        self.buffer.extend_from_slice(payload);
+        self.buffer.extend_from_slice(b"\r\n");
+    }
+
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        self.buffer
+            .write_fmt(line)
+            .expect("a buffer takes all that is written");
+        self.buffer.extend_from_slice(b"\r\n");
+    }
+}
+
+/// The size of a header block, which counts against `max_payload`.
+pub(super) fn header_length(headers: &[(&str, &str)]) -> usize {
+    if headers.is_empty() {
+        return 0;
+    }
+    let lines = headers
+        .iter()
+        .map(|(name, value)| name.len() + 2 + value.len() + 2);
+    "NATS/1.0\r\n".len() + lines.sum::<usize>() + 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(bytes: &[u8]) -> Vec<ServerOp> {
+        let mut decoder = Decoder::default();
+        decoder.buffer.extend_from_slice(bytes);
+        std::iter::from_fn(|| decoder.next().expect("the protocol")).collect()
+    }
+
+    fn message(bytes: &[u8]) -> ServerMessage {
+        match decode(bytes).pop() {
+            Some(ServerOp::Message(message)) => message,
+            other => panic!("not a message: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn control_lines() {
+        let ops = decode(b"PING\r\nPONG\r\n+OK\r\n-ERR 'Slow Consumer'\r\nping\r\n");
+        assert_eq!(
+            ops,
+            [
+                ServerOp::Ping,
+                ServerOp::Pong,
+                ServerOp::Ok,
+                ServerOp::Error("Slow Consumer".into()),
+                ServerOp::Ping
+            ]
+        );
+    }
+
+    #[test]
+    fn an_info_of_a_cluster_with_host_names() {
+        let ops = decode(
+            b"INFO {\"server_name\":\"a\",\"version\":\"2.15.1\",\"host\":\"nats.local\",\
+              \"max_payload\":1048576,\"headers\":true,\"cluster\":\"c\",\
+              \"connect_urls\":[\"127.0.0.1:4223\",\"[::1]:4224\"],\"future\":{}}\r\n",
+        );
+        let [ServerOp::Info(info)] = &ops[..] else {
+            panic!("{ops:?}")
+        };
+        assert_eq!(info.cluster.as_deref(), Some("c"));
+        assert_eq!(info.connect_urls, ["127.0.0.1:4223", "[::1]:4224"]);
+    }
+
+    #[test]
+    fn messages_with_and_without_reply_and_headers() {
+        let plain = message(b"MSG a.b 7 5\r\nhello\r\n");
+        assert_eq!(
+            (plain.sid, &plain.payload[..], plain.reply),
+            (7, &b"hello"[..], None)
+        );
+        let asked = message(b"MSG a.b 7 _INBOX.x 0\r\n\r\n");
+        assert_eq!(asked.reply.as_deref(), Some(&b"_INBOX.x"[..]));
+        let full = message(b"HMSG a.b 7 r 24 29\r\nNATS/1.0\r\nEvent: o.c\r\n\r\nhello\r\n");
+        assert_eq!(full.headers.get("Event"), Some("o.c"));
+        assert_eq!(full.headers.get("event"), None);
+        assert_eq!(&full.payload[..], b"hello");
+    }
+
+    #[test]
+    fn a_status_is_read_from_the_first_line_only() {
+        let gone = message(b"HMSG i 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n");
+        assert_eq!(gone.headers.status(), Some(503));
+        let forged = message(b"HMSG i 1 25 25\r\nNATS/1.0\r\nStatus: 503\r\n\r\n\r\n");
+        assert_eq!(forged.headers.status(), None);
+        assert_eq!(Headers::default().status(), None);
+    }
+
+    #[test]
+    fn odd_headers_do_no_harm() {
+        let odd = message(
+            b"HMSG a 1 37 38\r\nNATS/1.0\r\nno colon\r\n\xff: \xfe\r\nEvent:x\r\n\r\n!\r\n",
+        );
+        assert_eq!(odd.headers.get("Event"), Some("x"));
+        assert_eq!(odd.headers.get("\u{fffd}"), None);
+        assert_eq!(&odd.payload[..], b"!");
+    }
+
+    #[test]
+    fn what_is_not_the_protocol_is_an_error() {
+        for bad in [
+            &b"HTTP/1.1 400 Bad Request\r\n"[..],
+            b"MSG a\r\n",
+            b"MSG a 1 x\r\n",
+            b"MSG a 1 2 3 4 5 6 7\r\n",
+            b"HMSG a 1 9 3\r\n",
+            b"MSG a 1 99999999999\r\n",
+            b"INFO {\r\n",
+        ] {
+            let mut decoder = Decoder::default();
+            decoder.buffer.extend_from_slice(bad);
+            assert!(decoder.next().is_err(), "{}", String::from_utf8_lossy(bad));
+        }
+    }
+
+    #[test]
+    fn publishing_counts_its_headers() {
+        let mut encoder = Encoder::default();
+        encoder.publish("a", None, &[], b"hi");
+        encoder.publish("a", Some("r"), &[("Event", "o.c")], b"hi");
+        assert_eq!(
+            &encoder.buffer[..],
+            &b"PUB a  2\r\nhi\r\nHPUB a r 24 26\r\nNATS/1.0\r\nEvent: o.c\r\n\r\nhi\r\n"[..]
+        );
+    }
+
+    proptest::proptest! {
+        /// However the bytes are cut, the same operations come out.
+        #[test]
+        fn cuts_do_not_matter(cuts in proptest::collection::vec(1usize..40, 0..40)) {
+            let bytes = b"PING\r\nMSG a.b 1 6\r\n\r\nPING\r\nHMSG a 2 r 24 26\r\n\
+                NATS/1.0\r\nEvent: o.c\r\n\r\nhi\r\n-ERR 'x'\r\nMSG a 1 0\r\n\r\nPONG\r\n";
+            let mut decoder = Decoder::default();
+            let mut ops = Vec::new();
+            let mut rest = &bytes[..];
+            for cut in cuts.into_iter().chain([bytes.len()]) {
+                let (chunk, tail) = rest.split_at(cut.min(rest.len()));
+                rest = tail;
+                decoder.buffer.extend_from_slice(chunk);
+                while let Some(op) = decoder.next().expect("the protocol") {
+                    ops.push(op);
+                }
+            }
+            proptest::prop_assert_eq!(ops, decode(bytes));
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes: Vec<u8>) {
+            let mut decoder = Decoder::default();
+            decoder.buffer.extend_from_slice(&bytes);
+            while let Ok(Some(_)) = decoder.next() {}
+        }
+    }
+}

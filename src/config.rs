@@ -1,0 +1,54 @@
+//! The configuration: a TOML file, then the environment; the later wins.
+//!
+//! `config/keys.rs` is the one place that knows key names: each key is a line
+//! there, with its type, its default, its rule and its documentation. All the
+//! rest follows from that table: the typed [`Config`], what a file and the
+//! environment may say, the printed configuration, the reference.
+//!
+//! An error is one line that names the key, its value and the mend, and never
+//! shows a secret.
+
+use std::path::Path;
+
+mod error;
+mod keys;
+mod layers;
+mod load;
+mod names;
+mod print;
+mod rules;
+mod servers;
+mod table;
+#[cfg(test)]
+mod tests;
+mod types;
+mod units;
+mod value;
+
+pub use error::ConfigError;
+pub use keys::{Config, Drain, Grpc, Log, Nats, Ops, Public, Redis, Session, Tickets};
+pub use print::{Reference, reference};
+pub use servers::{NatsServers, RedisServer};
+pub use types::{LogFormat, Settle};
+pub use units::Size;
+
+impl Config {
+    /// Reads the file, if there is one, and then the environment's
+    /// `USHER_SECTION__KEY`; other variables are left alone.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] says what is wrong first, and how to mend it.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        load::load(file, environment)
+    }
+
+    /// All keys with their documentation and their values, as TOML that may be
+    /// loaded again. Secrets are commented out, and not shown.
+    pub fn to_toml(&self) -> String {
+        print::to_toml(self)
+    }
+}

@@ -1,0 +1,161 @@
+//! The table of keys: all names, types, defaults and documentation.
+
+use std::{net::SocketAddr, time::Duration};
+
+use crate::secret::Secret;
+
+use super::{
+    rules,
+    servers::{NatsServers, RedisServer},
+    table::{Key, Section, table},
+    types::{LogFormat, Settle},
+    units::Size,
+    value::Value,
+};
+
+table! {
+    /// What browsers reach.
+    "public" => public: Public {
+        /// Where WebSocket is served; also `/healthz` and `/readyz`, which answer
+        /// with a status only.
+        listen: SocketAddr = "127.0.0.1:8080",
+        /// Put before every path of this listener, such as `/usher`.
+        path_prefix: String = "" where path_prefix,
+        /// The origins whose pages may connect, such as `https://app.example.com`,
+        /// or `https://*.example.com` for every host below it. Empty: only pages of
+        /// the host that the request itself names; `["*"]`: any page. A request
+        /// without Origin does not come from a browser, and is allowed.
+        allowed_origins: Vec<String> = [] where origins,
+        /// The most sessions that this gateway holds; above it newcomers get 503
+        /// `full`. 0: as many as the limit of open files allows.
+        max_sessions: u32 = 0,
+        /// The most sessions that one user holds on this gateway; above it the
+        /// oldest is closed.
+        max_sessions_per_user: u32 = 16 where above_zero,
+        /// How long a client may take to send its request's headers, and again to
+        /// be upgraded.
+        handshake_timeout: Duration = "5s" where above_zero,
+        /// The most connections that are not admitted yet; above it newcomers get
+        /// 503.
+        max_pending: u32 = 1024 where above_zero,
+    }
+
+    /// The push API, for your services.
+    "grpc" => grpc: Grpc {
+        /// Where gRPC is served.
+        listen: SocketAddr = "127.0.0.1:9090",
+        /// Callers must send one of these as `authorization: Bearer TOKEN`; each has
+        /// at least 16 characters. Empty: callers need none.
+        tokens: Vec<Secret> = [] where tokens,
+        /// Allows a listener off loopback without tokens. Whoever reaches it can be
+        /// any user: set it only where something else guards the way.
+        allow_anonymous: bool = false,
+        /// About how long a connection lives before it is asked to close, so that
+        /// callers spread over new instances. `0s`: for ever.
+        max_connection_age: Duration = "30m",
+    }
+
+    /// What operators reach.
+    "ops" => ops: Ops {
+        /// Where health, metrics and status are served.
+        listen: SocketAddr = "127.0.0.1:9100",
+        /// How long NATS may be away before the gateway is not ready. `0s`: for ever,
+        /// since an outage that all gateways share should not cut live sessions at
+        /// the load balancer.
+        nats_grace: Duration = "0s",
+    }
+
+    /// The bus that messages arrive on.
+    "nats" => nats: Nats {
+        /// One server, or several of one cluster with commas between.
+        url: NatsServers = "nats://127.0.0.1:4222",
+        /// The token to log in with, where the servers ask for one.
+        token: Option<Secret>,
+        /// The user to log in as; goes with `nats.password`.
+        user: Option<String>,
+        /// The password of `nats.user`.
+        password: Option<Secret>,
+        /// How every subject of ours begins, without the dot that follows.
+        prefix: String = "usher" where subject_prefix,
+        /// Receipts go only to reply subjects that begin so; other requests for one
+        /// are counted, not answered.
+        reply_prefix: String = "_INBOX." where reply_prefix,
+        /// How long to wait, after NATS has confirmed a subscription, for the other
+        /// servers of the cluster to learn of it. `auto`: 20 ms where the server says
+        /// that it is clustered, else not at all; that suits a cluster on one site.
+        settle: Settle = "auto",
+    }
+
+    /// Where tickets are kept.
+    "redis" => redis: Redis {
+        /// The server, such as `redis://127.0.0.1:6379/3` for its database 3.
+        url: RedisServer = "redis://127.0.0.1:6379",
+        /// The user to log in as, where Redis has users; goes with `redis.password`.
+        user: Option<String>,
+        /// The password to log in with.
+        password: Option<Secret>,
+        /// How long a command may take; beyond it Redis counts as unavailable.
+        timeout: Duration = "500ms" where above_zero,
+        /// The most commands at once; beyond it Redis counts as unavailable.
+        max_in_flight: u32 = 1024 where above_zero,
+    }
+
+    /// What lets a client in.
+    "tickets" => tickets: Tickets {
+        /// A ticket's key in Redis is this and the ticket. Nothing else may use keys
+        /// that begin so: Usher deletes what it finds there.
+        key_prefix: String = "ticket:" where not_empty,
+        /// Whether a ticket's value may be the bare user id. `false`: only JSON; set
+        /// that where users choose their ids.
+        accept_plain: bool = true,
+        /// How long a ticket that Usher mints is good for; at most `300s`.
+        ttl: Duration = "60s" where ticket_ttl,
+    }
+
+    /// One client's connection.
+    "session" => session: Session {
+        /// How often a session is pinged.
+        ping_interval: Duration = "25s" where above_zero,
+        /// A session that was not heard of for this long, not even by a pong, is
+        /// closed. Longer than `session.ping_interval`.
+        idle_timeout: Duration = "60s" where above_zero,
+        /// How long a session lives, less up to a tenth at random. `0s`: for ever.
+        max_lifetime: Duration = "0s",
+        /// The most messages that wait to be sent to one session; above it the session
+        /// is closed.
+        queue_messages: u32 = 256 where above_zero,
+        /// The most bytes that wait to be sent to one session; above it the session is
+        /// closed. A single larger message still goes to a session for which nothing
+        /// waits.
+        queue_bytes: Size = "1MiB" where above_zero,
+        /// The most bytes that wait for all sessions together; above it the session
+        /// with the largest backlog is closed first.
+        total_queue_bytes: Size = "256MiB" where above_zero,
+        /// The largest message from a client, its fragments together; above it the
+        /// session is closed.
+        max_frame: Size = "4KiB" where above_zero,
+        /// The most frames a second from a client, control frames included; above it
+        /// the session is closed.
+        frames_per_second: u32 = 20 where above_zero,
+        /// How long a write may make no progress before the session is closed.
+        write_timeout: Duration = "10s" where above_zero,
+    }
+
+    /// What happens between the signal to stop and the end.
+    "drain" => drain: Drain {
+        /// How long the gateway says that it is not ready, but still admits, so that
+        /// the load balancer can look away.
+        delay: Duration = "3s",
+        /// The time over which all sessions are then closed, evenly.
+        window: Duration = "20s",
+    }
+
+    /// What Usher writes about itself.
+    "log" => log: Log {
+        /// What is logged: `error`, `warn`, `info`, `debug` or `trace`; modules may
+        /// differ, such as `info,usher::bus=debug`.
+        filter: String = "info",
+        /// `text`, `json`, or `auto`: text on a terminal, JSON otherwise.
+        format: LogFormat = "auto",
+    }
+}

@@ -1,0 +1,177 @@
+//! What the file says, and what the environment says, by the names that they use.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use strsim::damerau_levenshtein;
+
+use super::{
+    error::ConfigError,
+    keys::{Config, SECTIONS},
+    names::Name,
+    value::{Raw, quoted},
+};
+
+/// What one layer says, or several together; by the path of the key.
+pub(super) type Layer = BTreeMap<&'static str, Setting>;
+
+/// A value that somebody gave to a key.
+pub(super) struct Setting {
+    /// The name that was used.
+    pub(super) name: Name,
+    /// The value.
+    pub(super) raw: Raw,
+    /// Where it was given, for an error.
+    pub(super) place: String,
+}
+
+/// Reads the TOML file.
+pub(super) fn from_file(path: &Path) -> Result<Layer, ConfigError> {
+    let text = fs::read_to_string(path).map_err(|cause| ConfigError::Unreadable {
+        path: path.to_owned(),
+        cause,
+    })?;
+    let table = text.parse().map_err(|error| syntax(path, &text, &error))?;
+    let mut layer = Layer::new();
+    collect(&mut layer, "", table, &format!("in {path:?}"))?;
+    Ok(layer)
+}
+
+fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let message = match error.message() {
+        // It goes on with the value, which may be a secret.
+        message if message.starts_with("invalid type") => "a number is too large",
+        message => message,
+    };
+    ConfigError::Syntax {
+        path: path.to_owned(),
+        line: before.unwrap_or(text).matches('\n').count() + 1,
+        message: message.replace('\n', ", "),
+    }
+}
+
+/// Adds the keys of a table, and of the tables in it, which must all be known.
+fn collect(
+    layer: &mut Layer,
+    section: &str,
+    table: toml::Table,
+    place: &str,
+) -> Result<(), ConfigError> {
+    for (name, value) in table {
+        let path = join(section, &name);
+        let place = place.to_owned();
+        let unknown = |nearest| ConfigError::Unknown {
+            name: path.clone(),
+            place: place.clone(),
+            nearest,
+        };
+        let shape = |mend| ConfigError::Shape {
+            name: path.clone(),
+            place: place.clone(),
+            mend,
+        };
+        match (Name::all().find(|name| name.dotted() == path), value) {
+            (Some(name), toml::Value::Table(_)) => {
+                let example = example(name);
+                return Err(shape(format!("a value, not a section; write {example}")));
+            }
+            (Some(name), value) => {
+                let raw = Raw::Toml(value);
+                add(layer, Setting { name, raw, place })?;
+            }
+            (None, toml::Value::Table(inner)) if is_section(&path) || !inner.is_empty() => {
+                collect(layer, &path, inner, &place)?;
+            }
+            (None, toml::Value::Table(_)) => return Err(unknown(nearest_section(&path))),
+            (None, _) if is_section(&path) => {
+                let mend = format!("a section; write [{path}], and its keys below it");
+                return Err(shape(mend));
+            }
+            (None, _) => return Err(unknown(Name::nearest(&path).dotted())),
+        }
+    }
+    Ok(())
+}
+
+/// The path of a name in a section; a name that needs quotes keeps them.
+fn join(section: &str, name: &str) -> String {
+    let bare = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+    let name = match name {
+        "" => quoted(name),
+        name if name.chars().all(bare) => name.to_owned(),
+        name => quoted(name),
+    };
+    match section {
+        "" => name,
+        section => format!("{section}.{name}"),
+    }
+}
+
+/// Whether `path` is a section, or holds one.
+fn is_section(path: &str) -> bool {
+    SECTIONS.iter().any(|section| {
+        let rest = section.name.strip_prefix(path);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    })
+}
+
+fn nearest_section(path: &str) -> String {
+    let names = SECTIONS.iter().map(|section| section.name);
+    let nearest = names.min_by_key(|name| damerau_levenshtein(name, path));
+    nearest.expect("the table of keys is not empty").to_owned()
+}
+
+/// How a key is written, and where.
+fn example(name: Name) -> String {
+    let Name { key, file } = name;
+    let (suffix, value) = if file {
+        ("_file", r#""/path""#.to_owned())
+    } else {
+        ("", (key.show)(&Config::default()).toml)
+    };
+    format!("{}{suffix} = {value} below [{}]", key.name, key.section)
+}
+
+/// Reads the variables that are ours: others, such as the `USHER_PORT` that a
+/// cluster injects for a service of our name, have no double underscore.
+pub(super) fn from_environment(
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Layer, ConfigError> {
+    let mut layer = Layer::new();
+    for (variable, text) in environment {
+        let Some(rest) = variable.strip_prefix("USHER_") else {
+            continue;
+        };
+        if !variable.contains("__") {
+            continue;
+        }
+        let Some(name) = Name::all().find(|name| name.variable() == variable) else {
+            let dotted = rest.replace("__", ".").to_lowercase();
+            return Err(ConfigError::Unknown {
+                name: variable.escape_debug().to_string(),
+                place: "in the environment".to_owned(),
+                nearest: Name::nearest(&dotted).variable(),
+            });
+        };
+        let raw = Raw::Text(text);
+        let place = format!("from {variable}");
+        add(&mut layer, Setting { name, raw, place })?;
+    }
+    Ok(layer)
+}
+
+/// Adds a setting, unless the layer already gives the key by its other name.
+fn add(layer: &mut Layer, setting: Setting) -> Result<(), ConfigError> {
+    let path = setting.name.key.path;
+    match layer.get(path) {
+        Some(other) if other.name.file != setting.name.file => Err(ConfigError::Twice {
+            name: setting.name.dotted(),
+            place: setting.place,
+            other: other.name.dotted(),
+        }),
+        _ => {
+            layer.insert(path, setting);
+            Ok(())
+        }
+    }
+}

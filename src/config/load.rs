@@ -1,0 +1,113 @@
+//! From the layers to a configuration, or to the first thing that is wrong.
+
+use std::{fs, path::Path};
+
+use super::{
+    error::ConfigError,
+    keys::Config,
+    layers::{Layer, Setting, from_environment, from_file},
+    rules,
+    table::keys,
+    value::{Complaint, Raw, quoted},
+};
+
+/// Reads the layers, the later over the earlier.
+///
+/// Only the values that win are looked at: the environment also mends what is
+/// wrong with a value in the file.
+pub(super) fn load(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Config, ConfigError> {
+    let mut settings = Layer::new();
+    if let Some(path) = file {
+        settings.extend(from_file(path)?);
+    }
+    settings.extend(from_environment(environment)?);
+
+    let mut config = Config::default();
+    for setting in settings.values() {
+        apply(setting, &mut config)?;
+    }
+    match rules::together(&config) {
+        Ok(()) => Ok(config),
+        Err((path, complaint)) => Err(at_odds(&config, &settings, path, complaint)),
+    }
+}
+
+fn apply(setting: &Setting, config: &mut Config) -> Result<(), ConfigError> {
+    let Setting { name, raw, place } = setting;
+    let shown = match raw {
+        Raw::Toml(value) => on_one_line(value),
+        Raw::Text(text) | Raw::Content(text) => quoted(text),
+    };
+    // What is not a path may be the secret itself, under the wrong name.
+    let is_path = name.file && shown.starts_with("\"/");
+    let value = (!name.key.secret || is_path).then(|| clipped(shown));
+    let wrong = |complaint| ConfigError::Value {
+        key: name.dotted(),
+        value,
+        place: place.clone(),
+        complaint,
+    };
+    let result = if name.file {
+        content(raw).and_then(|content| (name.key.set)(config, &content))
+    } else {
+        (name.key.set)(config, raw)
+    };
+    result.map_err(wrong)
+}
+
+/// What stands in the file that `raw` names, without its last line's end.
+fn content(raw: &Raw) -> Result<Raw, Complaint> {
+    let path: String = raw.read()?;
+    match fs::read_to_string(path) {
+        Ok(text) => {
+            let line = text.strip_suffix('\n').unwrap_or(&text);
+            let line = line.strip_suffix('\r').unwrap_or(line);
+            Ok(Raw::Content(line.to_owned()))
+        }
+        Err(cause) => Err(format!(
+            "can't be read: {cause}; name a file that exists and may be read"
+        )),
+    }
+}
+
+/// A value of TOML for an error line.
+fn on_one_line(value: &toml::Value) -> String {
+    match value {
+        toml::Value::String(text) => quoted(text),
+        toml::Value::Array(items) => {
+            let items: Vec<_> = items.iter().map(on_one_line).collect();
+            format!("[{}]", items.join(", "))
+        }
+        toml::Value::Table(_) => "{ … }".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn clipped(value: String) -> String {
+    const LONGEST: usize = 100;
+    match value.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &value[..end]),
+        None => value,
+    }
+}
+
+/// The error for a value that is good by itself, but not beside the others.
+fn at_odds(
+    config: &Config,
+    settings: &Layer,
+    path: &'static str,
+    complaint: Complaint,
+) -> ConfigError {
+    let key = keys().find(|key| key.path == path);
+    let key = key.expect("a rule names a key of the table");
+    let place = settings.get(path).map(|setting| setting.place.clone());
+    ConfigError::Value {
+        key: path.to_owned(),
+        value: (!key.secret).then(|| (key.show)(config).toml),
+        place: place.unwrap_or_else(|| "the default".to_owned()),
+        complaint,
+    }
+}

@@ -1,0 +1,172 @@
+//! The URLs of NATS and of Redis, which may hold credentials.
+
+use std::fmt;
+
+use url::{Position, Url};
+
+use super::value::{Complaint, Shown, Value, quoted};
+
+/// Where NATS is: `nats://` URLs with a host, and nothing behind it; the port and
+/// credentials are optional. `Debug` hides the credentials.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NatsServers(pub Vec<Url>);
+
+/// Where Redis is: a `redis://` URL with a host; the port, credentials and the
+/// number of a database are optional. `Debug` hides the credentials.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RedisServer(pub Url);
+
+impl Value for NatsServers {
+    const KIND: &'static str = "one or several NATS URLs, with commas between, in one text";
+    const EXAMPLE: &'static str = r#""nats://a:4222,nats://b:4222""#;
+    const SECRET: bool = true;
+
+    fn parse(text: &str) -> Result<Self, Complaint> {
+        let servers: Result<_, _> = text.split(',').map(nats).collect();
+        servers.map(Self)
+    }
+
+    fn show(&self) -> Shown {
+        show(&self.0)
+    }
+}
+
+impl Value for RedisServer {
+    const KIND: &'static str = "a Redis URL";
+    const EXAMPLE: &'static str = r#""redis://127.0.0.1:6379""#;
+    const SECRET: bool = true;
+
+    fn parse(text: &str) -> Result<Self, Complaint> {
+        redis(text).map(Self)
+    }
+
+    fn show(&self) -> Shown {
+        show(std::slice::from_ref(&self.0))
+    }
+}
+
+impl fmt::Debug for NatsServers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.show().toml)
+    }
+}
+
+impl fmt::Debug for RedisServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.show().toml)
+    }
+}
+
+fn nats(text: &str) -> Result<Url, Complaint> {
+    let text = text.trim();
+    let text = if text.contains("://") {
+        text
+    } else {
+        &format!("nats://{text}")
+    };
+    match scheme(text) {
+        "nats" => {}
+        "tls" | "ws" | "wss" => {
+            let complaint = "asks for TLS or WebSocket to NATS, which this version does not \
+                             support; write nats://HOST:PORT";
+            return Err(wrong(text, complaint));
+        }
+        _ => return Err(wrong(text, "is not a URL of NATS; write nats://HOST:PORT")),
+    }
+    let url = parse(text)?;
+    match url.path() {
+        "" | "/" => Ok(url),
+        _ => Err(wrong(text, "has a path; write nats://HOST:PORT")),
+    }
+}
+
+fn redis(text: &str) -> Result<Url, Complaint> {
+    // What stands before the first `@` may be a password with a comma in it.
+    let hosts = text.split_once('@').map_or(text, |(_, hosts)| hosts);
+    let complaint = match scheme(text) {
+        "redis" if hosts.contains(',') => ONE_SERVER,
+        "redis" => {
+            let url = parse(text)?;
+            let database = url.path().trim_start_matches('/');
+            if database.is_empty() || database.parse::<u32>().is_ok() {
+                return Ok(url);
+            }
+            "names a database that is not a number; write redis://HOST:PORT/NUMBER"
+        }
+        "rediss" => {
+            "asks for TLS to Redis, which this version does not support; write redis://HOST:PORT"
+        }
+        scheme if scheme.contains("sentinel") || scheme.contains("cluster") => ONE_SERVER,
+        _ => "is not a URL of Redis; write redis://HOST:PORT",
+    };
+    Err(wrong(text, complaint))
+}
+
+const ONE_SERVER: &str =
+    "is not a single server: Sentinel and Cluster are not supported yet; write redis://HOST:PORT";
+
+/// Reads a URL that has a host, and nothing behind its path.
+fn parse(text: &str) -> Result<Url, Complaint> {
+    let bad = |why: &str| {
+        let mend = format!("write {}://HOST:PORT", scheme(text));
+        let password = "and %XX for special characters in a password";
+        let complaint = format!("is not a good URL ({why}); {mend}, {password}");
+        wrong(text, &complaint)
+    };
+    // The parser would drop some of them in silence.
+    if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(bad("it has a space in it"));
+    }
+    let url = Url::parse(text).map_err(|error| bad(&error.to_string()))?;
+    if !url.has_host() {
+        return Err(bad("empty host"));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(bad("it has a `?` or a `#` in it"));
+    }
+    Ok(url)
+}
+
+fn wrong(text: &str, complaint: &str) -> Complaint {
+    format!("{} {complaint}", quoted(&redacted(text)))
+}
+
+fn show(urls: &[Url]) -> Shown {
+    let texts: Vec<_> = urls.iter().map(|url| redacted(url.as_str())).collect();
+    let toml = quoted(&texts.join(","));
+    if urls.iter().any(has_credentials) {
+        Shown::hidden(toml)
+    } else {
+        Shown::plain(toml)
+    }
+}
+
+/// As much of a URL as anybody may see.
+///
+/// A `/` or `?` in a password ends the host early, for the parser, and leaves an
+/// `@` behind it; of such a text, as of one that does not parse at all, nobody can
+/// say where the credentials end, and only the scheme is shown.
+fn redacted(text: &str) -> String {
+    match Url::parse(text) {
+        Ok(url) if url.has_host() && !url[Position::AfterPort..].contains('@') => {
+            let credentials = if has_credentials(&url) { "…@" } else { "" };
+            let place = &url[Position::BeforeHost..Position::AfterPath];
+            format!("{}://{credentials}{place}", url.scheme())
+        }
+        _ => match scheme(text) {
+            "" => "…".to_owned(),
+            scheme => format!("{scheme}://…"),
+        },
+    }
+}
+
+fn has_credentials(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
+}
+
+/// What stands before `://`, if that is the name of a scheme.
+fn scheme(text: &str) -> &str {
+    let (scheme, _) = text.split_once("://").unwrap_or_default();
+    let good = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    if scheme.chars().all(good) { scheme } else { "" }
+}

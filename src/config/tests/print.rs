@@ -1,0 +1,168 @@
+//! The printed configuration, and the reference.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// The contract's table.
+const DEFAULTS: &str = r#"
+[public]
+listen = "127.0.0.1:8080"
+path_prefix = ""
+allowed_origins = []
+max_sessions = 0
+max_sessions_per_user = 16
+handshake_timeout = "5s"
+max_pending = 1024
+[grpc]
+listen = "127.0.0.1:9090"
+# tokens = ["…", "…"] # not set
+allow_anonymous = false
+max_connection_age = "30m"
+[ops]
+listen = "127.0.0.1:9100"
+nats_grace = "0s"
+[nats]
+url = "nats://127.0.0.1:4222"
+# token = "…" # not set
+# user = "…" # not set
+# password = "…" # not set
+prefix = "usher"
+reply_prefix = "_INBOX."
+settle = "auto"
+[redis]
+url = "redis://127.0.0.1:6379"
+# user = "…" # not set
+# password = "…" # not set
+timeout = "500ms"
+max_in_flight = 1024
+[tickets]
+key_prefix = "ticket:"
+accept_plain = true
+ttl = "60s"
+[session]
+ping_interval = "25s"
+idle_timeout = "60s"
+max_lifetime = "0s"
+queue_messages = 256
+queue_bytes = "1MiB"
+total_queue_bytes = "256MiB"
+max_frame = "4KiB"
+frames_per_second = 20
+write_timeout = "10s"
+[drain]
+delay = "3s"
+window = "20s"
+[log]
+filter = "info"
+format = "auto"
+"#;
+
+#[test]
+fn the_printed_default_is_the_contracts_table_with_a_comment_for_each_key() {
+    let printed = Config::default().to_toml();
+    let comment = |line: &&str| line.starts_with('#') && !line.ends_with("# not set");
+    let keys = printed
+        .lines()
+        .filter(|line| !line.is_empty() && !comment(line));
+    assert_eq!(
+        keys.collect::<Vec<_>>(),
+        DEFAULTS.trim().lines().collect::<Vec<_>>()
+    );
+    for key in reference() {
+        assert!(!key.doc.is_empty(), "{}", key.key);
+    }
+}
+
+#[test]
+fn what_is_printed_can_be_loaded_again() {
+    let secrets = [
+        ("USHER_GRPC__TOKENS", "0123456789abcdef"),
+        ("USHER_NATS__PASSWORD", "hunter2"),
+        ("USHER_REDIS__URL", "redis://:hunter2@cache"),
+    ];
+    for (toml, secrets) in [("", &[][..]), (EVERYTHING_ELSE, &secrets)] {
+        let config = good(toml, secrets);
+        let printed = config.to_toml();
+        assert_eq!(good(&printed, secrets), config, "{printed}");
+    }
+}
+
+#[test]
+fn what_is_printed_says_what_is_not_as_usual() {
+    let printed = good(&row("session.queue_bytes", "\"2MiB\""), &[]).to_toml();
+    assert!(
+        printed.contains("\nqueue_bytes = \"2MiB\" # default: \"1MiB\"\n"),
+        "{printed}"
+    );
+    assert_eq!(printed.matches("# default").count(), 1);
+}
+
+/// No key has its default here, and none is a secret.
+const EVERYTHING_ELSE: &str = r#"
+[public]
+listen = "0.0.0.0:80"
+path_prefix = "/usher"
+allowed_origins = ["https://*.example.com", "http://localhost:3000"]
+max_sessions = 10
+max_sessions_per_user = 1
+handshake_timeout = "1m"
+max_pending = 1
+[grpc]
+listen = "0.0.0.0:91"
+allow_anonymous = true
+max_connection_age = "0s"
+[ops]
+listen = "[::]:92"
+nats_grace = "5m"
+[nats]
+url = "nats://a:4222,b"
+user = "a \"quoted\" \\ user\n"
+prefix = "acme.usher"
+reply_prefix = "_R_."
+settle = "50ms"
+[redis]
+user = "u"
+timeout = "1s"
+max_in_flight = 1
+[tickets]
+key_prefix = "acme:ticket:"
+accept_plain = false
+ttl = "300s"
+[session]
+ping_interval = "500ms"
+idle_timeout = "1h"
+max_lifetime = "24h"
+queue_messages = 1
+queue_bytes = "1B"
+total_queue_bytes = "1GiB"
+max_frame = "1025B"
+frames_per_second = 1
+write_timeout = "1ms"
+[drain]
+delay = "0s"
+window = "120s"
+[log]
+filter = "warn,usher=debug"
+format = "json"
+"#;
+
+proptest! {
+    #[test]
+    fn any_text_and_any_duration_can_be_loaded_again(
+        text in any::<String>(),
+        ms in 0..=315_360_000_000u64,
+    ) {
+        let mut config = Config::default();
+        config.log.filter = text;
+        config.drain.window = Duration::from_millis(ms);
+        prop_assert_eq!(good(&config.to_toml(), &[]), config);
+    }
+
+    #[test]
+    fn any_size_can_be_loaded_again(number in 1..1024usize, power in 0..4u32) {
+        let mut config = Config::default();
+        config.session.queue_bytes = Size(number << (10 * power));
+        prop_assert_eq!(good(&config.to_toml(), &[]), config);
+    }
+}

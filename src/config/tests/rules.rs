@@ -1,0 +1,216 @@
+//! What some values must be besides their type, and several beside each other.
+
+use super::*;
+
+#[test]
+fn a_path_prefix_is_a_plain_path() {
+    for prefix in ["", "/usher", "/a/b", "/..."] {
+        good(&row("public.path_prefix", &format!("\"{prefix}\"")), &[]);
+    }
+    for prefix in [
+        "/", "usher", "/usher/", "//", "/a//b", "/a b", "/ü", "/a%20", "/..", "/a/./b",
+    ] {
+        let expected = format!(
+            "public.path_prefix = \"{prefix}\" (in \"usher.toml\"): must be empty, or a path of \
+             letters, digits and -._~ such as \"/usher\", with no / at its end"
+        );
+        let toml = row("public.path_prefix", &format!("\"{prefix}\""));
+        assert_eq!(error(&toml, &[]), expected);
+    }
+}
+
+#[test]
+fn an_origin_is_scheme_host_and_port() {
+    for origins in [
+        "*",
+        "https://app.example.com",
+        "http://localhost:3000,https://*.example.com:8443",
+        "https://127.0.0.1,https://[::1]:8443,https://bücher.example",
+    ] {
+        good("", &[("USHER_PUBLIC__ALLOWED_ORIGINS", origins)]);
+    }
+    for origin in [
+        "",
+        "null",
+        "app.example.com",
+        "app.example.com:443",
+        "//app.example.com",
+        "ws://app.example.com",
+        "https://",
+        "https://app.example.com/",
+        "https://app.example.com/path",
+        "https://app.example.com?q",
+        "https://app.example.com#f",
+        "https://me@app.example.com",
+        "https://app.example.com:",
+        "https://app.example.com:99999",
+        "https://a b",
+        "https://*",
+        "https://*.",
+        "https://*example.com",
+        "https://app.*.com",
+        "https://*.*.example.com",
+    ] {
+        let expected = format!(
+            "public.allowed_origins = [\"https://a.example\", \"{origin}\"] (in \"usher.toml\"): \
+             \"{origin}\" is not an origin; write scheme, host, a port where it is not the usual \
+             one, and nothing behind, such as \"https://app.example.com\" or \
+             \"https://*.example.com\""
+        );
+        let list = format!("[\"https://a.example\", \"{origin}\"]");
+        assert_eq!(error(&row("public.allowed_origins", &list), &[]), expected);
+    }
+    assert_eq!(
+        error(
+            "",
+            &[("USHER_PUBLIC__ALLOWED_ORIGINS", "https://a.example,*")]
+        ),
+        "public.allowed_origins = \"https://a.example,*\" (from USHER_PUBLIC__ALLOWED_ORIGINS): \
+         \"*\" allows every origin; write it alone, or leave it out"
+    );
+}
+
+#[test]
+fn a_subject_prefix_can_not_reach_what_is_not_ours() {
+    for prefix in ["usher", "acme.usher", "a.$b", "_INBOXES", "a._INBOX", "ü"] {
+        good(&row("nats.prefix", &format!("\"{prefix}\"")), &[]);
+    }
+    for prefix in [
+        "",
+        ".",
+        "a.",
+        ".a",
+        "a..b",
+        "*",
+        "a.*",
+        "a*",
+        ">",
+        "a.>",
+        "a b",
+        "a\\tb",
+        "a\\u0000b",
+        "$SYS",
+        "$JS.a",
+        "_INBOX",
+        "_INBOX.a",
+    ] {
+        let line = error(&row("nats.prefix", &format!("\"{prefix}\"")), &[]);
+        assert!(
+            line.ends_with(
+                "(in \"usher.toml\"): must be words with dots between, such as \"usher\" or \
+                 \"acme.usher\": no *, > or space, no empty word, and neither $ nor _INBOX at its \
+                 beginning, which are NATS's own"
+            ),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn a_reply_prefix_is_not_empty_and_has_no_wildcard() {
+    good(&row("nats.reply_prefix", "\"_R_\""), &[]);
+    for prefix in ["", "*", "_INBOX.>", "_INBOX *", "a b"] {
+        let expected = format!(
+            "nats.reply_prefix = \"{prefix}\" (in \"usher.toml\"): must be how reply subjects \
+             begin, such as \"_INBOX.\", with no *, > or space"
+        );
+        let toml = row("nats.reply_prefix", &format!("\"{prefix}\""));
+        assert_eq!(error(&toml, &[]), expected);
+    }
+}
+
+#[test]
+fn a_push_api_off_loopback_needs_a_guard() {
+    for listen in [
+        "0.0.0.0:9090",
+        "[::]:9090",
+        "10.0.0.1:0",
+        "[::ffff:10.0.0.1]:1",
+    ] {
+        assert_eq!(
+            error("", &[("USHER_GRPC__LISTEN", listen)]),
+            format!(
+                "grpc.listen = \"{listen}\" (from USHER_GRPC__LISTEN): whoever reaches it could \
+                 push to any user; set grpc.tokens, or grpc.allow_anonymous = true if something \
+                 else guards it"
+            )
+        );
+        for guard in [
+            ("USHER_GRPC__TOKENS", "0123456789abcdef"),
+            ("USHER_GRPC__ALLOW_ANONYMOUS", "true"),
+        ] {
+            good("", &[("USHER_GRPC__LISTEN", listen), guard]);
+        }
+    }
+    for listen in [
+        "127.0.0.1:1",
+        "127.8.8.8:1",
+        "[::1]:1",
+        "[::ffff:127.0.0.1]:1",
+    ] {
+        good("", &[("USHER_GRPC__LISTEN", listen)]);
+    }
+}
+
+#[test]
+fn a_session_is_pinged_before_it_counts_as_idle() {
+    for (toml, start) in [
+        (
+            row("session.ping_interval", "\"60s\""),
+            "session.idle_timeout = \"60s\" (the default)",
+        ),
+        (
+            row("session.idle_timeout", "\"25s\""),
+            "session.idle_timeout = \"25s\" (in \"usher.toml\")",
+        ),
+    ] {
+        let line = error(&toml, &[]);
+        let middle = ": must be longer than session.ping_interval (";
+        assert!(line.starts_with(&format!("{start}{middle}")), "{line}");
+    }
+    let toml = row("session.ping_interval", "\"61s\"");
+    assert!(error(&toml, &[]).ends_with(
+        "must be longer than session.ping_interval (\"61s\"), or quiet sessions are closed; \
+         write for example \"122s\""
+    ));
+}
+
+#[test]
+fn one_way_to_log_in_is_given_whole() {
+    for (toml, expected) in [
+        (
+            "[nats]\nuser = \"u\"",
+            "nats.user = \"u\" (in \"usher.toml\"): has no password; set nats.password, or leave \
+             nats.user out",
+        ),
+        (
+            "[nats]\npassword = \"hunter2\"",
+            "nats.password (in \"usher.toml\"): belongs to no user; set nats.user, or leave \
+             nats.password out",
+        ),
+        (
+            "[nats]\nuser = \"u\"\npassword = \"hunter2\"\ntoken = \"hunter3\"",
+            "nats.token (in \"usher.toml\"): nats.user is set too; keep one of the two",
+        ),
+        (
+            "[nats]\nuser = \"u\"\ntoken = \"hunter3\"",
+            "nats.token (in \"usher.toml\"): nats.user is set too; keep one of the two",
+        ),
+        (
+            "[redis]\nuser = \"u\"",
+            "redis.user = \"u\" (in \"usher.toml\"): has no password; set redis.password, or leave \
+             redis.user out",
+        ),
+    ] {
+        assert_eq!(error(toml, &[]), expected);
+    }
+    for toml in [
+        "[nats]\nuser = \"u\"\npassword = \"hunter2\"",
+        "[nats]\ntoken = \"hunter3\"",
+        "[redis]\nuser = \"u\"\npassword = \"hunter2\"",
+        "[redis]\nuser = \"u\"\nurl = \"redis://:hunter2@cache\"",
+        "[redis]\npassword = \"hunter2\"",
+    ] {
+        good(toml, &[]);
+    }
+}

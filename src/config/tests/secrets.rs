@@ -1,0 +1,181 @@
+//! How secrets are given, and that nothing shows them.
+
+use super::*;
+
+fn exposed(secret: &Option<crate::secret::Secret>) -> &str {
+    secret.as_ref().expect("a secret").expose()
+}
+
+fn tokens(config: &Config) -> Vec<&str> {
+    config
+        .grpc
+        .tokens
+        .iter()
+        .map(crate::secret::Secret::expose)
+        .collect()
+}
+
+/// A folder with the files of the names and contents given.
+fn folder(files: &[(&str, &str)]) -> TempDir {
+    let folder = TempDir::new().expect("a folder");
+    for (name, content) in files {
+        fs::write(folder.path().join(name), content).expect("a file");
+    }
+    folder
+}
+
+fn path(folder: &TempDir, name: &str) -> String {
+    folder.path().join(name).display().to_string()
+}
+
+#[test]
+fn a_secret_may_stand_in_a_file_of_its_own() {
+    for (content, secret) in [
+        ("hunter2", "hunter2"),
+        ("hunter2\n", "hunter2"),
+        ("hunter2\r\n", "hunter2"),
+        ("hunter2\n\n", "hunter2\n"),
+        (" hunter2 \n", " hunter2 "),
+    ] {
+        let folder = folder(&[("token", content)]);
+        let file = path(&folder, "token");
+        let by_variable = good("", &[("USHER_NATS__TOKEN_FILE", &file)]);
+        assert_eq!(exposed(&by_variable.nats.token), secret);
+        let by_file = good(&row("nats.token_file", &format!("{file:?}")), &[]);
+        assert_eq!(by_file, by_variable);
+    }
+}
+
+#[test]
+fn a_file_of_tokens_has_one_a_line() {
+    let folder = folder(&[
+        ("good", "0123456789abcdef\r\nfedcba9876543210,x\n"),
+        ("short", "0123456789abcdef\nhunter2\n"),
+        ("empty", "\n"),
+    ]);
+    let of = |name| {
+        let file = path(&folder, name);
+        load_in(&folder, None, &[("USHER_GRPC__TOKENS_FILE", &file)])
+    };
+    let config = of("good").expect("good tokens");
+    assert_eq!(tokens(&config), ["0123456789abcdef", "fedcba9876543210,x"]);
+    assert_eq!(
+        of("short").expect_err("a short token"),
+        "grpc.tokens_file = \"short\" (from USHER_GRPC__TOKENS_FILE): token 2 of 2 has fewer than \
+         16 characters; `openssl rand -hex 32` prints a good one"
+    );
+    assert_eq!(
+        of("empty").expect_err("no token"),
+        "grpc.tokens_file = \"empty\" (from USHER_GRPC__TOKENS_FILE): empty; give it a value, or \
+         leave it out altogether"
+    );
+    assert_eq!(
+        of("absent").expect_err("no file"),
+        "grpc.tokens_file = \"absent\" (from USHER_GRPC__TOKENS_FILE): can't be read: No such file \
+         or directory (os error 2); name a file that exists and may be read"
+    );
+}
+
+#[test]
+fn a_url_may_stand_in_a_file_too() {
+    let folder = folder(&[("url", "redis://:hunter2@cache:6380\n")]);
+    let config = good("", &[("USHER_REDIS__URL_FILE", &path(&folder, "url"))]);
+    assert_eq!(config.redis.url.0.as_str(), "redis://:hunter2@cache:6380");
+}
+
+#[test]
+fn a_layer_gives_a_secret_once_and_a_later_layer_replaces_it() {
+    let folder = folder(&[("token", "from its own file")]);
+    let file = path(&folder, "token");
+    let both = format!("[nats]\ntoken = \"hunter2\"\ntoken_file = {file:?}");
+    assert_eq!(
+        error(&both, &[]),
+        "nats.token_file (in \"usher.toml\") is given beside nats.token; keep one of them"
+    );
+    assert_eq!(
+        error(
+            "",
+            &[
+                ("USHER_NATS__TOKEN_FILE", &file),
+                ("USHER_NATS__TOKEN", "hunter2")
+            ]
+        ),
+        "nats.token (from USHER_NATS__TOKEN) is given beside nats.token_file; keep one of them"
+    );
+    let config = good(
+        &row("nats.token", "\"hunter2\""),
+        &[("USHER_NATS__TOKEN_FILE", &file)],
+    );
+    assert_eq!(exposed(&config.nats.token), "from its own file");
+    let absent = row("nats.token_file", "\"/absent\"");
+    let config = good(&absent, &[("USHER_NATS__TOKEN", "from the environment")]);
+    assert_eq!(exposed(&config.nats.token), "from the environment");
+}
+
+#[test]
+fn a_token_is_long_and_fits_a_header() {
+    let config = good(
+        "",
+        &[("USHER_GRPC__TOKENS", "0123456789abcdef, fedcba9876543210")],
+    );
+    assert_eq!(tokens(&config), ["0123456789abcdef", "fedcba9876543210"]);
+    assert_eq!(
+        error(
+            &row("grpc.tokens", "[\"0123456789abcdef\", \"hunter2hunter2h\"]"),
+            &[]
+        ),
+        "grpc.tokens (in \"usher.toml\"): token 2 of 2 has fewer than 16 characters; \
+         `openssl rand -hex 32` prints a good one"
+    );
+    assert_eq!(
+        error(&row("grpc.tokens", "[\"hunter2 hunter2 hunter2\"]"), &[]),
+        "grpc.tokens (in \"usher.toml\"): token 1 of 1 has a character that no header can carry; \
+         write letters, digits and ASCII punctuation only"
+    );
+}
+
+#[test]
+fn no_error_shows_a_secret() {
+    for toml in [
+        "[nats]\ntoken = [\"hunter2\"]",
+        "[nats]\ntoken = { hunter2 = 1, x = \"hunter2\" }",
+        "[nats]\npasword = \"hunter2\"",
+        "[nats]\npassword = hunter2",
+        "[nats]\npassword = \"hunter2",
+        "[grpc]\ntokens = \"hunter2\"",
+        "[grpc]\ntokens = [\"hunter2\"]",
+        "[nats]\ntoken_file = \"hunter2\"",
+        "[nats]\ntoken_file = [\"hunter2\"]",
+        "[redis]\nurl = [\"redis://:hunter2@cache\"]",
+    ] {
+        let line = error(toml, &[]);
+        let hidden = line.replace("nats.token.hunter2", "");
+        assert!(!hidden.contains("hunter2"), "{line}");
+    }
+}
+
+#[test]
+fn neither_debug_nor_the_printed_configuration_shows_a_secret() {
+    let config = good(
+        "[grpc]\ntokens = [\"hunter2-hunter2-hunter2\"]\n\
+         [nats]\nuser = \"u\"\npassword = \"hunter2\"\nurl = \"nats://hunter2@a,nats://u:hunter2@b:1\"\n\
+         [redis]\npassword = \"hunter2\"\nurl = \"redis://u:hunter2@cache:6379/3\"",
+        &[],
+    );
+    let debug = format!("{config:?}");
+    assert!(!debug.contains("hunter2"), "{debug}");
+    let printed = config.to_toml();
+    assert!(!printed.contains("hunter2"), "{printed}");
+    for line in [
+        "# tokens = [\"…\", \"…\"] # set, but not shown: give it again",
+        "# password = \"…\" # set, but not shown: give it again",
+        "# token = \"…\" # not set",
+        "# url = \"nats://…@a,nats://…@b:1\" # set, but not shown: give it again",
+        "# url = \"redis://…@cache:6379/3\" # set, but not shown: give it again",
+    ] {
+        assert!(
+            printed.lines().any(|printed| printed == line),
+            "{line} is not in {printed}"
+        );
+    }
+}

@@ -1,0 +1,157 @@
+//! The URLs of NATS and of Redis.
+
+use super::*;
+
+fn urls(text: &str) -> Vec<String> {
+    let config = good("", &[("USHER_NATS__URL", text)]);
+    config.nats.url.0.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn nats_has_one_server_or_several() {
+    assert_eq!(urls("nats://a"), ["nats://a"]);
+    assert_eq!(
+        urls("a:4222, [::1]:4223,nats://u:p@c/"),
+        ["nats://a:4222", "nats://[::1]:4223", "nats://u:p@c/"]
+    );
+}
+
+#[test]
+fn redis_has_one_server() {
+    for url in [
+        "redis://cache",
+        "redis://u:p%40w@cache:6380/0",
+        "redis://:a,b@cache/",
+        "redis://[::1]",
+    ] {
+        let config = good(&row("redis.url", &format!("\"{url}\"")), &[]);
+        assert_eq!(config.redis.url.0.as_str(), url);
+    }
+}
+
+#[test]
+fn what_is_not_supported_is_refused_by_name() {
+    let nats = "which this version does not support; write nats://HOST:PORT";
+    for (url, shown) in [
+        ("tls://a:4222", "tls://a:4222"),
+        ("ws://hunter2@a", "ws://…@a/"),
+        ("nats://a,wss://u:hunter2@b:443", "wss://…@b/"),
+    ] {
+        assert_eq!(
+            error(&row("nats.url", &format!("\"{url}\"")), &[]),
+            format!(
+                "nats.url (in \"usher.toml\"): \"{shown}\" asks for TLS or WebSocket to NATS, {nats}"
+            )
+        );
+    }
+    for (url, shown) in [
+        ("redis+sentinel://a:1", "redis+sentinel://a:1"),
+        ("redis-sentinel://:hunter2@a:1", "redis-sentinel://…@a:1"),
+        ("rediss+sentinel://a,b/x", "rediss+sentinel://a,b/x"),
+        ("redis+cluster://a", "redis+cluster://a"),
+        ("redis-cluster://a", "redis-cluster://a"),
+        ("redis://a,b", "redis://a,b"),
+        ("redis://a:1,b:2", "redis://…"),
+        ("redis://:hunter2@a:1,:hunter2@b:2", "redis://…@b:2"),
+    ] {
+        assert_eq!(
+            error("", &[("USHER_REDIS__URL", url)]),
+            format!(
+                "redis.url (from USHER_REDIS__URL): \"{shown}\" is not a single server: Sentinel \
+                 and Cluster are not supported yet; write redis://HOST:PORT"
+            )
+        );
+    }
+    assert_eq!(
+        error(
+            "",
+            &[("USHER_REDIS__URL", "rediss://:hunter2@cache:6379/0")]
+        ),
+        "redis.url (from USHER_REDIS__URL): \"rediss://…@cache:6379/0\" asks for TLS to Redis, \
+         which this version does not support; write redis://HOST:PORT"
+    );
+}
+
+#[test]
+fn a_url_that_does_not_parse_is_told_why() {
+    for (key, url, shown, why) in [
+        ("nats", "", "nats://…", "empty host"),
+        ("nats", "a,,b", "nats://…", "empty host"),
+        ("nats", "a:x", "nats://…", "invalid port number"),
+        ("nats", "nats://a b", "nats://…", "it has a space in it"),
+        ("nats", "a?tls=1", "nats://a", "it has a `?` or a `#` in it"),
+        ("redis", "redis://", "redis://…", "empty host"),
+        ("redis", "redis:///0", "redis://…", "empty host"),
+        (
+            "redis",
+            "redis://a#x",
+            "redis://a",
+            "it has a `?` or a `#` in it",
+        ),
+    ] {
+        let variable = format!("USHER_{}__URL", key.to_uppercase());
+        let expected = format!(
+            "{key}.url (from {variable}): \"{shown}\" is not a good URL ({why}); write \
+             {key}://HOST:PORT, and %XX for special characters in a password"
+        );
+        assert_eq!(error("", &[(&variable, url)]), expected);
+    }
+}
+
+#[test]
+fn a_url_of_something_else_is_told_the_mend() {
+    for (key, url, complaint) in [
+        ("nats", "nats://a/b", "\"nats://a/b\" has a path"),
+        ("nats", "stan://a", "\"stan://a\" is not a URL of NATS"),
+        ("redis", "", "\"…\" is not a URL of Redis"),
+        ("redis", "cache:6379", "\"…\" is not a URL of Redis"),
+        ("redis", "unix:///a", "\"unix://…\" is not a URL of Redis"),
+    ] {
+        let variable = format!("USHER_{}__URL", key.to_uppercase());
+        let expected = format!("{key}.url (from {variable}): {complaint}; write {key}://HOST:PORT");
+        assert_eq!(error("", &[(&variable, url)]), expected);
+    }
+    assert_eq!(
+        error("", &[("USHER_REDIS__URL", "redis://cache/x")]),
+        "redis.url (from USHER_REDIS__URL): \"redis://cache/x\" names a database that is not a \
+         number; write redis://HOST:PORT/NUMBER"
+    );
+}
+
+/// Wherever a password has a character in it that belongs in `%XX`.
+#[test]
+fn no_error_shows_credentials() {
+    for text in [
+        "hun/ter@cache",
+        "hun?ter@cache",
+        "hun#ter@cache",
+        "hun ter@cache",
+        "hun@ter@cache/x",
+        "u:hun/ter@cache",
+        "u:hun?ter@cache",
+        "u:hun#ter@cache",
+        "u:hun\\\\ter@cache",
+        ":hun",
+        "u:hun[ter@cache",
+        "u:hun%ter@cache?x",
+        "u:hunter@cache?password=hun",
+        "hun\\nter@cache",
+        "u:hun:ter@cache?",
+        ":hun,ter@cache,b",
+        "cache?password=hunter",
+        "cache#hunter",
+    ] {
+        for (key, scheme) in [
+            ("nats.url", "nats://"),
+            ("nats.url", "tls://"),
+            ("nats.url", ""),
+            ("redis.url", "redis://"),
+            ("redis.url", "rediss://"),
+            ("redis.url", ""),
+        ] {
+            if let Err(line) = load(&row(key, &format!("\"{scheme}{text}\"")), &[]) {
+                assert!(!line.contains("hun") && !line.contains("ter@"), "{line}");
+            }
+        }
+    }
+}

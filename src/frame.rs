@@ -1,0 +1,375 @@
+//! One message → the bytes of a WebSocket frame, built once.
+//!
+//! A server's frames are not masked (RFC 6455, 5.1), so every session that
+//! speaks the same sub-protocol gets the very same bytes.
+
+use std::time::Duration;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tungstenite::protocol::frame::{
+    FrameHeader,
+    coding::{Data, OpCode},
+};
+
+use crate::{close::Ending, message::Message};
+
+/// What a session speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// `usher.v1`: one JSON object a text frame.
+    UsherV1,
+    /// `usher.raw.v1`: the payload as published, and nothing else.
+    RawV1,
+}
+
+impl Protocol {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::UsherV1, Self::RawV1];
+
+    /// The WebSocket sub-protocol's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::UsherV1 => "usher.v1",
+            Self::RawV1 => "usher.raw.v1",
+        }
+    }
+}
+
+/// The frames of one message, each built when the first session asks for it.
+#[derive(Debug)]
+pub struct Frames<'a> {
+    message: &'a Message,
+    usher_v1: Option<Bytes>,
+    raw_v1: Option<Bytes>,
+}
+
+impl<'a> Frames<'a> {
+    /// Nothing is built yet.
+    pub fn new(message: &'a Message) -> Self {
+        Self {
+            message,
+            usher_v1: None,
+            raw_v1: None,
+        }
+    }
+
+    /// The frame for a session that speaks `protocol`.
+    pub fn get(&mut self, protocol: Protocol) -> Bytes {
+        let message = self.message;
+        match protocol {
+            Protocol::UsherV1 => self.usher_v1.get_or_insert_with(|| event(message)),
+            Protocol::RawV1 => self.raw_v1.get_or_insert_with(|| raw(message)),
+        }
+        .clone()
+    }
+}
+
+/// `{"welcome":{…}}`: the first frame of a session.
+#[derive(Debug, Serialize)]
+pub struct Welcome<'a> {
+    /// This session's id.
+    pub session: &'a str,
+    /// Whose session it is.
+    pub user: &'a str,
+    /// Which gateway holds it.
+    pub gateway: &'a str,
+    /// `session.ping_interval`; in seconds on the wire.
+    #[serde(serialize_with = "seconds")]
+    pub ping: Duration,
+    /// What became of the client's `since`.
+    pub resume: Resume,
+}
+
+/// Whether a client that came back got what it missed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Resume {
+    /// It did not ask.
+    None,
+    /// Something may have been lost.
+    Gap,
+}
+
+impl Welcome<'_> {
+    /// The frame.
+    pub fn frame(&self) -> Bytes {
+        #[derive(Serialize)]
+        struct Outer<'a> {
+            welcome: &'a Welcome<'a>,
+        }
+        json(&Outer { welcome: self })
+    }
+}
+
+/// Whole seconds as a whole number, as people expect to read them.
+fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    match duration.subsec_nanos() {
+        0 => serializer.serialize_u64(duration.as_secs()),
+        _ => serializer.serialize_f64(duration.as_secs_f64()),
+    }
+}
+
+/// `{"ping":{}}`: for scripts, which never see a protocol ping.
+pub fn ping() -> Bytes {
+    control("ping", serde_json::json!({}))
+}
+
+/// `{"gap":{"reason":"bus_lost"}}`: messages may have been missed.
+pub fn gap() -> Bytes {
+    control("gap", serde_json::json!({ "reason": "bus_lost" }))
+}
+
+/// `{"goodbye":{…}}`: the last frame before the close.
+pub fn goodbye(ending: &Ending) -> Bytes {
+    let mut body = serde_json::json!({ "reason": ending.reason.name() });
+    if let Some(after) = ending.reconnect_after {
+        body["reconnect_after_ms"] = millis(after).into();
+    }
+    control("goodbye", body)
+}
+
+/// A duration in whole milliseconds.
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn control(key: &str, body: serde_json::Value) -> Bytes {
+    json(&serde_json::json!({ key: body }))
+}
+
+fn json(value: &impl Serialize) -> Bytes {
+    frame(Data::Text, 128, |out| {
+        serde_json::to_writer(out, value).expect("such a value is always JSON");
+    })
+}
+
+/// `{"event":…,"data":…}`.
+///
+/// `data` is the payload itself where that is one valid JSON text: passed on
+/// byte for byte, which is safe because a valid JSON text inside an object is
+/// a valid object. Other UTF-8 becomes a JSON string, anything else base64.
+fn event(message: &Message) -> Bytes {
+    let payload = &message.payload[..];
+    frame(Data::Text, payload.len() + 96, |out| {
+        out.extend_from_slice(b"{\"event\":\"");
+        out.extend_from_slice(message.event.as_str().as_bytes());
+        out.extend_from_slice(if message.broadcast {
+            b"\",\"broadcast\":true"
+        } else {
+            b"\""
+        });
+        match std::str::from_utf8(payload) {
+            Ok(text) => {
+                out.extend_from_slice(b",\"data\":");
+                if is_json(text) {
+                    out.extend_from_slice(payload);
+                } else {
+                    serde_json::to_writer(&mut *out, text).expect("a text is always JSON");
+                }
+            }
+            Err(_) => {
+                out.extend_from_slice(b",\"base64\":\"");
+                out.extend_from_slice(BASE64.encode(payload).as_bytes());
+                out.push(b'"');
+            }
+        }
+        out.push(b'}');
+    })
+}
+
+fn raw(message: &Message) -> Bytes {
+    let payload = &message.payload[..];
+    let opcode = match std::str::from_utf8(payload) {
+        Ok(_) => Data::Text,
+        Err(_) => Data::Binary,
+    };
+    frame(opcode, payload.len(), |out| out.extend_from_slice(payload))
+}
+
+/// Whether a text is exactly one JSON value (RFC 8259), however deep: skipping
+/// a raw value keeps its own stack, so depth costs no recursion.
+pub fn is_json(text: &str) -> bool {
+    serde_json::from_str::<&RawValue>(text).is_ok()
+}
+
+/// The longest header of a frame that is not masked (RFC 6455, 5.2).
+const MAX_HEADER: usize = 10;
+
+/// Writes the body behind room for a header, then the header against the body.
+fn frame(opcode: Data, capacity: usize, write_body: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    let mut buffer = Vec::with_capacity(MAX_HEADER + capacity);
+    buffer.resize(MAX_HEADER, 0);
+    write_body(&mut buffer);
+
+    let mut header = [0; MAX_HEADER];
+    let mut rest = &mut header[..];
+    FrameHeader {
+        opcode: OpCode::Data(opcode),
+        ..FrameHeader::default()
+    }
+    .format((buffer.len() - MAX_HEADER) as u64, &mut rest)
+    .expect("ten bytes hold any header that has no mask");
+    let length = MAX_HEADER - rest.len();
+    let start = MAX_HEADER - length;
+    buffer[start..MAX_HEADER].copy_from_slice(&header[..length]);
+    Bytes::from(buffer).slice(start..)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{close::CloseReason, message::EventName};
+
+    fn message(payload: impl Into<Bytes>) -> Message {
+        Message {
+            event: EventName::default(),
+            payload: payload.into(),
+            broadcast: false,
+        }
+    }
+
+    /// Reads a frame as a client does: (is text, body).
+    fn read(frame: &[u8]) -> (bool, Vec<u8>) {
+        let mut cursor = std::io::Cursor::new(frame);
+        let (header, length) = FrameHeader::parse(&mut cursor)
+            .expect("a good header")
+            .expect("a whole header");
+        assert!(header.is_final && header.mask.is_none());
+        let body = &frame[cursor.position() as usize..];
+        assert_eq!(body.len() as u64, length);
+        (header.opcode == OpCode::Data(Data::Text), body.to_vec())
+    }
+
+    fn text(frame: &[u8]) -> String {
+        let (is_text, body) = read(frame);
+        assert!(is_text);
+        String::from_utf8(body).expect("UTF-8")
+    }
+
+    #[test]
+    fn valid_json_passes_untouched() {
+        for payload in [
+            "{\"order\":123}",
+            " [1,\n 2]\n",
+            "1e999",
+            "\"\\ud800\"",
+            "null",
+        ] {
+            let frame = Frames::new(&message(payload)).get(Protocol::UsherV1);
+            assert_eq!(
+                text(&frame),
+                format!("{{\"event\":\"message\",\"data\":{payload}}}")
+            );
+        }
+    }
+
+    #[test]
+    fn depth_is_no_reason_to_quote() {
+        let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+        let frame = Frames::new(&message(deep.clone())).get(Protocol::UsherV1);
+        assert_eq!(
+            text(&frame),
+            format!("{{\"event\":\"message\",\"data\":{deep}}}")
+        );
+    }
+
+    #[test]
+    fn other_text_becomes_a_string() {
+        for payload in [
+            "",
+            "hello",
+            "{\"a\":1",
+            "1 2",
+            "{}{}",
+            "\u{feff}1",
+            "\"},\"x\":\"",
+            "\u{0}",
+        ] {
+            let frame = Frames::new(&message(payload)).get(Protocol::UsherV1);
+            let value: Value = serde_json::from_str(&text(&frame)).expect("JSON");
+            assert_eq!(value, json!({"event": "message", "data": payload}));
+        }
+    }
+
+    #[test]
+    fn other_bytes_become_base64() {
+        let frame = Frames::new(&message(&b"\xff\x00\xfe"[..])).get(Protocol::UsherV1);
+        assert_eq!(text(&frame), r#"{"event":"message","base64":"/wD+"}"#);
+    }
+
+    #[test]
+    fn a_broadcast_says_so() {
+        let mut message = message("1");
+        message.broadcast = true;
+        message.event = EventName::parse("news").expect("a name");
+        let frame = Frames::new(&message).get(Protocol::UsherV1);
+        assert_eq!(
+            text(&frame),
+            r#"{"event":"news","broadcast":true,"data":1}"#
+        );
+    }
+
+    #[test]
+    fn raw_frames_are_the_payload() {
+        for (payload, is_text) in [(&b"hi"[..], true), (b"", true), (b"\xff", false)] {
+            let frame = Frames::new(&message(payload)).get(Protocol::RawV1);
+            assert_eq!(read(&frame), (is_text, payload.to_vec()));
+        }
+    }
+
+    #[test]
+    fn headers_are_right_at_every_length_class() {
+        for length in [0, 1, 125, 126, 127, 65_535, 65_536, 1 << 20] {
+            let payload = vec![b'x'; length];
+            let frame = Frames::new(&message(payload.clone())).get(Protocol::RawV1);
+            assert_eq!(read(&frame), (true, payload));
+        }
+    }
+
+    #[test]
+    fn control_frames_are_as_the_contract_words_them() {
+        assert_eq!(text(&ping()), r#"{"ping":{}}"#);
+        assert_eq!(text(&gap()), r#"{"gap":{"reason":"bus_lost"}}"#);
+        let drain = Ending {
+            reason: CloseReason::Drain,
+            reconnect_after: Some(Duration::from_millis(4210)),
+        };
+        let value: Value = serde_json::from_str(&text(&goodbye(&drain))).expect("JSON");
+        assert_eq!(
+            value,
+            json!({"goodbye": {"reason": "drain", "reconnect_after_ms": 4210}})
+        );
+        assert_eq!(
+            text(&goodbye(&CloseReason::Replaced.into())),
+            r#"{"goodbye":{"reason":"replaced"}}"#
+        );
+    }
+
+    proptest::proptest! {
+        /// No payload yields a frame that parses as anything but one event
+        /// with exactly that payload.
+        #[test]
+        fn no_payload_breaks_the_framing(payload: Vec<u8>) {
+            let frame = Frames::new(&message(payload.clone())).get(Protocol::UsherV1);
+            let value: Value = serde_json::from_str(&text(&frame)).expect("JSON");
+            let object = value.as_object().expect("an object");
+            proptest::prop_assert_eq!(object.len(), 2);
+            proptest::prop_assert_eq!(&object["event"], "message");
+            match std::str::from_utf8(&payload) {
+                Err(_) => proptest::prop_assert_eq!(
+                    BASE64.decode(object["base64"].as_str().expect("text")).expect("base64"),
+                    payload
+                ),
+                Ok(text) => match serde_json::from_str::<Value>(text) {
+                    Ok(json) => proptest::prop_assert_eq!(&object["data"], &json),
+                    Err(_) => proptest::prop_assert_eq!(object["data"].as_str(), Some(text)),
+                },
+            }
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! The push API: from a call to a publish on NATS. `tonic` lives here alone.
+//!
+//! A push always goes through the bus, never straight to a session of this
+//! gateway, so it makes no difference which gateway a service calls.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use subtle::ConstantTimeEq as _;
+use tokio::net::TcpListener;
+use tonic::{
+    Code, Request, Response, Status,
+    metadata::MetadataMap,
+    service::interceptor::InterceptedService,
+    transport::{Server, server::TcpIncoming},
+};
+
+use crate::{
+    bus::{PublishError, Publisher, Push, Receipt},
+    jitter,
+    message::EventName,
+    metrics::Metrics,
+    origin::Origin,
+    proto::{
+        self, IssueTicketRequest, IssueTicketResponse, PushRequest, PushResponse, PushStatus,
+        notification_server::{Notification, NotificationServer},
+    },
+    readiness::Readiness,
+    secret::Secret,
+    tickets::{Order, Tickets},
+    user::UserId,
+};
+
+/// NATS's own advice is to keep `max_payload` at or below 8 MiB.
+const MAX_REQUEST: usize = 8 * 1024 * 1024 + 64 * 1024;
+/// `IssueTicketRequest.ttl`.
+const TICKET_TTL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+/// `PushRequest.message_id`.
+const MAX_MESSAGE_ID: usize = 128;
+
+/// Who may call, and for how long on one connection.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// One of these must come as `authorization: Bearer`; empty: anyone may call.
+    pub tokens: Vec<Secret>,
+    /// Connections end gracefully after this; none for never.
+    pub max_connection_age: Option<Duration>,
+    /// Of tickets whose request names no TTL.
+    pub ticket_ttl: Duration,
+}
+
+/// What the calls need.
+#[derive(Debug, Clone)]
+pub struct Api {
+    config: Arc<Config>,
+    publisher: Publisher,
+    tickets: Tickets,
+    metrics: Arc<Metrics>,
+}
+
+impl Api {
+    /// An API that publishes and issues through these.
+    pub fn new(
+        config: Config,
+        publisher: Publisher,
+        tickets: Tickets,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            config: Arc::new(config),
+            publisher,
+            tickets,
+            metrics,
+        }
+    }
+
+    /// Serves the API, health and reflection until `goodbye`; then lets the
+    /// calls under way finish and tells the callers to go elsewhere (GOAWAY).
+    ///
+    /// # Errors
+    ///
+    /// Where the listener fails.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        readiness: Readiness,
+        goodbye: impl Future<Output = ()>,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let (reporter, health) = tonic_health::server::health_reporter();
+        tokio::spawn(async move {
+            loop {
+                let ready = readiness.is_ready();
+                let status = match ready {
+                    true => tonic_health::ServingStatus::Serving,
+                    false => tonic_health::ServingStatus::NotServing,
+                };
+                for service in ["", "usher.v1.Notification"] {
+                    reporter.set_service_status(service, status).await;
+                }
+                readiness.changed_from(ready).await;
+            }
+        });
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        let config = self.config.clone();
+        let authorize = move |request: Request<()>| {
+            authorize(&config.tokens, request.metadata())?;
+            Ok(request)
+        };
+
+        let mut server = Server::builder();
+        if let Some(age) = self.config.max_connection_age {
+            // Spread, so that callers of one start do not return in step.
+            let age = jitter::fraction_of(age, 0.9, 1.1);
+            server = server.max_connection_age(age);
+        }
+        server
+            .add_service(health)
+            .add_service(InterceptedService::new(
+                reflection().build_v1()?,
+                authorize.clone(),
+            ))
+            .add_service(InterceptedService::new(
+                reflection().build_v1alpha()?,
+                authorize,
+            ))
+            .add_service(NotificationServer::new(self).max_decoding_message_size(MAX_REQUEST))
+            .serve_with_incoming_shutdown(
+                TcpIncoming::from(listener).with_nodelay(Some(true)),
+                goodbye,
+            )
+            .await?;
+        Ok(())
+    }
+
+    /// Checks the caller, and counts the call by its outcome.
+    async fn call<T, R>(
+        &self,
+        method: &str,
+        request: Request<T>,
+        answer: impl AsyncFnOnce(T) -> Result<R, Status>,
+    ) -> Result<Response<R>, Status> {
+        let outcome = match authorize(&self.config.tokens, request.metadata()) {
+            Ok(()) => answer(request.into_inner()).await,
+            Err(status) => Err(status),
+        };
+        let code = outcome.as_ref().err().map_or(Code::Ok, Status::code);
+        self.metrics
+            .grpc_requests
+            .with_label_values(&[method, name(code)])
+            .inc();
+        outcome.map(Response::new)
+    }
+
+    async fn push(&self, request: PushRequest) -> Result<PushResponse, Status> {
+        let push = Push {
+            user: user_id(&request.user_id)?,
+            event: match &request.event[..] {
+                "" => None,
+                name => Some(EventName::parse(name).map_err(|error| invalid("event", error))?),
+            },
+            message_id: scoped_message_id(&request)?,
+            payload: request.message.into(),
+        };
+        let (status, sessions) = if request.receipt {
+            match self
+                .publisher
+                .publish_with_receipt(push)
+                .await
+                .map_err(refused)?
+            {
+                Receipt::Queued(sessions) => (PushStatus::Queued, sessions),
+                Receipt::Offline => (PushStatus::Offline, 0),
+            }
+        } else {
+            self.publisher.publish(push).await.map_err(refused)?;
+            (PushStatus::Dispatched, 0)
+        };
+        Ok(PushResponse {
+            status: status.into(),
+            sessions,
+            seq: 0,
+        })
+    }
+
+    async fn issue(&self, request: IssueTicketRequest) -> Result<IssueTicketResponse, Status> {
+        let ttl = match request.ttl {
+            None => self.config.ticket_ttl,
+            Some(ttl) => Duration::try_from(ttl)
+                .ok()
+                .filter(|ttl| (TICKET_TTL.0..=TICKET_TTL.1).contains(ttl))
+                .ok_or_else(|| invalid("ttl", "is not between 1 s and 300 s"))?,
+        };
+        let expires_at = match request.expires_at {
+            None => None,
+            Some(at) => {
+                let at = SystemTime::try_from(at)
+                    .ok()
+                    .filter(|at| *at > SystemTime::now())
+                    .and_then(|at| at.duration_since(UNIX_EPOCH).ok())
+                    .ok_or_else(|| invalid("expires_at", "is not in the future"))?;
+                Some(at.as_secs())
+            }
+        };
+        let origin = match &request.origin[..] {
+            "" => None,
+            origin => Some(Origin::parse(origin).map_err(|error| invalid("origin", error))?),
+        };
+        let order = Order {
+            user: user_id(&request.user_id)?,
+            expires_at,
+            origin,
+        };
+        let ticket =
+            self.tickets.issue(&order, ttl).await.map_err(|_| {
+                Status::unavailable("Redis is away; no ticket was issued, try again")
+            })?;
+        Ok(IssueTicketResponse {
+            ticket: ticket.expose().to_owned(),
+            expires_in: prost_types::Duration::try_from(ttl).ok(),
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl Notification for Api {
+    async fn push_notification(
+        &self,
+        request: Request<PushRequest>,
+    ) -> Result<Response<PushResponse>, Status> {
+        self.call("PushNotification", request, async |request| {
+            self.push(request).await
+        })
+        .await
+    }
+
+    async fn issue_ticket(
+        &self,
+        request: Request<IssueTicketRequest>,
+    ) -> Result<Response<IssueTicketResponse>, Status> {
+        self.call("IssueTicket", request, async |request| {
+            self.issue(request).await
+        })
+        .await
+    }
+}
+
+/// A code as gRPC's documents write it.
+fn name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+#[allow(clippy::result_large_err, reason = "tonic's own type")]
+fn authorize(tokens: &[Secret], metadata: &MetadataMap) -> Result<(), Status> {
+    if tokens.is_empty() {
+        return Ok(());
+    }
+    let bearer = metadata
+        .get("authorization")
+        .and_then(|value| value.to_str().ok()?.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map_or("", |(_, token)| token.trim());
+    let known = |token: &Secret| bool::from(token.expose().as_bytes().ct_eq(bearer.as_bytes()));
+    // All of them are compared, so that time tells nothing of which was near.
+    match tokens.iter().filter(|token| known(token)).count() {
+        0 => Err(Status::unauthenticated(
+            "send one of grpc.tokens as 'authorization: Bearer TOKEN'",
+        )),
+        _ => Ok(()),
+    }
+}
+
+#[allow(clippy::result_large_err, reason = "tonic's own type")]
+fn user_id(text: &str) -> Result<UserId, Status> {
+    UserId::parse(text).map_err(|error| invalid("user_id", error))
+}
+
+/// NATS drops a duplicate id whoever it was for, so the user is part of it.
+#[allow(clippy::result_large_err, reason = "tonic's own type")]
+fn scoped_message_id(request: &PushRequest) -> Result<Option<String>, Status> {
+    let id = &request.message_id;
+    if id.is_empty() {
+        return Ok(None);
+    }
+    if id.len() > MAX_MESSAGE_ID || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(invalid(
+            "message_id",
+            "is not 1–128 printable ASCII characters without spaces",
+        ));
+    }
+    let user = user_id(&request.user_id)?;
+    Ok(Some(format!("{}:{id}", user.subject_token())))
+}
+
+fn invalid(field: &str, limit: impl std::fmt::Display) -> Status {
+    Status::invalid_argument(format!("{field} {limit}"))
+}
+
+fn refused(error: PublishError) -> Status {
+    match error {
+        PublishError::Unavailable => Status::unavailable(error.to_string()),
+        PublishError::Unconfirmed => Status::deadline_exceeded(error.to_string()),
+        PublishError::Forbidden => Status::permission_denied(error.to_string()),
+        PublishError::TooLarge { .. } => invalid("message:", error),
+    }
+}

@@ -1,0 +1,119 @@
+//! The operators' listener: health, readiness, metrics, status.
+
+use std::{sync::Arc, time::Instant};
+
+use serde::Serialize;
+use warp::{
+    Filter,
+    filters::BoxedFilter,
+    http::{HeaderValue, Method, StatusCode, header::CONTENT_TYPE},
+    path::FullPath,
+    reply::{Reply, Response},
+};
+
+use super::{refusal::Refusal, session::Sessions};
+use crate::{
+    metrics::Metrics,
+    readiness::{Readiness, Reason},
+    registry::Registry,
+    tickets::Tickets,
+};
+
+/// What there is to say about this gateway.
+#[derive(Debug)]
+pub struct Status {
+    /// This gateway's name.
+    pub gateway: String,
+    /// When it began.
+    pub started: Instant,
+    /// Who is here.
+    pub registry: Arc<Registry>,
+    /// The open sessions.
+    pub sessions: Arc<Sessions>,
+    /// The ticket store.
+    pub tickets: Tickets,
+    /// Whether it should get new sessions.
+    pub readiness: Readiness,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    gateway: &'a str,
+    version: &'static str,
+    uptime_seconds: u64,
+    ready: bool,
+    reasons: Vec<Reason>,
+    nats_connected: bool,
+    redis_connected: bool,
+    sessions: i64,
+    users: usize,
+    subscriptions: i64,
+    queued_bytes: usize,
+}
+
+/// All paths of the listener.
+pub fn routes(status: Arc<Status>) -> BoxedFilter<(Response,)> {
+    warp::path::full()
+        .and(warp::method())
+        .map(move |path: FullPath, method: Method| {
+            if !matches!(method, Method::GET | Method::HEAD) {
+                return Refusal::MethodNotAllowed("GET, HEAD").into_response();
+            }
+            match path.as_str() {
+                "/healthz" => StatusCode::OK.into_response(),
+                "/readyz" => readyz(&status.readiness),
+                "/metrics" => metrics(&status),
+                "/status" => json(&body(&status), StatusCode::OK),
+                _ => Refusal::NotFound.into_response(),
+            }
+        })
+        .boxed()
+}
+
+fn readyz(readiness: &Readiness) -> Response {
+    let reasons = readiness.reasons();
+    let status = match reasons.is_empty() {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    json(
+        &serde_json::json!({ "ready": reasons.is_empty(), "reasons": reasons }),
+        status,
+    )
+}
+
+fn metrics(status: &Status) -> Response {
+    status.metrics.users.set(status.registry.users() as i64);
+    status
+        .metrics
+        .queued_bytes
+        .set(status.registry.queued_bytes() as i64);
+    let (text, content_type) = status.metrics.render();
+    let mut response = text.into_response();
+    let content_type = HeaderValue::from_static(content_type);
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
+}
+
+fn body(status: &Status) -> Body<'_> {
+    let reasons = status.readiness.reasons();
+    Body {
+        gateway: &status.gateway,
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_seconds: status.started.elapsed().as_secs(),
+        ready: reasons.is_empty(),
+        reasons,
+        nats_connected: status.registry.is_connected(),
+        redis_connected: status.tickets.is_connected(),
+        sessions: status.sessions.open(),
+        users: status.registry.users(),
+        subscriptions: status.metrics.subscriptions.get(),
+        queued_bytes: status.registry.queued_bytes(),
+    }
+}
+
+fn json(body: &impl Serialize, status: StatusCode) -> Response {
+    warp::reply::with_status(warp::reply::json(body), status).into_response()
+}

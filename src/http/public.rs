@@ -1,0 +1,81 @@
+//! The public listener's paths.
+
+use std::{convert::Infallible, sync::Arc};
+
+use hyper::upgrade::OnUpgrade;
+use warp::{
+    Filter,
+    filters::BoxedFilter,
+    http::{Method, StatusCode},
+    path::FullPath,
+    reply::{Reply, Response},
+};
+
+use super::{
+    admit::Door,
+    refusal::Refusal,
+    session::Sessions,
+    upgrade::{Request, Upgrade},
+};
+use crate::readiness::Readiness;
+
+/// Everything under `prefix` (empty, or `/some/path`).
+pub fn routes(
+    prefix: &str,
+    door: Arc<Door>,
+    sessions: Arc<Sessions>,
+    readiness: Readiness,
+) -> BoxedFilter<(Response,)> {
+    let prefix = prefix.to_owned();
+    warp::path::full()
+        .and(warp::method())
+        .and(raw_query())
+        .and(warp::header::headers_cloned())
+        .and(warp::ext::optional::<OnUpgrade>())
+        .then(move |path: FullPath, method, query, headers, on_upgrade| {
+            let request = Request {
+                method,
+                query,
+                headers,
+                on_upgrade,
+            };
+            let (door, sessions, readiness) = (door.clone(), sessions.clone(), readiness.clone());
+            let path = path.as_str().strip_prefix(&prefix).map(str::to_owned);
+            async move {
+                match path.as_deref() {
+                    Some("/ws") => open(&door, &sessions, request).await,
+                    Some("/healthz") => status(&request.method, true),
+                    Some("/readyz") => status(&request.method, readiness.is_ready()),
+                    _ => Refusal::NotFound.into_response(),
+                }
+            }
+        })
+        .boxed()
+}
+
+async fn open(door: &Door, sessions: &Arc<Sessions>, request: Request) -> Response {
+    let admitted = async {
+        let upgrade = Upgrade::read(request)?;
+        let admitted = door.admit(&upgrade).await?;
+        Ok((upgrade, admitted))
+    }
+    .await;
+    door.count(&admitted);
+    match admitted {
+        Ok((upgrade, admitted)) => sessions.begin(upgrade, admitted),
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+/// The status alone: the reasons are the operators'.
+fn status(method: &Method, good: bool) -> Response {
+    match *method {
+        Method::GET | Method::HEAD if good => StatusCode::OK.into_response(),
+        Method::GET | Method::HEAD => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        _ => Refusal::MethodNotAllowed("GET, HEAD").into_response(),
+    }
+}
+
+fn raw_query() -> impl Filter<Extract = (String,), Error = Infallible> + Clone {
+    warp::query::raw().or(warp::any().map(String::new)).unify()
+}

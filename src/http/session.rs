@@ -1,0 +1,357 @@
+//! A session over WebSocket, from its welcome to its close.
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, SystemTime},
+};
+
+use hyper_util::rt::TokioIo;
+use prometheus::{IntCounter, IntGauge};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, Sleep, sleep_until},
+};
+use tungstenite::Message;
+use warp::reply::Response;
+
+use super::{admit::Admitted, closing, socket::Socket, upgrade::Upgrade};
+use crate::{
+    close::{CloseReason, Ending},
+    frame::{self, Protocol, Resume, Welcome},
+    jitter,
+    metrics::Metrics,
+    position::Position,
+    registry::{Next, Outgoing, Seat},
+};
+
+/// Frames taken from the outbox at a time.
+const BATCH: usize = 64;
+
+/// How sessions are kept.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// This gateway's name, in `welcome`.
+    pub gateway: String,
+    /// A protocol ping this often, and a text one where no other text was sent.
+    pub ping_interval: Duration,
+    /// Nothing heard for this long: closed 4002.
+    pub idle_timeout: Duration,
+    /// Ended at 90–100% of this; none for no such end.
+    pub max_lifetime: Option<Duration>,
+    /// Bytes of one message from the client.
+    pub max_frame: usize,
+    /// Messages and control frames from the client in one second.
+    pub frames_per_second: u32,
+    /// A write without progress for this long: closed 4000.
+    pub write_timeout: Duration,
+}
+
+/// Begins sessions, and knows what they share.
+#[derive(Debug)]
+pub struct Sessions {
+    config: Config,
+    metrics: Arc<Metrics>,
+    open: IntGauge,
+    delivered: IntCounter,
+}
+
+impl Sessions {
+    /// None is open yet.
+    pub fn new(config: Config, metrics: Arc<Metrics>) -> Self {
+        Self {
+            open: metrics.sessions.with_label_values(&["websocket"]),
+            delivered: metrics.messages_delivered.with_label_values(&["websocket"]),
+            config,
+            metrics,
+        }
+    }
+
+    /// How many are open.
+    pub fn open(&self) -> i64 {
+        self.open.get()
+    }
+
+    /// Answers 101, and lets the session live in a task of its own.
+    pub(super) fn begin(self: &Arc<Self>, upgrade: Upgrade, admitted: Admitted) -> Response {
+        let sessions = self.clone();
+        let resume = match upgrade.since {
+            None => Resume::None,
+            // Live mode keeps nothing, so nothing can be shown.
+            Some(Position::Beginning | Position::After { .. }) => Resume::Gap,
+        };
+        let (response, on_upgrade) = upgrade.accept();
+        tokio::spawn(async move {
+            // A failed upgrade merely drops the seat.
+            let Ok(upgraded) = on_upgrade.await else {
+                return;
+            };
+            let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+                tracing::error!("an upgraded connection is not the one that was accepted");
+                return;
+            };
+            let stream = parts.io.into_inner();
+            let Config {
+                max_frame,
+                frames_per_second,
+                ..
+            } = sessions.config;
+            let socket = Socket::new(stream, &parts.read_buf, max_frame, frames_per_second);
+            let Admitted {
+                seat,
+                place,
+                expires_at,
+            } = admitted;
+            Session::new(sessions, socket, seat, expires_at, resume)
+                .run()
+                .await;
+            drop(place);
+        });
+        response
+    }
+}
+
+struct Session {
+    sessions: Arc<Sessions>,
+    socket: Socket<TcpStream>,
+    seat: Seat,
+    /// Fires at or before the next of the moments below.
+    timer: Pin<Box<Sleep>>,
+    ping_at: Instant,
+    /// When the client last got a text frame.
+    texted: Instant,
+    heard: Instant,
+    expires: Option<Instant>,
+    /// Since when the kernel takes nothing.
+    stalled: Option<Instant>,
+}
+
+impl Session {
+    fn new(
+        sessions: Arc<Sessions>,
+        mut socket: Socket<TcpStream>,
+        seat: Seat,
+        expires_at: Option<SystemTime>,
+        resume: Resume,
+    ) -> Self {
+        let config = &sessions.config;
+        let now = Instant::now();
+        if seat.outbox().protocol() == Protocol::UsherV1 {
+            let welcome = Welcome {
+                session: &ulid::Ulid::new().to_string(),
+                user: seat.user().as_str(),
+                gateway: &config.gateway,
+                ping: config.ping_interval,
+                resume,
+            };
+            socket.queue(welcome.frame());
+        }
+        let ticket_ends = expires_at.map(|at| {
+            now + at
+                .duration_since(SystemTime::now())
+                .unwrap_or(Duration::ZERO)
+        });
+        let lifetime_ends = config
+            .max_lifetime
+            .map(|most| now + jitter::fraction_of(most, 0.9, 1.0));
+        let ping_at = now + config.ping_interval;
+        sessions.open.inc();
+        Self {
+            timer: Box::pin(sleep_until(ping_at)),
+            ping_at,
+            texted: now,
+            heard: now,
+            expires: ticket_ends.into_iter().chain(lifetime_ends).min(),
+            stalled: None,
+            sessions,
+            socket,
+            seat,
+        }
+    }
+
+    async fn run(mut self) {
+        self.arm();
+        let ending = poll_fn(|cx| self.poll_open(cx)).await;
+        let Self {
+            sessions,
+            mut socket,
+            seat,
+            ..
+        } = self;
+        let raw = seat.outbox().protocol() == Protocol::RawV1;
+        // Nothing more is sent to it, so it holds no subscription while it goes.
+        drop(seat);
+        closing::close(&mut socket, ending, raw, sessions.config.write_timeout).await;
+        let reason = ending.reason.name();
+        sessions
+            .metrics
+            .session_closes
+            .with_label_values(&[reason])
+            .inc();
+        sessions.open.dec();
+    }
+
+    /// Serves both directions and the clock until the session is over.
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+        if let Poll::Ready(reason) = self.poll_receive(cx) {
+            return Poll::Ready(reason.into());
+        }
+        loop {
+            if let Poll::Ready(ending) = self.poll_send(cx) {
+                return Poll::Ready(ending);
+            }
+            match self.poll_timer(cx) {
+                Poll::Ready(Some(reason)) => return Poll::Ready(reason.into()),
+                Poll::Ready(None) => {}
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn poll_receive(&mut self, cx: &Context<'_>) -> Poll<CloseReason> {
+        while let Poll::Ready(received) = self.socket.poll_receive(cx) {
+            let message = match received {
+                Ok(message) => message,
+                Err(reason) => return Poll::Ready(reason),
+            };
+            self.heard = Instant::now();
+            let understood = match message {
+                Message::Close(_) => return Poll::Ready(CloseReason::ClientLeft),
+                Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => true,
+                Message::Text(text) => self.is_raw() || is_json_object(&text),
+                Message::Binary(_) => self.is_raw(),
+            };
+            if !understood {
+                return Poll::Ready(CloseReason::BadFrame);
+            }
+        }
+        Poll::Pending
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+        let mut batch: VecDeque<Outgoing> = VecDeque::new();
+        loop {
+            // Backlog stays in the outbox, where it is bounded and can be shed.
+            if !self.socket.has_unsent() {
+                match self.seat.outbox().poll_next(cx, &mut batch, BATCH) {
+                    Poll::Ready(Next::Frames) => self.socket.queue_all(&mut batch),
+                    Poll::Ready(Next::Ended(ending)) => return Poll::Ready(ending),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            match self.poll_write(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(reason)) => return Poll::Ready(reason.into()),
+                Poll::Pending => break,
+            }
+        }
+        // The kernel takes no more; the session may be ended meanwhile.
+        match self.seat.outbox().poll_cut(cx) {
+            Poll::Ready(ending) => Poll::Ready(ending),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// One write; pending where the kernel takes nothing.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CloseReason>> {
+        let sessions = &self.sessions;
+        let delivered = |arrived: std::time::Instant| {
+            sessions.delivered.inc();
+            let seconds = arrived.elapsed().as_secs_f64();
+            sessions.metrics.delivery_seconds.observe(seconds);
+        };
+        match self.socket.poll_write(cx, delivered) {
+            Poll::Ready(Ok(written)) => {
+                self.stalled = None;
+                if written.visible {
+                    self.texted = Instant::now();
+                }
+                self.seat
+                    .outbox()
+                    .sent(written.frames, written.bytes, self.seat.limits());
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(_)) => Poll::Ready(Err(CloseReason::ConnectionLost)),
+            Poll::Pending => {
+                if self.stalled.is_none() {
+                    self.stalled = Some(Instant::now());
+                    self.arm();
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Ready with a reason when a time has run out, with none when there is
+    /// something new to write.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<Option<CloseReason>> {
+        loop {
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let config = &self.sessions.config;
+            let now = Instant::now();
+            let passed = |since: Instant, limit: Duration| now >= since + limit;
+            if self.expires.is_some_and(|at| now >= at) {
+                self.expires = None;
+                self.seat.outbox().end(CloseReason::SessionExpired.into());
+                return Poll::Ready(None);
+            }
+            if passed(self.heard, config.idle_timeout) {
+                return Poll::Ready(Some(CloseReason::Idle));
+            }
+            if self
+                .stalled
+                .is_some_and(|since| passed(since, config.write_timeout))
+            {
+                return Poll::Ready(Some(CloseReason::SlowConsumer));
+            }
+            let mut queued = false;
+            if now >= self.ping_at {
+                self.ping_at = now + config.ping_interval;
+                // A client that does not read gets no pile of pings.
+                if self.stalled.is_none() {
+                    self.socket.ping();
+                    queued = true;
+                }
+            }
+            if !self.is_raw() && passed(self.texted, config.ping_interval) && self.stalled.is_none()
+            {
+                self.texted = now;
+                self.socket.queue(frame::ping());
+                queued = true;
+            }
+            self.arm();
+            if queued {
+                return Poll::Ready(None);
+            }
+        }
+    }
+
+    /// Sets the timer to the next moment at which something is to be done.
+    fn arm(&mut self) {
+        let config = &self.sessions.config;
+        let mut next = self.ping_at.min(self.heard + config.idle_timeout);
+        if !self.is_raw() && self.stalled.is_none() {
+            next = next.min(self.texted + config.ping_interval);
+        }
+        if let Some(expires) = self.expires {
+            next = next.min(expires);
+        }
+        if let Some(stalled) = self.stalled {
+            next = next.min(stalled + config.write_timeout);
+        }
+        self.timer.as_mut().reset(next);
+    }
+
+    fn is_raw(&self) -> bool {
+        self.seat.outbox().protocol() == Protocol::RawV1
+    }
+}
+
+fn is_json_object(text: &str) -> bool {
+    text.trim_start().starts_with('{') && frame::is_json(text)
+}

@@ -1,0 +1,33 @@
+//! Usher: the last mile from NATS to your users' screens.
+//!
+//! A file imports only from floors below its own. `docs/architecture.md` tells
+//! the journeys and the invariants; `tests/floors.rs` keeps the floors.
+//!
+//! | floor | rooms |
+//! |---|---|
+//! | 5 | [`app`] builds the rooms and runs the drain; [`config`] knows the keys |
+//! | 4 | [`http`]: the doors, the sessions; [`grpc`]: the push API |
+//! | 3 | [`registry`]: who is here |
+//! | 2 | [`bus`]: NATS; [`tickets`]: Redis |
+//! | 1 | [`metrics`], [`readiness`] |
+//! | 0 | [`user`], [`message`], [`frame`], [`close`], [`jitter`], [`origin`], [`position`], [`proto`], [`secret`] |
+
+pub mod app;
+pub mod bus;
+pub mod cli;
+pub mod close;
+pub mod config;
+pub mod frame;
+pub mod grpc;
+pub mod http;
+pub mod jitter;
+pub mod message;
+pub mod metrics;
+pub mod origin;
+pub mod position;
+pub mod proto;
+pub mod readiness;
+pub mod registry;
+pub mod secret;
+pub mod tickets;
+pub mod user;

@@ -1,0 +1,79 @@
+//! What a publisher sent, as far as a browser is told.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+/// One published message.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// Its name, for the browser to tell messages apart.
+    pub event: EventName,
+    /// Any bytes.
+    pub payload: Bytes,
+    /// Whether it went to every session rather than to one user's.
+    pub broadcast: bool,
+}
+
+/// The name of an event: 1–64 of `A-Z a-z 0-9 . _ : -`, not beginning with
+/// `usher.`. So a name needs no escaping in JSON, in a header or in a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventName(Cow<'static, str>);
+
+/// The text is not an event name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is not 1–64 of `A-Z a-z 0-9 . _ : -`, or begins with `usher.`")]
+pub struct EventNameError;
+
+impl EventName {
+    /// Reads a name.
+    ///
+    /// # Errors
+    ///
+    /// [`EventNameError`] where the text breaks the rule.
+    pub fn parse(text: &str) -> Result<Self, EventNameError> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
+        let good = (1..=64).contains(&text.len())
+            && text.bytes().all(allowed)
+            && !text.starts_with("usher.");
+        if good {
+            Ok(Self(Cow::Owned(text.to_owned())))
+        } else {
+            Err(EventNameError)
+        }
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for EventName {
+    /// What a message without a name, or with a bad one, is called.
+    fn default() -> Self {
+        Self(Cow::Borrowed("message"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_rule() {
+        for good in [
+            "a",
+            "order.completed",
+            "A:b_c-d.9",
+            "usher",
+            "ushers.x",
+            &"x".repeat(64),
+        ] {
+            assert_eq!(EventName::parse(good).expect(good).as_str(), good);
+        }
+        for bad in ["", "usher.gap", "a b", "a\"b", "ü", "a\n", &"x".repeat(65)] {
+            assert_eq!(EventName::parse(bad), Err(EventNameError), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! What is counted, in Prometheus's terms. No label carries a user, a ticket
+//! or an address.
+
+use prometheus::{
+    Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+use crate::close::CloseReason;
+
+/// All metrics of one gateway.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Open sessions, by transport.
+    pub sessions: IntGaugeVec,
+    /// Users with at least one session.
+    pub users: IntGauge,
+    /// Connections not yet admitted.
+    pub pending: IntGauge,
+    /// Requests for a session, by what became of them.
+    pub admissions: IntCounterVec,
+    /// Messages from NATS.
+    pub messages_received: IntCounter,
+    /// Messages given to the kernel, by transport.
+    pub messages_delivered: IntCounterVec,
+    messages_dropped: IntCounterVec,
+    /// Messages whose event name broke the rule.
+    pub bad_event_names: IntCounter,
+    /// Ended sessions, by how.
+    pub session_closes: IntCounterVec,
+    /// From NATS to the kernel.
+    pub delivery_seconds: Histogram,
+    /// Users' subjects subscribed to.
+    pub subscriptions: IntGauge,
+    /// Bytes waiting to be written to sessions.
+    pub queued_bytes: IntGauge,
+    /// Whether NATS is there.
+    pub nats_connected: IntGauge,
+    /// Commands to Redis.
+    pub redis_command_seconds: Histogram,
+    /// Calls of the push API.
+    pub grpc_requests: IntCounterVec,
+    /// Whether this gateway is going away.
+    pub draining: IntGauge,
+    receipts: IntCounterVec,
+}
+
+impl Metrics {
+    /// Registers everything.
+    #[allow(
+        clippy::new_without_default,
+        reason = "a gateway has one, made on purpose"
+    )]
+    pub fn new() -> Self {
+        let r = Registry::new();
+        let metrics = Self {
+            sessions: gauges(&r, "usher_sessions", "Open sessions.", "transport"),
+            users: gauge(&r, "usher_users", "Users with at least one session here."),
+            pending: gauge(
+                &r,
+                "usher_pending_connections",
+                "Connections not yet admitted.",
+            ),
+            admissions: counters(
+                &r,
+                "usher_admissions_total",
+                "Requests for a session; result is 'admitted' or the error's code.",
+                &["result"],
+            ),
+            messages_received: counter(
+                &r,
+                "usher_messages_received_total",
+                "Messages received from NATS.",
+            ),
+            messages_delivered: counters(
+                &r,
+                "usher_messages_delivered_total",
+                "Messages written to sessions.",
+                &["transport"],
+            ),
+            messages_dropped: counters(
+                &r,
+                "usher_messages_dropped_total",
+                "Messages that a session did not get.",
+                &["reason"],
+            ),
+            bad_event_names: counter(
+                &r,
+                "usher_bad_event_names_total",
+                "Messages whose Event header broke the rule; sent as 'message'.",
+            ),
+            session_closes: counters(
+                &r,
+                "usher_session_closes_total",
+                "Ended sessions, by the reason of the close.",
+                &["reason"],
+            ),
+            delivery_seconds: histogram(
+                &r,
+                "usher_delivery_seconds",
+                "From the message's arrival from NATS to the kernel's taking it.",
+            ),
+            subscriptions: gauge(&r, "usher_subscriptions", "Users' subjects subscribed to."),
+            queued_bytes: gauge(
+                &r,
+                "usher_queued_bytes",
+                "Bytes waiting for sessions to read.",
+            ),
+            nats_connected: gauge(&r, "usher_nats_connected", "1 while NATS is connected."),
+            redis_command_seconds: histogram(
+                &r,
+                "usher_redis_command_seconds",
+                "Commands to Redis, failed ones included.",
+            ),
+            grpc_requests: counters(
+                &r,
+                "usher_grpc_requests_total",
+                "Calls of the push API.",
+                &["method", "code"],
+            ),
+            draining: gauge(&r, "usher_draining", "1 while this gateway is going away."),
+            receipts: counters(
+                &r,
+                "usher_receipts_total",
+                "Publishers' questions: answered ('sent'), not answered for their reply subject \
+                 ('refused') or for want of room ('dropped').",
+                &["result"],
+            ),
+            registry: r,
+        };
+        let info = Opts::new("usher_build_info", "1; the version stands in the label.")
+            .const_label("version", env!("CARGO_PKG_VERSION"));
+        let info = register(&metrics.registry, IntGauge::with_opts(info));
+        info.set(1);
+        metrics.begin_at_zero();
+        #[cfg(target_os = "linux")]
+        {
+            let process = prometheus::process_collector::ProcessCollector::for_self();
+            // Registered once per registry, so nothing of the same name is there.
+            let _ = metrics.registry.register(Box::new(process));
+        }
+        metrics
+    }
+
+    /// A counter that appears with its first count hides that count from
+    /// Prometheus's `rate`, so what is known beforehand is there from the start.
+    fn begin_at_zero(&self) {
+        for result in ["sent", "refused", "dropped"] {
+            self.receipts.with_label_values(&[result]);
+        }
+        for reason in ["slow_consumer", "session_over"] {
+            self.messages_dropped.with_label_values(&[reason]);
+        }
+        for reason in CloseReason::ALL {
+            self.session_closes.with_label_values(&[reason.name()]);
+        }
+        for result in [
+            "admitted",
+            "ticket_unknown",
+            "unavailable",
+            "full",
+            "draining",
+        ] {
+            self.admissions.with_label_values(&[result]);
+        }
+        for method in ["PushNotification", "IssueTicket"] {
+            self.grpc_requests.with_label_values(&[method, "OK"]);
+        }
+    }
+
+    /// Counts a publisher's question: `sent`, `refused` or `dropped`.
+    pub fn receipts(&self, result: &str) {
+        self.receipts.with_label_values(&[result]).inc();
+    }
+
+    /// Counts messages that a session did not get.
+    pub fn dropped(&self, reason: &str, messages: usize) {
+        self.messages_dropped
+            .with_label_values(&[reason])
+            .inc_by(messages as u64);
+    }
+
+    /// The text that Prometheus scrapes, and its content type.
+    pub fn render(&self) -> (String, &'static str) {
+        let mut text = Vec::new();
+        match TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            Ok(()) => {}
+            Err(error) => tracing::error!(%error, "metrics cannot be rendered"),
+        }
+        (
+            String::from_utf8_lossy(&text).into_owned(),
+            prometheus::TEXT_FORMAT,
+        )
+    }
+}
+
+fn register<C: prometheus::core::Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: prometheus::Result<C>,
+) -> C {
+    let collector = collector.expect("names and labels here are valid");
+    registry
+        .register(Box::new(collector.clone()))
+        .expect("names here are distinct");
+    collector
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    register(registry, IntCounter::new(name, help))
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    register(registry, IntCounterVec::new(Opts::new(name, help), labels))
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    register(registry, IntGauge::new(name, help))
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, label: &str) -> IntGaugeVec {
+    register(registry, IntGaugeVec::new(Opts::new(name, help), &[label]))
+}
+
+/// From 10 µs to 10 s.
+fn histogram(registry: &Registry, name: &str, help: &str) -> Histogram {
+    let buckets = [
+        1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25,
+        0.5, 1.0, 2.5, 5.0, 10.0,
+    ];
+    let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+    register(registry, Histogram::with_opts(options))
+}

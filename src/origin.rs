@@ -1,0 +1,201 @@
+//! Which web pages may open a session (RFC 6454 origins).
+
+use std::fmt;
+
+use url::Url;
+
+/// Where a page comes from: scheme, host and port, in their normal form
+/// (lower case, punycode, default port removed).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    scheme: String,
+    host: String,
+    port: Option<u16>,
+}
+
+/// The text is not an origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is not an origin; write it as https://app.example.com")]
+pub struct OriginError;
+
+impl Origin {
+    /// Reads `scheme://host[:port]`, nothing before or after it.
+    ///
+    /// # Errors
+    ///
+    /// [`OriginError`] for anything else, `null` included.
+    pub fn parse(text: &str) -> Result<Self, OriginError> {
+        let url = Url::parse(text).map_err(|_| OriginError)?;
+        let bare = matches!(url.scheme(), "http" | "https")
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
+            && url.path() == "/"
+            && !text.ends_with('/');
+        match url.host_str() {
+            Some(host) if bare => Ok(Self {
+                scheme: url.scheme().to_owned(),
+                host: host.to_owned(),
+                port: url.port(),
+            }),
+            _ => Err(OriginError),
+        }
+    }
+
+    /// Whether this is where a request with such a `Host` header went.
+    fn is_host(&self, host: &str) -> bool {
+        Self::parse(&format!("{}://{host}", self.scheme)).is_ok_and(|own| own == *self)
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme, self.host)?;
+        match self.port {
+            Some(port) => write!(f, ":{port}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// `public.allowed_origins`.
+#[derive(Debug, Clone)]
+pub enum AllowedOrigins {
+    /// The request's own host.
+    OwnHost,
+    /// Every origin, `null` included.
+    Any,
+    /// Those listed.
+    Listed(Vec<Pattern>),
+}
+
+/// One entry of the list.
+#[derive(Debug, Clone)]
+pub struct Pattern {
+    origin: Origin,
+    /// The host may have one label or more in front of `origin`'s.
+    subdomains: bool,
+}
+
+impl AllowedOrigins {
+    /// Reads the list.
+    ///
+    /// # Errors
+    ///
+    /// [`OriginError`] where an entry is none.
+    pub fn parse<S: AsRef<str>>(entries: &[S]) -> Result<Self, OriginError> {
+        match entries {
+            [] => Ok(Self::OwnHost),
+            [any] if any.as_ref() == "*" => Ok(Self::Any),
+            _ => {
+                let patterns = entries.iter().map(|entry| Pattern::parse(entry.as_ref()));
+                Ok(Self::Listed(patterns.collect::<Result<_, _>>()?))
+            }
+        }
+    }
+
+    /// Whether a request with this `Origin` header may go on. `host` is its
+    /// `Host` header. A request without an origin does not come from a page.
+    pub fn allow(&self, origin: Option<&str>, host: Option<&str>) -> bool {
+        let Some(origin) = origin else { return true };
+        match (self, Origin::parse(origin)) {
+            (Self::Any, _) => true,
+            (_, Err(OriginError)) => false,
+            (Self::OwnHost, Ok(origin)) => host.is_some_and(|host| origin.is_host(host)),
+            (Self::Listed(patterns), Ok(origin)) => patterns.iter().any(|p| p.matches(&origin)),
+        }
+    }
+}
+
+impl Pattern {
+    fn parse(entry: &str) -> Result<Self, OriginError> {
+        let (origin, subdomains) = match entry.split_once("://*.") {
+            Some((scheme, rest)) => (Origin::parse(&format!("{scheme}://{rest}"))?, true),
+            None => (Origin::parse(entry)?, false),
+        };
+        Ok(Self { origin, subdomains })
+    }
+
+    fn matches(&self, origin: &Origin) -> bool {
+        let host = if self.subdomains {
+            origin
+                .host
+                .strip_suffix(&self.origin.host)
+                .and_then(|labels| labels.strip_suffix('.'))
+                .is_some_and(|labels| !labels.is_empty())
+        } else {
+            origin.host == self.origin.host
+        };
+        host && origin.scheme == self.origin.scheme && origin.port == self.origin.port
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowed(entries: &[&str], origin: &str, host: &str) -> bool {
+        AllowedOrigins::parse(entries)
+            .expect("good entries")
+            .allow(Some(origin), Some(host))
+    }
+
+    #[test]
+    fn without_a_list_the_own_host() {
+        let own = |origin, host| allowed(&[], origin, host);
+        assert!(own("https://app.example.com", "app.example.com"));
+        assert!(own("https://App.Example.com", "app.example.COM:443"));
+        assert!(own("http://localhost:8080", "localhost:8080"));
+        assert!(own("https://xn--bcher-kva.example", "bücher.example"));
+        assert!(!own("http://localhost:8081", "localhost:8080"));
+        assert!(!own("https://evil.example", "app.example.com"));
+        assert!(!own("https://app.example.com:444", "app.example.com"));
+        assert!(!own("null", "app.example.com"));
+        assert!(!own("https://app.example.com", "app.example.com/x"));
+        assert!(!AllowedOrigins::OwnHost.allow(Some("https://a.example"), None));
+    }
+
+    #[test]
+    fn listed_ones_are_exact() {
+        let list = ["https://a.example", "http://b.example:3000"];
+        assert!(allowed(&list, "https://a.example:443", "x"));
+        assert!(allowed(&list, "http://b.example:3000", "x"));
+        for other in [
+            "http://a.example",
+            "https://a.example.evil",
+            "https://b.example:3000",
+            "http://b.example",
+            "https://a.example/",
+            "https://u@a.example",
+            "https://x",
+            "null",
+            "",
+        ] {
+            assert!(!allowed(&list, other, "x"), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_wildcard_is_one_label_or_more() {
+        let list = ["https://*.example.com"];
+        assert!(allowed(&list, "https://a.example.com", "x"));
+        assert!(allowed(&list, "https://a.b.example.com", "x"));
+        for other in [
+            "https://example.com",
+            "https://evilexample.com",
+            "https://.example.com",
+            "http://a.example.com",
+            "https://a.example.com:8443",
+        ] {
+            assert!(!allowed(&list, other, "x"), "{other}");
+        }
+    }
+
+    #[test]
+    fn any_is_any_and_no_origin_is_no_page() {
+        assert!(allowed(&["*"], "null", "x"));
+        assert!(allowed(&["*"], "chrome-extension://abc", "x"));
+        assert!(AllowedOrigins::OwnHost.allow(None, None));
+    }
+}

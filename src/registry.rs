@@ -1,0 +1,479 @@
+//! Who is here: users, their sessions, and the way of a message to each.
+//!
+//! A user's subject is subscribed exactly while a [`Seat`] of that user exists;
+//! [`Registry::join`] hands one out only when NATS has confirmed that, and
+//! dropping it does all the cleaning up.
+
+mod held;
+mod outbox;
+
+/// Where the state machine finds its lock; the model checker brings its own.
+mod sync {
+    pub(super) use std::sync::{Arc, Mutex, MutexGuard};
+
+    /// A panic elsewhere leaves nothing half done behind these locks.
+    pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+        mutex
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use dashmap::DashMap;
+use rand::seq::SliceRandom as _;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+
+use self::held::{Bus, Directory, Held, Joined, Member};
+use self::outbox::{Admission, Pushed};
+pub use self::outbox::{Limits, Next, Outbox, Outgoing};
+use crate::{
+    bus::{Event, Interest, Request, Subscriber, Subscriptions},
+    close::{CloseReason, Ending},
+    frame::{self, Frames, Protocol},
+    jitter,
+    message::Message,
+    metrics::Metrics,
+    readiness::Readiness,
+    user::UserId,
+};
+
+/// NATS must confirm a subscription within this, the settling included.
+const CONFIRM: Duration = Duration::from_secs(2);
+/// Waited in a cluster where `nats.settle` is `auto`.
+const AUTO_SETTLE: Duration = Duration::from_millis(20);
+/// Sessions that cannot be told of a gap are closed across this.
+const BUS_LOST_SPREAD: Duration = Duration::from_secs(5);
+/// A client that has to come back gets a hint of up to this.
+const RECONNECT_HINT: Duration = Duration::from_secs(5);
+
+/// How the registry treats its sessions.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// This gateway's name, in receipts.
+    pub gateway: String,
+    /// Receipts go only to reply subjects that begin so.
+    pub reply_prefix: String,
+    /// Waited after a confirmation; none for what suits the server.
+    pub settle: Option<Duration>,
+    /// Sessions of one user; beyond it the oldest goes.
+    pub max_sessions_per_user: usize,
+    /// Unsent messages of one session.
+    pub queue_messages: usize,
+    /// Unsent bytes of one session.
+    pub queue_bytes: usize,
+    /// Unsent bytes of all sessions.
+    pub total_queue_bytes: usize,
+}
+
+/// NATS forbids the subscription, or did not confirm it in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum JoinError {
+    /// NATS permits this gateway no subscription to this user's subject.
+    #[error("NATS forbids the subscription to this user's subject")]
+    Forbidden,
+    /// NATS is away, or slow.
+    #[error("NATS did not confirm the subscription in time")]
+    Unconfirmed,
+}
+
+/// A user's entry, as the bus delivers to it.
+type Entry = Held<UserId, Arc<Outbox>>;
+
+impl Subscriber for Arc<Entry> {
+    fn user(&self) -> &UserId {
+        Held::user(self)
+    }
+}
+
+impl Member for Arc<Outbox> {
+    fn confirmed(&self) {
+        // A session that was welcomed stays so across reconnects.
+        if !self.is_welcomed() {
+            self.admit(Admission::Confirmed);
+        }
+    }
+
+    fn refused(&self) {
+        self.admit(Admission::Refused);
+        self.end(CloseReason::Internal.into());
+    }
+
+    fn replaced(&self) {
+        self.end(CloseReason::Replaced.into());
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(self, other)
+    }
+}
+
+impl Bus<UserId, Arc<Outbox>> for Subscriptions<Arc<Entry>> {
+    fn subscribe(&self, held: &Arc<Entry>) -> u64 {
+        Self::subscribe(self, held.clone())
+    }
+
+    fn unsubscribe(&self, id: u64) {
+        Self::unsubscribe(self, id);
+    }
+}
+
+/// The map, and nothing but the map. No guard of it outlives a call.
+#[derive(Debug, Default)]
+struct Users(DashMap<UserId, Arc<Entry>>);
+
+impl Directory<UserId, Arc<Outbox>> for Users {
+    fn enter<R>(&self, user: &UserId, f: impl FnOnce(&Arc<Entry>) -> R) -> R {
+        let entry = self.0.entry(user.clone());
+        f(&entry.or_insert_with(|| Arc::new(Held::new(user.clone()))))
+    }
+
+    fn remove_if(&self, user: &UserId, f: impl FnOnce(&Arc<Entry>) -> bool) -> bool {
+        self.0.remove_if(user, |_, held| f(held)).is_some()
+    }
+}
+
+/// All users and sessions of this gateway.
+#[derive(Debug)]
+pub struct Registry {
+    config: Config,
+    users: Users,
+    subscriptions: Arc<Subscriptions<Arc<Entry>>>,
+    limits: Limits,
+    /// Grows with every loss of the connection; a confirmation counts only in
+    /// the life in which it was given.
+    life: AtomicU64,
+    connection: Mutex<Connection>,
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Connection {
+    up: bool,
+    settle: Duration,
+}
+
+/// A session's place among its user's. Dropping it leaves.
+#[derive(Debug)]
+pub struct Seat {
+    registry: Arc<Registry>,
+    held: Arc<Entry>,
+    outbox: Arc<Outbox>,
+}
+
+impl Seat {
+    /// What waits for this session.
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// The bounds of the backlog, for giving back what is sent.
+    pub fn limits(&self) -> &Limits {
+        &self.registry.limits
+    }
+
+    /// Whose session it is.
+    pub fn user(&self) -> &UserId {
+        self.held.user()
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let registry = &self.registry;
+        held::leave(
+            &registry.users,
+            &*registry.subscriptions,
+            &self.held,
+            &self.outbox,
+        );
+        self.outbox
+            .cut(CloseReason::ConnectionLost, &registry.limits);
+    }
+}
+
+impl Registry {
+    /// An empty one; [`Registry::run`] brings it to life.
+    pub fn new(
+        config: Config,
+        subscriptions: Arc<Subscriptions<Arc<Entry>>>,
+        metrics: Arc<Metrics>,
+        readiness: Readiness,
+    ) -> Self {
+        Self {
+            limits: Limits {
+                messages: config.queue_messages,
+                bytes: config.queue_bytes,
+                total_bytes: config.total_queue_bytes,
+                total: AtomicUsize::new(0),
+            },
+            config,
+            users: Users::default(),
+            subscriptions,
+            life: AtomicU64::new(0),
+            connection: Mutex::default(),
+            metrics,
+            readiness,
+        }
+    }
+
+    /// Whether a join can succeed now.
+    pub fn is_connected(&self) -> bool {
+        self.connection().up
+    }
+
+    /// Users with a session here.
+    pub fn users(&self) -> usize {
+        self.users.0.len()
+    }
+
+    /// Bytes waiting for sessions to read.
+    pub fn queued_bytes(&self) -> usize {
+        self.limits.total.load(Ordering::Relaxed)
+    }
+
+    /// Takes a seat, and waits until NATS delivers to it.
+    ///
+    /// # Errors
+    ///
+    /// [`JoinError`]; nothing is left behind then.
+    pub async fn join(
+        self: &Arc<Self>,
+        user: &UserId,
+        protocol: Protocol,
+    ) -> Result<Seat, JoinError> {
+        let deadline = Instant::now() + CONFIRM;
+        let outbox = Arc::new(Outbox::new(protocol));
+        let limit = self.config.max_sessions_per_user;
+        let Joined { held, confirmed_in } = held::join(
+            &self.users,
+            &*self.subscriptions,
+            user,
+            outbox.clone(),
+            limit,
+        );
+        let seat = Seat {
+            registry: self.clone(),
+            held,
+            outbox,
+        };
+        if confirmed_in != Some(self.life()) {
+            let admission = poll_fn(|cx| seat.outbox.poll_admission(cx));
+            match timeout_at(deadline, admission).await {
+                Ok(Admission::Confirmed) => {}
+                Ok(Admission::Refused) => return Err(JoinError::Forbidden),
+                Ok(_) | Err(_) => return Err(JoinError::Unconfirmed),
+            }
+        }
+        // Waited also behind another session of this user, which may be
+        // settling still.
+        let settled = Instant::now() + self.connection().settle;
+        if settled > deadline {
+            return Err(JoinError::Unconfirmed);
+        }
+        sleep_until(settled).await;
+
+        // From here on the session is told of a loss; what was lost before
+        // shows in the life.
+        seat.outbox.admit(Admission::Welcomed);
+        if self.is_connected() && seat.held.confirmed_in() == Some(self.life()) {
+            Ok(seat)
+        } else {
+            Err(JoinError::Unconfirmed)
+        }
+    }
+
+    fn life(&self) -> u64 {
+        self.life.load(Ordering::Acquire)
+    }
+
+    /// Brings messages from the bus to sessions, for as long as the process
+    /// lives.
+    pub async fn run(self: Arc<Self>, mut interest: Interest<Arc<Entry>>) {
+        loop {
+            match interest.next().await {
+                Event::Message {
+                    to,
+                    message,
+                    request,
+                } => {
+                    let reached = match &request {
+                        Some(Request { probe: true, .. }) => self.count_open(&to),
+                        _ => self.deliver(&to, &mut Frames::new(&message)),
+                    };
+                    if let (Some(request), 1..) = (request, reached) {
+                        self.answer(&mut interest, &request, reached);
+                    }
+                }
+                Event::Broadcast(message) => self.broadcast(&message),
+                Event::Confirmed(subscriptions) => {
+                    let life = self.life();
+                    for (held, id) in subscriptions {
+                        held.confirm(id, life);
+                    }
+                }
+                Event::Refused(held, id) => held.refuse(id),
+                Event::Up { clustered } => self.up(clustered),
+                Event::Down => self.down(),
+            }
+        }
+    }
+
+    fn deliver(&self, held: &Entry, frames: &mut Frames<'_>) -> usize {
+        let arrived = Some(std::time::Instant::now());
+        let mut reached = 0;
+        held.each(|outbox| {
+            let bytes = frames.get(outbox.protocol());
+            match outbox.push(Outgoing { bytes, arrived }, &self.limits) {
+                Pushed::Queued => reached += 1,
+                Pushed::Over => self.metrics.dropped("session_over", 1),
+                Pushed::Overflowed(lost) => self.metrics.dropped("slow_consumer", lost),
+            }
+        });
+        if self.limits.exceeded() {
+            self.shed();
+        }
+        reached
+    }
+
+    fn broadcast(&self, message: &Message) {
+        let mut frames = Frames::new(message);
+        for entry in self.users.0.iter() {
+            self.deliver(entry.value(), &mut frames);
+        }
+    }
+
+    fn count_open(&self, held: &Entry) -> usize {
+        let mut open = 0;
+        held.each(|outbox| open += usize::from(outbox.is_open()));
+        open
+    }
+
+    fn answer(&self, interest: &mut Interest<Arc<Entry>>, request: &Request, sessions: usize) {
+        if !request.reply.starts_with(&self.config.reply_prefix) {
+            self.metrics.receipts("refused");
+            return;
+        }
+        let answer = serde_json::json!({
+            "gateway": self.config.gateway,
+            "sessions": sessions,
+        });
+        interest.answer(&request.reply, answer.to_string().as_bytes());
+    }
+
+    /// Ends the session with the largest backlog.
+    fn shed(&self) {
+        let mut largest: Option<(usize, Arc<Outbox>)> = None;
+        self.each(|outbox| {
+            let backlog = outbox.backlog();
+            if largest.as_ref().is_none_or(|(most, _)| backlog > *most) {
+                largest = Some((backlog, outbox.clone()));
+            }
+        });
+        if let Some((_, outbox)) = largest {
+            let lost = outbox.cut(CloseReason::SlowConsumer, &self.limits);
+            self.metrics.dropped("slow_consumer", lost);
+        }
+    }
+
+    fn up(self: &Arc<Self>, clustered: bool) {
+        let settle = match self.config.settle {
+            Some(settle) => settle,
+            None if clustered => AUTO_SETTLE,
+            None => Duration::ZERO,
+        };
+        *self
+            .connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Connection { up: true, settle };
+        let life = self.life();
+        let registry = self.clone();
+        tokio::spawn(async move {
+            sleep(settle).await;
+            if registry.life() == life {
+                registry.metrics.nats_connected.set(1);
+                registry.readiness.nats_up();
+                if life > 0 {
+                    registry.tell_of_the_gap();
+                }
+            }
+        });
+    }
+
+    fn down(&self) {
+        self.life.fetch_add(1, Ordering::AcqRel);
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .up = false;
+        self.metrics.nats_connected.set(0);
+        self.readiness.nats_down();
+    }
+
+    /// Whoever was here while NATS was away may have missed something.
+    fn tell_of_the_gap(self: &Arc<Self>) {
+        let gap = Outgoing {
+            bytes: frame::gap(),
+            arrived: None,
+        };
+        let mut speechless = Vec::new();
+        self.each(|outbox| match outbox.protocol() {
+            _ if !outbox.is_welcomed() => {}
+            Protocol::UsherV1 => drop(outbox.push(gap.clone(), &self.limits)),
+            Protocol::RawV1 => speechless.push(outbox.clone()),
+        });
+        tokio::spawn(spread(speechless, BUS_LOST_SPREAD, |outbox| {
+            outbox.end(CloseReason::BusLost.into());
+        }));
+    }
+
+    /// Ends all sessions, evenly across `window`, each with its own hint of
+    /// when to reconnect.
+    pub async fn drain(&self, window: Duration) {
+        let mut all = Vec::new();
+        self.each(|outbox| all.push(outbox.clone()));
+        spread(all, window, |outbox| outbox.end(drained())).await;
+        // Those that were on their way in when the others were counted.
+        self.each(|outbox| outbox.end(drained()));
+    }
+
+    fn each(&self, mut f: impl FnMut(&Arc<Outbox>)) {
+        for entry in self.users.0.iter() {
+            entry.value().each(&mut f);
+        }
+    }
+
+    fn connection(&self) -> Connection {
+        *self
+            .connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn drained() -> Ending {
+    Ending {
+        reason: CloseReason::Drain,
+        reconnect_after: Some(jitter::between(Duration::ZERO, RECONNECT_HINT)),
+    }
+}
+
+/// Calls `act` for each, in a random order, evenly across `window`.
+async fn spread(mut all: Vec<Arc<Outbox>>, window: Duration, act: impl Fn(&Outbox)) {
+    all.shuffle(&mut rand::rng());
+    let start = Instant::now();
+    let count = u32::try_from(all.len()).unwrap_or(u32::MAX).max(1);
+    for (index, outbox) in (0u32..).zip(all) {
+        sleep_until(start + window * index / count).await;
+        act(&outbox);
+    }
+}

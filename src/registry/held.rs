@@ -1,0 +1,171 @@
+//! One user's seats, and the subscription that stands exactly while there are
+//! any: the state machine, apart from the map that holds it.
+//!
+//! `tests/registry_model.rs` includes this very file and lets a model checker
+//! run it, so it uses no map, no clock and no runtime, and takes its `Mutex`
+//! from the module above it.
+//!
+//! Lock order: the directory's lock of a user, then that user's state. A join
+//! holds both, so it never meets a user who is being removed. A leave holds only
+//! the state; the last one lets go of it before it asks the directory to remove
+//! the user, and a join may come in between. Hence the recheck: a user is
+//! removed only if, with the directory's lock held, nobody sits there still.
+//! Then nobody can join that entry any more, and its subscription can go.
+
+use super::sync::{Arc, Mutex, MutexGuard, lock};
+
+/// A session's place, as the state machine sees it.
+pub trait Member: Clone {
+    /// The subscription stands: the session may be welcomed.
+    fn confirmed(&self);
+    /// NATS forbids the subscription.
+    fn refused(&self);
+    /// The user has too many sessions, and this is the oldest.
+    fn replaced(&self);
+    /// Whether both are the same session.
+    fn is(&self, other: &Self) -> bool;
+}
+
+/// Where subscriptions are asked for. Neither call waits, and the bus handles
+/// them in the order in which they were made.
+pub(crate) trait Bus<U, M> {
+    /// Subscribes to a user's messages; returns the subscription's id.
+    fn subscribe(&self, held: &Arc<Held<U, M>>) -> u64;
+    /// Ends a subscription.
+    fn unsubscribe(&self, id: u64);
+}
+
+/// Where users are found.
+pub(crate) trait Directory<U, M> {
+    /// Calls `f` with the user's entry, made where there is none, while no
+    /// removal of the same user can happen.
+    fn enter<R>(&self, user: &U, f: impl FnOnce(&Arc<Held<U, M>>) -> R) -> R;
+    /// Removes the user where `f` says so, while nobody can enter; returns
+    /// whether it did.
+    fn remove_if(&self, user: &U, f: impl FnOnce(&Arc<Held<U, M>>) -> bool) -> bool;
+}
+
+/// A user with sessions here, or about to have one.
+#[derive(Debug)]
+pub struct Held<U, M> {
+    user: U,
+    state: Mutex<State<M>>,
+}
+
+#[derive(Debug)]
+struct State<M> {
+    seats: Vec<M>,
+    subscription: Option<u64>,
+    /// In which life of the bus's connection the subscription was confirmed.
+    confirmed_in: Option<u64>,
+}
+
+/// What a join found.
+#[derive(Debug)]
+pub(crate) struct Joined<U, M> {
+    /// The user's entry.
+    pub(crate) held: Arc<Held<U, M>>,
+    /// The subscription was confirmed in this life of the connection already.
+    pub(crate) confirmed_in: Option<u64>,
+}
+
+/// Takes a seat. The first of a user subscribes.
+pub(crate) fn join<U: Clone, M: Member>(
+    directory: &impl Directory<U, M>,
+    bus: &impl Bus<U, M>,
+    user: &U,
+    seat: M,
+    limit: usize,
+) -> Joined<U, M> {
+    directory.enter(user, |held| {
+        let mut state = held.state();
+        let excess = (state.seats.len() + 1).saturating_sub(limit.max(1));
+        state
+            .seats
+            .drain(..excess)
+            .for_each(|oldest| oldest.replaced());
+        state.seats.push(seat);
+        if state.subscription.is_none() {
+            state.subscription = Some(bus.subscribe(held));
+            state.confirmed_in = None;
+        }
+        Joined {
+            held: held.clone(),
+            confirmed_in: state.confirmed_in,
+        }
+    })
+}
+
+/// Gives a seat up. The last of a user unsubscribes.
+pub(crate) fn leave<U, M: Member>(
+    directory: &impl Directory<U, M>,
+    bus: &impl Bus<U, M>,
+    held: &Arc<Held<U, M>>,
+    seat: &M,
+) {
+    held.state().seats.retain(|other| !other.is(seat));
+    let vacant = |found: &Arc<Held<U, M>>| Arc::ptr_eq(found, held) && found.is_vacant();
+    if held.is_vacant()
+        && directory.remove_if(&held.user, vacant)
+        && let Some(subscription) = held.state().subscription.take()
+    {
+        bus.unsubscribe(subscription);
+    }
+}
+
+impl<U, M: Member> Held<U, M> {
+    /// Nobody sits here yet.
+    pub fn new(user: U) -> Self {
+        Self {
+            user,
+            state: Mutex::new(State {
+                seats: Vec::new(),
+                subscription: None,
+                confirmed_in: None,
+            }),
+        }
+    }
+
+    /// Who it is.
+    pub fn user(&self) -> &U {
+        &self.user
+    }
+
+    /// The bus confirms a subscription, in this life of its connection.
+    pub fn confirm(&self, subscription: u64, life: u64) {
+        let mut state = self.state();
+        if state.subscription == Some(subscription) {
+            state.confirmed_in = Some(life);
+            state.seats.iter().for_each(Member::confirmed);
+        }
+    }
+
+    /// The bus forbids a subscription: whoever sits here has to leave, and the
+    /// next join asks again.
+    pub fn refuse(&self, subscription: u64) {
+        let mut state = self.state();
+        if state.subscription == Some(subscription) {
+            state.subscription = None;
+            state.confirmed_in = None;
+            state.seats.drain(..).for_each(|seat| seat.refused());
+        }
+    }
+
+    /// In which life of the connection the subscription was confirmed.
+    pub fn confirmed_in(&self) -> Option<u64> {
+        self.state().confirmed_in
+    }
+
+    /// Calls `f` for each seat.
+    pub fn each(&self, f: impl FnMut(&M)) {
+        self.state().seats.iter().for_each(f);
+    }
+
+    fn is_vacant(&self) -> bool {
+        self.state().seats.is_empty()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<M>> {
+        lock(&self.state)
+    }
+}

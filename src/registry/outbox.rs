@@ -1,0 +1,356 @@
+//! What waits to be written to one session, bounded; and how the session is
+//! told that it is admitted, or over.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::Instant,
+};
+
+use bytes::Bytes;
+
+use crate::{
+    close::{CloseReason, Ending},
+    frame::Protocol,
+};
+
+/// The bounds of a backlog.
+#[derive(Debug)]
+pub struct Limits {
+    /// Messages of one session.
+    pub messages: usize,
+    /// Bytes of one session. A larger message still goes to an empty backlog.
+    pub bytes: usize,
+    /// Bytes of all sessions.
+    pub total_bytes: usize,
+    /// Bytes of all sessions now.
+    pub total: AtomicUsize,
+}
+
+impl Limits {
+    /// Whether all backlogs together are over their bound.
+    pub fn exceeded(&self) -> bool {
+        self.total.load(Ordering::Relaxed) > self.total_bytes
+    }
+}
+
+/// One frame on its way.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// The frame's bytes, shared with other sessions.
+    pub bytes: Bytes,
+    /// When the message came from NATS; none for a frame of our own.
+    pub arrived: Option<Instant>,
+}
+
+/// What became of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pushed {
+    /// It will be written.
+    Queued,
+    /// The session is over.
+    Over,
+    /// The session is over now: so many messages are lost with this one.
+    Overflowed(usize),
+}
+
+/// What a session has to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Frames were added to the batch.
+    Frames,
+    /// It is over; nothing is queued any more.
+    Ended(Ending),
+}
+
+/// The backlog of one session.
+#[derive(Debug)]
+pub struct Outbox {
+    protocol: Protocol,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    queue: VecDeque<Outgoing>,
+    /// Of what is queued and of what the session has taken but not written.
+    unsent_messages: usize,
+    unsent_bytes: usize,
+    admission: Admission,
+    ending: Option<Ending>,
+    /// The backlog was given up, with what the session has taken of it.
+    discarded: bool,
+    waker: Option<Waker>,
+}
+
+/// How far a session is on its way in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Admission {
+    /// NATS has not confirmed the subscription.
+    #[default]
+    Waiting,
+    /// It has.
+    Confirmed,
+    /// It will not.
+    Refused,
+    /// The session has been told `welcome`, or will be before anything else.
+    Welcomed,
+}
+
+impl Outbox {
+    /// An empty backlog of a session that speaks `protocol`.
+    pub fn new(protocol: Protocol) -> Self {
+        Self {
+            protocol,
+            inner: Mutex::default(),
+        }
+    }
+
+    /// What the session speaks.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// Queues a frame, or ends the session where its backlog would exceed a
+    /// bound.
+    pub fn push(&self, outgoing: Outgoing, limits: &Limits) -> Pushed {
+        let mut inner = self.inner();
+        if inner.ending.is_some() {
+            return Pushed::Over;
+        }
+        let size = outgoing.bytes.len();
+        let full = inner.unsent_messages >= limits.messages
+            || (inner.unsent_messages > 0 && inner.unsent_bytes + size > limits.bytes);
+        if full {
+            inner.end(CloseReason::SlowConsumer.into());
+            return Pushed::Overflowed(inner.discard(limits) + 1);
+        }
+        inner.unsent_messages += 1;
+        inner.unsent_bytes += size;
+        limits.total.fetch_add(size, Ordering::Relaxed);
+        inner.queue.push_back(outgoing);
+        inner.wake();
+        Pushed::Queued
+    }
+
+    /// Ends the session once what is queued is written. The first reason stays.
+    pub fn end(&self, ending: Ending) {
+        self.inner().end(ending);
+    }
+
+    /// Ends the session, and gives up what is queued: so many messages.
+    pub fn cut(&self, reason: CloseReason, limits: &Limits) -> usize {
+        let mut inner = self.inner();
+        inner.end(reason.into());
+        inner.discard(limits)
+    }
+
+    /// Whether the session still takes messages.
+    pub fn is_open(&self) -> bool {
+        self.inner().ending.is_none()
+    }
+
+    /// The size of the backlog in bytes.
+    pub fn backlog(&self) -> usize {
+        self.inner().unsent_bytes
+    }
+
+    /// Moves up to `limit` frames into `batch`, or says that the session is
+    /// over. Pending while there is nothing to do.
+    pub fn poll_next(
+        &self,
+        cx: &Context<'_>,
+        batch: &mut VecDeque<Outgoing>,
+        limit: usize,
+    ) -> Poll<Next> {
+        let mut inner = self.inner();
+        if inner.queue.is_empty() {
+            if let Some(ending) = inner.ending {
+                return Poll::Ready(Next::Ended(ending));
+            }
+            inner.wait(cx);
+            return Poll::Pending;
+        }
+        let count = limit.min(inner.queue.len());
+        batch.extend(inner.queue.drain(..count));
+        if inner.queue.is_empty() && inner.queue.capacity() > 16 {
+            inner.queue = VecDeque::new();
+        }
+        Poll::Ready(Next::Frames)
+    }
+
+    /// Ready when what was queued has been given up; for a session that cannot
+    /// write, and so does not ask for more.
+    pub fn poll_cut(&self, cx: &Context<'_>) -> Poll<Ending> {
+        let mut inner = self.inner();
+        match inner.ending {
+            Some(ending) if inner.discarded => Poll::Ready(ending),
+            _ => {
+                inner.wait(cx);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// The session has written frames that it had taken.
+    pub fn sent(&self, messages: usize, bytes: usize, limits: &Limits) {
+        let mut inner = self.inner();
+        if !inner.discarded {
+            inner.give_back(messages, bytes, limits);
+        }
+    }
+
+    /// Sets how far the session is on its way in.
+    pub fn admit(&self, admission: Admission) {
+        let mut inner = self.inner();
+        inner.admission = admission;
+        inner.wake();
+    }
+
+    /// Whether the session was welcomed, so that it may have missed something.
+    pub fn is_welcomed(&self) -> bool {
+        self.inner().admission == Admission::Welcomed
+    }
+
+    /// Pending while the subscription is neither confirmed nor refused.
+    pub fn poll_admission(&self, cx: &Context<'_>) -> Poll<Admission> {
+        let mut inner = self.inner();
+        if inner.admission == Admission::Waiting && inner.ending.is_none() {
+            inner.wait(cx);
+            return Poll::Pending;
+        }
+        Poll::Ready(inner.admission)
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn end(&mut self, ending: Ending) {
+        if self.ending.is_none() {
+            self.ending = Some(ending);
+            self.wake();
+        }
+    }
+
+    fn discard(&mut self, limits: &Limits) -> usize {
+        let lost = self.unsent_messages;
+        self.queue = VecDeque::new();
+        self.give_back(lost, self.unsent_bytes, limits);
+        self.discarded = true;
+        lost
+    }
+
+    fn give_back(&mut self, messages: usize, bytes: usize, limits: &Limits) {
+        self.unsent_messages -= messages;
+        self.unsent_bytes -= bytes;
+        limits.total.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn wait(&mut self, cx: &Context<'_>) {
+        match &mut self.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => self.waker = Some(cx.waker().clone()),
+        }
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(messages: usize, bytes: usize) -> Limits {
+        Limits {
+            messages,
+            bytes,
+            total_bytes: usize::MAX,
+            total: AtomicUsize::new(0),
+        }
+    }
+
+    fn frame(size: usize) -> Outgoing {
+        Outgoing {
+            bytes: vec![0; size].into(),
+            arrived: None,
+        }
+    }
+
+    fn take(outbox: &Outbox) -> Poll<(Next, usize)> {
+        let mut batch = VecDeque::new();
+        let cx = Context::from_waker(Waker::noop());
+        outbox
+            .poll_next(&cx, &mut batch, 64)
+            .map(|next| (next, batch.len()))
+    }
+
+    #[test]
+    fn what_is_taken_counts_until_it_is_sent() {
+        let limits = limits(2, 100);
+        let outbox = Outbox::new(Protocol::UsherV1);
+        assert_eq!(outbox.push(frame(10), &limits), Pushed::Queued);
+        assert_eq!(outbox.push(frame(10), &limits), Pushed::Queued);
+        assert_eq!(take(&outbox), Poll::Ready((Next::Frames, 2)));
+        outbox.sent(1, 10, &limits);
+        assert_eq!(outbox.backlog(), 10);
+        assert_eq!(outbox.push(frame(10), &limits), Pushed::Queued);
+        assert_eq!(
+            outbox.push(frame(10), &limits),
+            Pushed::Overflowed(3),
+            "1 unsent, 1 queued"
+        );
+        let slow = CloseReason::SlowConsumer.into();
+        assert_eq!(take(&outbox), Poll::Ready((Next::Ended(slow), 0)));
+        assert_eq!(limits.total.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_large_message_goes_to_an_empty_backlog_only() {
+        let limits = limits(10, 100);
+        let outbox = Outbox::new(Protocol::UsherV1);
+        assert_eq!(outbox.push(frame(1000), &limits), Pushed::Queued);
+        assert_eq!(outbox.push(frame(1), &limits), Pushed::Overflowed(2));
+        let outbox = Outbox::new(Protocol::UsherV1);
+        assert_eq!(outbox.push(frame(1), &limits), Pushed::Queued);
+        assert_eq!(outbox.push(frame(1000), &limits), Pushed::Overflowed(2));
+    }
+
+    #[test]
+    fn an_ending_waits_for_what_is_queued_and_the_first_one_stays() {
+        let limits = limits(10, 100);
+        let outbox = Outbox::new(Protocol::RawV1);
+        assert_eq!(outbox.push(frame(1), &limits), Pushed::Queued);
+        outbox.end(CloseReason::Replaced.into());
+        outbox.end(CloseReason::Drain.into());
+        assert_eq!(outbox.push(frame(1), &limits), Pushed::Over);
+        assert_eq!(take(&outbox), Poll::Ready((Next::Frames, 1)));
+        outbox.sent(1, 1, &limits);
+        let replaced = CloseReason::Replaced.into();
+        assert_eq!(take(&outbox), Poll::Ready((Next::Ended(replaced), 0)));
+        assert_eq!(limits.total.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_cut_gives_back_what_was_queued_and_taken() {
+        let limits = limits(10, 100);
+        let outbox = Outbox::new(Protocol::RawV1);
+        assert_eq!(outbox.push(frame(7), &limits), Pushed::Queued);
+        assert!(take(&outbox).is_ready());
+        assert_eq!(outbox.push(frame(8), &limits), Pushed::Queued);
+        assert_eq!(outbox.cut(CloseReason::ConnectionLost, &limits), 2);
+        outbox.sent(1, 7, &limits);
+        assert_eq!(outbox.cut(CloseReason::ConnectionLost, &limits), 0);
+        assert_eq!(limits.total.load(Ordering::Relaxed), 0);
+    }
+}

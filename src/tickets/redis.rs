@@ -1,0 +1,281 @@
+//! Tickets in Redis, over one multiplexed connection.
+//!
+//! A pool would spend two more commands on each check-out; the multiplexed
+//! connection carries all commands at once. Whether it still works is asked
+//! every second, so that a Redis that comes back is in use within one.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+
+use deadpool_redis::redis::{
+    AsyncConnectionConfig, Client, Cmd, FromRedisValue, IntoConnectionInfo as _, RedisError,
+    aio::MultiplexedConnection, cmd,
+};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::{sleep, timeout},
+};
+use url::Url;
+
+use super::{Grant, Order, RedeemError, Ticket, Unavailable, read_value};
+use crate::{jitter, metrics::Metrics, readiness::Readiness, secret::Secret};
+
+/// How often the connection is asked whether it works.
+const WATCH: Duration = Duration::from_secs(1);
+/// Between attempts to connect, at random in this range.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(400));
+
+/// Where Redis is, and how tickets are kept there. `Debug` leaves out what may
+/// hold credentials.
+#[derive(Clone)]
+pub struct Config {
+    /// `redis://host:port[/db]`.
+    pub url: Url,
+    /// A user of Redis's access control.
+    pub user: Option<String>,
+    /// Its password, or Redis's only one.
+    pub password: Option<Secret>,
+    /// For one command.
+    pub timeout: Duration,
+    /// Commands at once; one more is refused rather than queued.
+    pub max_in_flight: usize,
+    /// Before the ticket in a key.
+    pub key_prefix: String,
+    /// Whether a value may be just the user id.
+    pub accept_plain: bool,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("timeout", &self.timeout)
+            .field("max_in_flight", &self.max_in_flight)
+            .field("key_prefix", &self.key_prefix)
+            .field("accept_plain", &self.accept_plain)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The store of tickets.
+#[derive(Debug, Clone)]
+pub struct Tickets {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    config: Config,
+    /// None while Redis is away: commands then fail at once.
+    connection: Mutex<Option<MultiplexedConnection>>,
+    permits: Semaphore,
+    /// A command failed: look at once whether the connection still works.
+    doubt: Notify,
+    metrics: Arc<Metrics>,
+}
+
+/// Reaches Redis and says what it is, for `usher check`.
+///
+/// # Errors
+///
+/// Why it cannot be reached, without credentials.
+pub async fn probe(config: &Config) -> Result<String, String> {
+    let mut connection = connect(config).await.map_err(|error| describe(&error))?;
+    let mut command = cmd("INFO");
+    command.arg("server");
+    let asked = command.query_async(&mut connection);
+    let info: String = match timeout(config.timeout, asked).await {
+        Ok(info) => info.map_err(|error| describe(&error))?,
+        Err(_) => return Err(format!("no answer within {:?}", config.timeout)),
+    };
+    let version = info
+        .lines()
+        .find_map(|line| line.strip_prefix("redis_version:"))
+        .unwrap_or("of unknown version");
+    Ok(format!("redis-server {version}"))
+}
+
+impl Tickets {
+    /// Connects in a task of its own, and keeps connected as long as the
+    /// process lives.
+    pub fn start(config: Config, metrics: Arc<Metrics>, readiness: Readiness) -> Self {
+        let shared = Arc::new(Shared {
+            connection: Mutex::new(None),
+            permits: Semaphore::new(config.max_in_flight),
+            doubt: Notify::new(),
+            config,
+            metrics,
+        });
+        let kept = shared.clone();
+        tokio::spawn(async move {
+            let mut told = false;
+            loop {
+                let shared = &kept;
+                match connect(&shared.config).await {
+                    Ok(connection) => {
+                        shared.set(Some(connection.clone()));
+                        readiness.redis_up();
+                        tracing::info!("connected to Redis");
+                        let error = shared.broken(connection).await;
+                        tracing::warn!(%error, "Redis is away; no new sessions until it is back");
+                        told = true;
+                        shared.set(None);
+                    }
+                    Err(error) if !told => {
+                        let error = describe(&error);
+                        tracing::warn!(%error, "Redis cannot be reached; trying on");
+                        told = true;
+                    }
+                    Err(_) => {}
+                }
+                sleep(jitter::between(RETRY.0, RETRY.1)).await;
+            }
+        });
+        Self { shared }
+    }
+
+    /// Whether Redis answered last time.
+    pub fn is_connected(&self) -> bool {
+        self.shared.connection().is_some()
+    }
+
+    /// Uses a ticket up, by one atomic GETDEL that is never retried: a lost
+    /// reply may have consumed it.
+    ///
+    /// # Errors
+    ///
+    /// [`RedeemError`]; after either kind the ticket may be gone.
+    pub async fn redeem(&self, ticket: &Ticket) -> Result<Grant, RedeemError> {
+        let mut command = cmd("GETDEL");
+        command.arg(self.key(ticket));
+        let value: Option<Vec<u8>> = match self.run(&command).await {
+            Ok(value) => value,
+            Err(Failure::WrongType) => {
+                return Err(RedeemError::Unknown("its key is not a string"));
+            }
+            Err(Failure::Away) => return Err(RedeemError::Unavailable),
+        };
+        let value = value.ok_or(RedeemError::Unknown(
+            "it was never issued, is used or expired",
+        ))?;
+        read_value(&value, self.shared.config.accept_plain, SystemTime::now())
+    }
+
+    /// Mints a ticket that waits `ttl` to be used.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`]: the ticket is not handed out, whether or not it is stored.
+    pub async fn issue(&self, order: &Order, ttl: Duration) -> Result<Ticket, Unavailable> {
+        let ticket = Ticket::mint();
+        let milliseconds = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+        let mut command = cmd("SET");
+        command
+            .arg(self.key(&ticket))
+            .arg(order.to_value())
+            .arg("PX")
+            .arg(milliseconds);
+        match self.run::<()>(&command).await {
+            Ok(()) => Ok(ticket),
+            Err(Failure::Away | Failure::WrongType) => Err(Unavailable),
+        }
+    }
+
+    fn key(&self, ticket: &Ticket) -> String {
+        format!("{}{}", self.shared.config.key_prefix, ticket.expose())
+    }
+
+    async fn run<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Failure> {
+        let shared = &self.shared;
+        let _permit = shared.permits.try_acquire().map_err(|_| Failure::Away)?;
+        let mut connection = shared.connection().ok_or(Failure::Away)?;
+        let begun = Instant::now();
+        let answer = timeout(shared.config.timeout, command.query_async(&mut connection)).await;
+        shared
+            .metrics
+            .redis_command_seconds
+            .observe(begun.elapsed().as_secs_f64());
+        match answer {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) if error.code() == Some("WRONGTYPE") => Err(Failure::WrongType),
+            Ok(Err(error)) => {
+                tracing::debug!(error = describe(&error), "a command to Redis failed");
+                shared.doubt.notify_one();
+                Err(Failure::Away)
+            }
+            Err(_) => Err(Failure::Away),
+        }
+    }
+}
+
+enum Failure {
+    /// No answer, or one that says that Redis cannot serve now.
+    Away,
+    WrongType,
+}
+
+impl Shared {
+    fn connection(&self) -> Option<MultiplexedConnection> {
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn set(&self, connection: Option<MultiplexedConnection>) {
+        *self
+            .connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = connection;
+    }
+
+    /// Returns when the connection no longer answers, with the reason.
+    async fn broken(&self, mut connection: MultiplexedConnection) -> String {
+        let limit = self.config.timeout;
+        loop {
+            tokio::select! {
+                () = sleep(WATCH) => {}
+                () = self.doubt.notified() => {}
+            }
+            match timeout(limit, cmd("PING").query_async::<()>(&mut connection)).await {
+                Ok(Ok(())) => {}
+                // It is there, and says so: it only may not be asked this.
+                Ok(Err(error)) if error.code() == Some("NOPERM") => {}
+                Ok(Err(error)) => return describe(&error),
+                Err(_) => return format!("no answer within {limit:?}"),
+            }
+        }
+    }
+}
+
+async fn connect(config: &Config) -> Result<MultiplexedConnection, RedisError> {
+    let mut info = config.url.clone().into_connection_info()?;
+    let mut settings = info.redis_settings().clone().set_skip_set_lib_name();
+    if let Some(user) = &config.user {
+        settings = settings.set_username(user);
+    }
+    if let Some(password) = &config.password {
+        settings = settings.set_password(password.expose());
+    }
+    info = info.set_redis_settings(settings);
+    let settings = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(config.timeout))
+        .set_response_timeout(Some(config.timeout));
+    let mut connection = Client::open(info)?
+        .get_multiplexed_async_connection_with_config(&settings)
+        .await?;
+    match cmd("PING").query_async::<()>(&mut connection).await {
+        Err(error) if error.code() != Some("NOPERM") => Err(error),
+        _ => Ok(connection),
+    }
+}
+
+/// An error's own words. Redis never repeats a key or a password in them.
+fn describe(error: &RedisError) -> String {
+    match error.code() {
+        Some(code) => format!("{code} {}", error.detail().unwrap_or_default()),
+        None => error.to_string(),
+    }
+}

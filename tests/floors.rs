@@ -1,0 +1,172 @@
+//! Keeps the floors: a file imports only from floors below its own, and each
+//! foreign crate only where it lives. Reads the sources, as a reader would.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Rooms from the ground up; `docs/architecture.md` says what each is for.
+const FLOORS: [&[&str]; 7] = [
+    &[
+        "close", "frame", "jitter", "message", "origin", "position", "proto", "secret", "user",
+    ],
+    &["metrics", "readiness"],
+    &["bus", "tickets"],
+    &["registry"],
+    &["http", "grpc"],
+    &["app", "config"],
+    &["cli"],
+];
+
+/// The same floor, yet one of them may look at the other.
+const NEIGHBOURS: [(&str, &str); 3] = [
+    // A frame is made of a message, and says how a session ended.
+    ("frame", "message"),
+    ("frame", "close"),
+    // The roof reads the configuration.
+    ("app", "config"),
+];
+
+/// A foreign crate, and the only rooms that know it.
+const HOMES: [(&str, &[&str]); 9] = [
+    ("async_nats", &["bus"]),
+    ("deadpool_redis", &["tickets"]),
+    ("redis", &["tickets"]),
+    ("dashmap", &["registry"]),
+    ("warp", &["http"]),
+    ("hyper", &["http"]),
+    ("tonic", &["grpc", "proto"]),
+    ("clap", &["cli"]),
+    ("prometheus", &["metrics", "http"]),
+];
+
+#[test]
+fn a_file_imports_only_from_floors_below() {
+    let mut wrong = Vec::new();
+    for (path, room, text) in sources() {
+        if room == "lib" || room == "main" {
+            continue;
+        }
+        let floor = floor_of(&room).unwrap_or_else(|| panic!("{room} has no floor: {path:?}"));
+        for other in imports(&text) {
+            let Some(below) = floor_of(&other) else {
+                continue;
+            };
+            let neighbour = NEIGHBOURS.contains(&(room.as_str(), other.as_str()));
+            if other != room && below >= floor && !neighbour {
+                wrong.push(format!("{}: {room} imports {other}", path.display()));
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "against the floors:\n{}",
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn a_foreign_crate_is_known_only_where_it_lives() {
+    let mut wrong = Vec::new();
+    for (path, room, text) in sources() {
+        for (krate, homes) in HOMES {
+            let known = text.lines().any(|line| {
+                let line = line.trim_start();
+                let names = |word: &str| {
+                    line.split(|c: char| !c.is_alphanumeric() && c != '_' && c != ':')
+                        .any(|part| part.starts_with(word))
+                };
+                !line.starts_with("//") && names(&format!("{krate}::"))
+            });
+            if known && !homes.contains(&room.as_str()) {
+                wrong.push(format!(
+                    "{}: {krate} is not at home in {room}",
+                    path.display()
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "away from home:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_room_has_a_floor_and_every_floor_its_rooms() {
+    let rooms: BTreeSet<String> = sources().into_iter().map(|(_, room, _)| room).collect();
+    let floors: BTreeSet<String> = FLOORS
+        .iter()
+        .copied()
+        .flatten()
+        .map(|room| (*room).to_owned())
+        .collect();
+    let others = ["lib", "main"].map(str::to_owned).into();
+    assert_eq!(
+        rooms.difference(&others).cloned().collect::<BTreeSet<_>>(),
+        floors
+    );
+}
+
+fn floor_of(room: &str) -> Option<usize> {
+    FLOORS.iter().position(|rooms| rooms.contains(&room))
+}
+
+/// The rooms that a text names after `crate::`, grouped imports included.
+fn imports(text: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (at, _) in text.match_indices("crate::") {
+        let rest = &text[at + "crate::".len()..];
+        match rest.strip_prefix('{') {
+            None => drop(found.insert(word(rest))),
+            Some(group) => {
+                let mut depth = 1;
+                let mut start = true;
+                for (i, c) in group.char_indices() {
+                    match c {
+                        '{' => depth += 1,
+                        '}' => depth -= 1,
+                        ',' if depth == 1 => start = true,
+                        c if start && c.is_alphabetic() => {
+                            found.insert(word(&group[i..]));
+                            start = false;
+                        }
+                        _ => {}
+                    }
+                    if depth == 0 {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+    found
+}
+
+fn word(text: &str) -> String {
+    text.chars()
+        .take_while(|c| c.is_alphanumeric() || *c == '_')
+        .collect()
+}
+
+/// Each source file with its room and its text.
+fn sources() -> Vec<(PathBuf, String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    collect(&root, &root, &mut found);
+    found
+}
+
+fn collect(root: &Path, folder: &Path, found: &mut Vec<(PathBuf, String, String)>) {
+    for entry in fs::read_dir(folder).expect("a source folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            collect(root, &path, found);
+            continue;
+        }
+        let inside = path.strip_prefix(root).expect("below the root");
+        let first = inside.components().next().expect("a name").as_os_str();
+        let room = first.to_string_lossy().trim_end_matches(".rs").to_owned();
+        let text = fs::read_to_string(&path).expect("a source file");
+        found.push((inside.to_owned(), room, text));
+    }
+}
