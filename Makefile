@@ -1,0 +1,66 @@
+# All that a developer or CI runs. `make` alone lists it.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench trace-test model fmt lint doc deny servers tools
+
+CARGO ?= cargo
+# Which cargo-deny is installed where there is none.
+CARGO_DENY := ^0.20
+
+help: ## list what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+run: tools ## build the gateway and run it
+	$(CARGO) run -- serve
+
+test: tools servers ## the whole suite, against a real nats-server and a real Redis
+	$(CARGO) test
+
+check: tools fmt-check lint deny doc test ## everything that CI wants: format, lints, licences, docs, tests
+
+bench: tools servers ## measure the gateway
+	$(CARGO) bench
+
+trace-test: tools servers ## the journeys with every log line on, to see that no ticket is in any
+	USHER_TEST_LOG=trace $(CARGO) test --test journeys
+
+model: tools ## the model check of joins and leaves
+	$(CARGO) test --test registry_model
+
+fmt: ## format the code
+	$(CARGO) fmt
+
+.PHONY: fmt-check
+fmt-check:
+	$(CARGO) fmt --check
+
+lint:
+	$(CARGO) clippy --all-targets -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+
+# The advisory database is a git repository on the internet. Where it is out of
+# reach that one check is left out, and said so; the others need no network.
+deny: tools
+	@$(CARGO) deny --version >/dev/null 2>&1 || { \
+		echo "cargo-deny is missing: installing it"; \
+		$(CARGO) install --locked --version '$(CARGO_DENY)' cargo-deny; \
+	}
+	$(CARGO) deny check bans licenses sources
+	@if timeout 60 $(CARGO) deny fetch db >/dev/null 2>&1; then \
+		$(CARGO) deny check advisories; \
+	else \
+		echo "advisories: NOT checked, since their database is out of reach"; \
+	fi
+
+# nats-server and Redis, and foreign clients in Python.
+servers:
+	@tests/servers.sh
+	@tests/servers.sh python
+
+tools:
+	@command -v $(CARGO) >/dev/null || { echo "Rust is missing: install it with rustup, https://rustup.rs" >&2; exit 1; }
+	@command -v cc >/dev/null || { echo "a C compiler is missing: apt-get install gcc" >&2; exit 1; }

@@ -1,0 +1,510 @@
+//! What is published is what the right sessions get: all of it, in order, and
+//! nobody else's.
+
+use std::collections::HashMap;
+
+use async_nats::HeaderMap;
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use crate::support::{Client, Frame, Gateway, gateway::Builder, servers, world};
+
+/// The same rule as the contract's, written down once more.
+fn subject(user: &str) -> String {
+    let mut subject = "usher.user.".to_owned();
+    for byte in user.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => subject.push(byte.into()),
+            other => subject += &format!("%{other:02X}"),
+        }
+    }
+    subject
+}
+
+/// Published, and certainly with the server.
+async fn publish(nats: &async_nats::Client, subject: &str, payload: impl Into<Bytes>) {
+    nats.publish(subject.to_owned(), payload.into())
+        .await
+        .expect("published");
+    nats.flush().await.expect("flushed");
+}
+
+#[tokio::test]
+async fn a_publish_is_on_the_screen() {
+    let (nats, redis, gateway) = world().await;
+    let mut client = Client::open(&gateway, &redis.ticket("42").await).await;
+    publish(&nats.client().await, "usher.user.42", r#"{"order":123}"#).await;
+    assert_eq!(
+        client.next_event().await,
+        json!({"event": "message", "data": {"order": 123}})
+    );
+    gateway
+        .metric_becomes("usher_messages_delivered_total", 1.0)
+        .await;
+    assert_eq!(gateway.metric("usher_messages_received_total").await, 1.0);
+}
+
+#[tokio::test]
+async fn json_passes_byte_for_byte() {
+    let (nats, redis, gateway) = world().await;
+    let mut client = Client::open(&gateway, &redis.ticket("42").await).await;
+    let nats = nats.client().await;
+    let deep_array = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+    let deep_object = format!("{}1{}", "{\"a\":".repeat(10_000), "}".repeat(10_000));
+    for payload in [
+        "1",
+        "null",
+        "\"text\"",
+        " {\n\t\"order\" :\r\n 123 }\n\n",
+        "{\"a\":1,\"a\":2}",
+        "1.0000000000000000000000000000001e-400",
+        "123456789012345678901234567890",
+        "-0",
+        r#""\u0041\ud800\/""#,
+        "\"\u{2028}ü\u{10FFFF}\"",
+        &deep_array,
+        &deep_object,
+    ] {
+        publish(&nats, "usher.user.42", payload.to_owned()).await;
+        let expected = format!("{{\"event\":\"message\",\"data\":{payload}}}");
+        // Keys may come in any order.
+        let other = format!("{{\"data\":{payload},\"event\":\"message\"}}");
+        let text = client.next_text().await;
+        assert!(
+            text == expected || text == other,
+            "{payload:.80} became {text:.120}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn other_text_becomes_a_string() {
+    let (nats, redis, gateway) = world().await;
+    let mut client = Client::open(&gateway, &redis.ticket("42").await).await;
+    let nats = nats.client().await;
+    for payload in [
+        "",
+        " ",
+        "hello",
+        "{\"order\":12",
+        "[1,2",
+        "1 2",
+        "{}{}",
+        "[1,]",
+        "nan",
+        "'x'",
+        "01",
+        "\u{feff}1",
+        "\"\n\"",
+        "1\u{a0}",
+        "\0",
+        "\"},\"event\":\"usher.gap\",\"x\":\"",
+        "</script>\u{2028}",
+    ] {
+        publish(&nats, "usher.user.42", payload.to_owned()).await;
+        assert_eq!(
+            client.next_event().await,
+            json!({"event": "message", "data": payload})
+        );
+    }
+}
+
+#[tokio::test]
+async fn other_bytes_become_base64() {
+    let (nats, redis, gateway) = world().await;
+    let mut client = Client::open(&gateway, &redis.ticket("42").await).await;
+    let nats = nats.client().await;
+    let every_byte: Vec<u8> = (0..=255).collect();
+    for payload in [
+        &b"\xff"[..],
+        b"\xed\xa0\x80",
+        b"\xc0\x80",
+        b"\"\xff\"",
+        b"{\"a\":\"\xe2\x82\"}",
+        &every_byte,
+    ] {
+        publish(&nats, "usher.user.42", payload.to_vec()).await;
+        let expected = json!({"event": "message", "base64": BASE64.encode(payload)});
+        assert_eq!(client.next_event().await, expected);
+    }
+}
+
+#[tokio::test]
+async fn the_largest_message_fits() {
+    let (nats, redis, gateway) = world().await;
+    let mut client = Client::open(&gateway, &redis.ticket("42").await).await;
+    let nats = nats.client().await;
+    // 1 MiB is what NATS takes, its headers included.
+    let largest = 1 << 20;
+    let text = format!("\"{}\"", "x".repeat(largest - 2));
+    publish(&nats, "usher.user.42", text.clone()).await;
+    assert_eq!(
+        client.next_text().await.len(),
+        text.len() + r#"{"event":"message","data":}"#.len()
+    );
+
+    // 12 bytes for the first line, and each header has its own.
+    let mut headers = HeaderMap::new();
+    headers.insert("Event", "big");
+    let room = largest - "NATS/1.0\r\nEvent: big\r\n\r\n".len();
+    let bytes = vec![0xFF; room];
+    nats.publish_with_headers("usher.user.42", headers, bytes.clone().into())
+        .await
+        .expect("published");
+    let event = client.next_event().await;
+    assert_eq!(event["event"], "big");
+    assert_eq!(event["base64"], BASE64.encode(&bytes));
+
+    // Escaped text grows to six times its size, and passes all the same.
+    publish(&nats, "usher.user.42", vec![1; largest]).await;
+    assert_eq!(
+        client.next_data().await.as_str().map(str::len),
+        Some(largest)
+    );
+}
+
+#[tokio::test]
+async fn an_event_has_the_name_that_its_header_gives() {
+    let (nats, redis, gateway) = world().await;
+    let mut client = Client::open(&gateway, &redis.ticket("42").await).await;
+    let nats = nats.client().await;
+    let long = "x".repeat(64);
+    let too_long = "x".repeat(65);
+    for (name, expected) in [
+        ("order.completed", "order.completed"),
+        ("A-Z:a_z.09", "A-Z:a_z.09"),
+        ("usher", "usher"),
+        ("ushers.x", "ushers.x"),
+        (&long, &long),
+        ("", "message"),
+        ("usher.gap", "message"),
+        ("usher.", "message"),
+        ("two words", "message"),
+        ("quo\"te", "message"),
+        ("ünïcode", "message"),
+        (&too_long, "message"),
+    ] {
+        let mut headers = HeaderMap::new();
+        headers.insert("Event", name);
+        headers.insert(
+            "traceparent",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        );
+        nats.publish_with_headers("usher.user.42", headers, "1".into())
+            .await
+            .expect("published");
+        let event = client.next_event().await;
+        assert_eq!(event, json!({"event": expected, "data": 1}), "{name:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_raw_session_gets_the_payload_and_nothing_else() {
+    let (nats, redis, gateway) = world().await;
+    let ticket = redis.ticket("42").await;
+    let mut raw = Client::builder(&gateway, &ticket)
+        .protocols(&["usher.raw.v1"])
+        .open()
+        .await;
+    let mut framed = Client::open(&gateway, &redis.ticket("42").await).await;
+    let nats = nats.client().await;
+    let big = "x".repeat(70_000);
+    for text in ["hello", "", "{\"a\": 1}\n", "ünï", &big] {
+        publish(&nats, "usher.user.42", text.to_owned()).await;
+        assert_eq!(raw.next_frame().await, Frame::Text(text.to_owned()));
+        framed.next_event().await;
+    }
+    for bytes in [&b"\xff\x00"[..], b"\xe2\x82", &[0x80; 126]] {
+        publish(&nats, "usher.user.42", bytes.to_vec()).await;
+        assert_eq!(raw.next_frame().await, Frame::Binary(bytes.to_vec()));
+        framed.next_event().await;
+    }
+    publish(&nats, "usher.broadcast", "to all").await;
+    assert_eq!(raw.next_frame().await, Frame::Text("to all".to_owned()));
+}
+
+#[tokio::test]
+async fn a_broadcast_reaches_every_session_once() {
+    let (nats, redis, here) = world().await;
+    let there = Gateway::start(&nats, &redis).await;
+    let mut sessions = Vec::new();
+    for (gateway, user) in [
+        (&here, "1"),
+        (&here, "1"),
+        (&here, "2"),
+        (&there, "1"),
+        (&there, "3"),
+    ] {
+        sessions.push(Client::open(gateway, &redis.ticket(user).await).await);
+    }
+    let nats = nats.client().await;
+    let mut headers = HeaderMap::new();
+    headers.insert("Event", "news");
+    nats.publish_with_headers("usher.broadcast", headers, "[1]".into())
+        .await
+        .expect("published");
+    publish(&nats, "usher.broadcast", "2").await;
+    for session in &mut sessions {
+        let news = json!({"event": "news", "broadcast": true, "data": [1]});
+        assert_eq!(session.next_event().await, news);
+        let second = json!({"event": "message", "broadcast": true, "data": 2});
+        assert_eq!(session.next_event().await, second);
+    }
+}
+
+#[tokio::test]
+async fn a_user_on_two_gateways_is_reached_on_both() {
+    let (nats, redis, here) = world().await;
+    let there = Gateway::start(&nats, &redis).await;
+    let mut sessions = Vec::new();
+    for gateway in [&here, &here, &there] {
+        sessions.push(Client::open(gateway, &redis.ticket("42").await).await);
+    }
+    let nats = nats.client().await;
+    for number in 0..100 {
+        publish(&nats, "usher.user.42", number.to_string()).await;
+    }
+    for session in &mut sessions {
+        for number in 0..100 {
+            assert_eq!(session.next_data().await, number);
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_id_has_a_subject_of_its_own() {
+    let (nats, redis) = servers().await;
+    let gateway = Gateway::builder(&nats, &redis)
+        .set("session.queue_messages", "5000")
+        .start()
+        .await;
+    let publisher = nats.client().await;
+    // Every byte that can stand in UTF-8 and is no control character: ASCII,
+    // each continuation byte, and each first byte.
+    let mut ids: Vec<String> = (0x20u8..0x7F)
+        .map(|byte| char::from(byte).to_string())
+        .collect();
+    let first_bytes = (0x2..0x20)
+        .map(|n| n * 0x40 + 0x30)
+        .chain((0..0x10).map(|n| n * 0x1000 + 0x900));
+    let letters = (0xA0..0x100)
+        .chain(first_bytes)
+        .chain((0..5).map(|n| n * 0x40000 + 0x10000));
+    ids.extend(
+        letters
+            .chain(0x100..0x140)
+            .filter_map(char::from_u32)
+            .map(String::from),
+    );
+    ids.extend(
+        [
+            "*",
+            ">",
+            ".",
+            "..",
+            " ",
+            "a.b",
+            "a.*",
+            "a.>",
+            "usher.user.1",
+            "%2A",
+            "%",
+            "a%20b",
+        ]
+        .map(String::from),
+    );
+    ids.extend(
+        [
+            "a b",
+            "A",
+            "a",
+            "bob@example.com",
+            "\u{1F468}\u{200D}\u{1F469}",
+        ]
+        .map(String::from),
+    );
+    ids.extend(["y".repeat(128), ".".repeat(128), "ü".repeat(64)]);
+    ids.sort();
+    ids.dedup();
+
+    let mut sessions = Vec::new();
+    for id in &ids {
+        let ticket = redis.ticket_json(json!({"user_id": id})).await;
+        let session = Client::open(&gateway, &ticket).await;
+        assert_eq!(session.welcome()["user"], **id);
+        sessions.push(session);
+    }
+    for id in &ids {
+        publish(
+            &publisher,
+            &subject(id),
+            serde_json::to_vec(id).expect("JSON"),
+        )
+        .await;
+    }
+    // The broadcast comes last, so what a session has by then is all it gets.
+    publish(&publisher, "usher.broadcast", "\"end\"").await;
+    for (id, session) in ids.iter().zip(&mut sessions) {
+        assert_eq!(session.next_data().await, **id, "the user's own message");
+        assert_eq!(
+            session.next_event().await["broadcast"],
+            true,
+            "and no other: {id:?}"
+        );
+    }
+    let subjects = nats.all_subjects().await;
+    for id in &ids {
+        let held = subjects
+            .iter()
+            .filter(|found| **found == subject(id))
+            .count();
+        assert_eq!(held, 1, "{id:?}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_gets_what_is_anothers() {
+    let (nats, redis) = servers().await;
+    let queue = |builder: Builder| builder.set("session.queue_messages", "10000");
+    let here = queue(Gateway::builder(&nats, &redis)).start().await;
+    let there = queue(Gateway::builder(&nats, &redis)).start().await;
+    let users = 20;
+    let messages = 50;
+    let mut sessions = Vec::new();
+    for user in 0..users {
+        for gateway in [&here, &there, &here] {
+            let ticket = redis.ticket(&format!("user {user}")).await;
+            sessions.push((user, Client::open(gateway, &ticket).await));
+        }
+    }
+    let publisher = nats.client().await;
+    for number in 0..messages {
+        for user in 0..users {
+            let payload = json!([user, number]).to_string();
+            let subject = subject(&format!("user {user}"));
+            publisher
+                .publish(subject, payload.into())
+                .await
+                .expect("published");
+        }
+    }
+    publish(&publisher, "usher.broadcast", "null").await;
+    for (user, session) in &mut sessions {
+        for number in 0..messages {
+            assert_eq!(session.next_data().await, json!([user, number]));
+        }
+        assert_eq!(session.next_event().await["broadcast"], true);
+    }
+}
+
+/// Publishers cannot reach users by other subjects than the contract's.
+#[tokio::test]
+async fn other_subjects_reach_nobody() {
+    let (nats, redis, gateway) = world().await;
+    let mut client = Client::open(&gateway, &redis.ticket("a.b").await).await;
+    let nats = nats.client().await;
+    for subject in [
+        "usher.user.a.b",
+        "usher.user.a",
+        "usher.user",
+        "usher.user.a%2eb",
+        "usher.live.user.a%2Eb",
+        "usher.live.broadcast",
+        "usher.broadcast.x",
+        "other.user.a%2Eb",
+    ] {
+        publish(&nats, subject, "\"lost\"").await;
+    }
+    publish(&nats, "usher.user.a%2Eb", "\"found\"").await;
+    assert_eq!(client.next_data().await, "found");
+}
+
+#[tokio::test]
+async fn the_prefix_is_the_operators() {
+    let (nats, redis) = servers().await;
+    let gateway = Gateway::builder(&nats, &redis)
+        .set("nats.prefix", "acme.rt")
+        .start()
+        .await;
+    let mut client = Client::open(&gateway, &redis.ticket("42").await).await;
+    let nats = nats.client().await;
+    publish(&nats, "usher.user.42", "1").await;
+    publish(&nats, "acme.rt.user.42", "2").await;
+    publish(&nats, "acme.rt.broadcast", "3").await;
+    assert_eq!(client.next_data().await, 2);
+    assert_eq!(client.next_data().await, 3);
+}
+
+/// Twenty thousand messages at once, from one publisher to one user: each
+/// session gets all of them, in the order in which they were published.
+#[tokio::test]
+async fn a_burst_arrives_whole_and_in_order() {
+    let (nats, redis) = servers().await;
+    let mut gateways = Vec::new();
+    for _ in 0..2 {
+        let builder = Gateway::builder(&nats, &redis).set("session.queue_messages", "30000");
+        gateways.push(builder.set("session.queue_bytes", "64MiB").start().await);
+    }
+    let mut sessions = Vec::new();
+    for gateway in [&gateways[0], &gateways[0], &gateways[1]] {
+        sessions.push(Client::open(gateway, &redis.ticket("42").await).await);
+    }
+    let total = 20_000;
+    let publisher = nats.client().await;
+    let readers = sessions.into_iter().map(|mut session| {
+        tokio::spawn(async move {
+            for number in 0..total {
+                assert_eq!(session.next_data().await, number);
+            }
+        })
+    });
+    let readers: Vec<_> = readers.collect();
+    for number in 0..total {
+        let payload = number.to_string();
+        publisher
+            .publish("usher.user.42", payload.into())
+            .await
+            .expect("published");
+    }
+    publisher.flush().await.expect("flushed");
+    for reader in readers {
+        reader.await.expect("all messages, in order");
+    }
+}
+
+/// Order per publisher holds across a user's own messages and broadcasts: one
+/// connection brings both.
+#[tokio::test]
+async fn several_publishers_each_keep_their_order() {
+    let (nats, redis) = servers().await;
+    let builder = Gateway::builder(&nats, &redis).set("session.queue_messages", "10000");
+    let gateway = builder.start().await;
+    let mut session = Client::open(&gateway, &redis.ticket("42").await).await;
+    let (publishers, each) = (4, 500);
+    for publisher in 0..publishers {
+        let client = nats.client().await;
+        tokio::spawn(async move {
+            for number in 0..each {
+                let subject = if number % 3 == 0 {
+                    "usher.broadcast"
+                } else {
+                    "usher.user.42"
+                };
+                let payload = json!([publisher, number]).to_string();
+                client
+                    .publish(subject, payload.into())
+                    .await
+                    .expect("published");
+            }
+            client.flush().await.expect("flushed");
+        });
+    }
+    let mut next: HashMap<Value, u64> = HashMap::new();
+    for _ in 0..publishers * each {
+        let data = session.next_data().await;
+        let expected = next.entry(data[0].clone()).or_default();
+        assert_eq!(data[1], *expected);
+        *expected += 1;
+    }
+}

@@ -1,0 +1,15 @@
+//! Journeys through the gateway, told from outside: a real nats-server, a real
+//! Redis, the program as it is built, and only what the contract promises.
+
+mod support;
+
+mod admission;
+mod closing;
+mod cluster;
+mod delivery;
+mod foreign;
+mod operations;
+mod push;
+mod receipts;
+mod refusals;
+mod subscriptions;

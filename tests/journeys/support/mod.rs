@@ -1,0 +1,40 @@
+//! What the journeys are told with: real servers, the real gateway, and
+//! clients that see what a browser, a publisher or an operator would see.
+//!
+//! Everything ends when it is dropped. Waits are for events, each with a bound
+//! ([`wait::PATIENCE`]). What a test mints as a ticket is looked for in all that
+//! the gateway prints or answers, and must not be there ([`secrets`]).
+
+pub(crate) mod client;
+pub(crate) mod gateway;
+pub(crate) mod grpc;
+pub(crate) mod http;
+pub(crate) mod nats;
+pub(crate) mod process;
+pub(crate) mod raw_ws;
+pub(crate) mod redis;
+pub(crate) mod secrets;
+pub(crate) mod wait;
+
+pub(crate) use self::{
+    client::{Client, Frame},
+    gateway::Gateway,
+    http::Response,
+    nats::Nats,
+    raw_ws::RawWs,
+    redis::Redis,
+    secrets::secret,
+    wait::eventually,
+};
+
+/// A NATS server, a Redis server and a gateway between them.
+pub(crate) async fn world() -> (Nats, Redis, Gateway) {
+    let (nats, redis) = servers().await;
+    let gateway = Gateway::start(&nats, &redis).await;
+    (nats, redis, gateway)
+}
+
+/// A NATS server and a Redis server.
+pub(crate) async fn servers() -> (Nats, Redis) {
+    tokio::join!(Nats::start(), Redis::start())
+}

@@ -1,0 +1,245 @@
+//! A real nats-server, or a cluster of them.
+
+use std::{collections::HashSet, fs, process::Command};
+
+use rustix::process::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{
+    http,
+    process::{self, Process},
+    wait::eventually,
+};
+
+/// A running nats-server.
+pub(crate) struct Nats {
+    process: Process,
+    folder: TempDir,
+    options: Vec<String>,
+    port: u16,
+    monitor: String,
+    routes: Option<String>,
+    login: Option<(String, String)>,
+}
+
+impl Nats {
+    /// Starts one, as it comes.
+    pub(crate) async fn start() -> Self {
+        Self::launch(TempDir::new().expect("a folder"), Vec::new()).await
+    }
+
+    /// Starts one with this configuration file besides the ports, which are
+    /// the harness's business.
+    pub(crate) async fn start_with(config: &str) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let file = folder.path().join("nats.conf");
+        fs::write(&file, config).expect("a configuration file");
+        Self::launch(folder, vec![format!("--config={}", file.display())]).await
+    }
+
+    /// Starts `count` that form one cluster, and waits until each knows all.
+    pub(crate) async fn cluster(count: usize) -> Vec<Self> {
+        let mut nodes: Vec<Self> = Vec::new();
+        for index in 0..count {
+            let mut options = vec![
+                "--cluster_name=journeys".to_owned(),
+                format!("--server_name=node-{index}"),
+                "--cluster=nats://127.0.0.1:-1".to_owned(),
+            ];
+            if let Some(first) = nodes.first() {
+                let routes = first
+                    .routes
+                    .as_deref()
+                    .expect("a cluster's node has a route port");
+                options.push(format!("--routes={routes}"));
+            }
+            nodes.push(Self::launch(TempDir::new().expect("a folder"), options).await);
+        }
+        for node in &nodes {
+            eventually("every node has a route to every other", || async {
+                node.neighbours().await.len() == count - 1
+            })
+            .await;
+        }
+        nodes
+    }
+
+    /// These are what [`Nats::client`] logs in with.
+    pub(crate) fn log_in_as(mut self, user: &str, password: &str) -> Self {
+        self.login = Some((user.to_owned(), password.to_owned()));
+        self
+    }
+
+    async fn launch(folder: TempDir, options: Vec<String>) -> Self {
+        let process = run(&folder, &options, -1);
+        let mut nats = Self {
+            process,
+            folder,
+            options,
+            port: 0,
+            monitor: String::new(),
+            routes: None,
+            login: None,
+        };
+        nats.find_ports().await;
+        nats
+    }
+
+    /// nats-server writes what it has bound to a file in its folder.
+    async fn find_ports(&mut self) {
+        let Self {
+            process, folder, ..
+        } = self;
+        let mut ports = Value::Null;
+        eventually("nats-server writes its ports", || {
+            if let Some(status) = process.try_wait() {
+                panic!("nats-server ended with {status}:\n{}", process.output());
+            }
+            let found = fs::read_dir(folder.path())
+                .expect("the folder is there")
+                .filter_map(Result::ok)
+                .filter(|entry| entry.path().extension().is_some_and(|e| e == "ports"))
+                .find_map(|entry| fs::read(entry.path()).ok())
+                .and_then(|text| serde_json::from_slice(&text).ok());
+            ports = found.unwrap_or_default();
+            std::future::ready(!ports.is_null())
+        })
+        .await;
+        let address = |key: &str| {
+            let url = ports[key][0].as_str()?;
+            Some(
+                url.split_once("//")
+                    .map_or(url, |(_, address)| address)
+                    .to_owned(),
+            )
+        };
+        let client = address("nats").expect("a port for clients");
+        self.port = client
+            .rsplit(':')
+            .next()
+            .and_then(|p| p.parse().ok())
+            .expect("a port");
+        self.monitor = address("monitoring").expect("a port for monitoring");
+        self.routes = address("cluster").map(|address| format!("nats://{address}"));
+    }
+
+    /// What a gateway's `nats.url` is.
+    pub(crate) fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// A connection of its own, as a publisher has one.
+    pub(crate) async fn client(&self) -> async_nats::Client {
+        let mut options = async_nats::ConnectOptions::new();
+        if let Some((user, password)) = &self.login {
+            options = options.user_and_password(user.clone(), password.clone());
+        }
+        options
+            .connect(self.url())
+            .await
+            .expect("nats-server takes connections")
+    }
+
+    /// Publishes one message; it is with the server when this returns.
+    pub(crate) async fn publish(&self, subject: &'static str, payload: &'static str) {
+        let client = self.client().await;
+        client
+            .publish(subject, payload.into())
+            .await
+            .expect("published");
+        client.flush().await.expect("flushed");
+    }
+
+    async fn monitoring(&self, path: &str) -> Value {
+        http::get(&self.monitor, path, &[]).await.json()
+    }
+
+    /// The subject of every subscription that clients of this server hold, its
+    /// own left out, once for each subscription.
+    pub(crate) async fn all_subjects(&self) -> Vec<String> {
+        let found = self.monitoring("/subsz?subs=1&limit=10000000&acc=$G").await;
+        let list = found["subscriptions_list"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        list.iter()
+            .filter_map(|subscription| subscription["subject"].as_str())
+            .filter(|subject| !subject.starts_with('$'))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// How many subscriptions there are to exactly this subject.
+    pub(crate) async fn subscriptions(&self, subject: &str) -> usize {
+        self.all_subjects()
+            .await
+            .iter()
+            .filter(|found| *found == subject)
+            .count()
+    }
+
+    async fn neighbours(&self) -> HashSet<String> {
+        let found = self.monitoring("/routez").await;
+        let routes = found["routes"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        routes
+            .iter()
+            .filter_map(|r| r["remote_id"].as_str().map(str::to_owned))
+            .collect()
+    }
+
+    /// Ends it as an operator would: it says goodbye to its clients.
+    pub(crate) async fn stop(&mut self) {
+        self.process.signal(Signal::TERM);
+        self.process.wait().await;
+    }
+
+    /// Ends it as a power cut would.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Freezes it: connections stay open, and nothing is answered.
+    pub(crate) fn pause(&mut self) {
+        self.process.pause();
+    }
+
+    /// Ends a [`Nats::pause`].
+    pub(crate) fn resume(&mut self) {
+        self.process.resume();
+    }
+
+    /// Starts it anew on the same port, whether or not it still runs.
+    pub(crate) async fn restart(&mut self) {
+        self.process.kill();
+        for entry in fs::read_dir(self.folder.path())
+            .expect("the folder is there")
+            .flatten()
+        {
+            if entry.path().extension().is_some_and(|e| e == "ports") {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        self.process = run(&self.folder, &self.options, self.port.into());
+        self.find_ports().await;
+    }
+}
+
+/// Port -1 is any free one.
+fn run(folder: &TempDir, options: &[String], port: i32) -> Process {
+    let mut command = Command::new(process::server("nats-server"));
+    command
+        .args(options)
+        .arg("--addr=127.0.0.1")
+        .arg(format!("--port={port}"))
+        .arg("--http_port=-1")
+        .arg(format!(
+            "--store_dir={}",
+            folder.path().join("jetstream").display()
+        ))
+        .arg(format!("--ports_file_dir={}", folder.path().display()));
+    Process::spawn(command)
+}

