@@ -20,8 +20,8 @@ test: tools servers ## the whole suite, against a real nats-server and a real Re
 
 check: tools fmt-check lint deny doc test ## everything that CI wants: format, lints, licences, docs, tests
 
-bench: tools servers ## measure the gateway
-	$(CARGO) bench
+bench: tools servers ## measure the gateway beside its floors, into benches/results.txt
+	$(CARGO) bench --bench gateway | tee benches/results.txt
 
 trace-test: tools servers ## the journeys with every log line on, to see that no ticket is in any
 	USHER_TEST_LOG=trace $(CARGO) test --test journeys

@@ -30,7 +30,10 @@ use std::{
 
 use dashmap::DashMap;
 use rand::seq::SliceRandom as _;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::{
+    task::yield_now,
+    time::{Instant, sleep, sleep_until, timeout_at},
+};
 
 use self::held::{Bus, Directory, Held, Joined, Member};
 use self::outbox::{Admission, Pushed};
@@ -54,6 +57,9 @@ const AUTO_SETTLE: Duration = Duration::from_millis(20);
 const BUS_LOST_SPREAD: Duration = Duration::from_secs(5);
 /// A client that has to come back gets a hint of up to this.
 const RECONNECT_HINT: Duration = Duration::from_secs(5);
+
+/// Turns that the bus gives up for one session that is behind.
+const TURNS: usize = 1000;
 
 /// How the registry treats its sessions.
 #[derive(Debug, Clone)]
@@ -299,6 +305,7 @@ impl Registry {
     /// Brings messages from the bus to sessions, for as long as the process
     /// lives.
     pub async fn run(self: Arc<Self>, mut interest: Interest<Arc<Entry>>) {
+        let mut behind = Vec::new();
         loop {
             match interest.next().await {
                 Event::Message {
@@ -308,13 +315,13 @@ impl Registry {
                 } => {
                     let reached = match &request {
                         Some(Request { probe: true, .. }) => self.count_open(&to),
-                        _ => self.deliver(&to, &mut Frames::new(&message)),
+                        _ => self.deliver(&to, &mut Frames::new(&message), &mut behind),
                     };
                     if let (Some(request), 1..) = (request, reached) {
                         self.answer(&mut interest, &request, reached);
                     }
                 }
-                Event::Broadcast(message) => self.broadcast(&message),
+                Event::Broadcast(message) => self.broadcast(&message, &mut behind),
                 Event::Confirmed(subscriptions) => {
                     let life = self.life();
                     for (held, id) in subscriptions {
@@ -325,16 +332,39 @@ impl Registry {
                 Event::Up { clustered } => self.up(clustered),
                 Event::Down => self.down(),
             }
+            for outbox in behind.drain(..) {
+                self.let_catch_up(&outbox).await;
+            }
         }
     }
 
-    fn deliver(&self, held: &Entry, frames: &mut Frames<'_>) -> usize {
+    /// A burst comes from NATS faster than sessions have their turns to write
+    /// it. That is no fault of their clients, so they get their turns first.
+    async fn let_catch_up(&self, outbox: &Outbox) {
+        for _ in 0..TURNS {
+            if !outbox.is_behind(&self.limits) {
+                return;
+            }
+            yield_now().await;
+        }
+    }
+
+    fn deliver(
+        &self,
+        held: &Entry,
+        frames: &mut Frames<'_>,
+        behind: &mut Vec<Arc<Outbox>>,
+    ) -> usize {
         let arrived = Some(std::time::Instant::now());
         let mut reached = 0;
         held.each(|outbox| {
             let bytes = frames.get(outbox.protocol());
             match outbox.push(Outgoing { bytes, arrived }, &self.limits) {
                 Pushed::Queued => reached += 1,
+                Pushed::Behind => {
+                    reached += 1;
+                    behind.push(outbox.clone());
+                }
                 Pushed::Over => self.metrics.dropped("session_over", 1),
                 Pushed::Overflowed(lost) => self.metrics.dropped("slow_consumer", lost),
             }
@@ -345,10 +375,10 @@ impl Registry {
         reached
     }
 
-    fn broadcast(&self, message: &Message) {
+    fn broadcast(&self, message: &Message, behind: &mut Vec<Arc<Outbox>>) {
         let mut frames = Frames::new(message);
         for entry in self.users.0.iter() {
-            self.deliver(entry.value(), &mut frames);
+            self.deliver(entry.value(), &mut frames, behind);
         }
     }
 

@@ -1,7 +1,6 @@
 //! A session over WebSocket, from its welcome to its close.
 
 use std::{
-    collections::VecDeque,
     future::poll_fn,
     pin::Pin,
     sync::Arc,
@@ -9,10 +8,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use hyper::upgrade::{Parts, Upgraded};
 use hyper_util::rt::TokioIo;
 use prometheus::{IntCounter, IntGauge};
 use tokio::{
     net::TcpStream,
+    sync::OwnedSemaphorePermit,
     time::{Instant, Sleep, sleep_until},
 };
 use tungstenite::Message;
@@ -25,11 +26,13 @@ use crate::{
     jitter,
     metrics::Metrics,
     position::Position,
-    registry::{Next, Outgoing, Seat},
+    registry::{Next, Seat},
 };
 
 /// Frames taken from the outbox at a time.
 const BATCH: usize = 64;
+/// Writes in one turn.
+const WRITES: usize = 32;
 
 /// How sessions are kept.
 #[derive(Debug, Clone)]
@@ -84,31 +87,20 @@ impl Sessions {
             Some(Position::Beginning | Position::After { .. }) => Resume::Gap,
         };
         let (response, on_upgrade) = upgrade.accept();
+        // A session's memory is this future, so nothing is in it twice: what a
+        // session is made from stays on the stack of a plain function, and its
+        // end is a box of its own.
         tokio::spawn(async move {
             // A failed upgrade merely drops the seat.
             let Ok(upgraded) = on_upgrade.await else {
                 return;
             };
-            let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+            let Some(mut session) = Session::begin(sessions, upgraded, admitted, resume) else {
                 tracing::error!("an upgraded connection is not the one that was accepted");
                 return;
             };
-            let stream = parts.io.into_inner();
-            let Config {
-                max_frame,
-                frames_per_second,
-                ..
-            } = sessions.config;
-            let socket = Socket::new(stream, &parts.read_buf, max_frame, frames_per_second);
-            let Admitted {
-                seat,
-                place,
-                expires_at,
-            } = admitted;
-            Session::new(sessions, socket, seat, expires_at, resume)
-                .run()
-                .await;
-            drop(place);
+            let ending = poll_fn(|cx| session.poll_open(cx)).await;
+            Box::pin(session.close(ending)).await;
         });
         response
     }
@@ -118,6 +110,8 @@ struct Session {
     sessions: Arc<Sessions>,
     socket: Socket<TcpStream>,
     seat: Seat,
+    /// One of `public.max_sessions`.
+    place: OwnedSemaphorePermit,
     /// Fires at or before the next of the moments below.
     timer: Pin<Box<Sleep>>,
     ping_at: Instant,
@@ -130,14 +124,26 @@ struct Session {
 }
 
 impl Session {
-    fn new(
+    /// None where the connection is not the one that was accepted.
+    fn begin(
         sessions: Arc<Sessions>,
-        mut socket: Socket<TcpStream>,
-        seat: Seat,
-        expires_at: Option<SystemTime>,
+        upgraded: Upgraded,
+        admitted: Admitted,
         resume: Resume,
-    ) -> Self {
+    ) -> Option<Self> {
+        let Parts { io, read_buf, .. } = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+        let Admitted {
+            seat,
+            place,
+            expires_at,
+        } = admitted;
         let config = &sessions.config;
+        let mut socket = Socket::new(
+            io.into_inner(),
+            &read_buf,
+            config.max_frame,
+            config.frames_per_second,
+        );
         let now = Instant::now();
         if seat.outbox().protocol() == Protocol::UsherV1 {
             let welcome = Welcome {
@@ -159,7 +165,7 @@ impl Session {
             .map(|most| now + jitter::fraction_of(most, 0.9, 1.0));
         let ping_at = now + config.ping_interval;
         sessions.open.inc();
-        Self {
+        let mut session = Self {
             timer: Box::pin(sleep_until(ping_at)),
             ping_at,
             texted: now,
@@ -169,29 +175,28 @@ impl Session {
             sessions,
             socket,
             seat,
-        }
+            place,
+        };
+        session.arm();
+        Some(session)
     }
 
-    async fn run(mut self) {
-        self.arm();
-        let ending = poll_fn(|cx| self.poll_open(cx)).await;
+    async fn close(self, ending: Ending) {
         let Self {
             sessions,
             mut socket,
             seat,
+            place,
             ..
         } = self;
         let raw = seat.outbox().protocol() == Protocol::RawV1;
         // Nothing more is sent to it, so it holds no subscription while it goes.
         drop(seat);
         closing::close(&mut socket, ending, raw, sessions.config.write_timeout).await;
-        let reason = ending.reason.name();
-        sessions
-            .metrics
-            .session_closes
-            .with_label_values(&[reason])
-            .inc();
+        let closes = &sessions.metrics.session_closes;
+        closes.with_label_values(&[ending.reason.name()]).inc();
         sessions.open.dec();
+        drop(place);
     }
 
     /// Serves both directions and the clock until the session is over.
@@ -232,12 +237,15 @@ impl Session {
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
-        let mut batch: VecDeque<Outgoing> = VecDeque::new();
-        loop {
+        // Fewer writes than tokio grants a turn: a write that is pending then
+        // means that the kernel takes no more, and nothing else.
+        for _ in 0..WRITES {
             // Backlog stays in the outbox, where it is bounded and can be shed.
             if !self.socket.has_unsent() {
-                match self.seat.outbox().poll_next(cx, &mut batch, BATCH) {
-                    Poll::Ready(Next::Frames) => self.socket.queue_all(&mut batch),
+                let Self { seat, socket, .. } = self;
+                let take = |outgoing| socket.queue_outgoing(outgoing);
+                match seat.outbox().poll_next(cx, BATCH, take) {
+                    Poll::Ready(Next::Frames) => {}
                     Poll::Ready(Next::Ended(ending)) => return Poll::Ready(ending),
                     Poll::Pending => return Poll::Pending,
                 }
@@ -245,14 +253,12 @@ impl Session {
             match self.poll_write(cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(reason)) => return Poll::Ready(reason.into()),
-                Poll::Pending => break,
+                // The session may be ended meanwhile.
+                Poll::Pending => return self.seat.outbox().poll_cut(cx),
             }
         }
-        // The kernel takes no more; the session may be ended meanwhile.
-        match self.seat.outbox().poll_cut(cx) {
-            Poll::Ready(ending) => Poll::Ready(ending),
-            Poll::Pending => Poll::Pending,
-        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// One write; pending where the kernel takes nothing.

@@ -163,13 +163,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         });
     }
 
-    /// Queues frames from the outbox.
-    pub(super) fn queue_all(&mut self, batch: &mut VecDeque<Outgoing>) {
-        self.chunks.extend(batch.drain(..).map(|outgoing| Chunk {
-            bytes: outgoing.bytes,
-            arrived: outgoing.arrived,
+    /// Queues a frame from the outbox.
+    pub(super) fn queue_outgoing(&mut self, outgoing: Outgoing) {
+        let Outgoing { bytes, arrived } = outgoing;
+        self.chunks.push_back(Chunk {
+            bytes,
+            arrived,
             source: Source::Outbox,
-        }));
+        });
     }
 
     /// Queues a protocol ping.

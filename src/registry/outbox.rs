@@ -52,6 +52,9 @@ pub struct Outgoing {
 pub enum Pushed {
     /// It will be written.
     Queued,
+    /// It will be; but the backlog is half of what it may be, and only because
+    /// the session has not had its turn: see [`Outbox::is_behind`].
+    Behind,
     /// The session is over.
     Over,
     /// The session is over now: so many messages are lost with this one.
@@ -84,6 +87,8 @@ struct Inner {
     ending: Option<Ending>,
     /// The backlog was given up, with what the session has taken of it.
     discarded: bool,
+    /// The kernel takes no more: it is the client that does not read.
+    stalled: bool,
     waker: Option<Waker>,
 }
 
@@ -134,7 +139,17 @@ impl Outbox {
         limits.total.fetch_add(size, Ordering::Relaxed);
         inner.queue.push_back(outgoing);
         inner.wake();
-        Pushed::Queued
+        if inner.is_behind(limits) {
+            Pushed::Behind
+        } else {
+            Pushed::Queued
+        }
+    }
+
+    /// Whether there is a backlog that the session could write at once, if it
+    /// had its turn. A client that does not read makes no session behind.
+    pub fn is_behind(&self, limits: &Limits) -> bool {
+        self.inner().is_behind(limits)
     }
 
     /// Ends the session once what is queued is written. The first reason stays.
@@ -159,13 +174,13 @@ impl Outbox {
         self.inner().unsent_bytes
     }
 
-    /// Moves up to `limit` frames into `batch`, or says that the session is
-    /// over. Pending while there is nothing to do.
+    /// Hands up to `limit` frames to `take`, or says that the session is over.
+    /// Pending while there is nothing to do.
     pub fn poll_next(
         &self,
         cx: &Context<'_>,
-        batch: &mut VecDeque<Outgoing>,
         limit: usize,
+        take: impl FnMut(Outgoing),
     ) -> Poll<Next> {
         let mut inner = self.inner();
         if inner.queue.is_empty() {
@@ -176,17 +191,18 @@ impl Outbox {
             return Poll::Pending;
         }
         let count = limit.min(inner.queue.len());
-        batch.extend(inner.queue.drain(..count));
+        inner.queue.drain(..count).for_each(take);
         if inner.queue.is_empty() && inner.queue.capacity() > 16 {
             inner.queue = VecDeque::new();
         }
         Poll::Ready(Next::Frames)
     }
 
-    /// Ready when what was queued has been given up; for a session that cannot
-    /// write, and so does not ask for more.
+    /// Ready when what was queued has been given up; for a session whose client
+    /// does not read, and which so does not ask for more.
     pub fn poll_cut(&self, cx: &Context<'_>) -> Poll<Ending> {
         let mut inner = self.inner();
+        inner.stalled = true;
         match inner.ending {
             Some(ending) if inner.discarded => Poll::Ready(ending),
             _ => {
@@ -199,6 +215,7 @@ impl Outbox {
     /// The session has written frames that it had taken.
     pub fn sent(&self, messages: usize, bytes: usize, limits: &Limits) {
         let mut inner = self.inner();
+        inner.stalled = false;
         if !inner.discarded {
             inner.give_back(messages, bytes, limits);
         }
@@ -247,6 +264,12 @@ impl Inner {
         lost
     }
 
+    fn is_behind(&self, limits: &Limits) -> bool {
+        let half_full = self.unsent_messages > limits.messages / 2
+            || (self.unsent_messages > 1 && self.unsent_bytes > limits.bytes / 2);
+        half_full && !self.stalled && self.ending.is_none()
+    }
+
     fn give_back(&mut self, messages: usize, bytes: usize, limits: &Limits) {
         self.unsent_messages -= messages;
         self.unsent_bytes -= bytes;
@@ -288,11 +311,10 @@ mod tests {
     }
 
     fn take(outbox: &Outbox) -> Poll<(Next, usize)> {
-        let mut batch = VecDeque::new();
+        let mut taken = 0;
         let cx = Context::from_waker(Waker::noop());
-        outbox
-            .poll_next(&cx, &mut batch, 64)
-            .map(|next| (next, batch.len()))
+        let next = outbox.poll_next(&cx, 64, |_| taken += 1);
+        next.map(|next| (next, taken))
     }
 
     #[test]
@@ -300,11 +322,11 @@ mod tests {
         let limits = limits(2, 100);
         let outbox = Outbox::new(Protocol::UsherV1);
         assert_eq!(outbox.push(frame(10), &limits), Pushed::Queued);
-        assert_eq!(outbox.push(frame(10), &limits), Pushed::Queued);
+        assert_eq!(outbox.push(frame(10), &limits), Pushed::Behind);
         assert_eq!(take(&outbox), Poll::Ready((Next::Frames, 2)));
         outbox.sent(1, 10, &limits);
         assert_eq!(outbox.backlog(), 10);
-        assert_eq!(outbox.push(frame(10), &limits), Pushed::Queued);
+        assert_eq!(outbox.push(frame(10), &limits), Pushed::Behind);
         assert_eq!(
             outbox.push(frame(10), &limits),
             Pushed::Overflowed(3),
@@ -313,6 +335,24 @@ mod tests {
         let slow = CloseReason::SlowConsumer.into();
         assert_eq!(take(&outbox), Poll::Ready((Next::Ended(slow), 0)));
         assert_eq!(limits.total.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn who_does_not_read_is_not_behind() {
+        let limits = limits(4, 100);
+        let outbox = Outbox::new(Protocol::UsherV1);
+        for _ in 0..3 {
+            outbox.push(frame(10), &limits);
+        }
+        assert!(outbox.is_behind(&limits));
+        assert!(take(&outbox).is_ready());
+        let cx = Context::from_waker(Waker::noop());
+        assert!(outbox.poll_cut(&cx).is_pending());
+        assert!(!outbox.is_behind(&limits), "the kernel takes no more");
+        outbox.sent(1, 10, &limits);
+        assert_eq!(outbox.push(frame(10), &limits), Pushed::Behind);
+        outbox.end(CloseReason::Drain.into());
+        assert!(!outbox.is_behind(&limits));
     }
 
     #[test]

@@ -1,0 +1,116 @@
+//! What a gateway costs, beside the least that it could cost.
+//!
+//! `cargo bench --bench gateway [-- [--quick] [memory|burst|unicast|broadcast|latency]…]`
+//! starts a nats-server, a redis-server and gateways by itself. Every figure
+//! that depends on the machine stands beside a floor that was measured in the
+//! same run, in turns; only the ratio of the two travels.
+
+mod floor;
+mod parts;
+mod payload;
+mod process;
+mod publisher;
+mod reader;
+mod report;
+mod servers;
+
+use std::{env, error::Error, process::ExitCode};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::{
+    parts::{Bench, Scale},
+    reader::Reader,
+    report::Report,
+    servers::Servers,
+};
+
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+const PARTS: [&str; 5] = ["memory", "burst", "unicast", "broadcast", "latency"];
+
+const FULL: Scale = Scale {
+    idle: 10_000,
+    loaded: 5_000,
+    burst: 20_000,
+    unicast: 200_000,
+    broadcasts: 100,
+    paced: 50_000,
+    rounds: 3,
+};
+
+const QUICK: Scale = Scale {
+    idle: 2_000,
+    loaded: 1_000,
+    burst: 5_000,
+    unicast: 50_000,
+    broadcasts: 20,
+    paced: 10_000,
+    rounds: 1,
+};
+
+fn main() -> ExitCode {
+    let mut arguments = env::args().skip(1).peekable();
+    let outcome = match arguments.next_if(|first| first == floor::ARGUMENT) {
+        Some(_) => floor::be(arguments),
+        None => bench(arguments.collect()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("gateway bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench(arguments: Vec<String>) -> Outcome<()> {
+    let quick = arguments.iter().any(|argument| argument == "--quick");
+    // Cargo adds --bench by itself.
+    let wanted: Vec<_> = arguments
+        .iter()
+        .filter(|argument| !["--quick", "--bench"].contains(&argument.as_str()))
+        .collect();
+    if let Some(unknown) = wanted.iter().find(|part| !PARTS.contains(&part.as_str())) {
+        return Err(format!("no such part: {unknown}; there are {}", PARTS.join(", ")).into());
+    }
+    let wants = |part: &str| wanted.is_empty() || wanted.iter().any(|wanted| *wanted == part);
+
+    // A session is a file descriptor, here too.
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    )?;
+
+    println!(
+        "{}",
+        process::machine(
+            &servers::find("nats-server")?,
+            &servers::find("redis-server")?
+        )
+    );
+    println!("load before: {}", process::load());
+    let mut bench = Bench {
+        scale: if quick { QUICK } else { FULL },
+        servers: Servers::start()?,
+        reader: Reader::start()?,
+        report: Report::new(),
+        run: 0,
+    };
+    if wants("memory") {
+        bench.memory()?;
+    }
+    if wants("burst") {
+        bench.burst()?;
+    }
+    let (unicast, broadcast, latency) = (wants("unicast"), wants("broadcast"), wants("latency"));
+    if unicast || broadcast || latency {
+        bench.load(unicast, broadcast, latency)?;
+    }
+    bench.report.end();
+    Ok(())
+}

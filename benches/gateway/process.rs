@@ -1,0 +1,145 @@
+//! Processes that are started here, and what the kernel knows about them.
+
+use std::{
+    fs, io,
+    io::BufRead as _,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+
+/// A child that ends when it is dropped.
+pub(crate) struct Process {
+    child: Child,
+    /// What it has said on standard error so far.
+    said: Arc<Mutex<String>>,
+}
+
+impl Process {
+    /// Starts a program; its standard error is kept, the rest is silent.
+    pub(crate) fn start(command: &mut Command) -> io::Result<Self> {
+        command.stdout(Stdio::null()).stdin(Stdio::null());
+        Self::start_as_is(command)
+    }
+
+    /// The same, with standard input and output as the command has them.
+    pub(crate) fn start_as_is(command: &mut Command) -> io::Result<Self> {
+        let mut child = command.stderr(Stdio::piped()).spawn()?;
+        let said = Arc::new(Mutex::new(String::new()));
+        if let Some(stderr) = child.stderr.take() {
+            let said = said.clone();
+            thread::spawn(move || {
+                for line in io::BufReader::new(stderr).lines().map_while(Result::ok) {
+                    let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+                    said.push_str(&line);
+                    said.push('\n');
+                }
+            });
+        }
+        Ok(Self { child, said })
+    }
+
+    pub(crate) fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn said(&self) -> String {
+        self.said
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// CPU seconds since its start, of the program and of the kernel for it.
+    pub(crate) fn cpu(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        // Fields are counted from the end of the name, which may hold anything.
+        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+        let ticks = |field: usize| -> f64 {
+            fields
+                .split_whitespace()
+                .nth(field)
+                .and_then(|t| t.parse().ok())
+                .unwrap_or(0.0)
+        };
+        // Linux reports these in hundredths everywhere.
+        (ticks(11) + ticks(12)) / 100.0
+    }
+
+    pub(crate) fn memory(&self) -> Memory {
+        let text =
+            fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid())).unwrap_or_default();
+        let bytes = |key: &str| -> f64 {
+            let line = text.lines().find_map(|line| line.strip_prefix(key));
+            let number = line.and_then(|line| line.split_whitespace().next());
+            number
+                .and_then(|kib| kib.parse::<f64>().ok())
+                .unwrap_or(0.0)
+                * 1024.0
+        };
+        Memory {
+            resident: bytes("Rss:"),
+            anonymous: bytes("Anonymous:"),
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Bytes of memory in use.
+#[derive(Clone, Copy)]
+pub(crate) struct Memory {
+    pub(crate) resident: f64,
+    pub(crate) anonymous: f64,
+}
+
+/// The machine, in a few lines.
+pub(crate) fn machine(nats: &Path, redis: &Path) -> String {
+    let cores = thread::available_parallelism().map_or(0, usize::from);
+    let first = |file: &str, key: &str| {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(key))
+            .unwrap_or_default();
+        line.rsplit(':')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    };
+    let says = |program: &Path| {
+        let output = Command::new(program).arg("--version").output();
+        let text = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned());
+        text.unwrap_or_default().trim().to_owned()
+    };
+    format!(
+        "{cores} cores ({}), {}, Linux {}\n{}\n{}\n{}",
+        first("/proc/cpuinfo", "model name"),
+        first("/proc/meminfo", "MemTotal"),
+        first("/proc/sys/kernel/osrelease", ""),
+        says(Path::new("rustc")),
+        says(nats),
+        says(redis),
+    )
+}
+
+/// The load of the last minute.
+pub(crate) fn load() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,452 @@
+//! The other end: thousands of sessions read by one thread, which does no more
+//! than cut frames and check their numbers. It shares the machine with what is
+//! measured, so it has to be cheap; and it is the same for all.
+
+use std::{
+    cell::RefCell,
+    future::{pending, poll_fn},
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+    thread::{self, Thread},
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf},
+    net::TcpStream,
+    runtime::Handle,
+    sync::{Semaphore, mpsc},
+};
+
+use crate::{Outcome, payload};
+
+/// Sessions being opened at once.
+const OPENING: usize = 64;
+/// Nothing new for this long: the rest is lost.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How the numbered messages are wrapped.
+#[derive(Clone, Copy, PartialEq)]
+enum Wrapping {
+    WebSocket,
+    Nats,
+}
+
+/// What has been read, of all sessions together.
+#[derive(Default)]
+pub(crate) struct Tally {
+    messages: AtomicU64,
+    bytes: AtomicU64,
+    /// Whom to wake at how many messages.
+    wanted: AtomicU64,
+    waiter: Mutex<Option<Thread>>,
+    details: Mutex<Details>,
+}
+
+#[derive(Default)]
+struct Details {
+    run: u64,
+    out_of_order: u64,
+    latencies: Vec<u32>,
+    ended: Vec<String>,
+}
+
+/// A finished run.
+pub(crate) struct Run {
+    pub(crate) bytes: u64,
+    /// Microseconds, sorted.
+    pub(crate) latencies: Vec<f64>,
+}
+
+impl Tally {
+    /// Expects the messages of this run from now on.
+    pub(crate) fn begin(&self, run: u64) {
+        *self.details() = Details {
+            run,
+            ..Details::default()
+        };
+        self.bytes.store(0, Ordering::Relaxed);
+        self.messages.store(0, Ordering::Relaxed);
+    }
+
+    /// Waits until as many messages have come.
+    pub(crate) fn wait(&self, wanted: u64) -> Outcome<()> {
+        *self.waiter.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread::current());
+        self.wanted.store(wanted, Ordering::SeqCst);
+        let mut progress = (self.messages.load(Ordering::SeqCst), Instant::now());
+        while progress.0 < wanted {
+            // May return early: an `unpark` of the wait before is remembered.
+            thread::park_timeout(PATIENCE);
+            let now = self.messages.load(Ordering::SeqCst);
+            if now > progress.0 {
+                progress = (now, Instant::now());
+            } else if progress.1.elapsed() >= PATIENCE {
+                let details = self.details();
+                return Err(format!(
+                    "{now} of {wanted} messages came, {} out of order; sessions ended: {:?}",
+                    details.out_of_order,
+                    &details.ended[..details.ended.len().min(5)],
+                )
+                .into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for all messages of the run, and for none too many or out of place.
+    pub(crate) fn finish(&self, wanted: u64) -> Outcome<Run> {
+        self.wait(wanted)?;
+        let messages = self.messages.load(Ordering::SeqCst);
+        let mut details = self.details();
+        if details.out_of_order > 0 || messages > wanted || !details.ended.is_empty() {
+            return Err(format!(
+                "{messages} messages came instead of {wanted}, {} out of order; sessions ended: {:?}",
+                details.out_of_order, details.ended,
+            )
+            .into());
+        }
+        let mut latencies = std::mem::take(&mut details.latencies);
+        latencies.sort_unstable();
+        Ok(Run {
+            bytes: self.bytes.load(Ordering::Relaxed),
+            latencies: latencies
+                .into_iter()
+                .map(|nanos| f64::from(nanos) / 1e3)
+                .collect(),
+        })
+    }
+
+    fn details(&self) -> MutexGuard<'_, Details> {
+        self.details.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, messages: u64, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let before = self.messages.fetch_add(messages, Ordering::SeqCst);
+        let wanted = self.wanted.load(Ordering::SeqCst);
+        if before < wanted
+            && before + messages >= wanted
+            && let Some(waiter) = &*self.waiter.lock().unwrap_or_else(PoisonError::into_inner)
+        {
+            waiter.unpark();
+        }
+    }
+}
+
+/// A thread that reads.
+pub(crate) struct Reader {
+    runtime: Handle,
+    pub(crate) tally: Arc<Tally>,
+}
+
+/// Sessions; dropping them ends all.
+pub(crate) struct Sessions(Vec<tokio::task::AbortHandle>);
+
+impl Drop for Sessions {
+    fn drop(&mut self) {
+        self.0.iter().for_each(tokio::task::AbortHandle::abort);
+        // The thread needs a moment for thousands of sockets.
+        thread::sleep(Duration::from_millis(200));
+    }
+}
+
+impl Reader {
+    pub(crate) fn start() -> Outcome<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let handle = runtime.handle().clone();
+        thread::spawn(move || runtime.block_on(pending::<()>()));
+        Ok(Self {
+            runtime: handle,
+            tally: Arc::default(),
+        })
+    }
+
+    /// Opens a session for each ticket, and returns when all are welcome.
+    pub(crate) fn open(&self, gateway: SocketAddr, tickets: Vec<String>) -> Outcome<Sessions> {
+        let permits = Arc::new(Semaphore::new(OPENING));
+        self.spawn(tickets, move |ticket| {
+            let permits = permits.clone();
+            async move {
+                let _permit = permits.acquire().await;
+                upgrade(gateway, &ticket).await
+            }
+        })
+    }
+
+    /// Opens as many plain connections, in this order, over which frames come
+    /// at once.
+    pub(crate) fn connect(&self, address: SocketAddr, count: usize) -> Outcome<Sessions> {
+        // One at a time, so that the other side knows which is which.
+        let turn = Arc::new(Semaphore::new(1));
+        self.spawn((0..count).collect(), move |_| {
+            let turn = turn.clone();
+            async move {
+                let _turn = turn.acquire().await;
+                let stream = TcpStream::connect(address).await?;
+                Ok(Session::new(stream, Wrapping::WebSocket))
+            }
+        })
+    }
+
+    /// Subscribes to a subject, without a gateway in between.
+    pub(crate) fn subscribe(&self, nats: SocketAddr, subject: &'static str) -> Outcome<Sessions> {
+        self.spawn(vec![()], move |()| async move {
+            let mut stream = TcpStream::connect(nats).await?;
+            stream.set_nodelay(true)?;
+            let hello = format!("CONNECT {{\"verbose\":false}}\r\nSUB {subject} 1\r\nPING\r\n");
+            stream.write_all(hello.as_bytes()).await?;
+            let mut session = Session::new(stream, Wrapping::Nats);
+            session.read_until(b"PONG\r\n").await?;
+            Ok(session)
+        })
+    }
+
+    fn spawn<T, F>(&self, each: Vec<T>, open: impl Fn(T) -> F) -> Outcome<Sessions>
+    where
+        F: Future<Output = io::Result<Session>> + Send + 'static,
+    {
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let count = each.len();
+        let mut sessions = Sessions(Vec::with_capacity(count));
+        for one in each {
+            let (opening, tell, tally) = (open(one), tell.clone(), self.tally.clone());
+            let task = self.runtime.spawn(async move {
+                let opened = opening.await;
+                let (session, outcome) = match opened {
+                    Ok(session) => (Some(session), Ok(())),
+                    Err(error) => (None, Err(error)),
+                };
+                let _ = tell.send(outcome);
+                drop(tell);
+                if let Some(mut session) = session {
+                    let end = poll_fn(|cx| session.poll_run(cx, &tally)).await;
+                    tally.details().ended.push(end);
+                }
+            });
+            sessions.0.push(task.abort_handle());
+        }
+        for _ in 0..count {
+            told.blocking_recv().ok_or("the reader is gone")??;
+        }
+        Ok(sessions)
+    }
+}
+
+/// Opens a session by hand: what a browser sends, and no more.
+async fn upgrade(gateway: SocketAddr, ticket: &str) -> io::Result<Session> {
+    let mut stream = TcpStream::connect(gateway).await?;
+    stream.set_nodelay(true)?;
+    let request = format!(
+        "GET /ws?ticket={ticket} HTTP/1.1\r\nHost: {gateway}\r\nUpgrade: websocket\r\n\
+         Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: usher.v1\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await?;
+    let mut session = Session::new(stream, Wrapping::WebSocket);
+    let head = session.read_until(b"\r\n\r\n").await?;
+    if !head.starts_with(b"HTTP/1.1 101") {
+        return Err(io::Error::other(
+            String::from_utf8_lossy(&head).into_owned(),
+        ));
+    }
+    poll_fn(|cx| session.poll_welcome(cx)).await?;
+    Ok(session)
+}
+
+thread_local! {
+    /// All sessions read into this; only what is left of a frame is kept.
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; 64 * 1024]);
+}
+
+struct Session {
+    stream: TcpStream,
+    wrapping: Wrapping,
+    /// The beginning of a frame.
+    rest: Vec<u8>,
+    run: u64,
+    next: u64,
+}
+
+/// One frame, or message of NATS.
+enum Piece<'a> {
+    Text(&'a [u8]),
+    Ping,
+    Close(u16),
+    Other,
+}
+
+impl Session {
+    fn new(stream: TcpStream, wrapping: Wrapping) -> Self {
+        Self {
+            stream,
+            wrapping,
+            rest: Vec::new(),
+            run: 0,
+            next: 0,
+        }
+    }
+
+    /// Reads up to and with `end`; what follows is kept.
+    async fn read_until(&mut self, end: &[u8]) -> io::Result<Vec<u8>> {
+        loop {
+            if let Some(at) = self.rest.windows(end.len()).position(|bytes| bytes == end) {
+                let tail = self.rest.split_off(at + end.len());
+                return Ok(std::mem::replace(&mut self.rest, tail));
+            }
+            let mut chunk = [0; 1024];
+            let count = poll_fn(|cx| {
+                let mut buffer = ReadBuf::new(&mut chunk);
+                ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+                Poll::Ready(io::Result::Ok(buffer.filled().len()))
+            })
+            .await?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.rest.extend_from_slice(&chunk[..count]);
+        }
+    }
+
+    fn poll_welcome(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if let Some((piece, used)) = websocket(&self.rest) {
+                let welcome =
+                    matches!(piece, Piece::Text(text) if text.starts_with(b"{\"welcome\""));
+                self.rest.drain(..used);
+                let unexpected = || io::Error::other("the first frame is no welcome");
+                return Poll::Ready(welcome.then_some(()).ok_or_else(unexpected));
+            }
+            let mut chunk = [0; 1024];
+            let mut buffer = ReadBuf::new(&mut chunk);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+            if buffer.filled().is_empty() {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+            self.rest.extend_from_slice(buffer.filled());
+        }
+    }
+
+    /// Reads until the end, and says what it was.
+    fn poll_run(&mut self, cx: &mut Context<'_>, tally: &Tally) -> Poll<String> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            loop {
+                let kept = self.rest.len();
+                scratch[..kept].copy_from_slice(&self.rest);
+                let mut buffer = ReadBuf::new(scratch);
+                buffer.set_filled(kept);
+                match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)) {
+                    Err(error) => return Poll::Ready(error.to_string()),
+                    Ok(()) if buffer.filled().len() == kept => {
+                        return Poll::Ready("end".to_owned());
+                    }
+                    Ok(()) => {}
+                }
+                self.rest.clear();
+                if let Err(end) = self.take(buffer.filled(), tally) {
+                    return Poll::Ready(end);
+                }
+            }
+        })
+    }
+
+    fn take(&mut self, mut bytes: &[u8], tally: &Tally) -> Result<(), String> {
+        let now = payload::now();
+        let (mut messages, mut size) = (0, 0);
+        let mut details = tally.details();
+        loop {
+            let cut = match self.wrapping {
+                Wrapping::WebSocket => websocket(bytes),
+                Wrapping::Nats => nats(bytes),
+            };
+            let Some((piece, used)) = cut else { break };
+            bytes = &bytes[used..];
+            let after = usize::from(self.wrapping == Wrapping::WebSocket);
+            match piece {
+                Piece::Text(text) => {
+                    let Some(numbers) = payload::read(text, after) else {
+                        continue;
+                    };
+                    if numbers.run != details.run {
+                        continue;
+                    }
+                    if numbers.run != self.run {
+                        (self.run, self.next) = (numbers.run, 0);
+                    }
+                    details.out_of_order += u64::from(numbers.seq != self.next);
+                    self.next = numbers.seq + 1;
+                    messages += 1;
+                    size += used as u64;
+                    if !numbers.at.is_zero() {
+                        let nanos = now.saturating_sub(numbers.at).as_nanos();
+                        details
+                            .latencies
+                            .push(u32::try_from(nanos).unwrap_or(u32::MAX));
+                    }
+                }
+                // A pong, masked with zeros; there is always room for six bytes.
+                Piece::Ping => drop(self.stream.try_write(&[0x8a, 0x80, 0, 0, 0, 0])),
+                Piece::Close(code) => {
+                    return Err(format!("closed {code} after {} messages", self.next));
+                }
+                Piece::Other => {}
+            }
+        }
+        drop(details);
+        self.rest.extend_from_slice(bytes);
+        if messages > 0 {
+            tally.count(messages, size);
+        }
+        Ok(())
+    }
+}
+
+/// The first frame of `bytes`, with its length; none if it is not whole.
+fn websocket(bytes: &[u8]) -> Option<(Piece<'_>, usize)> {
+    let (&opcode, &length) = (bytes.first()?, bytes.get(1)?);
+    let (start, length) = match length {
+        127 => (
+            10,
+            u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?) as usize,
+        ),
+        126 => (
+            4,
+            u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]) as usize,
+        ),
+        length => (2, length as usize),
+    };
+    let body = bytes.get(start..start + length)?;
+    let piece = match opcode & 0x0f {
+        0x1 => Piece::Text(body),
+        0x8 => Piece::Close(
+            body.first_chunk()
+                .map_or(1005, |&code| u16::from_be_bytes(code)),
+        ),
+        0x9 => Piece::Ping,
+        _ => Piece::Other,
+    };
+    Some((piece, start + length))
+}
+
+/// The same for what a NATS server sends.
+fn nats(bytes: &[u8]) -> Option<(Piece<'_>, usize)> {
+    let line = bytes.iter().position(|&byte| byte == b'\n')? + 1;
+    if !bytes.starts_with(b"MSG ") {
+        return Some((Piece::Other, line));
+    }
+    let last = bytes[..line]
+        .trim_ascii_end()
+        .rsplit(|&byte| byte == b' ')
+        .next()?;
+    let length: usize = std::str::from_utf8(last).ok()?.parse().ok()?;
+    let body = bytes.get(line..line + length)?;
+    let whole = line + length + 2;
+    (bytes.len() >= whole).then_some((Piece::Text(body), whole))
+}
