@@ -262,6 +262,8 @@ impl Bench {
             "{count} messages of 128 bytes to {} users: none lost",
             subjects.len()
         ));
+        self.report
+            .say("what waits together for one user leaves in one write, the floor's does not:");
         self.costs(&costs, &floors, 2.0);
         self.report.figure(
             "nats-server CPU, s a million",
