@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench trace-test model fmt lint doc deny servers tools
+.PHONY: help run up test check bench trace-test model fmt lint doc deny servers tools
 
 CARGO ?= cargo
 # Which cargo-deny is installed where there is none.
@@ -12,8 +12,12 @@ CARGO_DENY := ^0.20
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
-run: tools ## build the gateway and run it
-	$(CARGO) run -- serve
+run: tools ## build a gateway and run it by itself, with a page to try it on
+	$(CARGO) run -- serve --embedded --demo
+
+up: tools servers ## the real thing on one machine: NATS, Redis and two gateways
+	$(CARGO) build
+	examples/up.sh "$$($(CARGO) metadata --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/debug/usher"
 
 test: tools servers ## the whole suite, against a real nats-server and a real Redis
 	$(CARGO) test
@@ -60,6 +64,7 @@ deny: tools
 servers:
 	@tests/servers.sh
 	@tests/servers.sh python
+	@tests/servers.sh browser
 
 tools:
 	@command -v $(CARGO) >/dev/null || { echo "Rust is missing: install it with rustup, https://rustup.rs" >&2; exit 1; }

@@ -8,10 +8,10 @@ use rand::Rng as _;
 use tokio::{net::TcpListener, sync::oneshot, time::sleep};
 
 use crate::{
-    bus::{Interest, Publisher, Subscriptions},
+    bus::{self, Subscriptions},
     config::Config,
     grpc::Api,
-    http::{self, Door, Sessions, Status},
+    http::{self, Demo, Door, Sessions, Status},
     metrics::Metrics,
     readiness::Readiness,
     registry::Registry,
@@ -32,10 +32,20 @@ pub struct BindError {
     source: std::io::Error,
 }
 
+/// What to run beside, or instead of, the real thing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Mode {
+    /// Messages and tickets stay in this process.
+    pub embedded: bool,
+    /// The demo page, on which anyone can be any user.
+    pub demo: bool,
+}
+
 /// A gateway with its listeners bound.
 #[derive(Debug)]
 pub struct App {
     config: Config,
+    mode: Mode,
     public: TcpListener,
     grpc: TcpListener,
     ops: TcpListener,
@@ -49,13 +59,14 @@ impl App {
     /// # Errors
     ///
     /// [`BindError`] names the key of the first listener that cannot be bound.
-    pub async fn bind(config: Config, descriptors: u64) -> Result<Self, BindError> {
+    pub async fn bind(config: Config, mode: Mode, descriptors: u64) -> Result<Self, BindError> {
         let public = bind("public.listen", config.public.listen).await?;
         let grpc = bind("grpc.listen", config.grpc.listen).await?;
         let ops = bind("ops.listen", config.ops.listen).await?;
         let max_sessions = rooms::max_sessions(&config, descriptors);
         Ok(Self {
             config,
+            mode,
             public,
             grpc,
             ops,
@@ -67,6 +78,7 @@ impl App {
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let Self {
             config,
+            mode,
             public,
             grpc,
             ops,
@@ -82,14 +94,23 @@ impl App {
 
         let metrics = Arc::new(Metrics::new());
         let readiness = Readiness::new(config.ops.nats_grace);
-        let tickets = Tickets::start(rooms::tickets(&config), metrics.clone(), readiness.clone());
         let subscriptions = Arc::new(Subscriptions::default());
-        let interest = Interest::new(
-            rooms::bus(&config, &gateway),
-            subscriptions.clone(),
-            metrics.clone(),
-        );
-        let publisher = Publisher::start(rooms::bus(&config, &gateway));
+        let bus = rooms::bus(&config, &gateway);
+        let (interest, publisher, tickets) = if mode.embedded {
+            tracing::warn!(
+                "embedded: messages and tickets stay in this process and end with it; \
+                 for trying Usher out, one instance only"
+            );
+            let (interest, publisher) = bus::embedded(&bus, subscriptions.clone(), metrics.clone());
+            readiness.redis_up();
+            let tickets = Tickets::embedded(config.tickets.accept_plain);
+            (interest, publisher, tickets)
+        } else {
+            let (interest, publisher) = bus::nats(bus, subscriptions.clone(), metrics.clone());
+            let tickets = rooms::tickets(&config);
+            let tickets = Tickets::redis(tickets, metrics.clone(), readiness.clone());
+            (interest, publisher, tickets)
+        };
         let registry = Arc::new(Registry::new(
             rooms::registry(&config, &gateway),
             subscriptions,
@@ -109,11 +130,31 @@ impl App {
         ));
 
         listening("public", &public);
+        let demo = mode.demo.then(|| {
+            let address = public.local_addr().unwrap_or(config.public.listen);
+            let prefix = &config.public.path_prefix;
+            tracing::info!(
+                "demo: open http://{address}{prefix}/ in a browser and push from there, or type: \
+                 usher push alice '{{\"order\":123}}'"
+            );
+            Arc::new(Demo {
+                publisher: publisher.clone(),
+                tickets: tickets.clone(),
+                ticket_ttl: config.tickets.ttl,
+                info: serde_json::json!({
+                    "gateway": gateway,
+                    "embedded": mode.embedded,
+                    "grpc": grpc.local_addr().map(|address| address.to_string()).ok(),
+                    "nats_prefix": config.nats.prefix,
+                }),
+            })
+        });
         let routes = http::public_routes(
             &config.public.path_prefix,
             door.clone(),
             sessions.clone(),
             readiness.clone(),
+            demo,
         );
         tokio::spawn(http::serve(
             public,

@@ -1,28 +1,62 @@
 //! The bus: how messages reach this gateway, and how pushes leave it.
 //!
-//! Two connections to NATS, so that neither waits behind the other:
 //! [`Interest`] brings what is published to the users held here, and
-//! [`Publisher`] carries pushes out. Both know of a confirmation the same way:
-//! NATS answers a PING only after all that came before it on that connection.
+//! [`Publisher`] carries pushes out: over two connections to NATS, so that
+//! neither waits behind the other, or inside this process. On NATS both know of
+//! a confirmation the same way: a PING is answered only after all that came
+//! before it on that connection.
 
 mod dial;
+mod embedded;
 mod interest;
 mod link;
 mod publisher;
+mod reader;
 mod subject;
 mod wire;
+mod writer;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use url::Url;
 
+use self::dial::Dialer;
 pub use self::{
     dial::{DialError, probe},
     interest::{Event, Interest, Request, Subscriber, Subscriptions},
     publisher::{PublishError, Publisher, Push, Receipt},
     subject::Subjects,
 };
-use crate::secret::Secret;
+use crate::{metrics::Metrics, secret::Secret};
+
+/// A bus over NATS. The interest connects with its first `next`.
+pub fn nats<K: Subscriber>(
+    config: Config,
+    subscriptions: Arc<Subscriptions<K>>,
+    metrics: Arc<Metrics>,
+) -> (Interest<K>, Publisher) {
+    let (publisher, queue, shared) = Publisher::new(&config);
+    let subjects = Subjects::new(&config.prefix);
+    tokio::spawn(writer::run(
+        Dialer::new(config.clone()),
+        queue,
+        shared,
+        subjects,
+    ));
+    let reader = reader::Reader::new(config, subscriptions, metrics);
+    (Interest::Nats(reader), publisher)
+}
+
+/// A bus inside this process: what is published here arrives here.
+pub fn embedded<K: Subscriber>(
+    config: &Config,
+    subscriptions: Arc<Subscriptions<K>>,
+    metrics: Arc<Metrics>,
+) -> (Interest<K>, Publisher) {
+    let (publisher, queue, shared) = Publisher::new(config);
+    let embedded = embedded::Embedded::new(queue, shared, subscriptions, metrics);
+    (Interest::Embedded(embedded), publisher)
+}
 
 /// Where NATS is, and how to be let in. `Debug` leaves out what may hold
 /// credentials.

@@ -1,13 +1,25 @@
 //! The command line: one file a command.
 
+mod api;
 mod check;
+mod completions;
 mod config;
+mod connect;
+mod failure;
+mod listen;
+mod output;
+mod push;
 mod serve;
+mod signals;
+mod subject;
+mod ticket;
+mod values;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
+use self::failure::Failure;
 use crate::config::{Config, ConfigError};
 
 /// Wrong usage (sysexits.h: EX_USAGE).
@@ -19,7 +31,17 @@ const BAD_CONFIG: u8 = 78;
 
 /// The last mile from NATS to your users' screens.
 #[derive(Debug, Parser)]
-#[command(name = "usher", version)]
+#[command(
+    name = "usher",
+    version,
+    after_help = "\
+A first look, with nothing else installed; each line in a terminal of its own:
+  usher serve --embedded
+  usher listen --user 42
+  usher push 42 '{\"hello\":\"world\"}'
+
+`usher help COMMAND` has examples of each. All of them read the same configuration."
+)]
 struct Usher {
     #[command(subcommand)]
     command: Command,
@@ -28,11 +50,36 @@ struct Usher {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a gateway until SIGTERM or SIGINT, then drain.
-    Serve(ConfigFile),
+    #[command(after_help = "\
+Examples:
+  usher serve --config usher.toml
+  USHER_PUBLIC__LISTEN=0.0.0.0:8080 usher serve
+  usher serve --embedded --demo      then open http://127.0.0.1:8080")]
+    Serve(serve::Arguments),
     /// Read the configuration, reach NATS and Redis, and say what was found.
+    #[command(after_help = "\
+Examples:
+  usher check --config usher.toml
+  usher check && usher serve
+
+Exits 0, 78 for bad configuration, 69 where a server can't be reached.")]
     Check(ConfigFile),
     /// Print the effective configuration as commented TOML, without secrets.
+    #[command(after_help = "\
+Examples:
+  usher config > usher.toml          every key, with its meaning and default
+  usher config --config usher.toml   what holds in the end")]
     Config(ConfigFile),
+    /// Mint a ticket, with which one session of a user can be opened.
+    Ticket(ticket::Arguments),
+    /// Push a message to a user's sessions, or a stream of them.
+    Push(push::Arguments),
+    /// Follow a user's stream of messages in the terminal.
+    Listen(listen::Arguments),
+    /// Print the NATS subject of a user.
+    Subject(subject::Arguments),
+    /// Print a script with which a shell completes these commands.
+    Completions(completions::Arguments),
 }
 
 #[derive(Debug, Args)]
@@ -64,16 +111,36 @@ pub fn main() -> ExitCode {
             };
         }
     };
-    let (Command::Serve(file) | Command::Check(file) | Command::Config(file)) = &usher.command;
-    let config = match file.load() {
-        Ok(config) => config,
-        Err(error) => return fail(BAD_CONFIG, &error),
-    };
-    match usher.command {
-        Command::Serve(_) => serve::run(config),
-        Command::Check(_) => check::run(&config),
-        Command::Config(_) => config::run(&config),
+    match run(usher.command) {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
     }
+}
+
+fn run(command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Serve(arguments) => return Ok(serve::run(arguments.file.load()?, &arguments)),
+        Command::Check(file) => return Ok(check::run(&file.load()?)),
+        Command::Config(file) => return Ok(config::run(&file.load()?)),
+        Command::Ticket(arguments) => ticket::run(&arguments)?,
+        Command::Push(arguments) => push::run(&arguments)?,
+        Command::Listen(arguments) => listen::run(arguments)?,
+        Command::Subject(arguments) => subject::run(&arguments)?,
+        Command::Completions(arguments) => completions::run(&arguments)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a command that is a client, on this thread alone.
+fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(format_args!("no runtime: {error}")))?;
+    let done = runtime.block_on(work);
+    // A thread may still wait for input that nobody needs any more.
+    runtime.shutdown_background();
+    done
 }
 
 fn fail(code: u8, error: &dyn std::fmt::Display) -> ExitCode {

@@ -2,6 +2,7 @@
 
 mod admit;
 mod closing;
+mod demo;
 mod frame_rate;
 mod listen;
 mod ops;
@@ -13,6 +14,7 @@ mod upgrade;
 
 pub use self::{
     admit::{Config as DoorConfig, Door},
+    demo::Demo,
     listen::{Deadlines, serve},
     ops::{Status, routes as ops_routes},
     public::routes as public_routes,

@@ -1,9 +1,11 @@
 //! One-time tickets: what they look like, what they grant, and where they are.
 
+mod embedded;
 mod redis;
 
 use std::{
     fmt,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -11,8 +13,77 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use rand::RngCore as _;
 use serde::{Deserialize, Serialize};
 
-pub use self::redis::{Config, Tickets, probe};
-use crate::{origin::Origin, user::UserId};
+pub use self::redis::{Config, probe};
+use self::{embedded::Embedded, redis::Redis};
+use crate::{metrics::Metrics, origin::Origin, readiness::Readiness, user::UserId};
+
+/// Where tickets are.
+#[derive(Debug, Clone)]
+pub struct Tickets {
+    store: Store,
+    accept_plain: bool,
+}
+
+#[derive(Debug, Clone)]
+enum Store {
+    Redis(Redis),
+    Embedded(Arc<Embedded>),
+}
+
+impl Tickets {
+    /// In Redis, which is connected to in a task of its own.
+    pub fn redis(config: Config, metrics: Arc<Metrics>, readiness: Readiness) -> Self {
+        Self {
+            accept_plain: config.accept_plain,
+            store: Store::Redis(Redis::start(config, metrics, readiness)),
+        }
+    }
+
+    /// In this process.
+    pub fn embedded(accept_plain: bool) -> Self {
+        Self {
+            accept_plain,
+            store: Store::Embedded(Arc::default()),
+        }
+    }
+
+    /// Whether the store answered last time.
+    pub fn is_connected(&self) -> bool {
+        match &self.store {
+            Store::Redis(redis) => redis.is_connected(),
+            Store::Embedded(_) => true,
+        }
+    }
+
+    /// Uses a ticket up.
+    ///
+    /// # Errors
+    ///
+    /// [`RedeemError`]; after either kind the ticket may be gone.
+    pub async fn redeem(&self, ticket: &Ticket) -> Result<Grant, RedeemError> {
+        let value = match &self.store {
+            Store::Redis(redis) => redis.take(ticket).await?,
+            Store::Embedded(embedded) => embedded.take(ticket),
+        };
+        let unknown = RedeemError::Unknown("it was never issued, is used or expired");
+        read_value(&value.ok_or(unknown)?, self.accept_plain, SystemTime::now())
+    }
+
+    /// Mints a ticket that waits `ttl` to be used.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`]: the ticket is not handed out, whether or not it is stored.
+    pub async fn issue(&self, order: &Order, ttl: Duration) -> Result<Ticket, Unavailable> {
+        let ticket = Ticket::mint();
+        let value = order.to_value();
+        match &self.store {
+            Store::Redis(redis) => redis.put(&ticket, &value, ttl).await?,
+            Store::Embedded(embedded) => embedded.put(&ticket, value, ttl)?,
+        }
+        Ok(ticket)
+    }
+}
 
 /// A ticket: 16–512 characters of `A-Z a-z 0-9 - _ . ~`.
 ///

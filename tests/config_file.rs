@@ -1,18 +1,14 @@
-//! `config/usher.toml` is what `usher config` prints, so it cannot go stale.
+//! `config/usher.toml` and `docs/configuration.md` come from the table of keys,
+//! so they cannot go stale. To write them anew:
+//! `USHER_WRITE=1 cargo test --test config_file`.
 
-use std::{fs, path::Path};
+use std::{env, fmt::Write as _, fs, path::Path};
 
-use usher::config::Config;
+use usher::config::{Config, reference};
 
 #[test]
 fn the_file_is_what_the_program_prints() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/usher.toml");
-    let written = fs::read_to_string(&file).expect("the file");
-    let printed = Config::default().to_toml();
-    assert!(
-        written == printed,
-        "config/usher.toml is stale; write it anew: cargo run -- config > config/usher.toml"
-    );
+    is_up_to_date("config/usher.toml", &Config::default().to_toml());
 }
 
 #[test]
@@ -20,4 +16,63 @@ fn the_file_can_be_fed_back() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/usher.toml");
     let read = Config::load(Some(&file), []).expect("a good file");
     assert_eq!(read, Config::default());
+}
+
+#[test]
+fn the_document_tells_of_every_key() {
+    is_up_to_date("docs/configuration.md", &document());
+}
+
+fn is_up_to_date(path: &str, wanted: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    if env::var_os("USHER_WRITE").is_some() {
+        fs::write(&file, wanted).expect("written");
+    }
+    let written = fs::read_to_string(&file).unwrap_or_default();
+    assert!(
+        written == wanted,
+        "{path} is stale; write it anew: USHER_WRITE=1 cargo test --test config_file"
+    );
+}
+
+fn document() -> String {
+    let mut text = String::from(
+        "# Configuration\n\n\
+         A TOML file (`--config FILE`), then the environment; the later wins. `usher config` \
+         prints what is in effect, `usher check` tries it out. An unknown key is refused with \
+         the nearest known one, a bad value with what would be a good one, exit code 78.\n\n\
+         In the environment a key is `USHER_SECTION__KEY`; lists have commas between, and an \
+         empty variable is an empty list. Names without a double underscore are left alone. \
+         Durations are written `500ms`, `25s`, `5m`, `24h`; sizes `512B`, `4KiB`, `1MiB`, \
+         `1GiB`. A secret KEY may be given as `KEY_file = \"/path\"`, whose last newline is \
+         dropped; credentials inside a URL are secrets too. A listener may use port 0: the \
+         start-up log says what was bound.\n",
+    );
+    let mut section = "";
+    for key in reference() {
+        let (of, name) = key.key.rsplit_once('.').expect("a section and a name");
+        if of != section {
+            section = of;
+            let _ = write!(
+                text,
+                "\n## {section}\n\n| key | type | default | |\n|---|---|---|---|\n"
+            );
+        }
+        let default = match &key.default {
+            Some(default) => format!("`{default}`"),
+            None => "none".to_owned(),
+        };
+        let secret = if key.secret {
+            " Secret: also as a file."
+        } else {
+            ""
+        };
+        let doc = key.doc.replace('|', "\\|");
+        let _ = writeln!(
+            text,
+            "| `{name}` | {} | {default} | {doc}{secret} |",
+            key.kind
+        );
+    }
+    text
 }

@@ -30,15 +30,18 @@ const NEIGHBOURS: [(&str, &str); 3] = [
 ];
 
 /// A foreign crate, and the only rooms that know it.
-const HOMES: [(&str, &[&str]); 9] = [
+const HOMES: [(&str, &[&str]); 12] = [
     ("async_nats", &["bus"]),
     ("deadpool_redis", &["tickets"]),
     ("redis", &["tickets"]),
     ("dashmap", &["registry"]),
     ("warp", &["http"]),
     ("hyper", &["http"]),
-    ("tonic", &["grpc", "proto"]),
+    ("tonic", &["grpc", "proto", "cli"]),
     ("clap", &["cli"]),
+    ("clap_complete", &["cli"]),
+    ("indicatif", &["cli"]),
+    ("tokio_tungstenite", &["cli"]),
     ("prometheus", &["metrics", "http"]),
 ];
 

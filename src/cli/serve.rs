@@ -6,15 +6,43 @@ use std::{
 };
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+use super::{ConfigFile, signals::Signals};
 use crate::{
-    app::App,
+    app::{App, Mode},
     config::{Config, LogFormat},
 };
 
-pub(super) fn run(config: Config) -> ExitCode {
+/// How to run.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    pub(super) file: ConfigFile,
+    /// Keep messages and tickets in this process: no NATS, no Redis, one
+    /// instance only. For trying Usher out.
+    #[arg(long)]
+    embedded: bool,
+    /// Serve a page at / on which anyone can be any user. Only on loopback.
+    #[arg(long)]
+    demo: bool,
+}
+
+pub(super) fn run(config: Config, arguments: &Arguments) -> ExitCode {
+    let mode = Mode {
+        embedded: arguments.embedded,
+        demo: arguments.demo,
+    };
+    if mode.demo && !config.public.listen.ip().is_loopback() {
+        let listen = config.public.listen;
+        return super::fail(
+            super::BAD_CONFIG,
+            &format_args!(
+                "public.listen = \"{listen}\" is not on loopback, and --demo lets anyone be any \
+                 user; listen on 127.0.0.1, or leave --demo out"
+            ),
+        );
+    }
     if let Err(error) = log(&config) {
         return super::fail(super::BAD_CONFIG, &error);
     }
@@ -25,18 +53,18 @@ pub(super) fn run(config: Config) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return super::fail(1, &format_args!("no runtime: {error}")),
     };
-    let code = runtime.block_on(serve(config));
+    let code = runtime.block_on(serve(config, mode));
     // Whoever is still in a task has been waited for as long as it gets.
     runtime.shutdown_background();
     code
 }
 
-async fn serve(config: Config) -> ExitCode {
+async fn serve(config: Config, mode: Mode) -> ExitCode {
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => return super::fail(1, &format_args!("no signals: {error}")),
     };
-    let app = match App::bind(config, raise_descriptors()).await {
+    let app = match App::bind(config, mode, raise_descriptors()).await {
         Ok(app) => app,
         Err(error) => return super::fail(1, &error),
     };
@@ -53,27 +81,6 @@ async fn serve(config: Config) -> ExitCode {
         () = signalled => {}
     }
     ExitCode::SUCCESS
-}
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn listen() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }
 
 /// Logs go to standard error, so that a command's output stays its own.

@@ -13,6 +13,7 @@ use warp::{
 
 use super::{
     admit::Door,
+    demo::{self, Demo},
     refusal::Refusal,
     session::Sessions,
     upgrade::{Request, Upgrade},
@@ -21,6 +22,20 @@ use crate::readiness::Readiness;
 
 /// Everything under `prefix` (empty, or `/some/path`).
 pub fn routes(
+    prefix: &str,
+    door: Arc<Door>,
+    sessions: Arc<Sessions>,
+    readiness: Readiness,
+    demo: Option<Arc<Demo>>,
+) -> BoxedFilter<(Response,)> {
+    let real = real_routes(prefix, door, sessions, readiness);
+    match demo {
+        Some(demo) => demo::routes(prefix, demo).or(real).unify().boxed(),
+        None => real,
+    }
+}
+
+fn real_routes(
     prefix: &str,
     door: Arc<Door>,
     sessions: Arc<Sessions>,

@@ -17,8 +17,10 @@ pub(super) enum Refusal {
     TicketMissing,
     TicketUnknown,
     OriginDenied,
+    HostDenied,
     TicketBinding,
     NotFound,
+    MediaType,
     /// Carries what is allowed.
     MethodNotAllowed(&'static str),
     UpgradeRequired,
@@ -58,6 +60,16 @@ impl Refusal {
                 S::FORBIDDEN,
                 "origin_denied",
                 "this page's origin is not in public.allowed_origins",
+            ),
+            Self::HostDenied => (
+                S::FORBIDDEN,
+                "host_denied",
+                "the demo answers only for localhost, 127.0.0.1 and [::1]",
+            ),
+            Self::MediaType => (
+                S::UNSUPPORTED_MEDIA_TYPE,
+                "bad_request",
+                "send Content-Type: application/json",
             ),
             Self::TicketBinding => (
                 S::FORBIDDEN,

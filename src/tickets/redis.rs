@@ -7,7 +7,7 @@
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use deadpool_redis::redis::{
@@ -20,7 +20,7 @@ use tokio::{
 };
 use url::Url;
 
-use super::{Grant, Order, RedeemError, Ticket, Unavailable, read_value};
+use super::{RedeemError, Ticket, Unavailable};
 use crate::{jitter, metrics::Metrics, readiness::Readiness, secret::Secret};
 
 /// How often the connection is asked whether it works.
@@ -61,7 +61,7 @@ impl fmt::Debug for Config {
 
 /// The store of tickets.
 #[derive(Debug, Clone)]
-pub struct Tickets {
+pub(super) struct Redis {
     shared: Arc<Shared>,
 }
 
@@ -97,10 +97,10 @@ pub async fn probe(config: &Config) -> Result<String, String> {
     Ok(format!("redis-server {version}"))
 }
 
-impl Tickets {
+impl Redis {
     /// Connects in a task of its own, and keeps connected as long as the
     /// process lives.
-    pub fn start(config: Config, metrics: Arc<Metrics>, readiness: Readiness) -> Self {
+    pub(super) fn start(config: Config, metrics: Arc<Metrics>, readiness: Readiness) -> Self {
         let shared = Arc::new(Shared {
             connection: Mutex::new(None),
             permits: Semaphore::new(config.max_in_flight),
@@ -137,50 +137,36 @@ impl Tickets {
     }
 
     /// Whether Redis answered last time.
-    pub fn is_connected(&self) -> bool {
+    pub(super) fn is_connected(&self) -> bool {
         self.shared.connection().is_some()
     }
 
-    /// Uses a ticket up, by one atomic GETDEL that is never retried: a lost
-    /// reply may have consumed it.
-    ///
-    /// # Errors
-    ///
-    /// [`RedeemError`]; after either kind the ticket may be gone.
-    pub async fn redeem(&self, ticket: &Ticket) -> Result<Grant, RedeemError> {
+    /// The value of a ticket, which is used up by that: one atomic GETDEL that
+    /// is never retried, since a lost reply may have consumed the ticket.
+    pub(super) async fn take(&self, ticket: &Ticket) -> Result<Option<Vec<u8>>, RedeemError> {
         let mut command = cmd("GETDEL");
         command.arg(self.key(ticket));
-        let value: Option<Vec<u8>> = match self.run(&command).await {
-            Ok(value) => value,
-            Err(Failure::WrongType) => {
-                return Err(RedeemError::Unknown("its key is not a string"));
-            }
-            Err(Failure::Away) => return Err(RedeemError::Unavailable),
-        };
-        let value = value.ok_or(RedeemError::Unknown(
-            "it was never issued, is used or expired",
-        ))?;
-        read_value(&value, self.shared.config.accept_plain, SystemTime::now())
+        self.run(&command).await.map_err(|failure| match failure {
+            Failure::WrongType => RedeemError::Unknown("its key is not a string"),
+            Failure::Away => RedeemError::Unavailable,
+        })
     }
 
-    /// Mints a ticket that waits `ttl` to be used.
-    ///
-    /// # Errors
-    ///
-    /// [`Unavailable`]: the ticket is not handed out, whether or not it is stored.
-    pub async fn issue(&self, order: &Order, ttl: Duration) -> Result<Ticket, Unavailable> {
-        let ticket = Ticket::mint();
+    /// Stores a new ticket's value for `ttl`.
+    pub(super) async fn put(
+        &self,
+        ticket: &Ticket,
+        value: &str,
+        ttl: Duration,
+    ) -> Result<(), Unavailable> {
         let milliseconds = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
         let mut command = cmd("SET");
         command
-            .arg(self.key(&ticket))
-            .arg(order.to_value())
+            .arg(self.key(ticket))
+            .arg(value)
             .arg("PX")
             .arg(milliseconds);
-        match self.run::<()>(&command).await {
-            Ok(()) => Ok(ticket),
-            Err(Failure::Away | Failure::WrongType) => Err(Unavailable),
-        }
+        self.run::<()>(&command).await.map_err(|_| Unavailable)
     }
 
     fn key(&self, ticket: &Ticket) -> String {

@@ -4,9 +4,12 @@
 mod support;
 
 mod admission;
+mod browser;
 mod closing;
 mod cluster;
+mod commands;
 mod delivery;
+mod either;
 mod foreign;
 mod operations;
 mod push;

@@ -75,7 +75,10 @@ async fn a_push_goes_through_nats() {
         .subscribe("usher.user.*")
         .await
         .expect("subscribed");
-    observer.flush().await.expect("flushed");
+    eventually("NATS knows of it", || async {
+        nats.subscriptions("usher.user.*").await == 1
+    })
+    .await;
     let mut client = Client::open(&other, &redis.ticket("42").await).await;
     let mut grpc = gateway.grpc().await;
     let request = PushRequest {
@@ -145,7 +148,10 @@ async fn a_listener_that_is_no_gateway_is_nobody() {
     let (nats, _redis, gateway) = world().await;
     let curious = nats.client().await;
     let _everything = curious.subscribe(">").await.expect("subscribed");
-    curious.flush().await.expect("flushed");
+    eventually("NATS knows of it", || async {
+        nats.subscriptions(">").await == 1
+    })
+    .await;
     let mut grpc = gateway.grpc().await;
     let start = Instant::now();
     let answer = pushed(&mut grpc, push_with_receipt("42", "1")).await;

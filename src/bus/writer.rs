@@ -1,0 +1,140 @@
+//! The publishing connection.
+//!
+//! A push counts as done when NATS has answered a PING that was sent after it.
+//! A push that never reached the socket is known not to be published; one that
+//! did, and was not confirmed, is of unknown outcome.
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    sync::{Arc, atomic::Ordering},
+};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    dial::Dialer,
+    link::{Link, Received},
+    publisher::{Answer, Job, PublishError, Shared},
+    subject::Subjects,
+    wire::ServerMessage,
+};
+
+/// Pushes written before the first of them is confirmed.
+const MAX_UNCONFIRMED: usize = 4096;
+/// Bytes written before the socket takes them; a caller beyond it waits.
+const MAX_UNSENT: usize = 4 * 1024 * 1024;
+/// Subscription id of the inbox.
+const INBOX: u64 = 1;
+
+/// Connects, and carries pushes out until the last publisher is gone.
+pub(super) async fn run(
+    mut dialer: Dialer,
+    mut queue: mpsc::Receiver<Job>,
+    shared: Arc<Shared>,
+    subjects: Subjects,
+) {
+    loop {
+        let dialing = dialer.dial();
+        tokio::pin!(dialing);
+        let link = loop {
+            tokio::select! {
+                (returned, link) = &mut dialing => {
+                    dialer = returned;
+                    break link;
+                }
+                job = queue.recv() => match job {
+                    Some(job) => { let _ = job.done.send(Err(PublishError::Unavailable)); }
+                    None => return,
+                },
+            }
+        };
+        dialer.learn(link.info());
+        shared
+            .max_payload
+            .store(link.info().max_payload, Ordering::Relaxed);
+        let stopped = serve(link, &mut queue, &shared, &subjects).await;
+        shared.max_payload.store(0, Ordering::Relaxed);
+        if stopped {
+            return;
+        }
+    }
+}
+
+/// A push that NATS may have, until a PONG says that it has.
+struct Unconfirmed {
+    subject: String,
+    /// None where the push was refused already.
+    done: Option<oneshot::Sender<Result<(), PublishError>>>,
+}
+
+/// Serves one connection; true when no caller is left.
+async fn serve(
+    mut link: Link,
+    queue: &mut mpsc::Receiver<Job>,
+    shared: &Shared,
+    subjects: &Subjects,
+) -> bool {
+    link.subscribe(INBOX, &format!("{}*", shared.inbox));
+    let mut unconfirmed: VecDeque<Unconfirmed> = VecDeque::new();
+    loop {
+        tokio::select! {
+            received = poll_fn(|cx| link.poll_next(cx)) => match received {
+                Ok(Received::Message(message)) => answered(&message, shared),
+                Ok(Received::Pong) => {
+                    if let Some(done) = unconfirmed.pop_front().and_then(|push| push.done) {
+                        let _ = done.send(Ok(()));
+                    }
+                }
+                Ok(Received::Error(text)) => refused(&text, &mut unconfirmed),
+                Ok(Received::Info(_)) => {}
+                // Dropping what is unconfirmed says so to its callers.
+                Err(error) => {
+                    tracing::warn!(%error, "the publishing connection to NATS is lost; reconnecting");
+                    return false;
+                }
+            },
+            job = queue.recv(), if unconfirmed.len() < MAX_UNCONFIRMED && link.unsent() < MAX_UNSENT => match job {
+                // A caller that has gone was told that nothing is certain; what
+                // can still be held back is.
+                Some(job) if job.done.is_closed() => {}
+                Some(job) => {
+                    let subject = subjects.user(&job.push.user);
+                    let headers = job.push.headers();
+                    link.publish(&subject, job.reply.as_deref(), &headers, &job.push.payload);
+                    link.ping();
+                    unconfirmed.push_back(Unconfirmed {
+                        subject,
+                        done: Some(job.done),
+                    });
+                }
+                None => return true,
+            },
+        }
+    }
+}
+
+/// NATS sends an `-ERR` before the PONG that would confirm the same push.
+fn refused(text: &str, unconfirmed: &mut VecDeque<Unconfirmed>) {
+    tracing::warn!(error = text, "NATS refused an operation");
+    let Some((_, subject)) = text.split_once("for Publish to ") else {
+        return;
+    };
+    let subject = subject.split('"').nth(1).unwrap_or_default();
+    let mut of_subject = unconfirmed
+        .iter_mut()
+        .filter(|push| push.subject == subject);
+    if let Some(done) = of_subject.find_map(|push| push.done.take()) {
+        let _ = done.send(Err(PublishError::Forbidden));
+    }
+}
+
+fn answered(message: &ServerMessage, shared: &Shared) {
+    let answer = match message.headers.status() {
+        Some(503) => Some(Answer::NoResponders),
+        _ => Answer::parse(&message.payload),
+    };
+    if let (Ok(subject), Some(answer)) = (std::str::from_utf8(&message.subject), answer) {
+        shared.answered(subject, answer);
+    }
+}

@@ -1,0 +1,229 @@
+//! The push API from its other end. `tonic`'s client lives here alone.
+
+use std::{error::Error, io, time::Duration};
+
+use tokio::time::timeout;
+use tonic::{
+    Code, ConnectError, Request, Response, Status,
+    metadata::{Ascii, MetadataValue},
+    transport::{Channel, Endpoint},
+};
+
+use super::{
+    connect::{GrpcAddress, Token},
+    failure::{Failure, Trouble},
+    output::{harmless, in_words},
+};
+use crate::{
+    proto::{
+        IssueTicketRequest, PushRequest, PushResponse, notification_client::NotificationClient,
+    },
+    tickets::Ticket,
+    user::UserId,
+};
+
+/// A gateway that isn't there says so sooner, as a rule.
+const CONNECT: Duration = Duration::from_secs(5);
+/// A gateway answers within its own 2 s and a little more.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// A connection to a gateway, made by the first call. Clones share it.
+#[derive(Clone)]
+pub(super) struct Api {
+    client: NotificationClient<Channel>,
+    address: String,
+    /// What to send as `authorization`, and where that was found.
+    bearer: Option<(MetadataValue<Ascii>, &'static str)>,
+}
+
+/// A ticket, and how long it waits to be used.
+pub(super) struct Issued {
+    pub(super) ticket: Ticket,
+    pub(super) expires_in: Option<Duration>,
+}
+
+/// Why a call came to nothing.
+pub(super) struct CallError {
+    pub(super) trouble: Trouble,
+    pub(super) kind: Kind,
+}
+
+/// What a caller may do about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Nobody there, or nobody who speaks gRPC.
+    Unreachable,
+    /// A gateway that can't do it now, and may do it later.
+    Later,
+    /// The same call will fare no better another time.
+    Never,
+}
+
+impl Api {
+    pub(super) fn new(address: &GrpcAddress, token: Option<Token>) -> Result<Self, Failure> {
+        let address = address.to_string();
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|error| Failure::config(format_args!("{address} is no address: {error}")))?
+            .connect_timeout(CONNECT)
+            .tcp_nodelay(true);
+        let bearer = match token {
+            None => None,
+            Some(Token { secret, from }) => {
+                let value = MetadataValue::try_from(format!("Bearer {}", secret.expose()));
+                // Says nothing of the value, which is a secret.
+                let mut value = value.map_err(|_| {
+                    Failure::config(format_args!("no header can carry the token of {from}"))
+                })?;
+                value.set_sensitive(true);
+                Some((value, from))
+            }
+        };
+        Ok(Self {
+            client: NotificationClient::new(endpoint.connect_lazy()),
+            address,
+            bearer,
+        })
+    }
+
+    /// Pushes one message.
+    pub(super) async fn push(&self, push: PushRequest) -> Result<PushResponse, CallError> {
+        let request = self.request(push);
+        self.call(self.client.clone().push_notification(request))
+            .await
+    }
+
+    /// Has a ticket minted; without a `ttl` it is the gateway's `tickets.ttl`.
+    pub(super) async fn issue(
+        &self,
+        user: &UserId,
+        ttl: Option<Duration>,
+    ) -> Result<Issued, CallError> {
+        let request = self.request(IssueTicketRequest {
+            user_id: user.as_str().to_owned(),
+            ttl: ttl.and_then(|ttl| ttl.try_into().ok()),
+            ..IssueTicketRequest::default()
+        });
+        let answer = self.call(self.client.clone().issue_ticket(request)).await?;
+        let ticket = Ticket::parse(&answer.ticket).map_err(|_| CallError {
+            trouble: Trouble::new(
+                format!("what {} answered is no ticket", self.address),
+                "is it a gateway?",
+            ),
+            kind: Kind::Never,
+        })?;
+        Ok(Issued {
+            ticket,
+            expires_in: answer.expires_in.and_then(|ttl| ttl.try_into().ok()),
+        })
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        if let Some((bearer, _)) = &self.bearer {
+            request
+                .metadata_mut()
+                .insert("authorization", bearer.clone());
+        }
+        request
+    }
+
+    async fn call<T>(
+        &self,
+        answer: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, CallError> {
+        match timeout(ANSWER, answer).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(self.explain(&status)),
+            Err(_) => Err(CallError {
+                trouble: Trouble::new(
+                    format!("the gateway at {} has not answered", self.address),
+                    format!(
+                        "after {} s nobody knows whether it was done",
+                        ANSWER.as_secs()
+                    ),
+                ),
+                kind: Kind::Unreachable,
+            }),
+        }
+    }
+
+    fn explain(&self, status: &Status) -> CallError {
+        let address = &self.address;
+        if let Some(source) = status.source() {
+            let cause = root(source);
+            let trouble = if is_unconnected(source) {
+                Trouble::new(
+                    format!("no gateway is reached at {address} ({cause})"),
+                    "is it running? If it is elsewhere, say where by --grpc HOST:PORT, or \
+                     grpc.listen in the configuration",
+                )
+            } else {
+                Trouble::new(
+                    format!("the connection to {address} broke ({cause})"),
+                    "nobody knows whether it was done; is that the gateway's gRPC listener \
+                     (grpc.listen), and is it running?",
+                )
+            };
+            return CallError {
+                trouble,
+                kind: Kind::Unreachable,
+            };
+        }
+        let says = format!(
+            "the gateway at {address} says: {}",
+            harmless(status.message())
+        );
+        let (kind, what, mend) = match (status.code(), &self.bearer) {
+            (Code::Unauthenticated, None) => (
+                Kind::Never,
+                format!("the gateway at {address} wants a token"),
+                "give --token-file FILE, or set grpc.tokens in the configuration",
+            ),
+            (Code::Unauthenticated, Some((_, from))) => (
+                Kind::Never,
+                format!("the gateway at {address} does not know the token of {from}"),
+                "it must be one of the gateway's own grpc.tokens",
+            ),
+            (Code::Unimplemented, _) => (
+                Kind::Never,
+                says,
+                "is it this version of Usher, and its grpc.listen?",
+            ),
+            (Code::Unavailable | Code::ResourceExhausted, _) => {
+                (Kind::Later, says, "`usher check` tells what it reaches")
+            }
+            (Code::DeadlineExceeded | Code::Cancelled | Code::Aborted, _) => {
+                (Kind::Later, says, "")
+            }
+            _ => (Kind::Never, says, ""),
+        };
+        CallError {
+            trouble: Trouble::new(what, mend),
+            kind,
+        }
+    }
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        Self::new(error.trouble)
+    }
+}
+
+/// Whether an error stands for a connection that was never made.
+fn is_unconnected(error: &(dyn Error + 'static)) -> bool {
+    causes(error).any(|cause| cause.is::<ConnectError>())
+}
+
+/// What is behind all else: what the operating system said, mostly.
+fn root(error: &(dyn Error + 'static)) -> String {
+    let system = causes(error).find_map(|cause| cause.downcast_ref::<io::Error>());
+    match system {
+        Some(system) => in_words(system),
+        None => causes(error).last().map_or_else(String::new, in_words),
+    }
+}
+
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
+}

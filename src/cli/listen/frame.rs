@@ -1,0 +1,143 @@
+//! What a gateway sends, as far as this client looks at it (`usher.v1`).
+
+use std::{borrow::Cow, time::Duration};
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// One frame; exactly one of `welcome`, `event`, `ping`, `live`, `gap` and
+/// `goodbye` is there. What is unknown is ignored.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Frame<'a> {
+    #[serde(borrow)]
+    pub(super) welcome: Option<Welcome<'a>>,
+    #[serde(borrow)]
+    pub(super) event: Option<Cow<'a, str>>,
+    /// An event's.
+    pub(super) seq: Option<u64>,
+    #[serde(borrow)]
+    pub(super) data: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) base64: Option<Cow<'a, str>>,
+    #[serde(default)]
+    pub(super) broadcast: bool,
+    pub(super) ping: Option<At>,
+    pub(super) live: Option<At>,
+    #[serde(borrow)]
+    pub(super) gap: Option<Gap<'a>>,
+    #[serde(borrow)]
+    pub(super) goodbye: Option<Goodbye<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Welcome<'a> {
+    #[serde(borrow)]
+    pub(super) session: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) user: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) gateway: Cow<'a, str>,
+    /// Seconds.
+    pub(super) ping: f64,
+    pub(super) epoch: Option<String>,
+    pub(super) seq: Option<u64>,
+    #[serde(borrow)]
+    pub(super) resume: Option<Cow<'a, str>>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct At {
+    pub(super) seq: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Gap<'a> {
+    #[serde(borrow)]
+    pub(super) reason: Option<Cow<'a, str>>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Goodbye<'a> {
+    #[serde(borrow)]
+    pub(super) reason: Option<Cow<'a, str>>,
+    reconnect_after_ms: Option<u64>,
+}
+
+impl<'a> Frame<'a> {
+    /// Reads one; what can't be read has nothing in it.
+    pub(super) fn read(text: &'a str) -> Self {
+        serde_json::from_str(text).unwrap_or_default()
+    }
+
+    /// How far in the stream this frame says that we are.
+    pub(super) fn position(&self) -> Option<u64> {
+        let event = self.event.as_ref().and(self.seq);
+        let others = [&self.ping, &self.live].into_iter().flatten();
+        others.filter_map(|at| at.seq).max().max(event)
+    }
+}
+
+impl Welcome<'_> {
+    /// After so long without a frame the connection is given up.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        Duration::try_from_secs_f64(self.ping * 2.0)
+            .ok()
+            .filter(|patience| !patience.is_zero())
+    }
+}
+
+impl Goodbye<'_> {
+    /// When to come back.
+    pub(super) fn hint(&self) -> Option<Duration> {
+        self.reconnect_after_ms.map(Duration::from_millis)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_of_the_contract_are_read() {
+        let welcome = r#"{"welcome":{"session":"01J","user":"4\"2","gateway":"g","ping":0.5,"epoch":"k3f9","seq":120,"resume":"gap","new":1}}"#;
+        let welcome = Frame::read(welcome).welcome.expect("a welcome");
+        assert_eq!(welcome.user, "4\"2");
+        assert_eq!(welcome.patience(), Some(Duration::from_secs(1)));
+        assert_eq!(
+            (welcome.epoch.as_deref(), welcome.seq),
+            (Some("k3f9"), Some(120))
+        );
+        assert_eq!(welcome.resume.as_deref(), Some("gap"));
+
+        let event = Frame::read(
+            r#"{"data":{"order": 123},"prev":118,"event":"e","seq":121,"broadcast":true}"#,
+        );
+        assert_eq!(event.data.map(RawValue::get), Some(r#"{"order": 123}"#));
+        assert_eq!((event.position(), event.broadcast), (Some(121), true));
+
+        assert_eq!(Frame::read(r#"{"ping":{"seq":140}}"#).position(), Some(140));
+        assert_eq!(Frame::read(r#"{"live":{"seq":131}}"#).position(), Some(131));
+        assert_eq!(Frame::read(r#"{"ping":{}}"#).position(), None);
+        let goodbye = Frame::read(r#"{"goodbye":{"reason":"drain","reconnect_after_ms":4210}}"#);
+        let hint = goodbye.goodbye.and_then(|goodbye| goodbye.hint());
+        assert_eq!(hint, Some(Duration::from_millis(4210)));
+    }
+
+    #[test]
+    fn what_is_unknown_is_ignored() {
+        for text in ["", "[]", "{}", r#"{"later":{"seq":9}}"#, r#"{"seq":9}"#] {
+            assert_eq!(Frame::read(text).position(), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_odd_ping_is_no_reason_to_give_up_at_once() {
+        for ping in ["0", "-1", "1e300"] {
+            let text = format!(
+                r#"{{"welcome":{{"session":"s","user":"u","gateway":"g","ping":{ping}}}}}"#
+            );
+            let welcome = Frame::read(&text).welcome.expect("a welcome");
+            assert_eq!(welcome.patience(), None, "{ping}");
+        }
+    }
+}

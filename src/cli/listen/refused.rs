@@ -1,0 +1,108 @@
+//! Why a session was not opened.
+
+use std::{fmt, time::Duration};
+
+use serde::Deserialize;
+
+use crate::cli::{
+    failure::Trouble,
+    output::{harmless, in_words},
+};
+
+/// Why there is no session.
+pub(super) struct Refused {
+    trouble: Trouble,
+    kind: Kind,
+}
+
+enum Kind {
+    /// Nobody is there, or nobody who speaks WebSocket.
+    Unreachable,
+    /// A gateway's answer: the status, its code, and when to come back.
+    Answer(u16, String, Option<Duration>),
+}
+
+impl Refused {
+    /// Nobody is there, or nobody who speaks WebSocket.
+    pub(super) fn unreachable(address: &str, cause: impl fmt::Display) -> Self {
+        Self {
+            trouble: Trouble::new(
+                format!("no gateway is reached at {address} ({})", in_words(cause)),
+                "is it running? If it is elsewhere, say where by --public URL, or public.listen \
+                 in the configuration",
+            ),
+            kind: Kind::Unreachable,
+        }
+    }
+
+    /// A refusal as the contract words it, or a proxy's.
+    pub(super) fn by(url: &url::Url, answer: &http::Response<Option<Vec<u8>>>) -> Self {
+        #[derive(Default, Deserialize)]
+        struct Body {
+            #[serde(default)]
+            error: Said,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Said {
+            code: String,
+            message: String,
+        }
+        let body = answer.body().as_deref().unwrap_or_default();
+        let Body { error: said } = serde_json::from_slice(body).unwrap_or_default();
+        let status = answer.status();
+        let retry_after = answer.headers().get(http::header::RETRY_AFTER);
+        let retry_after = retry_after
+            .and_then(|value| value.to_str().ok()?.parse().ok())
+            .map(Duration::from_secs);
+        let mut what = format!("{url} answers {status}");
+        if !said.code.is_empty() {
+            what += &format!(", {}: {}", harmless(&said.code), harmless(&said.message));
+        }
+        let mend = match status {
+            http::StatusCode::NOT_FOUND => {
+                "--public is the URL before /ws, public.path_prefix included"
+            }
+            _ => "",
+        };
+        Self {
+            trouble: Trouble::new(what, mend),
+            kind: Kind::Answer(status.as_u16(), said.code, retry_after),
+        }
+    }
+
+    /// Whether a gateway is there, and may let us in another time.
+    pub(super) fn is_for_now(&self) -> bool {
+        matches!(self.kind, Kind::Answer(429 | 503, ..))
+    }
+
+    /// When to come back.
+    pub(super) fn hint(&self) -> Option<Duration> {
+        match self.kind {
+            Kind::Answer(_, _, hint) => hint,
+            Kind::Unreachable => None,
+        }
+    }
+
+    /// What to tell somebody who brought a ticket.
+    pub(super) fn for_a_ticket_holder(self) -> Trouble {
+        self.or_if_unknown(
+            "a ticket opens one session, once, and soon expires: `usher ticket USER` mints another",
+        )
+    }
+
+    /// What to tell somebody whose ticket we have just minted.
+    pub(super) fn for_a_user(self) -> Trouble {
+        self.or_if_unknown(
+            "it was minted just now: do --grpc and --public, or grpc.listen and public.listen, \
+             lead to gateways with the same Redis?",
+        )
+    }
+
+    fn or_if_unknown(mut self, mend: &str) -> Trouble {
+        if matches!(&self.kind, Kind::Answer(_, code, _) if code == "ticket_unknown") {
+            mend.clone_into(&mut self.trouble.mend);
+        }
+        self.trouble
+    }
+}

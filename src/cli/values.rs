@@ -1,0 +1,41 @@
+//! What arguments may be, by the same rules as everywhere else.
+
+use std::{convert::Infallible, time::Duration};
+
+use crate::{
+    config::{Config, ConfigError},
+    message::EventName,
+    position::{Position, PositionError},
+    secret::Secret,
+    user::{UserId, UserIdError},
+};
+
+pub(super) fn user(text: &str) -> Result<UserId, UserIdError> {
+    UserId::parse(text)
+}
+
+/// An event's name; the gateway takes it as text.
+pub(super) fn event(text: &str) -> Result<String, String> {
+    let name = EventName::parse(text).map_err(|error| error.to_string())?;
+    Ok(name.as_str().to_owned())
+}
+
+/// How long a ticket is good for: what `tickets.ttl` may be.
+pub(super) fn ttl(text: &str) -> Result<Duration, String> {
+    let as_variable = ("USHER_TICKETS__TTL".to_owned(), text.to_owned());
+    match Config::load(None, [as_variable]) {
+        Ok(config) => Ok(config.tickets.ttl),
+        Err(ConfigError::Value { complaint, .. }) => Err(complaint),
+        Err(other) => Err(other.to_string()),
+    }
+}
+
+/// A position; the gateway takes it as text.
+pub(super) fn since(text: &str) -> Result<String, PositionError> {
+    Position::parse(text).map(|_| text.to_owned())
+}
+
+/// A text that is never shown, not even where it is no good.
+pub(super) fn secret(text: &str) -> Result<Secret, Infallible> {
+    Ok(Secret::new(text))
+}

@@ -1,0 +1,233 @@
+// A journey through the demo page in a real browser. Run by tests/journeys/browser.rs:
+//
+//   node demo.mjs PAGE_URL CHROMIUM SCREENSHOT
+//
+// Prints `please kill` and `please start` where it wants the gateway to be killed and
+// started anew, and `ticket T` for each ticket that the page got, so that the gateway's
+// log can be searched for them. Ends with 0 where all is well; otherwise it says what is
+// not, and leaves a screenshot.
+
+import assert from "node:assert/strict";
+import { createRequire } from "node:module";
+
+const require = createRequire(new URL("../../.servers/node/", import.meta.url));
+const { chromium } = require("playwright-core");
+const [base, executablePath, screenshot] = process.argv.slice(2);
+
+const STEP = 20_000; // ms for anything to show
+const ALL = 120_000; // ms for the whole journey
+
+setTimeout(() => {
+  console.error(`not done within ${ALL} ms`);
+  process.exit(1); // the browser ends with the pipe to it
+}, ALL).unref();
+
+/** One of the two users, found as a person or a screen reader finds things. */
+class User {
+  constructor(page, id) {
+    this.region = page.getByRole("region", { name: `User ${id}`, exact: true });
+    this.id = this.region.getByLabel("User id");
+    this.event = this.region.getByLabel("Event");
+    this.data = this.region.getByLabel("Data");
+    this.state = this.region.locator(".state");
+    this.answer = this.region.locator(".answer");
+    this.subject = this.region.locator(".subject");
+    this.session = this.region.locator(".session");
+    this.frames = this.region.getByRole("log").locator(".frame");
+    this.log = this.region.getByRole("log");
+  }
+
+  button(name) {
+    return this.region.getByRole("button", { name });
+  }
+
+  async is(state) {
+    await this.state.filter({ hasText: state }).waitFor();
+  }
+
+  /** Pushes, and waits for what the page says of it. */
+  async push(event, data, answer = "queued to 1 session") {
+    await this.event.fill(event);
+    await this.data.fill(data);
+    await this.button("Push").click();
+    await this.answer.filter({ hasText: answer }).waitFor();
+  }
+
+  /** Waits for the newest frame to be of an event, and returns what it shows. */
+  async newest(event) {
+    const newest = this.frames.first();
+    await newest.locator(".name").getByText(event, { exact: true }).waitFor();
+    return newest.locator("pre").textContent();
+  }
+
+  async events() {
+    return this.frames.locator(".name").allTextContents();
+  }
+}
+
+async function journey(page, complaints, outage) {
+  await page.goto(base);
+  const alice = new User(page, "alice");
+  const bob = new User(page, "bob");
+  await alice.is("open");
+  await bob.is("open");
+  assert.equal(await alice.subject.textContent(), "usher.user.alice");
+
+  // A push reaches the one it is for, and nobody else.
+  await alice.push("order.completed", '{"order":123,"big":12345678901234567890}');
+  assert.match(await alice.newest("order.completed"), /^\{\n  "order": 123,\n  "big": 1234567890/);
+  await bob.push("chat.message", "Hello Bob");
+  assert.equal(await bob.newest("chat.message"), "Hello Bob");
+  assert.deepEqual(await alice.events(), ["order.completed"]);
+  assert.deepEqual(await bob.events(), ["chat.message"]);
+
+  // Whatever comes is shown as text.
+  const ugly = `<img src=x onerror=alert(1)> "quotes' </script><script>alert(2)</script> &amp; ü`;
+  await alice.push("ugly.text", ugly);
+  assert.equal(await alice.newest("ugly.text"), ugly);
+  const json = { [ugly]: [ugly, null, 1.5], pad: "<b>x</b>".repeat(12_800) };
+  assert.ok(JSON.stringify(json).length > 100_000);
+  await alice.push("ugly.json", JSON.stringify(json));
+  assert.equal(await alice.newest("ugly.json"), JSON.stringify(json, null, 2));
+  assert.equal(await page.locator("img, b, pre script").count(), 0);
+  await alice.push("empty", "");
+  await alice.newest("empty");
+
+  // What is refused is said in words.
+  await alice.push("usher.mine", "1", "does not begin with usher.");
+  await bob.id.fill("");
+  await bob.id.press("Enter");
+  await bob.region.getByRole("alert").getByText("at least one character").waitFor();
+  await bob.id.fill("bob");
+  await bob.id.press("Enter");
+  await bob.region.getByRole("alert").waitFor({ state: "hidden" });
+
+  await commands(page);
+
+  // Leaving and coming back, by hand.
+  await bob.button("Disconnect").click();
+  await bob.is("closed 1000");
+  await bob.push("chat.message", "Anybody?", "offline");
+  await bob.button("Reconnect").click();
+  await bob.is("open");
+
+  // The gateway dies, and comes back at the same address.
+  const sessions = await Promise.all([alice, bob].map((user) => user.session.textContent()));
+  outage.now = true;
+  console.log("please kill");
+  await alice.is(/waiting \d+ s/);
+  await bob.is(/waiting \d+ s/);
+  await alice.push("lost", "1", "the gateway does not answer");
+  console.log("please start");
+  await alice.is("open");
+  await bob.is("open");
+  outage.now = false;
+  for (const [index, user] of [alice, bob].entries()) {
+    assert.notEqual(await user.session.textContent(), sessions[index]);
+    await user.log.getByText("gap: reconnected").first().waitFor();
+  }
+  await alice.push("order.shipped", '{"order":123}');
+  assert.equal(await alice.newest("order.shipped"), '{\n  "order": 123\n}');
+  await bob.push("chat.message", "Still there");
+  assert.equal(await bob.newest("chat.message"), "Still there");
+  assert.ok(!(await bob.events()).includes("order.shipped"));
+
+  // Somebody else, with an id that needs escaping.
+  await bob.id.fill("bob@example.com");
+  await bob.id.press("Enter");
+  const other = new User(page, "bob@example.com");
+  await other.is("open");
+  assert.equal(await other.subject.textContent(), "usher.user.bob%40example%2Ecom");
+  assert.deepEqual(await other.events(), []);
+  await other.push("hello", "true");
+  assert.equal(await other.newest("hello"), "true");
+
+  for (const width of [360, 768, 1280]) {
+    await page.setViewportSize({ width, height: 800 });
+    const wider = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    assert.ok(wider <= 0, `at ${width} px the page is ${wider} px too wide`);
+  }
+  // The browser itself tells of the event that was refused, and of nothing else.
+  assert.deepEqual(complaints.map((text) => text.replace(/^.*status of /, "")), [
+    "400 (Bad Request)",
+  ]);
+}
+
+/** The command lines for a terminal, as they are copied. */
+async function commands(page) {
+  const { grpc } = await (await page.request.get(new URL("demo/info", base).href)).json();
+  const copied = async (name) => {
+    const button = page.getByRole("button", { name: `Copy the ${name} command` });
+    await button.click();
+    await button.getByText("Copied").waitFor();
+    return page.evaluate(() => navigator.clipboard.readText());
+  };
+  const data = `'{"order":123}'`;
+  const push = (user) => `usher push --grpc ${grpc} ${user} ${data}`;
+  assert.equal(await copied("usher"), push("alice"));
+  const request = `{"user_id":"alice","message":"${btoa('{"order":123}')}","receipt":true}`;
+  assert.equal(
+    await copied("grpcurl"),
+    `grpcurl -plaintext -d '${request}' ${grpc} usher.v1.Notification/PushNotification`,
+  );
+  await page.getByRole("radio", { name: "bob" }).check();
+  assert.equal(await copied("usher"), push("bob"));
+  // An embedded gateway has no NATS to publish to.
+  await page.getByText(`nats pub usher.user.bob ${data}`).waitFor();
+  await page.getByText("an embedded gateway has no NATS").waitFor();
+  assert.ok(await page.getByRole("button", { name: "Copy the nats command" }).isDisabled());
+}
+
+const browser = await chromium.launch({
+  executablePath,
+  args: [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+  ],
+});
+const context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
+await context.grantPermissions(["clipboard-read", "clipboard-write"]);
+const page = await context.newPage();
+page.setDefaultTimeout(STEP);
+
+// Nothing may go wrong unseen, except that connections fail while the gateway is away.
+const complaints = [];
+const outage = { now: false };
+page.on("console", (message) => {
+  const text = message.text();
+  const expected = outage.now && /ERR_CONNECTION_|WebSocket connection to/.test(text);
+  if (["error", "warning"].includes(message.type()) && !expected) complaints.push(text);
+});
+page.on("pageerror", (error) => complaints.push(String(error)));
+page.on("dialog", (dialog) => {
+  complaints.push(`a dialog: ${dialog.message()}`);
+  dialog.dismiss();
+});
+page.on("request", (request) => {
+  if (!request.url().startsWith(base) && !request.url().startsWith("data:")) {
+    complaints.push(`a request to ${request.url()}`);
+  }
+});
+page.on("response", async (response) => {
+  if (response.status() !== 201) return;
+  const { ticket } = await response.json().catch(() => ({}));
+  if (ticket) console.log(`ticket ${ticket}`);
+});
+
+try {
+  await journey(page, complaints, outage);
+} catch (error) {
+  console.error(error);
+  console.error("the page complained of:", complaints);
+  await page.screenshot({ path: screenshot, fullPage: true }).catch(() => {});
+  console.error(`a screenshot: ${screenshot}`);
+  process.exitCode = 1;
+} finally {
+  await browser.close();
+}
