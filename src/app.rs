@@ -200,7 +200,8 @@ impl App {
         let _ = say_goodbye.send(());
         registry.drain(config.drain.window).await;
         let gone = async {
-            while sessions.open() > 0 {
+            while door.held() > 0 {
+                registry.end_all();
                 sleep(std::time::Duration::from_millis(10)).await;
             }
             let _ = grpc.await;

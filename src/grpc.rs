@@ -1,4 +1,4 @@
-//! The push API: from a call to a publish on NATS. `tonic` lives here alone.
+//! The push API: from a call to a publish on NATS.
 //!
 //! A push always goes through the bus, never straight to a session of this
 //! gateway, so it makes no difference which gateway a service calls.
@@ -33,8 +33,9 @@ use crate::{
     user::UserId,
 };
 
-/// NATS's own advice is to keep `max_payload` at or below 8 MiB.
-const MAX_REQUEST: usize = 8 * 1024 * 1024 + 64 * 1024;
+/// NATS's `max_payload` is at most 64 MiB; what is too large for the server at
+/// hand is refused by its field and limit.
+const MAX_REQUEST: usize = 64 * 1024 * 1024 + 64 * 1024;
 /// `IssueTicketRequest.ttl`.
 const TICKET_TTL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 /// `PushRequest.message_id`.
@@ -76,8 +77,9 @@ impl Api {
         }
     }
 
-    /// Serves the API, health and reflection until `goodbye`; then lets the
-    /// calls under way finish and tells the callers to go elsewhere (GOAWAY).
+    /// Serves the API, health and reflection until `goodbye`; then tells the
+    /// callers to go elsewhere (GOAWAY) and returns when their calls are done.
+    /// Who connects after that is served for as long as the process lives.
     ///
     /// # Errors
     ///
@@ -119,7 +121,7 @@ impl Api {
             let age = jitter::fraction_of(age, 0.9, 1.1);
             server = server.max_connection_age(age);
         }
-        server
+        let router = server
             .add_service(health)
             .add_service(InterceptedService::new(
                 reflection().build_v1()?,
@@ -129,11 +131,18 @@ impl Api {
                 reflection().build_v1alpha()?,
                 authorize,
             ))
-            .add_service(NotificationServer::new(self).max_decoding_message_size(MAX_REQUEST))
-            .serve_with_incoming_shutdown(
-                TcpIncoming::from(listener).with_nodelay(Some(true)),
-                goodbye,
-            )
+            .add_service(NotificationServer::new(self).max_decoding_message_size(MAX_REQUEST));
+        // tonic stops listening when it says goodbye; a second one on the same
+        // socket goes on.
+        let listener = listener.into_std()?;
+        let after = incoming(listener.try_clone()?)?;
+        let going_on = router.clone().serve_with_incoming(after);
+        let goodbye = async {
+            goodbye.await;
+            tokio::spawn(async { drop(going_on.await) });
+        };
+        router
+            .serve_with_incoming_shutdown(incoming(listener)?, goodbye)
             .await?;
         Ok(())
     }
@@ -145,15 +154,16 @@ impl Api {
         request: Request<T>,
         answer: impl AsyncFnOnce(T) -> Result<R, Status>,
     ) -> Result<Response<R>, Status> {
+        let mut counted = Counted {
+            metrics: &self.metrics,
+            method,
+            code: Code::Cancelled,
+        };
         let outcome = match authorize(&self.config.tokens, request.metadata()) {
             Ok(()) => answer(request.into_inner()).await,
             Err(status) => Err(status),
         };
-        let code = outcome.as_ref().err().map_or(Code::Ok, Status::code);
-        self.metrics
-            .grpc_requests
-            .with_label_values(&[method, name(code)])
-            .inc();
+        counted.code = outcome.as_ref().err().map_or(Code::Ok, Status::code);
         outcome.map(Response::new)
     }
 
@@ -199,10 +209,11 @@ impl Api {
         let expires_at = match request.expires_at {
             None => None,
             Some(at) => {
+                // In whole seconds, as the ticket has it.
                 let at = SystemTime::try_from(at)
                     .ok()
-                    .filter(|at| *at > SystemTime::now())
                     .and_then(|at| at.duration_since(UNIX_EPOCH).ok())
+                    .filter(|at| UNIX_EPOCH + Duration::from_secs(at.as_secs()) > SystemTime::now())
                     .ok_or_else(|| invalid("expires_at", "is not in the future"))?;
                 Some(at.as_secs())
             }
@@ -227,6 +238,20 @@ impl Api {
     }
 }
 
+/// Counts a call when it is over, also one whose caller has gone meanwhile.
+struct Counted<'a> {
+    metrics: &'a Metrics,
+    method: &'a str,
+    code: Code,
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        let labels = [self.method, name(self.code)];
+        self.metrics.grpc_requests.with_label_values(&labels).inc();
+    }
+}
+
 #[tonic::async_trait]
 impl Notification for Api {
     async fn push_notification(
@@ -248,6 +273,11 @@ impl Notification for Api {
         })
         .await
     }
+}
+
+fn incoming(listener: std::net::TcpListener) -> std::io::Result<TcpIncoming> {
+    let listener = TcpListener::from_std(listener)?;
+    Ok(TcpIncoming::from(listener).with_nodelay(Some(true)))
 }
 
 /// A code as gRPC's documents write it.

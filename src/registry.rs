@@ -49,7 +49,7 @@ use crate::{
     user::UserId,
 };
 
-/// NATS must confirm a subscription within this, the settling included.
+/// NATS must confirm a subscription within this.
 const CONFIRM: Duration = Duration::from_secs(2);
 /// Waited in a cluster where `nats.settle` is `auto`.
 const AUTO_SETTLE: Duration = Duration::from_millis(20);
@@ -102,10 +102,7 @@ impl Subscriber for Arc<Entry> {
 
 impl Member for Arc<Outbox> {
     fn confirmed(&self) {
-        // A session that was welcomed stays so across reconnects.
-        if !self.is_welcomed() {
-            self.admit(Admission::Confirmed);
-        }
+        self.confirm();
     }
 
     fn refused(&self) {
@@ -282,11 +279,7 @@ impl Registry {
         }
         // Waited also behind another session of this user, which may be
         // settling still.
-        let settled = Instant::now() + self.connection().settle;
-        if settled > deadline {
-            return Err(JoinError::Unconfirmed);
-        }
-        sleep_until(settled).await;
+        sleep(self.connection().settle).await;
 
         // From here on the session is told of a loss; what was lost before
         // shows in the life.
@@ -321,7 +314,7 @@ impl Registry {
                         self.answer(&mut interest, &request, reached);
                     }
                 }
-                Event::Broadcast(message) => self.broadcast(&message, &mut behind),
+                Event::Broadcast(message) => self.broadcast(&message, &mut behind).await,
                 Event::Confirmed(subscriptions) => {
                     let life = self.life();
                     for (held, id) in subscriptions {
@@ -333,20 +326,28 @@ impl Registry {
                 Event::Down => self.down(),
             }
             for outbox in behind.drain(..) {
-                self.let_catch_up(&outbox).await;
+                self.give_turns(|| outbox.is_behind(&self.limits)).await;
             }
+            self.keep_within_total().await;
         }
     }
 
     /// A burst comes from NATS faster than sessions have their turns to write
     /// it. That is no fault of their clients, so they get their turns first.
-    async fn let_catch_up(&self, outbox: &Outbox) {
+    async fn give_turns(&self, wanted: impl Fn() -> bool) {
         for _ in 0..TURNS {
-            if !outbox.is_behind(&self.limits) {
+            if !wanted() {
                 return;
             }
             yield_now().await;
         }
+    }
+
+    /// Ends the sessions with the largest backlogs, where all together are more
+    /// than they may be though each has had its turn.
+    async fn keep_within_total(&self) {
+        self.give_turns(|| self.limits.exceeded()).await;
+        while self.limits.exceeded() && self.shed() {}
     }
 
     fn deliver(
@@ -369,16 +370,24 @@ impl Registry {
                 Pushed::Overflowed(lost) => self.metrics.dropped("slow_consumer", lost),
             }
         });
-        if self.limits.exceeded() {
-            self.shed();
-        }
         reached
     }
 
-    fn broadcast(&self, message: &Message, behind: &mut Vec<Arc<Outbox>>) {
+    /// Nobody is missed by taking the list first: a user's first session is
+    /// welcomed only after a confirmation that this same task hands on.
+    async fn broadcast(&self, message: &Message, behind: &mut Vec<Arc<Outbox>>) {
         let mut frames = Frames::new(message);
-        for entry in self.users.0.iter() {
-            self.deliver(entry.value(), &mut frames, behind);
+        let entries: Vec<_> = self
+            .users
+            .0
+            .iter()
+            .map(|entry| entry.value().clone())
+            .collect();
+        for entry in entries {
+            self.deliver(&entry, &mut frames, behind);
+            if self.limits.half_full() {
+                self.give_turns(|| self.limits.half_full()).await;
+            }
         }
     }
 
@@ -400,19 +409,21 @@ impl Registry {
         interest.answer(&request.reply, answer.to_string().as_bytes());
     }
 
-    /// Ends the session with the largest backlog.
-    fn shed(&self) {
+    /// Ends the session with the largest backlog; false where none has any.
+    fn shed(&self) -> bool {
         let mut largest: Option<(usize, Arc<Outbox>)> = None;
         self.each(|outbox| {
             let backlog = outbox.backlog();
-            if largest.as_ref().is_none_or(|(most, _)| backlog > *most) {
+            if backlog > largest.as_ref().map_or(0, |(most, _)| *most) {
                 largest = Some((backlog, outbox.clone()));
             }
         });
-        if let Some((_, outbox)) = largest {
-            let lost = outbox.cut(CloseReason::SlowConsumer, &self.limits);
-            self.metrics.dropped("slow_consumer", lost);
-        }
+        let Some((_, outbox)) = largest else {
+            return false;
+        };
+        let lost = outbox.cut(CloseReason::SlowConsumer, &self.limits);
+        self.metrics.dropped("slow_consumer", lost);
+        true
     }
 
     fn up(self: &Arc<Self>, clustered: bool) {
@@ -472,7 +483,11 @@ impl Registry {
         let mut all = Vec::new();
         self.each(|outbox| all.push(outbox.clone()));
         spread(all, window, |outbox| outbox.end(drained())).await;
-        // Those that were on their way in when the others were counted.
+        self.end_all();
+    }
+
+    /// Ends whoever is left: those that were on their way in when a drain began.
+    pub fn end_all(&self) {
         self.each(|outbox| outbox.end(drained()));
     }
 

@@ -30,14 +30,15 @@ const NEIGHBOURS: [(&str, &str); 3] = [
 ];
 
 /// A foreign crate, and the only rooms that know it.
-const HOMES: [(&str, &[&str]); 12] = [
+const HOMES: [(&str, &[&str]); 13] = [
     ("async_nats", &["bus"]),
     ("deadpool_redis", &["tickets"]),
     ("redis", &["tickets"]),
     ("dashmap", &["registry"]),
     ("warp", &["http"]),
-    ("hyper", &["http"]),
+    ("hyper", &["http", "cli"]),
     ("tonic", &["grpc", "proto", "cli"]),
+    ("h2", &["cli"]),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
     ("indicatif", &["cli"]),

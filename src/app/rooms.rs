@@ -15,7 +15,9 @@ const RESERVED_DESCRIPTORS: u64 = 128;
 /// Sessions at most: what is configured, or what the file descriptors allow.
 pub(super) fn max_sessions(config: &Config, descriptors: u64) -> usize {
     let public = &config.public;
+    // Where there are few, sessions get half of them all the same.
     let taken = RESERVED_DESCRIPTORS + u64::from(public.max_pending);
+    let taken = taken.min(descriptors / 2);
     let possible = descriptors.saturating_sub(taken).max(1);
     let wanted = match public.max_sessions {
         0 => possible,

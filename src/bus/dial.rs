@@ -1,6 +1,6 @@
 //! Reaching a NATS server, however long it takes.
 
-use std::{collections::BTreeSet, io, time::Duration};
+use std::{borrow::Cow, collections::BTreeSet, io, time::Duration};
 
 use rand::seq::SliceRandom as _;
 use tokio::{
@@ -96,10 +96,10 @@ impl Dialer {
     /// Remembers the servers of the cluster, for when the configured ones are
     /// away.
     pub(super) fn learn(&mut self, info: &Info) {
-        for address in &info.connect_urls {
-            if self.discovered.len() < MAX_DISCOVERED {
-                self.discovered.insert(address.clone());
-            }
+        // The list is whole each time; who is no longer on it is gone.
+        let addresses = info.connect_urls.iter().take(MAX_DISCOVERED).cloned();
+        if !info.connect_urls.is_empty() {
+            self.discovered = addresses.collect();
         }
     }
 
@@ -222,21 +222,75 @@ fn credentials<'a>(config: &'a Config, server: &'a Url) -> Connect<'a> {
     // As other NATS clients read a URL: a user alone is a token.
     match (server.username(), server.password(), &config.auth) {
         ("", _, Auth::Anonymous) => {}
-        ("", _, Auth::Token(token)) => connect.auth_token = Some(token.expose()),
+        ("", _, Auth::Token(token)) => connect.auth_token = Some(token.expose().into()),
         ("", _, Auth::Password(user, password)) => {
-            connect.user = Some(user);
-            connect.pass = Some(password.expose());
+            connect.user = Some(user.into());
+            connect.pass = Some(password.expose().into());
         }
-        (token, None, _) => connect.auth_token = Some(token),
-        (user, password, _) => {
-            connect.user = Some(user);
-            connect.pass = password;
+        (token, None, _) => connect.auth_token = Some(decoded(token)),
+        (user, Some(password), _) => {
+            connect.user = Some(decoded(user));
+            connect.pass = Some(decoded(password));
         }
     }
     connect
 }
 
+/// A URL holds its credentials percent-encoded.
+fn decoded(text: &str) -> Cow<'_, str> {
+    percent_encoding::percent_decode_str(text).decode_utf8_lossy()
+}
+
 fn without_credentials(server: &Url) -> String {
     let host = server.host_str().unwrap_or_default();
     format!("{host}:{}", server.port().unwrap_or(4222))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+
+    fn config(auth: Auth) -> Config {
+        Config {
+            servers: Vec::new(),
+            auth,
+            name: "test".into(),
+            prefix: "usher".into(),
+            reply_prefix: "_INBOX.".into(),
+        }
+    }
+
+    #[test]
+    fn credentials_of_a_url_are_decoded_and_go_first() {
+        let config = config(Auth::Token(Secret::new("configured")));
+        let url = Url::parse("nats://u%40x:p%40ss^@h").expect("a URL");
+        let connect = credentials(&config, &url);
+        assert_eq!(connect.user.as_deref(), Some("u@x"));
+        assert_eq!(connect.pass.as_deref(), Some("p@ss^"));
+        assert_eq!(connect.auth_token, None);
+        let url = Url::parse("nats://t%2Fk@h").expect("a URL");
+        assert_eq!(
+            credentials(&config, &url).auth_token.as_deref(),
+            Some("t/k")
+        );
+        let url = Url::parse("nats://h").expect("a URL");
+        assert_eq!(
+            credentials(&config, &url).auth_token.as_deref(),
+            Some("configured")
+        );
+    }
+
+    #[test]
+    fn who_left_the_cluster_is_forgotten() {
+        let mut dialer = Dialer::new(config(Auth::Anonymous));
+        let info = |urls: &[&str]| Info {
+            connect_urls: urls.iter().map(ToString::to_string).collect(),
+            ..Info::default()
+        };
+        dialer.learn(&info(&["a:1", "b:1"]));
+        dialer.learn(&info(&["b:1", "c:1"]));
+        dialer.learn(&info(&[]));
+        assert_eq!(dialer.discovered, ["b:1", "c:1"].map(str::to_owned).into());
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 use std::task::Context;
 
@@ -89,6 +89,8 @@ impl<K: Subscriber> Interest<K> {
 #[derive(Debug)]
 pub struct Subscriptions<K> {
     commands: Mutex<Vec<Command<K>>>,
+    /// There are commands: spares the reader the lock at every message.
+    waiting: AtomicBool,
     waker: AtomicWaker,
     next_id: AtomicU64,
 }
@@ -103,6 +105,7 @@ impl<K> Default for Subscriptions<K> {
     fn default() -> Self {
         Self {
             commands: Mutex::new(Vec::new()),
+            waiting: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             next_id: AtomicU64::new(FIRST_ID),
         }
@@ -130,12 +133,16 @@ impl<K> Subscriptions<K> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(command);
+        self.waiting.store(true, Ordering::Release);
         self.waker.wake();
     }
 
     /// All commands so far; the caller's task is woken at the next one.
     pub(super) fn take(&self, cx: &Context<'_>) -> Vec<Command<K>> {
         self.waker.register(cx.waker());
+        if !self.waiting.swap(false, Ordering::AcqRel) {
+            return Vec::new();
+        }
         std::mem::take(&mut *self.commands.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -154,7 +154,7 @@ impl Publisher {
     pub async fn publish_with_receipt(&self, push: Push) -> Result<Receipt, PublishError> {
         let (question, mut answers) = self.ask();
         let reply = format!("{}{}", self.shared.inbox, question.number);
-        let receipts = async {
+        let receipts = async |answers: &mut mpsc::Receiver<Answer>| {
             let Ok(Some(Answer::Sessions(first))) = timeout(FIRST_RECEIPT, answers.recv()).await
             else {
                 return Receipt::Offline;
@@ -168,11 +168,15 @@ impl Publisher {
             }
             Receipt::Queued(sessions)
         };
-        let (confirmed, receipt) = tokio::join!(self.submit(push, Some(reply)), receipts);
-        match (confirmed, receipt) {
+        // The times count from NATS's confirmation; answers before it are kept.
+        match self.submit(push, Some(reply)).await {
+            Ok(()) => Ok(receipts(&mut answers).await),
             // Whoever has it got it from NATS.
-            (Ok(()) | Err(PublishError::Unconfirmed), Receipt::Queued(n)) => Ok(Receipt::Queued(n)),
-            (confirmed, receipt) => confirmed.map(|()| receipt),
+            Err(PublishError::Unconfirmed) => match answers.try_recv() {
+                Ok(Answer::Sessions(sessions)) => Ok(Receipt::Queued(sessions)),
+                _ => Err(PublishError::Unconfirmed),
+            },
+            Err(error) => Err(error),
         }
     }
 

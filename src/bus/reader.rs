@@ -219,9 +219,17 @@ impl<K: Subscriber> Reader<K> {
     fn refused(&mut self, text: &str) {
         tracing::warn!(error = text, "NATS refused an operation");
         let refused = match text.split_once("for Subscription to ") {
-            Some((_, subject)) => {
-                let subject = subject.split('"').nth(1).unwrap_or_default();
-                self.unconfirmed.get(subject).copied().into_iter().collect()
+            Some((_, rest)) => {
+                let subject = rest.split('"').nth(1).unwrap_or_default();
+                // A permission that is taken away later names the subscription.
+                let id = rest
+                    .split_once("(sid \"")
+                    .and_then(|(_, id)| id.split('"').next()?.parse().ok());
+                let id = id.or_else(|| self.unconfirmed.get(subject).copied());
+                if id == Some(BROADCAST) || subject == self.subjects.broadcast() {
+                    tracing::error!(subject, "NATS forbids it: no session gets any broadcast");
+                }
+                id.into_iter().collect()
             }
             // Without a subject it may be any of those under way.
             None if text.to_ascii_lowercase().contains("subscriptions exceeded") => self

@@ -8,7 +8,7 @@
 //! Source of the rules: the NATS client protocol reference, and ADR-4 for
 //! headers.
 
-use std::fmt::Write as _;
+use std::{borrow::Cow, fmt::Write as _};
 
 use bytes::{Buf, Bytes, BytesMut};
 use serde::Deserialize;
@@ -228,11 +228,11 @@ pub(super) struct Connect<'a> {
     pub(super) headers: bool,
     pub(super) no_responders: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) auth_token: Option<&'a str>,
+    pub(super) auth_token: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) user: Option<&'a str>,
+    pub(super) user: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) pass: Option<&'a str>,
+    pub(super) pass: Option<Cow<'a, str>>,
 }
 
 /// Operations on their way to the server.

@@ -2,7 +2,8 @@
 
 use std::{error::Error, io, time::Duration};
 
-use tokio::time::timeout;
+use h2::Reason;
+use tokio::time::{sleep, timeout};
 use tonic::{
     Code, ConnectError, Request, Response, Status,
     metadata::{Ascii, MetadataValue},
@@ -26,6 +27,10 @@ use crate::{
 const CONNECT: Duration = Duration::from_secs(5);
 /// A gateway answers within its own 2 s and a little more.
 const ANSWER: Duration = Duration::from_secs(10);
+
+/// For calls that fell between two connections: the old one goes only when the
+/// last answer that it still owes is there.
+const PAUSES_MS: [u64; 6] = [1, 5, 20, 100, 500, 2000];
 
 /// A connection to a gateway, made by the first call. Clones share it.
 #[derive(Clone)]
@@ -87,9 +92,12 @@ impl Api {
 
     /// Pushes one message.
     pub(super) async fn push(&self, push: PushRequest) -> Result<PushResponse, CallError> {
-        let request = self.request(push);
-        self.call(self.client.clone().push_notification(request))
-            .await
+        let push = &push;
+        self.call(async |mut client| {
+            let request = self.request(push.clone());
+            client.push_notification(request).await
+        })
+        .await
     }
 
     /// Has a ticket minted; without a `ttl` it is the gateway's `tickets.ttl`.
@@ -98,12 +106,14 @@ impl Api {
         user: &UserId,
         ttl: Option<Duration>,
     ) -> Result<Issued, CallError> {
-        let request = self.request(IssueTicketRequest {
+        let order = &IssueTicketRequest {
             user_id: user.as_str().to_owned(),
             ttl: ttl.and_then(|ttl| ttl.try_into().ok()),
             ..IssueTicketRequest::default()
-        });
-        let answer = self.call(self.client.clone().issue_ticket(request)).await?;
+        };
+        let answer = self
+            .call(async |mut client| client.issue_ticket(self.request(order.clone())).await)
+            .await?;
         let ticket = Ticket::parse(&answer.ticket).map_err(|_| CallError {
             trouble: Trouble::new(
                 format!("what {} answered is no ticket", self.address),
@@ -129,9 +139,20 @@ impl Api {
 
     async fn call<T>(
         &self,
-        answer: impl Future<Output = Result<Response<T>, Status>>,
+        attempt: impl AsyncFn(NotificationClient<Channel>) -> Result<Response<T>, Status>,
     ) -> Result<T, CallError> {
-        match timeout(ANSWER, answer).await {
+        let calling = async {
+            for pause in PAUSES_MS {
+                match attempt(self.client.clone()).await {
+                    Err(status) if was_never_taken(&status) => {
+                        sleep(Duration::from_millis(pause)).await;
+                    }
+                    outcome => return outcome,
+                }
+            }
+            attempt(self.client.clone()).await
+        };
+        match timeout(ANSWER, calling).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(self.explain(&status)),
             Err(_) => Err(CallError {
@@ -208,6 +229,25 @@ impl From<CallError> for Failure {
     fn from(error: CallError) -> Self {
         Self::new(error.trouble)
     }
+}
+
+/// Whether a call is certain to have done nothing, because the connection was
+/// ended in good order before it: after `grpc.max_connection_age`, or in a drain.
+/// The next attempt makes a new connection, maybe to another gateway.
+fn was_never_taken(status: &Status) -> bool {
+    let ended = |cause: &(dyn Error + 'static)| {
+        // It never left this process.
+        let unsent = cause.downcast_ref::<hyper::Error>();
+        // A GOAWAY says which was the last stream that it looks at; this one
+        // came after. What it did look at fails otherwise, if it fails.
+        let beyond = cause.downcast_ref::<h2::Error>().filter(|error| {
+            error.is_go_away() && error.is_remote() && error.reason() == Some(Reason::NO_ERROR)
+        });
+        unsent.is_some_and(hyper::Error::is_canceled) || beyond.is_some()
+    };
+    status
+        .source()
+        .is_some_and(|source| causes(source).any(ended))
 }
 
 /// Whether an error stands for a connection that was never made.

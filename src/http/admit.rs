@@ -35,6 +35,7 @@ pub struct Config {
 pub struct Door {
     allowed_origins: AllowedOrigins,
     places: Arc<Semaphore>,
+    max_sessions: usize,
     draining: AtomicBool,
     tickets: Tickets,
     registry: Arc<Registry>,
@@ -62,6 +63,7 @@ impl Door {
         Self {
             allowed_origins: config.allowed_origins,
             places: Arc::new(Semaphore::new(config.max_sessions)),
+            max_sessions: config.max_sessions,
             draining: AtomicBool::new(false),
             tickets,
             registry,
@@ -72,6 +74,11 @@ impl Door {
     /// From now on newcomers are answered 503 `draining`.
     pub fn close(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Sessions that are open, or on their way in.
+    pub fn held(&self) -> usize {
+        self.max_sessions - self.places.available_permits()
     }
 
     /// All checks after those of the request's own form.

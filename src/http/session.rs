@@ -271,13 +271,18 @@ impl Session {
         };
         match self.socket.poll_write(cx, delivered) {
             Poll::Ready(Ok(written)) => {
-                self.stalled = None;
                 if written.visible {
                     self.texted = Instant::now();
                 }
-                self.seat
-                    .outbox()
-                    .sent(written.frames, written.bytes, self.seat.limits());
+                let outbox = self.seat.outbox();
+                if outbox.sent(written.frames, written.bytes, self.seat.limits()) {
+                    self.stalled = None;
+                } else if self.stalled.is_none() {
+                    // A session that is over has as long as one write may take
+                    // for all that is left.
+                    self.stalled = Some(Instant::now());
+                    self.arm();
+                }
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(_)) => Poll::Ready(Err(CloseReason::ConnectionLost)),

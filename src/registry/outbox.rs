@@ -32,6 +32,11 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Whether all backlogs together are half of what they may be.
+    pub fn half_full(&self) -> bool {
+        self.total.load(Ordering::Relaxed) > self.total_bytes / 2
+    }
+
     /// Whether all backlogs together are over their bound.
     pub fn exceeded(&self) -> bool {
         self.total.load(Ordering::Relaxed) > self.total_bytes
@@ -212,12 +217,24 @@ impl Outbox {
         }
     }
 
-    /// The session has written frames that it had taken.
-    pub fn sent(&self, messages: usize, bytes: usize, limits: &Limits) {
+    /// The session has written frames that it had taken. Returns whether it is
+    /// still open.
+    pub fn sent(&self, messages: usize, bytes: usize, limits: &Limits) -> bool {
         let mut inner = self.inner();
         inner.stalled = false;
         if !inner.discarded {
             inner.give_back(messages, bytes, limits);
+        }
+        inner.ending.is_none()
+    }
+
+    /// NATS has confirmed the subscription. Who was welcomed before a reconnect
+    /// stays so.
+    pub fn confirm(&self) {
+        let mut inner = self.inner();
+        if inner.admission == Admission::Waiting {
+            inner.admission = Admission::Confirmed;
+            inner.wake();
         }
     }
 

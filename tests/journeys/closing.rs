@@ -389,6 +389,12 @@ async fn the_largest_backlog_goes_first() {
             .expect("published");
     }
     publisher.flush().await.expect("flushed");
+    // Only then does it read: who reads along is nobody to close.
+    eventually("a backlog is given up", || async {
+        let lost = "usher_messages_dropped_total{reason=\"slow_consumer\"}";
+        gateway.metric(lost).await > 0.0
+    })
+    .await;
     let (code, reason, _) = big.expect_close().await;
     assert_eq!((code, &*reason), (4000, "slow_consumer"));
     publisher
@@ -518,7 +524,7 @@ async fn silence_is_4002() {
 #[tokio::test]
 async fn pings_come_in_both_forms() {
     let (nats, redis) = servers().await;
-    let builder = Gateway::builder(&nats, &redis).set("session.ping_interval", "300ms");
+    let builder = Gateway::builder(&nats, &redis).set("session.ping_interval", "1s");
     let gateway = builder.start().await;
     let mut busy = raw_session(&gateway, &redis).await;
     let other = redis.ticket("quiet").await;

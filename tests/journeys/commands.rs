@@ -290,6 +290,25 @@ async fn a_pusher_that_is_interrupted_says_how_far_it_got() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("interrupted"));
 }
 
+/// A connection that the gateway ends in good order costs no line.
+#[tokio::test]
+async fn lines_outlive_a_connection() {
+    const LINES: u64 = 2_000;
+    let (nats, redis) = servers().await;
+    let gateway = Gateway::builder(&nats, &redis)
+        .set("grpc.max_connection_age", "50ms")
+        .set("session.queue_messages", "20000")
+        .start()
+        .await;
+    let mut client = Client::open(&gateway, &redis.ticket("42").await).await;
+    let input: String = (0..LINES).map(|number| format!("{number}\n")).collect();
+    let pushed = to_end(command(&gateway, &["push", "42", "-"]), input.into_bytes()).await;
+    assert_eq!(pushed.json()["messages"], LINES);
+    for number in 0..LINES {
+        assert_eq!(client.next_data().await, number);
+    }
+}
+
 #[tokio::test]
 async fn a_listener_prints_each_frame_as_it_came_on_one_line() {
     let (nats, _redis, gateway) = world().await;

@@ -30,6 +30,8 @@ pub(super) struct Follower {
     signals: Signals,
     screen: Screen,
     place: Place,
+    /// The position of what was written, which is what somebody has seen.
+    written: Option<String>,
     /// Whether any session was welcomed yet.
     welcomed: bool,
 }
@@ -72,6 +74,7 @@ impl Follower {
         Ok(Self {
             signals,
             screen: Screen::new(),
+            written: since.clone(),
             place: Place::new(since),
             welcomed: false,
         })
@@ -149,8 +152,12 @@ impl Follower {
                 () = self.signals.next() => break None,
             };
             match written {
-                Ok(()) if closed.is_none() => {}
-                Ok(()) => break closed,
+                Ok(()) => {
+                    self.written = self.place.since();
+                    if closed.is_some() {
+                        break closed;
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break None,
                 Err(error) => return Err(output::unwritten(&error)),
             }
@@ -159,7 +166,7 @@ impl Follower {
             Some(close) => End::Closed(close),
             None => {
                 session.leave().await;
-                if let Some(position) = self.place.since() {
+                if let Some(position) = &self.written {
                     state(format_args!("--since {position} goes on from here"));
                 }
                 End::Left

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::{
     process::{self, Process},
     secrets::secret,
-    wait::eventually,
+    wait::{PATIENCE, eventually},
 };
 
 /// A running redis-server.
@@ -138,8 +138,12 @@ pub(crate) fn new_ticket() -> String {
 }
 
 async fn connect(url: &str) -> driver::RedisResult<MultiplexedConnection> {
+    // The driver's own limits are for production, not for a busy machine.
+    let config = driver::AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(PATIENCE))
+        .set_response_timeout(Some(PATIENCE));
     driver::Client::open(url)?
-        .get_multiplexed_async_connection()
+        .get_multiplexed_async_connection_with_config(&config)
         .await
 }
 
