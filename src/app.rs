@@ -102,11 +102,17 @@ impl App {
                  for trying Usher out, one instance only"
             );
             let (interest, publisher) = bus::embedded(&bus, subscriptions.clone(), metrics.clone());
+            readiness.publisher_up();
             readiness.redis_up();
             let tickets = Tickets::embedded(config.tickets.accept_plain);
             (interest, publisher, tickets)
         } else {
-            let (interest, publisher) = bus::nats(bus, subscriptions.clone(), metrics.clone());
+            let (interest, publisher) = bus::nats(
+                bus,
+                subscriptions.clone(),
+                metrics.clone(),
+                readiness.clone(),
+            );
             let tickets = rooms::tickets(&config);
             let tickets = Tickets::redis(tickets, metrics.clone(), readiness.clone());
             (interest, publisher, tickets)

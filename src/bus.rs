@@ -27,13 +27,14 @@ pub use self::{
     publisher::{PublishError, Publisher, Push, Receipt},
     subject::Subjects,
 };
-use crate::{metrics::Metrics, secret::Secret};
+use crate::{metrics::Metrics, readiness::Readiness, secret::Secret};
 
 /// A bus over NATS. The interest connects with its first `next`.
 pub fn nats<K: Subscriber>(
     config: Config,
     subscriptions: Arc<Subscriptions<K>>,
     metrics: Arc<Metrics>,
+    readiness: Readiness,
 ) -> (Interest<K>, Publisher) {
     let (publisher, queue, shared) = Publisher::new(&config);
     let subjects = Subjects::new(&config.prefix);
@@ -42,6 +43,7 @@ pub fn nats<K: Subscriber>(
         queue,
         shared,
         subjects,
+        readiness,
     ));
     let reader = reader::Reader::new(config, subscriptions, metrics);
     (Interest::Nats(reader), publisher)

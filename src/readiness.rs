@@ -42,6 +42,8 @@ struct Shared {
 #[derive(Debug, Clone, Copy, Default)]
 struct Facts {
     nats_reached: bool,
+    /// The other connection to NATS, on which pushes leave.
+    publisher_reached: bool,
     redis_reached: bool,
     /// Since when NATS is away; none while it is there.
     nats_away: Option<Instant>,
@@ -69,6 +71,11 @@ impl Readiness {
         });
     }
 
+    /// NATS takes pushes.
+    pub fn publisher_up(&self) {
+        self.change(|facts| facts.publisher_reached = true);
+    }
+
     /// The connection to NATS is lost.
     pub fn nats_down(&self) {
         self.change(|facts| facts.nats_away = facts.nats_away.or(Some(Instant::now())));
@@ -90,7 +97,10 @@ impl Readiness {
         let grace = self.shared.nats_grace;
         let too_long = |since: Instant| !grace.is_zero() && since.elapsed() > grace;
         [
-            (!facts.nats_reached, Reason::NatsNotReached),
+            (
+                !(facts.nats_reached && facts.publisher_reached),
+                Reason::NatsNotReached,
+            ),
             (!facts.redis_reached, Reason::RedisNotReached),
             (facts.nats_away.is_some_and(too_long), Reason::NatsAway),
             (facts.draining, Reason::Draining),
@@ -162,6 +172,7 @@ mod tests {
             [Reason::NatsNotReached, Reason::RedisNotReached]
         );
         readiness.nats_up();
+        readiness.publisher_up();
         readiness.redis_up();
         assert_eq!(readiness.reasons(), []);
         readiness.nats_down();
@@ -179,6 +190,7 @@ mod tests {
     async fn an_outage_counts_when_the_grace_is_over() {
         let readiness = Readiness::new(Duration::from_secs(5));
         readiness.nats_up();
+        readiness.publisher_up();
         readiness.redis_up();
         let start = Instant::now();
         readiness.nats_down();

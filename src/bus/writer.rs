@@ -19,6 +19,7 @@ use super::{
     subject::Subjects,
     wire::ServerMessage,
 };
+use crate::readiness::Readiness;
 
 /// Pushes written before the first of them is confirmed.
 const MAX_UNCONFIRMED: usize = 4096;
@@ -33,6 +34,7 @@ pub(super) async fn run(
     mut queue: mpsc::Receiver<Job>,
     shared: Arc<Shared>,
     subjects: Subjects,
+    readiness: Readiness,
 ) {
     loop {
         let dialing = dialer.dial();
@@ -53,6 +55,7 @@ pub(super) async fn run(
         shared
             .max_payload
             .store(link.info().max_payload, Ordering::Relaxed);
+        readiness.publisher_up();
         let stopped = serve(link, &mut queue, &shared, &subjects).await;
         shared.max_payload.store(0, Ordering::Relaxed);
         if stopped {
