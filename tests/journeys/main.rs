@@ -13,6 +13,7 @@ mod either;
 mod foreign;
 mod operations;
 mod push;
+mod readme;
 mod receipts;
 mod refusals;
 mod subscriptions;
