@@ -16,7 +16,8 @@ use crate::{
     message::Message,
 };
 
-/// Turns that the bus gives up for one session that is behind.
+/// Turns that the bus gives up at most, for one session that is behind or for
+/// all of a broadcast's together.
 const TURNS: usize = 1000;
 
 impl Registry {
@@ -108,10 +109,14 @@ impl Registry {
             .iter()
             .map(|entry| entry.value().clone())
             .collect();
+        // For the whole broadcast: clients that never read must not cost the
+        // others a wait at each user.
+        let mut turns = TURNS;
         for entry in entries {
             self.deliver(&entry, &mut frames, behind);
-            if self.limits.half_full() {
-                self.give_turns(|| self.limits.half_full()).await;
+            while turns > 0 && self.limits.half_full() {
+                turns -= 1;
+                yield_now().await;
             }
         }
     }

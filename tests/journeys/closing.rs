@@ -410,6 +410,29 @@ async fn the_largest_backlog_goes_first() {
     }
 }
 
+/// A broadcast of five times what all backlogs may hold closes nobody who reads.
+#[tokio::test]
+async fn a_large_broadcast_closes_nobody_who_reads() {
+    let (nats, redis) = servers().await;
+    let builder = Gateway::builder(&nats, &redis).set("session.total_queue_bytes", "1MiB");
+    let gateway = builder.start().await;
+    let mut clients = Vec::new();
+    for number in 0..50 {
+        let ticket = redis.ticket(&format!("user-{number}")).await;
+        clients.push(Client::open(&gateway, &ticket).await);
+    }
+    let publisher = nats.client().await;
+    let payload = "x".repeat(100_000);
+    let broadcast = publisher.publish("usher.broadcast", payload.clone().into());
+    broadcast.await.expect("published");
+    publisher.flush().await.expect("flushed");
+    for client in &mut clients {
+        assert_eq!(client.next_data().await, payload.as_str());
+    }
+    let closed = "usher_session_closes_total{reason=\"slow_consumer\"}";
+    assert_eq!(gateway.metric(closed).await, 0.0);
+}
+
 /// Somebody who never reads again does not even hear that it is over.
 #[tokio::test]
 async fn a_write_that_makes_no_progress_ends_the_session() {
