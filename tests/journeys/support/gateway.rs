@@ -170,6 +170,8 @@ impl Builder {
         .set("public.listen", "127.0.0.1:0")
         .set("grpc.listen", "127.0.0.1:0")
         .set("ops.listen", "127.0.0.1:0")
+        // A busy machine is no reason to lose Redis.
+        .set("redis.timeout", "5s")
         .set("log.format", "json")
         .set("log.filter", log)
     }

@@ -18,7 +18,7 @@ pub(crate) mod wait;
 
 pub(crate) use self::{
     client::{Client, Frame},
-    gateway::Gateway,
+    gateway::{Builder, Gateway},
     http::Response,
     nats::Nats,
     raw_ws::RawWs,
