@@ -10,11 +10,12 @@
 //! | 3 | [`registry`]: who is here |
 //! | 2 | [`bus`]: NATS; [`tickets`]: Redis |
 //! | 1 | [`metrics`], [`readiness`] |
-//! | 0 | [`user`], [`message`], [`frame`], [`close`], [`jitter`], [`origin`], [`position`], [`proto`], [`secret`] |
+//! | 0 | [`client_address`], [`user`], [`message`], [`frame`], [`close`], [`jitter`], [`origin`], [`position`], [`proto`], [`secret`] |
 
 pub mod app;
 pub mod bus;
 pub mod cli;
+pub mod client_address;
 pub mod close;
 pub mod config;
 pub mod frame;

@@ -10,7 +10,16 @@ use std::{
 /// Rooms from the ground up; `docs/architecture.md` says what each is for.
 const FLOORS: [&[&str]; 7] = [
     &[
-        "close", "frame", "jitter", "message", "origin", "position", "proto", "secret", "user",
+        "client_address",
+        "close",
+        "frame",
+        "jitter",
+        "message",
+        "origin",
+        "position",
+        "proto",
+        "secret",
+        "user",
     ],
     &["metrics", "readiness"],
     &["bus", "tickets"],
