@@ -11,11 +11,13 @@ use crate::{
     bus::{self, Subscriptions},
     config::Config,
     grpc::Api,
-    http::{self, Demo, Door, Sessions, Status},
+    http::{self, Demo, Door, Mint, Sessions, Status},
     metrics::Metrics,
     readiness::Readiness,
     registry::Registry,
     tickets::Tickets,
+    tls::{Acceptor, Reloads},
+    tokens::{self, Tokens},
 };
 
 /// After the last session was told to go, for what is still under way.
@@ -30,6 +32,17 @@ pub struct BindError {
     key: &'static str,
     address: SocketAddr,
     source: std::io::Error,
+}
+
+/// A gateway cannot start as it is set up.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener's address is not to be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// What a key names is not what it should be.
+    #[error(transparent)]
+    Setting(#[from] rooms::SettingError),
 }
 
 /// What to run beside, or instead of, the real thing.
@@ -50,6 +63,9 @@ pub struct App {
     grpc: TcpListener,
     ops: TcpListener,
     max_sessions: usize,
+    tls: rooms::ListenersTls,
+    /// Whose tokens get tickets; none where nobody's do.
+    mint: Option<tokens::Config>,
 }
 
 impl App {
@@ -58,8 +74,14 @@ impl App {
     ///
     /// # Errors
     ///
-    /// [`BindError`] names the key of the first listener that cannot be bound.
-    pub async fn bind(config: Config, mode: Mode, descriptors: u64) -> Result<Self, BindError> {
+    /// [`StartError`] names the key of the first file that is not good, or of the
+    /// first listener that cannot be bound.
+    pub async fn bind(config: Config, mode: Mode, descriptors: u64) -> Result<Self, StartError> {
+        let tls = rooms::listeners_tls(&config)?;
+        let mint = rooms::tokens(&config)?;
+        if !mode.embedded {
+            rooms::check_client_files(&config)?;
+        }
         let public = bind("public.listen", config.public.listen).await?;
         let grpc = bind("grpc.listen", config.grpc.listen).await?;
         let ops = bind("ops.listen", config.ops.listen).await?;
@@ -71,6 +93,8 @@ impl App {
             grpc,
             ops,
             max_sessions,
+            tls,
+            mint,
         })
     }
 
@@ -83,6 +107,8 @@ impl App {
             grpc,
             ops,
             max_sessions,
+            tls,
+            mint,
         } = self;
         let gateway = gateway_name();
         tracing::info!(
@@ -160,12 +186,22 @@ impl App {
             door.clone(),
             sessions.clone(),
             readiness.clone(),
+            mint.map(|tokens| {
+                Arc::new(Mint {
+                    tokens: Tokens::start(tokens, metrics.clone()),
+                    tickets: tickets.clone(),
+                    ticket_ttl: config.tickets.ttl,
+                    session_ends_with_token: config.tickets_jwt.session_ends_with_token,
+                    metrics: metrics.clone(),
+                })
+            }),
             demo,
         );
         tokio::spawn(http::serve(
             public,
+            tls.public.map(|tls| reloading("public", tls, &metrics)),
             routes,
-            rooms::deadlines(&config),
+            rooms::bounds(&config),
             metrics.clone(),
         ));
 
@@ -182,15 +218,17 @@ impl App {
         let routes = http::ops_routes(Arc::new(status));
         tokio::spawn(http::serve(
             ops,
+            None,
             routes,
-            rooms::deadlines(&config),
+            rooms::bounds(&config),
             metrics.clone(),
         ));
 
         listening("grpc", &grpc);
         let (say_goodbye, goodbye) = oneshot::channel::<()>();
         let api = Api::new(rooms::api(&config), publisher, tickets, metrics.clone());
-        let serving = api.serve(grpc, readiness.clone(), async { drop(goodbye.await) });
+        let tls = tls.grpc.map(|tls| reloading("grpc", tls, &metrics));
+        let serving = api.serve(grpc, tls, readiness.clone(), async { drop(goodbye.await) });
         let grpc = tokio::spawn(async move {
             if let Err(error) = serving.await {
                 tracing::error!(%error, "the gRPC listener failed");
@@ -230,6 +268,30 @@ async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, Bin
             address,
             source,
         })
+}
+
+/// Takes up the listener's new certificates for as long as the process lives.
+fn reloading(
+    listener: &'static str,
+    (acceptor, mut reloads): (Acceptor, Reloads),
+    metrics: &Arc<Metrics>,
+) -> Acceptor {
+    let metrics = metrics.clone();
+    tokio::spawn(async move {
+        loop {
+            let reload = reloads.next().await;
+            metrics.tls_reloads(listener, if reload.is_ok() { "ok" } else { "failed" });
+            match reload {
+                Ok(()) => tracing::info!(listener, "the new TLS files are taken up"),
+                Err(error) => tracing::error!(
+                    listener,
+                    %error,
+                    "the TLS files have changed and are not good; those before stay in use"
+                ),
+            }
+        }
+    });
+    acceptor
 }
 
 fn listening(listener: &str, socket: &TcpListener) {

@@ -6,6 +6,7 @@
 //! a confirmation the same way: a PING is answered only after all that came
 //! before it on that connection.
 
+mod credentials;
 mod dial;
 mod embedded;
 mod interest;
@@ -16,18 +17,19 @@ mod subject;
 mod wire;
 mod writer;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use url::Url;
 
 use self::dial::Dialer;
 pub use self::{
+    credentials::Credentials,
     dial::{DialError, probe},
     interest::{Event, Interest, Request, Subscriber, Subscriptions},
     publisher::{PublishError, Publisher, Push, Receipt},
     subject::Subjects,
 };
-use crate::{metrics::Metrics, readiness::Readiness, secret::Secret};
+use crate::{metrics::Metrics, readiness::Readiness, secret::Secret, tls::ClientFiles};
 
 /// A bus over NATS. The interest connects with its first `next`.
 pub fn nats<K: Subscriber>(
@@ -64,10 +66,14 @@ pub fn embedded<K: Subscriber>(
 /// credentials.
 #[derive(Clone)]
 pub struct Config {
-    /// `nats://host:port`, tried in a random order.
+    /// `nats://host:port`, or `tls://` where it must be encrypted; tried in a
+    /// random order.
     pub servers: Vec<Url>,
     /// A token, or a user and password; credentials in a URL go before these.
     pub auth: Auth,
+    /// Whom to trust and who to be where the servers speak TLS. Where anything
+    /// is said here, they must.
+    pub tls: ClientFiles,
     /// The name that NATS shows for our connections.
     pub name: String,
     /// The first tokens of every subject of ours.
@@ -97,4 +103,6 @@ pub enum Auth {
     Token(Secret),
     /// A user and password.
     Password(String, Secret),
+    /// A user's JWT and seed, in a file that is read at each connection.
+    Credentials(PathBuf),
 }

@@ -26,9 +26,12 @@ mod units;
 mod value;
 
 pub use error::ConfigError;
-pub use keys::{Config, Drain, Grpc, Log, Nats, Ops, Public, Redis, Session, Tickets};
+pub use keys::{
+    Config, Drain, Grpc, GrpcTls, Log, Nats, NatsTls, Ops, Public, PublicTls, Redis, RedisTls,
+    Session, Tickets, TicketsJwt,
+};
 pub use print::{Reference, reference};
-pub use servers::{NatsServers, RedisServer};
+pub use servers::{HttpsUrl, NatsServers, RedisServer};
 pub use types::{LogFormat, Settle};
 pub use units::Size;
 

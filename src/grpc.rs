@@ -3,18 +3,19 @@
 //! A push always goes through the bus, never straight to a session of this
 //! gateway, so it makes no difference which gateway a service calls.
 
+mod incoming;
+
 use std::{
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use self::incoming::incoming;
 use subtle::ConstantTimeEq as _;
 use tokio::net::TcpListener;
 use tonic::{
-    Code, Request, Response, Status,
-    metadata::MetadataMap,
-    service::interceptor::InterceptedService,
-    transport::{Server, server::TcpIncoming},
+    Code, Request, Response, Status, metadata::MetadataMap,
+    service::interceptor::InterceptedService, transport::Server,
 };
 
 use crate::{
@@ -30,6 +31,7 @@ use crate::{
     readiness::Readiness,
     secret::Secret,
     tickets::{Order, Tickets},
+    tls::Acceptor,
     user::UserId,
 };
 
@@ -87,6 +89,7 @@ impl Api {
     pub async fn serve(
         self,
         listener: TcpListener,
+        tls: Option<Acceptor>,
         readiness: Readiness,
         goodbye: impl Future<Output = ()>,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
@@ -135,14 +138,16 @@ impl Api {
         // tonic stops listening when it says goodbye; a second one on the same
         // socket goes on.
         let listener = listener.into_std()?;
-        let after = incoming(listener.try_clone()?)?;
+        let after = TcpListener::from_std(listener.try_clone()?)?;
+        let after = incoming(after, tls.clone());
         let going_on = router.clone().serve_with_incoming(after);
+        let listener = TcpListener::from_std(listener)?;
         let goodbye = async {
             goodbye.await;
             tokio::spawn(async { drop(going_on.await) });
         };
         router
-            .serve_with_incoming_shutdown(incoming(listener)?, goodbye)
+            .serve_with_incoming_shutdown(incoming(listener, tls), goodbye)
             .await?;
         Ok(())
     }
@@ -273,11 +278,6 @@ impl Notification for Api {
         })
         .await
     }
-}
-
-fn incoming(listener: std::net::TcpListener) -> std::io::Result<TcpIncoming> {
-    let listener = TcpListener::from_std(listener)?;
-    Ok(TcpIncoming::from(listener).with_nodelay(Some(true)))
 }
 
 /// A code as gRPC's documents write it.

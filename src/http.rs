@@ -2,21 +2,25 @@
 
 mod admit;
 mod closing;
+mod cors;
 mod demo;
 mod frame_rate;
 mod listen;
 mod ops;
 mod public;
 mod refusal;
+mod refusal_rate;
 mod session;
 mod socket;
+mod tickets;
 mod upgrade;
 
 pub use self::{
     admit::{Config as DoorConfig, Door},
     demo::Demo,
-    listen::{Deadlines, serve},
+    listen::{Bounds, serve},
     ops::{Status, routes as ops_routes},
     public::routes as public_routes,
     session::{Config as SessionConfig, Sessions},
+    tickets::Mint,
 };

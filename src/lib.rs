@@ -8,9 +8,9 @@
 //! | 5 | [`app`] builds the rooms and runs the drain; [`config`] knows the keys |
 //! | 4 | [`http`]: the doors, the sessions; [`grpc`]: the push API |
 //! | 3 | [`registry`]: who is here |
-//! | 2 | [`bus`]: NATS; [`tickets`]: Redis |
+//! | 2 | [`bus`]: NATS; [`tickets`]: Redis; [`tokens`]: who somebody is |
 //! | 1 | [`metrics`], [`readiness`] |
-//! | 0 | [`client_address`], [`user`], [`message`], [`frame`], [`close`], [`jitter`], [`origin`], [`position`], [`proto`], [`secret`] |
+//! | 0 | [`client_address`], [`user`], [`message`], [`frame`], [`close`], [`jitter`], [`origin`], [`position`], [`proto`], [`secret`], [`tls`] |
 
 pub mod app;
 pub mod bus;
@@ -31,4 +31,6 @@ pub mod readiness;
 pub mod registry;
 pub mod secret;
 pub mod tickets;
+pub mod tls;
+pub mod tokens;
 pub mod user;

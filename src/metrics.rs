@@ -18,6 +18,16 @@ pub struct Metrics {
     pub users: IntGauge,
     /// Connections not yet admitted.
     pub pending: IntGauge,
+    /// Connections that brought no good request, by why they were cut off.
+    connections_cut: IntCounterVec,
+    /// Addresses whose refusals are counted now.
+    pub refused_addresses: IntGauge,
+    /// New certificates, by whether they were taken up.
+    tls_reloads: IntCounterVec,
+    /// Fetches of the keys that tokens are signed with.
+    jwks_fetches: IntCounterVec,
+    /// Requests for a ticket, by what became of them.
+    pub mints: IntCounterVec,
     /// Requests for a session, by what became of them.
     pub admissions: IntCounterVec,
     /// Messages from NATS.
@@ -66,6 +76,36 @@ impl Metrics {
                 &r,
                 "usher_admissions_total",
                 "Requests for a session; result is 'admitted' or the error's code.",
+                &["result"],
+            ),
+            connections_cut: counters(
+                &r,
+                "usher_connections_cut_total",
+                "Connections cut off before a good request: too slow, more than may wait, \
+                 no TLS, no HTTP, too large a head.",
+                &["reason"],
+            ),
+            refused_addresses: gauge(
+                &r,
+                "usher_refused_addresses",
+                "Addresses whose refusals are counted, where they are limited.",
+            ),
+            tls_reloads: counters(
+                &r,
+                "usher_tls_reloads_total",
+                "Changes of a listener's TLS files: taken up ('ok') or not good ('failed').",
+                &["listener", "result"],
+            ),
+            jwks_fetches: counters(
+                &r,
+                "usher_jwks_fetches_total",
+                "Fetches of tickets.jwt.jwks_url: 'ok' or 'failed'.",
+                &["result"],
+            ),
+            mints: counters(
+                &r,
+                "usher_mints_total",
+                "Requests for a ticket by HTTP; result is 'minted' or the error's code.",
                 &["result"],
             ),
             messages_received: counter(
@@ -152,6 +192,16 @@ impl Metrics {
         for reason in ["slow_consumer", "session_over"] {
             self.messages_dropped.with_label_values(&[reason]);
         }
+        for reason in [
+            "too_slow",
+            "too_many_pending",
+            "tls",
+            "bad_http",
+            "head_too_large",
+            "connection_lost",
+        ] {
+            self.connections_cut.with_label_values(&[reason]);
+        }
         for reason in CloseReason::ALL {
             self.session_closes.with_label_values(&[reason.name()]);
         }
@@ -161,12 +211,30 @@ impl Metrics {
             "unavailable",
             "full",
             "draining",
+            "too_many",
         ] {
             self.admissions.with_label_values(&[result]);
         }
         for method in ["PushNotification", "IssueTicket"] {
             self.grpc_requests.with_label_values(&[method, "OK"]);
         }
+    }
+
+    /// Counts a connection that is cut off before it brought a good request.
+    pub fn connections_cut(&self, reason: &str) {
+        self.connections_cut.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a fetch of the keys that tokens are signed with.
+    pub fn jwks_fetches(&self, result: &str) {
+        self.jwks_fetches.with_label_values(&[result]).inc();
+    }
+
+    /// Counts a change of a listener's TLS files.
+    pub fn tls_reloads(&self, listener: &str, result: &str) {
+        self.tls_reloads
+            .with_label_values(&[listener, result])
+            .inc();
     }
 
     /// Counts a publisher's question: `sent`, `refused` or `dropped`.

@@ -19,10 +19,11 @@ const FLOORS: [&[&str]; 7] = [
         "position",
         "proto",
         "secret",
+        "tls",
         "user",
     ],
     &["metrics", "readiness"],
-    &["bus", "tickets"],
+    &["bus", "tickets", "tokens"],
     &["registry"],
     &["http", "grpc"],
     &["app", "config"],
@@ -39,13 +40,20 @@ const NEIGHBOURS: [(&str, &str); 3] = [
 ];
 
 /// A foreign crate, and the only rooms that know it.
-const HOMES: [(&str, &[&str]); 13] = [
+const HOMES: [(&str, &[&str]); 20] = [
+    ("jsonwebtoken", &["tokens"]),
+    ("ring", &["tokens", "tls"]),
+    ("nkeys", &["bus"]),
+    ("tokio_rustls", &["tls"]),
+    ("rustls", &["tls"]),
+    ("rustls_native_certs", &["tls"]),
+    ("ipnet", &["client_address"]),
     ("async_nats", &["bus"]),
     ("deadpool_redis", &["tickets"]),
     ("redis", &["tickets"]),
     ("dashmap", &["registry"]),
     ("warp", &["http"]),
-    ("hyper", &["http", "cli"]),
+    ("hyper", &["http", "cli", "tokens"]),
     ("tonic", &["grpc", "proto", "cli"]),
     ("h2", &["cli"]),
     ("clap", &["cli"]),

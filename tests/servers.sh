@@ -23,7 +23,7 @@ nats_minimum=2.14.2
 redis_minimum=6.2
 node_minimum=18
 chromium_minimum=120
-python_clients='websockets>=13,<18 nats-py>=2.9,<3 redis>=5,<9 grpcio>=1.70,<2 grpcio-tools>=1.70,<2 protobuf>=5,<8'
+python_clients='websockets>=13,<18 nats-py>=2.9,<3 redis>=5,<9 grpcio>=1.70,<2 grpcio-tools>=1.70,<2 protobuf>=5,<8 pyjwt>=2.8,<3 cryptography>=42'
 playwright=playwright-core@1.61.1 # the last that runs on node 18
 
 say() { printf '%s\n' "$*" >&2; }

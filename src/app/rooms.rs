@@ -1,11 +1,16 @@
 //! The configuration → each room's own part of it.
 
+use std::path::PathBuf;
+
 use crate::{
-    bus::{self, Auth},
-    config::{Config, Settle},
+    bus::{self, Auth, Credentials},
+    client_address::TrustedProxies,
+    config::{Config, HttpsUrl, Settle},
     grpc, http,
     origin::AllowedOrigins,
     registry, tickets,
+    tls::{Acceptor, ClientFiles, FileError, Identity, Reloads, ServerFiles, Which},
+    tokens::{self, PublicKey, Source},
 };
 
 /// Descriptors kept free of sessions: listeners, servers, files, and the
@@ -36,17 +41,161 @@ pub(super) fn max_sessions(config: &Config, descriptors: u64) -> usize {
         .min(tokio::sync::Semaphore::MAX_PERMITS)
 }
 
+/// What a key names is not what it should be: the key, its value and the mend.
+#[derive(Debug, thiserror::Error)]
+#[error("{key} = {path:?} {complaint}")]
+pub struct SettingError {
+    key: String,
+    path: PathBuf,
+    complaint: String,
+}
+
+impl SettingError {
+    /// `section` is where the keys of these files are.
+    fn of(section: &str, error: FileError) -> Self {
+        let key = match (error.which, section) {
+            (Which::Certificate, _) => "certificate_file",
+            (Which::Key, _) => "key_file",
+            (Which::Ca, "grpc.tls") => "client_ca_file",
+            (Which::Ca, _) => "ca_file",
+        };
+        Self {
+            key: format!("{section}.{key}"),
+            path: error.path,
+            complaint: error.complaint,
+        }
+    }
+}
+
+/// How the listeners are encrypted, those that are.
+#[derive(Debug)]
+pub(crate) struct ListenersTls {
+    pub(super) public: Option<(Acceptor, Reloads)>,
+    pub(super) grpc: Option<(Acceptor, Reloads)>,
+}
+
+/// Reads the listeners' certificates.
+pub(crate) fn listeners_tls(config: &Config) -> Result<ListenersTls, SettingError> {
+    let load = |section, identity: Option<Identity>, client_ca_file, protocol| {
+        let files = identity.map(|identity| ServerFiles {
+            identity,
+            client_ca_file,
+            protocol,
+        });
+        let loaded = files.map(ServerFiles::load).transpose();
+        loaded.map_err(|error| SettingError::of(section, error))
+    };
+    let (public, grpc) = (&config.public_tls, &config.grpc_tls);
+    Ok(ListenersTls {
+        public: load(
+            "public.tls",
+            identity(&public.certificate_file, &public.key_file),
+            None,
+            b"http/1.1",
+        )?,
+        grpc: load(
+            "grpc.tls",
+            identity(&grpc.certificate_file, &grpc.key_file),
+            grpc.client_ca_file.clone(),
+            b"h2",
+        )?,
+    })
+}
+
+/// Checks the files that are read again at each connection, so that a wrong path
+/// shows at the start.
+pub(crate) fn check_client_files(config: &Config) -> Result<(), SettingError> {
+    let check = |section, files: ClientFiles| {
+        let loaded = files.config().map(drop);
+        loaded.map_err(|error| SettingError::of(section, error))
+    };
+    check("nats.tls", nats_tls(config))?;
+    check("redis.tls", redis_tls(config))?;
+    if let Some(path) = &config.nats.credentials_file
+        && let Err(complaint) = Credentials::read(path)
+    {
+        return Err(SettingError {
+            key: "nats.credentials_file".to_owned(),
+            path: path.clone(),
+            complaint,
+        });
+    }
+    Ok(())
+}
+
+/// Whose tokens get tickets; none where nobody's do.
+pub(crate) fn tokens(config: &Config) -> Result<Option<tokens::Config>, SettingError> {
+    let jwt = &config.tickets_jwt;
+    let source = if let Some(secret) = &jwt.secret {
+        Source::Secret(secret.clone())
+    } else if let Some(path) = &jwt.public_key_file {
+        let wrong = |complaint| SettingError {
+            key: "tickets.jwt.public_key_file".to_owned(),
+            path: path.clone(),
+            complaint,
+        };
+        let key = PublicKey::read(path).map_err(wrong)?;
+        if !key.speaks(&jwt.algorithms) {
+            let complaint = "goes with none of tickets.jwt.algorithms; leave them out";
+            return Err(wrong(complaint.to_owned()));
+        }
+        Source::PublicKey(key)
+    } else if let Some(HttpsUrl(url)) = &jwt.jwks_url {
+        Source::Jwks(url.clone(), jwt.jwks_max_age)
+    } else {
+        return Ok(None);
+    };
+    Ok(Some(tokens::Config {
+        source,
+        issuer: jwt.issuer.clone(),
+        audience: jwt.audience.clone(),
+        user_claim: jwt.user_claim.clone(),
+        algorithms: jwt.algorithms.clone(),
+        leeway: jwt.leeway,
+    }))
+}
+
+fn nats_tls(config: &Config) -> ClientFiles {
+    let files = &config.nats_tls;
+    ClientFiles {
+        ca_file: files.ca_file.clone(),
+        identity: identity(&files.certificate_file, &files.key_file),
+    }
+}
+
+fn redis_tls(config: &Config) -> ClientFiles {
+    let files = &config.redis_tls;
+    ClientFiles {
+        ca_file: files.ca_file.clone(),
+        identity: identity(&files.certificate_file, &files.key_file),
+    }
+}
+
+fn identity(certificate_file: &Option<PathBuf>, key_file: &Option<PathBuf>) -> Option<Identity> {
+    Some(Identity {
+        certificate_file: certificate_file.clone()?,
+        key_file: key_file.clone()?,
+    })
+}
+
 /// Where NATS is.
 pub(crate) fn bus(config: &Config, name: &str) -> bus::Config {
     let nats = &config.nats;
-    let auth = match (&nats.token, &nats.user, &nats.password) {
-        (Some(token), ..) => Auth::Token(token.clone()),
-        (None, Some(user), Some(password)) => Auth::Password(user.clone(), password.clone()),
+    let auth = match (
+        &nats.credentials_file,
+        &nats.token,
+        &nats.user,
+        &nats.password,
+    ) {
+        (Some(path), ..) => Auth::Credentials(path.clone()),
+        (_, Some(token), ..) => Auth::Token(token.clone()),
+        (_, _, Some(user), Some(password)) => Auth::Password(user.clone(), password.clone()),
         _ => Auth::Anonymous,
     };
     bus::Config {
         servers: nats.url.0.clone(),
         auth,
+        tls: nats_tls(config),
         name: name.to_owned(),
         prefix: nats.prefix.clone(),
         reply_prefix: nats.reply_prefix.clone(),
@@ -58,6 +207,7 @@ pub(crate) fn tickets(config: &Config) -> tickets::Config {
     let redis = &config.redis;
     tickets::Config {
         url: redis.url.0.clone(),
+        tls: redis_tls(config),
         user: redis.user.clone(),
         password: redis.password.clone(),
         timeout: redis.timeout,
@@ -87,13 +237,18 @@ pub(super) fn door(config: &Config, max_sessions: usize) -> http::DoorConfig {
         allowed_origins: AllowedOrigins::parse(&config.public.allowed_origins)
             .expect("the configuration checks origins by the same rules"),
         max_sessions,
+        trusted_proxies: TrustedProxies::parse(&config.public.trusted_proxies)
+            .expect("the configuration checks networks by the same rules"),
+        refusals_per_second: config.public.refusals_per_second_per_ip,
     }
 }
 
-pub(super) fn deadlines(config: &Config) -> http::Deadlines {
-    http::Deadlines {
+pub(super) fn bounds(config: &Config) -> http::Bounds {
+    http::Bounds {
         handshake: config.public.handshake_timeout,
         max_pending: config.public.max_pending as usize,
+        max_header_bytes: config.public.max_header_bytes.0,
+        max_headers: config.public.max_headers as usize,
     }
 }
 

@@ -4,18 +4,21 @@ use std::{borrow::Cow, collections::BTreeSet, io, time::Duration};
 
 use rand::seq::SliceRandom as _;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     time::{sleep, timeout},
 };
 use url::{Host, Url};
 
 use super::{
-    Auth, Config,
+    Auth, Config, Credentials,
     link::Link,
     wire::{Connect, Decoder, Encoder, Info, ServerOp, WireError},
 };
-use crate::jitter;
+use crate::{
+    jitter,
+    tls::{FileError, Stream},
+};
 
 /// One attempt, from the first packet to the first PONG.
 const ATTEMPT: Duration = Duration::from_secs(2);
@@ -37,9 +40,15 @@ pub enum DialError {
     /// The server did not let us in, in its own words.
     #[error("the server refused the connection: {0}")]
     Refused(String),
-    /// It wants what this version cannot give.
+    /// It wants what this version cannot give, or cannot give what we want.
     #[error("{0}")]
     Unsupported(&'static str),
+    /// What is to be shown to it is not in order.
+    #[error("nats.tls: {0}")]
+    Tls(#[from] FileError),
+    /// The credentials are not in order.
+    #[error("nats.credentials_file {0}")]
+    Credentials(String),
     /// It does not speak NATS.
     #[error("{0}")]
     Protocol(String),
@@ -132,9 +141,12 @@ impl Dialer {
         let mut servers = self.config.servers.clone();
         servers.shuffle(&mut rand::rng());
         let discovered = self.discovered.iter().filter_map(|address| {
-            // A discovered server takes the credentials of the first configured one.
-            let mut url = Url::parse(&format!("nats://{address}")).ok()?;
-            if let Some(first) = self.config.servers.first() {
+            // A discovered server takes the scheme and the credentials of the first
+            // configured one.
+            let first = self.config.servers.first();
+            let scheme = first.map_or("nats", Url::scheme);
+            let mut url = Url::parse(&format!("{scheme}://{address}")).ok()?;
+            if let Some(first) = first {
                 let _ = url.set_username(first.username());
                 let _ = url.set_password(first.password());
             }
@@ -167,11 +179,27 @@ async fn connect(config: &Config, server: &Url) -> Result<Link, DialError> {
         ServerOp::Error(error) => return Err(DialError::Refused(error)),
         _ => return Err(DialError::Protocol("no INFO came first".into())),
     };
-    if info.tls_required {
-        return Err(DialError::Unsupported(
-            "the server requires TLS, which this version cannot give",
-        ));
-    }
+    let wanted = server.scheme() == "tls" || config.tls.are_given();
+    let mut socket = match (info.tls_required || info.tls_available, wanted) {
+        (false, true) => {
+            return Err(DialError::Unsupported(
+                "the server speaks no TLS, and nats.url or nats.tls asks for it",
+            ));
+        }
+        (true, _) if wanted || info.tls_required => {
+            // What came before the encryption may be anybody's.
+            if !decoder.buffer.is_empty() {
+                return Err(DialError::Protocol("it spoke on before the TLS".into()));
+            }
+            let connector = config.tls.load()?;
+            let name = tls_name(config, server);
+            let socket = connector.connect(name, socket).await;
+            socket.map_err(|error| {
+                io::Error::new(error.kind(), format!("TLS with {name}: {error}"))
+            })?
+        }
+        _ => Stream::Plain(socket),
+    };
     if !info.headers {
         return Err(DialError::Unsupported(
             "the server does not support headers; Usher needs 2.14.2 or later",
@@ -179,20 +207,50 @@ async fn connect(config: &Config, server: &Url) -> Result<Link, DialError> {
     }
 
     let mut encoder = Encoder::default();
-    encoder.connect(&credentials(config, server));
+    let mut connect = credentials(config, server);
+    connect.tls_required = matches!(socket, Stream::Tls(_));
+    if let Auth::Credentials(path) = &config.auth {
+        let credentials = Credentials::read(path)
+            .map_err(|error| DialError::Credentials(format!("= {path:?} {error}")))?;
+        connect.sig = info
+            .nonce
+            .as_deref()
+            .and_then(|nonce| credentials.sign(nonce));
+        connect.jwt = Some(credentials.jwt);
+    }
+    encoder.connect(&connect);
     encoder.ping();
     socket.write_all(&encoder.buffer).await?;
+    socket.flush().await?;
     loop {
         match read(&mut socket, &mut decoder).await? {
             ServerOp::Pong => return Ok(Link::new(socket, decoder, info)),
-            ServerOp::Ping => socket.write_all(b"PONG\r\n").await?,
+            ServerOp::Ping => {
+                socket.write_all(b"PONG\r\n").await?;
+                socket.flush().await?;
+            }
             ServerOp::Error(error) => return Err(DialError::Refused(error)),
             ServerOp::Ok | ServerOp::Info(_) | ServerOp::Message(_) => {}
         }
     }
 }
 
-async fn read(socket: &mut TcpStream, decoder: &mut Decoder) -> Result<ServerOp, DialError> {
+/// The name that the server's certificate must bear. A cluster tells of its
+/// servers by address; those are known by the name of the configured one.
+fn tls_name<'a>(config: &'a Config, server: &'a Url) -> &'a str {
+    let by_address = !matches!(server.host(), Some(Host::Domain(_)));
+    let first = config.servers.first().filter(|first| {
+        by_address
+            && !config.servers.contains(server)
+            && matches!(first.host(), Some(Host::Domain(_)))
+    });
+    first.unwrap_or(server).host_str().unwrap_or_default()
+}
+
+async fn read<S: AsyncRead + Unpin>(
+    socket: &mut S,
+    decoder: &mut Decoder,
+) -> Result<ServerOp, DialError> {
     loop {
         if let Some(op) = decoder.next()? {
             return Ok(op);
@@ -218,10 +276,12 @@ fn credentials<'a>(config: &'a Config, server: &'a Url) -> Connect<'a> {
         auth_token: None,
         user: None,
         pass: None,
+        jwt: None,
+        sig: None,
     };
     // As other NATS clients read a URL: a user alone is a token.
     match (server.username(), server.password(), &config.auth) {
-        ("", _, Auth::Anonymous) => {}
+        ("", _, Auth::Anonymous | Auth::Credentials(_)) => {}
         ("", _, Auth::Token(token)) => connect.auth_token = Some(token.expose().into()),
         ("", _, Auth::Password(user, password)) => {
             connect.user = Some(user.into());
@@ -249,12 +309,13 @@ fn without_credentials(server: &Url) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secret::Secret;
+    use crate::{secret::Secret, tls::ClientFiles};
 
     fn config(auth: Auth) -> Config {
         Config {
             servers: Vec::new(),
             auth,
+            tls: ClientFiles::default(),
             name: "test".into(),
             prefix: "usher".into(),
             reply_prefix: "_INBOX.".into(),

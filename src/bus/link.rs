@@ -12,11 +12,11 @@ use std::{
 use bytes::Buf as _;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWrite as _},
-    net::TcpStream,
     time::{Instant, Sleep, sleep},
 };
 
 use super::wire::{Decoder, Encoder, Info, ServerMessage, ServerOp};
+use crate::tls::Stream;
 
 /// A PING of our own this often; silence for twice as long ends the link. So a
 /// server that hangs without closing its socket is noticed within 10 s.
@@ -47,7 +47,9 @@ enum Pinger {
 /// A connection that has been admitted by its server.
 #[derive(Debug)]
 pub(super) struct Link {
-    socket: TcpStream,
+    socket: Stream,
+    /// What was written may wait in the socket still, encrypted.
+    unflushed: bool,
     decoder: Decoder,
     encoder: Encoder,
     info: Info,
@@ -58,9 +60,10 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(socket: TcpStream, decoder: Decoder, info: Info) -> Self {
+    pub(super) fn new(socket: Stream, decoder: Decoder, info: Info) -> Self {
         Self {
             socket,
+            unflushed: false,
             decoder,
             encoder: Encoder::default(),
             info,
@@ -142,9 +145,15 @@ impl Link {
             let socket = Pin::new(&mut self.socket);
             match socket.poll_write(cx, &self.encoder.buffer)? {
                 Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(written) => self.encoder.buffer.advance(written),
-                Poll::Pending => break,
+                Poll::Ready(written) => {
+                    self.encoder.buffer.advance(written);
+                    self.unflushed = true;
+                }
+                Poll::Pending => return Ok(()),
             }
+        }
+        if self.unflushed && Pin::new(&mut self.socket).poll_flush(cx)?.is_ready() {
+            self.unflushed = false;
         }
         Ok(())
     }

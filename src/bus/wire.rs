@@ -50,6 +50,9 @@ pub(super) struct Info {
     pub(super) max_payload: usize,
     pub(super) headers: bool,
     pub(super) tls_required: bool,
+    pub(super) tls_available: bool,
+    /// To be signed by who has a key.
+    pub(super) nonce: Option<String>,
     /// Named where the server is part of a cluster.
     pub(super) cluster: Option<String>,
     /// `host:port` of the cluster's other servers.
@@ -233,6 +236,11 @@ pub(super) struct Connect<'a> {
     pub(super) user: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) pass: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) jwt: Option<String>,
+    /// Of the server's nonce.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) sig: Option<String>,
 }
 
 /// Operations on their way to the server.

@@ -12,6 +12,11 @@ pub(super) fn run(config: &Config) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return super::fail(1, &format_args!("no runtime: {error}")),
     };
+    let files = rooms::listeners_tls(config).map(drop);
+    let files = files.and_then(|()| rooms::tokens(config).map(drop));
+    if let Err(error) = files.and_then(|()| rooms::check_client_files(config)) {
+        return super::fail(super::BAD_CONFIG, &error);
+    }
     println!("ok    configuration");
     let found = runtime.block_on(async {
         let nats = bus::probe(&rooms::bus(config, "usher-check")).await;

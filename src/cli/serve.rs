@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{ConfigFile, signals::Signals};
 use crate::{
-    app::{App, Mode},
+    app::{App, Mode, StartError},
     config::{Config, LogFormat},
 };
 
@@ -66,7 +66,8 @@ async fn serve(config: Config, mode: Mode) -> ExitCode {
     };
     let app = match App::bind(config, mode, raise_descriptors()).await {
         Ok(app) => app,
-        Err(error) => return super::fail(1, &error),
+        Err(error @ StartError::Bind(_)) => return super::fail(1, &error),
+        Err(error @ StartError::Setting(_)) => return super::fail(super::BAD_CONFIG, &error),
     };
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = app.run(async { drop(stopped.await) });

@@ -1,12 +1,12 @@
 //! The table of keys: all names, types, defaults and documentation.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use crate::secret::Secret;
 
 use super::{
     rules,
-    servers::{NatsServers, RedisServer},
+    servers::{HttpsUrl, NatsServers, RedisServer},
     table::{Key, Section, table},
     types::{LogFormat, Settle},
     units::Size,
@@ -38,6 +38,28 @@ table! {
         /// The most connections that are not admitted yet; above it newcomers get
         /// 503.
         max_pending: u32 = 1024 where above_zero,
+        /// The most bytes of a request's line and headers; above it the connection is
+        /// answered 431.
+        max_header_bytes: Size = "16KiB" where header_bytes,
+        /// The most headers of a request; above it the connection is answered 431.
+        max_headers: u32 = 64 where headers,
+        /// The addresses and networks, such as `10.0.0.0/8`, of the proxies in front.
+        /// The client is then the rightmost address of `X-Forwarded-For` that is not
+        /// one of them. From anyone else the header is ignored.
+        trusted_proxies: Vec<String> = [] where networks,
+        /// How many answers 400, 401 and 403 one address gets in a second, with five
+        /// times as many at once; above it all its requests get 429. Of IPv6 a /64
+        /// counts as one address. 0: any number.
+        refusals_per_second_per_ip: u32 = 0,
+    }
+
+    /// TLS for the public listener. Both files are PEM; when they change, new
+    /// connections get the new ones.
+    "public.tls" => public_tls: PublicTls {
+        /// The certificate, and behind it those that vouch for it.
+        certificate_file: Option<PathBuf>,
+        /// The private key, not encrypted.
+        key_file: Option<PathBuf>,
     }
 
     /// The push API, for your services.
@@ -46,13 +68,24 @@ table! {
         listen: SocketAddr = "127.0.0.1:9090",
         /// Callers must send one of these as `authorization: Bearer TOKEN`; each has
         /// at least 16 characters. Empty: callers need none.
-        tokens: Vec<Secret> = [] where tokens,
+        tokens: Vec<Secret> = [] where grpc_tokens,
         /// Allows a listener off loopback without tokens. Whoever reaches it can be
         /// any user: set it only where something else guards the way.
         allow_anonymous: bool = false,
         /// About how long a connection lives before it is asked to close, so that
         /// callers spread over new instances. `0s`: for ever.
         max_connection_age: Duration = "30m",
+    }
+
+    /// TLS for the push API. All files are PEM; when they change, new connections
+    /// get the new ones.
+    "grpc.tls" => grpc_tls: GrpcTls {
+        /// The certificate, and behind it those that vouch for it.
+        certificate_file: Option<PathBuf>,
+        /// The private key, not encrypted.
+        key_file: Option<PathBuf>,
+        /// The authorities of which callers must show a certificate (mutual TLS).
+        client_ca_file: Option<PathBuf>,
     }
 
     /// What operators reach.
@@ -69,6 +102,9 @@ table! {
     "nats" => nats: Nats {
         /// One server, or several of one cluster with commas between.
         url: NatsServers = "nats://127.0.0.1:4222",
+        /// A credentials file, as `nsc` writes it, to log in with; it is read at each
+        /// connection.
+        credentials_file: Option<PathBuf>,
         /// The token to log in with, where the servers ask for one.
         token: Option<Secret>,
         /// The user to log in as; goes with `nats.password`.
@@ -86,9 +122,22 @@ table! {
         settle: Settle = "auto",
     }
 
+    /// TLS to NATS; for `tls://` URLs, and for `nats://` where the server speaks it.
+    /// Where a key is set here, the server must. All files are PEM, and are read at
+    /// each connection.
+    "nats.tls" => nats_tls: NatsTls {
+        /// The authorities to trust instead of the system's.
+        ca_file: Option<PathBuf>,
+        /// The certificate to show, and behind it those that vouch for it.
+        certificate_file: Option<PathBuf>,
+        /// Its private key, not encrypted.
+        key_file: Option<PathBuf>,
+    }
+
     /// Where tickets are kept.
     "redis" => redis: Redis {
-        /// The server, such as `redis://127.0.0.1:6379/3` for its database 3.
+        /// The server, such as `redis://127.0.0.1:6379/3` for its database 3; with
+        /// `rediss://` by TLS.
         url: RedisServer = "redis://127.0.0.1:6379",
         /// The user to log in as, where Redis has users; goes with `redis.password`.
         user: Option<String>,
@@ -98,6 +147,17 @@ table! {
         timeout: Duration = "500ms" where above_zero,
         /// The most commands at once; beyond it Redis counts as unavailable.
         max_in_flight: u32 = 1024 where above_zero,
+    }
+
+    /// TLS to Redis; for `rediss://`. All files are PEM, and are read at each
+    /// connection.
+    "redis.tls" => redis_tls: RedisTls {
+        /// The authorities to trust instead of the system's.
+        ca_file: Option<PathBuf>,
+        /// The certificate to show, and behind it those that vouch for it.
+        certificate_file: Option<PathBuf>,
+        /// Its private key, not encrypted.
+        key_file: Option<PathBuf>,
     }
 
     /// What lets a client in.
@@ -110,6 +170,36 @@ table! {
         accept_plain: bool = true,
         /// How long a ticket that Usher mints is good for; at most `300s`.
         ttl: Duration = "60s" where ticket_ttl,
+    }
+
+    /// Your login's tokens (JWT), for which `POST /tickets` gives tickets. With
+    /// exactly one of `secret`, `public_key_file` and `jwks_url` it is served.
+    "tickets.jwt" => tickets_jwt: TicketsJwt {
+        /// What your login signs with (HS256); at least 32 bytes.
+        secret: Option<Secret> where hmac_secret,
+        /// The public key of what your login signs with (RS256, ES256 or EdDSA), in
+        /// PEM.
+        public_key_file: Option<PathBuf>,
+        /// Where your login publishes its public keys, such as
+        /// `https://login.example.com/.well-known/jwks.json`. Needs `issuer` and
+        /// `audience`.
+        jwks_url: Option<HttpsUrl>,
+        /// How long keys of `jwks_url` are good while it cannot be fetched.
+        jwks_max_age: Duration = "1h" where jwks_max_age,
+        /// What a token's `iss` must be; not set: anything.
+        issuer: Option<String>,
+        /// What a token's `aud` must be or include; not set: anything.
+        audience: Option<String>,
+        /// The claim that holds the user id, a text or a whole number.
+        user_claim: String = "sub" where not_empty,
+        /// The algorithms that tokens may be signed with, such as `RS256`. Empty:
+        /// `HS256` for a secret, and otherwise what goes with the key: `RS256`,
+        /// `ES256`, `ES384` or `EdDSA`.
+        algorithms: Vec<String> = [] where algorithms,
+        /// How far your login's clock and this one may differ.
+        leeway: Duration = "30s" where leeway,
+        /// Whether a session ends when its token expires.
+        session_ends_with_token: bool = true,
     }
 
     /// One client's connection.

@@ -1,13 +1,18 @@
 //! What a value must be besides its type, and what several must be together.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use url::Url;
 
-use crate::secret::Secret;
+use crate::{
+    client_address::{NetworkError, TrustedProxies},
+    secret::Secret,
+    tokens,
+};
 
 use super::{
-    keys::Config,
+    keys::{Config, TicketsJwt},
+    units::Size,
     value::{Complaint, Value, quoted},
 };
 
@@ -74,7 +79,24 @@ fn is_origin(text: &str) -> bool {
         && Url::parse(&format!("{scheme}://{place}")).is_ok()
 }
 
-pub(super) fn tokens(tokens: &[Secret]) -> Verdict {
+pub(super) fn networks(networks: &[String]) -> Verdict {
+    let bad = |network: &&String| TrustedProxies::parse(&[network]).is_err();
+    match networks.iter().find(bad) {
+        None => Ok(()),
+        Some(network) => Err(format!("{} {NetworkError}", quoted(network))),
+    }
+}
+
+pub(super) fn header_bytes(size: &Size) -> Verdict {
+    let good = 8 * 1024..=1024 * 1024;
+    must(good.contains(&size.0), r#"must be from "8KiB" to "1MiB""#)
+}
+
+pub(super) fn headers(count: &u32) -> Verdict {
+    must((16..=1000).contains(count), "must be from 16 to 1000")
+}
+
+pub(super) fn grpc_tokens(tokens: &[Secret]) -> Verdict {
     for (index, token) in tokens.iter().enumerate() {
         let which = format!("token {} of {}", index + 1, tokens.len());
         if token.expose().chars().count() < 16 {
@@ -90,6 +112,36 @@ pub(super) fn tokens(tokens: &[Secret]) -> Verdict {
         }
     }
     Ok(())
+}
+
+pub(super) fn hmac_secret(secret: &Option<Secret>) -> Verdict {
+    let long = secret.as_ref().is_none_or(|s| s.expose().len() >= 32);
+    must(
+        long,
+        "has fewer than 32 bytes; `openssl rand -hex 32` prints a good one",
+    )
+}
+
+pub(super) fn jwks_max_age(age: &Duration) -> Verdict {
+    must(*age >= Duration::from_secs(2), r#"must be "2s" or more"#)
+}
+
+pub(super) fn leeway(leeway: &Duration) -> Verdict {
+    must(
+        *leeway <= Duration::from_secs(300) && leeway.subsec_nanos() == 0,
+        r#"must be whole seconds, at most "300s""#,
+    )
+}
+
+pub(super) fn algorithms(algorithms: &[String]) -> Verdict {
+    let unknown = |name: &&String| tokens::is_symmetric(name).is_none();
+    match algorithms.iter().find(unknown) {
+        None => Ok(()),
+        Some(name) => Err(format!(
+            "{} is no algorithm of tokens that is supported; write HS256, RS256, ES256 or EdDSA",
+            quoted(name)
+        )),
+    }
 }
 
 pub(super) fn subject_prefix(prefix: &str) -> Verdict {
@@ -119,19 +171,142 @@ pub(super) fn ticket_ttl(ttl: &Duration) -> Verdict {
     must(good.contains(ttl), r#"must be from "1s" to "300s""#)
 }
 
+/// Two keys that are set both, or neither.
+fn pair(
+    one: (&'static str, &Option<PathBuf>),
+    other: (&'static str, &Option<PathBuf>),
+) -> Result<(), (&'static str, Complaint)> {
+    for ((key, value), (missing, its)) in [(one, other), (other, one)] {
+        if value.is_some() && its.is_none() {
+            let complaint = format!("stands alone; set {missing} too, or leave {key} out");
+            return Err((key, complaint));
+        }
+    }
+    Ok(())
+}
+
+fn jwt_together(jwt: &TicketsJwt) -> Result<(), (&'static str, Complaint)> {
+    const SECRET: &str = "tickets.jwt.secret";
+    const FILE: &str = "tickets.jwt.public_key_file";
+    const URL: &str = "tickets.jwt.jwks_url";
+    let given: Vec<_> = [
+        (SECRET, jwt.secret.is_some()),
+        (FILE, jwt.public_key_file.is_some()),
+        (URL, jwt.jwks_url.is_some()),
+    ]
+    .into_iter()
+    .filter_map(|(key, given)| given.then_some(key))
+    .collect();
+    let source = match given[..] {
+        [] => {
+            let useless = [
+                ("tickets.jwt.issuer", jwt.issuer.is_some()),
+                ("tickets.jwt.audience", jwt.audience.is_some()),
+                ("tickets.jwt.algorithms", !jwt.algorithms.is_empty()),
+            ];
+            return match useless.into_iter().find(|(_, given)| *given) {
+                None => Ok(()),
+                Some((key, _)) => {
+                    let complaint = format!("goes with a key; set {SECRET}, {FILE} or {URL} too");
+                    Err((key, complaint))
+                }
+            };
+        }
+        [source] => source,
+        [one, other, ..] => return Err((other, format!("{one} is set too; keep one of the two"))),
+    };
+    if source == URL {
+        let missing = [
+            ("tickets.jwt.issuer", jwt.issuer.is_none()),
+            ("tickets.jwt.audience", jwt.audience.is_none()),
+        ];
+        if let Some((key, _)) = missing.into_iter().find(|(_, missing)| *missing) {
+            let complaint = format!(
+                "needs tickets.jwt.issuer and tickets.jwt.audience, or tokens for others would do; \
+                 set {key}"
+            );
+            return Err((URL, complaint));
+        }
+    }
+    let wrong = |name: &&String| tokens::is_symmetric(name) != Some(source == SECRET);
+    if let Some(name) = jwt.algorithms.iter().find(wrong) {
+        let complaint = format!(
+            "{} does not go with {source}; write one that does, or leave it out",
+            quoted(name)
+        );
+        return Err(("tickets.jwt.algorithms", complaint));
+    }
+    Ok(())
+}
+
 /// Checks what several keys must be together; an error names the one to mend.
 pub(super) fn together(config: &Config) -> Result<(), (&'static str, Complaint)> {
     let Config {
+        public_tls,
         grpc,
+        grpc_tls,
         nats,
+        nats_tls,
         redis,
+        redis_tls,
+        tickets_jwt,
         session,
         ..
     } = config;
-    let open = grpc.tokens.is_empty() && !grpc.allow_anonymous;
+    pair(
+        ("public.tls.certificate_file", &public_tls.certificate_file),
+        ("public.tls.key_file", &public_tls.key_file),
+    )?;
+    pair(
+        ("grpc.tls.certificate_file", &grpc_tls.certificate_file),
+        ("grpc.tls.key_file", &grpc_tls.key_file),
+    )?;
+    for (certificate, key) in [
+        (
+            ("nats.tls.certificate_file", &nats_tls.certificate_file),
+            ("nats.tls.key_file", &nats_tls.key_file),
+        ),
+        (
+            ("redis.tls.certificate_file", &redis_tls.certificate_file),
+            ("redis.tls.key_file", &redis_tls.key_file),
+        ),
+    ] {
+        pair(certificate, key)?;
+    }
+    let given = [
+        ("redis.tls.ca_file", &redis_tls.ca_file),
+        ("redis.tls.certificate_file", &redis_tls.certificate_file),
+    ];
+    if let (Some((key, _)), "redis") = (
+        given.into_iter().find(|(_, file)| file.is_some()),
+        redis.url.0.scheme(),
+    ) {
+        let complaint = "is for TLS, and redis.url asks for none; write rediss://HOST:PORT there";
+        return Err((key, complaint.to_owned()));
+    }
+    if let (Some(_), Some(other)) = (
+        &nats.credentials_file,
+        [
+            nats.token.as_ref().map(|_| "nats.token"),
+            nats.user.as_ref().map(|_| "nats.user"),
+        ]
+        .into_iter()
+        .flatten()
+        .next(),
+    ) {
+        let complaint = format!("{other} is set too; keep one of the two");
+        return Err(("nats.credentials_file", complaint));
+    }
+    if grpc_tls.client_ca_file.is_some() && grpc_tls.certificate_file.is_none() {
+        let complaint = "needs TLS; set grpc.tls.certificate_file and grpc.tls.key_file too";
+        return Err(("grpc.tls.client_ca_file", complaint.to_owned()));
+    }
+    jwt_together(tickets_jwt)?;
+    let known = !grpc.tokens.is_empty() || grpc_tls.client_ca_file.is_some();
+    let open = !known && !grpc.allow_anonymous;
     if open && !grpc.listen.ip().to_canonical().is_loopback() {
-        let complaint = "whoever reaches it could push to any user; set grpc.tokens, \
-                         or grpc.allow_anonymous = true if something else guards it";
+        let complaint = "whoever reaches it could push to any user; set grpc.tokens \
+                         or grpc.tls.client_ca_file, or grpc.allow_anonymous = true if something else guards it";
         return Err(("grpc.listen", complaint.to_owned()));
     }
     match (&nats.user, &nats.password, &nats.token) {

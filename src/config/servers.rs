@@ -1,4 +1,4 @@
-//! The URLs of NATS and of Redis, which may hold credentials.
+//! URLs: those of NATS and of Redis may hold credentials.
 
 use std::fmt;
 
@@ -6,15 +6,46 @@ use url::{Position, Url};
 
 use super::value::{Complaint, Shown, Value, quoted};
 
-/// Where NATS is: `nats://` URLs with a host, and nothing behind it; the port and
+/// Where NATS is: `nats://` or `tls://` URLs with a host, and nothing behind it; the port and
 /// credentials are optional. `Debug` hides the credentials.
 #[derive(Clone, PartialEq, Eq)]
 pub struct NatsServers(pub Vec<Url>);
 
-/// Where Redis is: a `redis://` URL with a host; the port, credentials and the
+/// Where Redis is: a `redis://` or `rediss://` URL with a host; the port, credentials and the
 /// number of a database are optional. `Debug` hides the credentials.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisServer(pub Url);
+
+/// A page that is fetched: an `https://` URL without credentials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpsUrl(pub Url);
+
+impl Value for Option<HttpsUrl> {
+    const KIND: &'static str = "an https URL";
+    const EXAMPLE: &'static str = r#""https://…""#;
+    // Somebody may put a password into it, which the complaint must not show.
+    const SECRET: bool = true;
+
+    fn parse(text: &str) -> Result<Self, Complaint> {
+        match Url::parse(text) {
+            Ok(url) if url.scheme() == "https" && url.has_host() && !has_credentials(&url) => {
+                Ok(Some(HttpsUrl(url)))
+            }
+            _ => Err(wrong(
+                text,
+                "is not a URL that can be trusted with keys; write https://HOST/PATH, without \
+                 credentials",
+            )),
+        }
+    }
+
+    fn show(&self) -> Shown {
+        match self {
+            Some(HttpsUrl(url)) => Shown::plain(quoted(url.as_str())),
+            None => Shown::unset(Self::EXAMPLE),
+        }
+    }
+}
 
 impl Value for NatsServers {
     const KIND: &'static str = "one or several NATS URLs, with commas between, in one text";
@@ -65,10 +96,10 @@ fn nats(text: &str) -> Result<Url, Complaint> {
         &format!("nats://{text}")
     };
     match scheme(text) {
-        "nats" => {}
-        "tls" | "ws" | "wss" => {
-            let complaint = "asks for TLS or WebSocket to NATS, which this version does not \
-                             support; write nats://HOST:PORT";
+        "nats" | "tls" => {}
+        "ws" | "wss" => {
+            let complaint = "asks for WebSocket to NATS, which is not supported; write \
+                             nats://HOST:PORT, or tls://HOST:PORT";
             return Err(wrong(text, complaint));
         }
         _ => return Err(wrong(text, "is not a URL of NATS; write nats://HOST:PORT")),
@@ -84,17 +115,14 @@ fn redis(text: &str) -> Result<Url, Complaint> {
     // What stands before the first `@` may be a password with a comma in it.
     let hosts = text.split_once('@').map_or(text, |(_, hosts)| hosts);
     let complaint = match scheme(text) {
-        "redis" if hosts.contains(',') => ONE_SERVER,
-        "redis" => {
+        "redis" | "rediss" if hosts.contains(',') => ONE_SERVER,
+        "redis" | "rediss" => {
             let url = parse(text)?;
             let database = url.path().trim_start_matches('/');
             if database.is_empty() || database.parse::<u32>().is_ok() {
                 return Ok(url);
             }
             "names a database that is not a number; write redis://HOST:PORT/NUMBER"
-        }
-        "rediss" => {
-            "asks for TLS to Redis, which this version does not support; write redis://HOST:PORT"
         }
         scheme if scheme.contains("sentinel") || scheme.contains("cluster") => ONE_SERVER,
         _ => "is not a URL of Redis; write redis://HOST:PORT",

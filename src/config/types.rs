@@ -1,6 +1,6 @@
 //! The plain types of values: text, lists, secrets, numbers, choices.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use crate::secret::Secret;
 
@@ -51,6 +51,22 @@ impl Value for Option<String> {
         match self {
             Some(text) => text.show(),
             None => Shown::unset(r#""…""#),
+        }
+    }
+}
+
+impl Value for Option<PathBuf> {
+    const KIND: &'static str = "a file's path";
+    const EXAMPLE: &'static str = r#""/path""#;
+
+    fn parse(text: &str) -> Result<Self, Complaint> {
+        given(text).map(|text| Some(text.into()))
+    }
+
+    fn show(&self) -> Shown {
+        match self {
+            Some(path) => path.display().to_string().show(),
+            None => Shown::unset(Self::EXAMPLE),
         }
     }
 }

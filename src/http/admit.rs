@@ -4,8 +4,9 @@
 //! is used up whatever follows.
 
 use std::{
+    net::IpAddr,
     sync::{
-        Arc,
+        Arc, Once,
         atomic::{AtomicBool, Ordering},
     },
     time::SystemTime,
@@ -13,13 +14,22 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{refusal::Refusal, upgrade::Upgrade};
+use warp::http::HeaderMap;
+
+use super::{
+    refusal::Refusal,
+    refusal_rate::RefusalRate,
+    upgrade::{Request, Upgrade},
+};
 use crate::{
+    client_address::TrustedProxies,
     metrics::Metrics,
     origin::{AllowedOrigins, Origin},
     registry::{JoinError, Registry, Seat},
     tickets::{Grant, RedeemError, Ticket, Tickets},
 };
+
+const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// Who may come in.
 #[derive(Debug, Clone)]
@@ -28,6 +38,10 @@ pub struct Config {
     pub allowed_origins: AllowedOrigins,
     /// Sessions of this gateway at most.
     pub max_sessions: usize,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: TrustedProxies,
+    /// 400, 401 and 403 to one address in a second; 0 for any number.
+    pub refusals_per_second: u32,
 }
 
 /// Admits sessions, until it is closed.
@@ -36,6 +50,9 @@ pub struct Door {
     allowed_origins: AllowedOrigins,
     places: Arc<Semaphore>,
     max_sessions: usize,
+    trusted_proxies: TrustedProxies,
+    warned_of_proxies: Once,
+    refusals: Option<RefusalRate>,
     draining: AtomicBool,
     tickets: Tickets,
     registry: Arc<Registry>,
@@ -64,6 +81,9 @@ impl Door {
             allowed_origins: config.allowed_origins,
             places: Arc::new(Semaphore::new(config.max_sessions)),
             max_sessions: config.max_sessions,
+            trusted_proxies: config.trusted_proxies,
+            warned_of_proxies: Once::new(),
+            refusals: RefusalRate::new(config.refusals_per_second),
             draining: AtomicBool::new(false),
             tickets,
             registry,
@@ -81,8 +101,48 @@ impl Door {
         self.max_sessions - self.places.available_permits()
     }
 
+    /// Who sent a request, whatever stands in between.
+    pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let forwarded: Vec<&str> = headers
+            .get_all(FORWARDED_FOR)
+            .iter()
+            // What cannot be read is no address.
+            .map(|value| value.to_str().unwrap_or("?"))
+            .collect();
+        if !forwarded.is_empty() && !self.trusted_proxies.contains(peer.to_canonical()) {
+            self.warned_of_proxies.call_once(|| {
+                tracing::warn!(
+                    "somebody who is not in public.trusted_proxies sends X-Forwarded-For; it is \
+                     ignored: if that is your proxy, list it there (said once)"
+                );
+            });
+        }
+        self.trusted_proxies.client(peer, forwarded.into_iter())
+    }
+
+    /// Refuses whoever was refused too often.
+    pub(super) fn check_rate(&self, client: IpAddr) -> Result<(), Refusal> {
+        match &self.refusals {
+            Some(rate) if rate.is_over(client) => Err(Refusal::TooMany),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses pages that may not be here.
+    pub(super) fn check_origin(&self, request: &Request) -> Result<(), Refusal> {
+        if self.allowed_origins.allow(request.origin(), request.host()) {
+            Ok(())
+        } else {
+            Err(Refusal::OriginDenied)
+        }
+    }
+
     /// All checks after those of the request's own form.
-    pub(super) async fn admit(&self, upgrade: &Upgrade) -> Result<Admitted, Refusal> {
+    pub(super) async fn admit(
+        &self,
+        upgrade: &Upgrade,
+        client: IpAddr,
+    ) -> Result<Admitted, Refusal> {
         if self.draining.load(Ordering::Relaxed) {
             return Err(Refusal::Draining);
         }
@@ -94,10 +154,8 @@ impl Door {
         if !self.registry.is_connected() {
             return Err(Refusal::Unavailable("NATS is away; try again"));
         }
-        let origin = upgrade.origin();
-        if !self.allowed_origins.allow(origin, upgrade.host()) {
-            return Err(Refusal::OriginDenied);
-        }
+        self.check_rate(client)?;
+        self.check_origin(upgrade.request())?;
         let ticket = Ticket::parse(&upgrade.ticket()?).map_err(|_| Refusal::TicketMalformed)?;
 
         let grant = match self.tickets.redeem(&ticket).await {
@@ -110,7 +168,7 @@ impl Door {
                 return Err(Refusal::Unavailable("Redis is away; try again"));
             }
         };
-        check_binding(&grant, origin)?;
+        check_binding(&grant, upgrade.request().origin())?;
         let seat = match self.registry.join(&grant.user, upgrade.protocol.0).await {
             Ok(seat) => seat,
             Err(JoinError::Forbidden) => {
@@ -130,12 +188,22 @@ impl Door {
     }
 
     /// Counts what became of a request for a session.
-    pub(super) fn count<T>(&self, outcome: &Result<T, Refusal>) {
+    pub(super) fn count<T>(&self, client: IpAddr, outcome: &Result<T, Refusal>) {
         let result = match outcome {
             Ok(_) => "admitted",
             Err(refusal) => refusal.code(),
         };
         self.metrics.admissions.with_label_values(&[result]).inc();
+        self.count_refusal(client, outcome.as_ref().err());
+    }
+
+    pub(super) fn count_refusal(&self, client: IpAddr, refusal: Option<&Refusal>) {
+        if let (Some(rate), Some(refusal)) = (&self.refusals, refusal)
+            && refusal.is_the_clients_fault()
+        {
+            rate.count(client);
+            self.metrics.refused_addresses.set(rate.len() as i64);
+        }
     }
 }
 

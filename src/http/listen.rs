@@ -1,8 +1,24 @@
 //! Accepting connections: what hyper leaves to us when the loop is our own.
+//!
+//! A connection has the handshake's time to show a request, and as much again
+//! to become a session or to be answered. It carries one request: so nobody
+//! holds a place among the pending ones by asking again and again.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
+};
 
-use hyper::server::conn::http1;
+use hyper::{
+    Request,
+    body::Incoming,
+    header::{CONNECTION, HeaderValue},
+    server::conn::http1,
+    service::{Service as _, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -11,15 +27,16 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use warp::{filters::BoxedFilter, reply::Response};
 
 use super::refusal::{Refusal, retry_after};
-use crate::metrics::Metrics;
+use crate::{
+    metrics::Metrics,
+    tls::{Acceptor, Stream},
+};
 
-/// The largest head of a request: ample for two tickets in URL and header.
-const MAX_HEAD: usize = 16 * 1024;
 /// When the process is out of descriptors, the next try is worth this wait.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Connections being told that there are too many; one more is just dropped.
@@ -27,21 +44,31 @@ const MAX_TURNED_AWAY: usize = 64;
 
 /// Bounds on connections that are not sessions yet.
 #[derive(Debug, Clone, Copy)]
-pub struct Deadlines {
-    /// From the accept to the end of a request's head.
+pub struct Bounds {
+    /// From the accept to the end of the request's head, and from there to the
+    /// upgrade or the answer.
     pub handshake: Duration,
     /// Connections at once.
     pub max_pending: usize,
+    /// Bytes of a request's head; at least 8 KiB.
+    pub max_header_bytes: usize,
+    /// Headers of a request.
+    pub max_headers: usize,
 }
+
+/// The other end of a request's connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) IpAddr);
 
 /// Serves HTTP/1.1 on a listener for as long as the process lives.
 pub async fn serve(
     listener: TcpListener,
+    tls: Option<Acceptor>,
     routes: BoxedFilter<(Response,)>,
-    deadlines: Deadlines,
+    bounds: Bounds,
     metrics: Arc<Metrics>,
 ) {
-    let pending = Arc::new(Semaphore::new(deadlines.max_pending));
+    let pending = Arc::new(Semaphore::new(bounds.max_pending));
     let turned_away = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
     loop {
         let stream = match listener.accept().await {
@@ -58,7 +85,9 @@ pub async fn serve(
                 .admissions
                 .with_label_values(&[Refusal::Full.code()])
                 .inc();
-            if let Ok(permit) = turned_away.clone().try_acquire_owned() {
+            metrics.connections_cut("too_many_pending");
+            // By TLS the answer would cost more than the connection is worth.
+            if let (None, Ok(permit)) = (&tls, turned_away.clone().try_acquire_owned()) {
                 tokio::spawn(async move {
                     let _ = timeout(Duration::from_secs(1), turn_away(stream)).await;
                     drop(permit);
@@ -66,12 +95,12 @@ pub async fn serve(
             }
             continue;
         };
-        let routes = routes.clone();
-        let metrics = metrics.clone();
+        let (tls, routes, metrics) = (tls.clone(), routes.clone(), metrics.clone());
         tokio::spawn(async move {
             metrics.pending.inc();
-            if let Err(error) = connection(stream, routes, deadlines).await {
-                tracing::debug!(%error, "an HTTP connection ended early");
+            if let Err(cut) = connection(stream, tls, routes, bounds).await {
+                tracing::debug!(error = %cut.error, reason = cut.reason, "a connection is cut off");
+                metrics.connections_cut(cut.reason);
             }
             metrics.pending.dec();
             drop(permit);
@@ -79,22 +108,74 @@ pub async fn serve(
     }
 }
 
-/// Ends with the last answer, or when the connection becomes a WebSocket.
+/// Why a connection ends that brought no good request.
+struct Cut {
+    /// The metric's label.
+    reason: &'static str,
+    error: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl Cut {
+    fn new(reason: &'static str, error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self {
+            reason,
+            error: error.into(),
+        }
+    }
+}
+
+impl From<hyper::Error> for Cut {
+    fn from(error: hyper::Error) -> Self {
+        let reason = match &error {
+            error if error.is_timeout() => "too_slow",
+            error if error.is_parse_too_large() => "head_too_large",
+            error if error.is_parse() => "bad_http",
+            _ => "connection_lost",
+        };
+        Self::new(reason, error)
+    }
+}
+
+/// Ends with the answer, or when the connection becomes a WebSocket.
 async fn connection(
     stream: TcpStream,
+    tls: Option<Acceptor>,
     routes: BoxedFilter<(Response,)>,
-    deadlines: Deadlines,
-) -> hyper::Result<()> {
-    http1::Builder::new()
+    bounds: Bounds,
+) -> Result<(), Cut> {
+    let begun = Instant::now();
+    let peer = stream.peer_addr();
+    let peer = Peer(peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip()));
+    let stream = match tls {
+        None => Stream::Plain(stream),
+        Some(tls) => timeout(bounds.handshake, tls.accept(stream))
+            .await
+            .map_err(|error| Cut::new("too_slow", error))?
+            .map_err(|error| Cut::new("tls", error))?,
+    };
+    let routes = TowerToHyperService::new(warp::service(routes));
+    let routes = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        let answering = routes.call(request);
+        async move {
+            let mut response = answering.await?;
+            // An upgrade, and the advice to ask for one, say something else there.
+            let connection = response.headers_mut().entry(CONNECTION);
+            connection.or_insert(HeaderValue::from_static("close"));
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let serving = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(deadlines.handshake)
-        .max_buf_size(MAX_HEAD)
-        .serve_connection(
-            TokioIo::new(stream),
-            TowerToHyperService::new(warp::service(routes)),
-        )
-        .with_upgrades()
+        .header_read_timeout(bounds.handshake.saturating_sub(begun.elapsed()))
+        .max_buf_size(bounds.max_header_bytes)
+        .max_headers(bounds.max_headers)
+        .serve_connection(TokioIo::new(stream), routes)
+        .with_upgrades();
+    timeout_at(begun + 2 * bounds.handshake, serving)
         .await
+        .map_err(|error| Cut::new("too_slow", error))??;
+    Ok(())
 }
 
 /// Answers 503 without looking at the request.

@@ -1,6 +1,6 @@
 //! The public listener's paths.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, net::IpAddr, sync::Arc};
 
 use hyper::upgrade::OnUpgrade;
 use warp::{
@@ -13,9 +13,12 @@ use warp::{
 
 use super::{
     admit::Door,
+    cors,
     demo::{self, Demo},
+    listen::Peer,
     refusal::Refusal,
     session::Sessions,
+    tickets::Mint,
     upgrade::{Request, Upgrade},
 };
 use crate::readiness::Readiness;
@@ -26,9 +29,10 @@ pub fn routes(
     door: Arc<Door>,
     sessions: Arc<Sessions>,
     readiness: Readiness,
+    mint: Option<Arc<Mint>>,
     demo: Option<Arc<Demo>>,
 ) -> BoxedFilter<(Response,)> {
-    let real = real_routes(prefix, door, sessions, readiness);
+    let real = real_routes(prefix, door, sessions, readiness, mint);
     match demo {
         Some(demo) => demo::routes(prefix, demo).or(real).unify().boxed(),
         None => real,
@@ -40,46 +44,65 @@ fn real_routes(
     door: Arc<Door>,
     sessions: Arc<Sessions>,
     readiness: Readiness,
+    mint: Option<Arc<Mint>>,
 ) -> BoxedFilter<(Response,)> {
     let prefix = prefix.to_owned();
     warp::path::full()
         .and(warp::method())
         .and(raw_query())
         .and(warp::header::headers_cloned())
+        .and(warp::ext::get::<Peer>())
         .and(warp::ext::optional::<OnUpgrade>())
-        .then(move |path: FullPath, method, query, headers, on_upgrade| {
-            let request = Request {
-                method,
-                query,
-                headers,
-                on_upgrade,
-            };
-            let (door, sessions, readiness) = (door.clone(), sessions.clone(), readiness.clone());
-            let path = path.as_str().strip_prefix(&prefix).map(str::to_owned);
-            async move {
-                match path.as_deref() {
-                    Some("/ws") => open(&door, &sessions, request).await,
-                    Some("/healthz") => status(&request.method, true),
-                    Some("/readyz") => status(&request.method, readiness.is_ready()),
-                    _ => Refusal::NotFound.into_response(),
+        .then(
+            move |path: FullPath, method, query, headers, Peer(peer), on_upgrade| {
+                let request = Request {
+                    method,
+                    query,
+                    headers,
+                    on_upgrade,
+                };
+                let (door, sessions) = (door.clone(), sessions.clone());
+                let (readiness, mint) = (readiness.clone(), mint.clone());
+                let path = path.as_str().strip_prefix(&prefix).map(str::to_owned);
+                async move {
+                    match (path.as_deref(), mint) {
+                        (Some("/ws"), _) => open(&door, &sessions, peer, request).await,
+                        (Some("/tickets"), Some(mint)) => {
+                            tickets(&door, &mint, peer, &request).await
+                        }
+                        (Some("/healthz"), _) => status(&request.method, true),
+                        (Some("/readyz"), _) => status(&request.method, readiness.is_ready()),
+                        _ => Refusal::NotFound.into_response(),
+                    }
                 }
-            }
-        })
+            },
+        )
         .boxed()
 }
 
-async fn open(door: &Door, sessions: &Arc<Sessions>, request: Request) -> Response {
+async fn open(door: &Door, sessions: &Arc<Sessions>, peer: IpAddr, request: Request) -> Response {
+    let client = door.client(peer, &request.headers);
     let admitted = async {
         let upgrade = Upgrade::read(request)?;
-        let admitted = door.admit(&upgrade).await?;
+        let admitted = door.admit(&upgrade, client).await?;
         Ok((upgrade, admitted))
     }
     .await;
-    door.count(&admitted);
+    door.count(client, &admitted);
     match admitted {
         Ok((upgrade, admitted)) => sessions.begin(upgrade, admitted),
         Err(refusal) => refusal.into_response(),
     }
+}
+
+async fn tickets(door: &Door, mint: &Mint, peer: IpAddr, request: &Request) -> Response {
+    let response = if cors::is_preflight(request) {
+        cors::preflight(door, request)
+    } else {
+        let client = door.client(peer, &request.headers);
+        mint.answer(door, client, request).await
+    };
+    cors::share(door, request, response)
 }
 
 /// The status alone: the reasons are the operators'.

@@ -16,6 +16,8 @@ pub(super) enum Refusal {
     ProtocolUnknown,
     TicketMissing,
     TicketUnknown,
+    TokenMissing,
+    TokenInvalid(&'static str),
     OriginDenied,
     HostDenied,
     TicketBinding,
@@ -24,6 +26,7 @@ pub(super) enum Refusal {
     /// Carries what is allowed.
     MethodNotAllowed(&'static str),
     UpgradeRequired,
+    TooMany,
     Unavailable(&'static str),
     Full,
     Draining,
@@ -56,6 +59,12 @@ impl Refusal {
                 "ticket_unknown",
                 "this ticket was never issued, was used already, or has expired; get a new one",
             ),
+            Self::TokenMissing => (
+                S::UNAUTHORIZED,
+                "token_missing",
+                "send your login's token as Authorization: Bearer TOKEN",
+            ),
+            Self::TokenInvalid(why) => (S::UNAUTHORIZED, "token_invalid", why),
             Self::OriginDenied => (
                 S::FORBIDDEN,
                 "origin_denied",
@@ -87,6 +96,11 @@ impl Refusal {
                 "upgrade_required",
                 "this path speaks WebSocket, version 13, over HTTP/1.1",
             ),
+            Self::TooMany => (
+                S::TOO_MANY_REQUESTS,
+                "too_many",
+                "too many requests from this address were refused; wait a little",
+            ),
             Self::Unavailable(why) => (S::SERVICE_UNAVAILABLE, "unavailable", why),
             Self::Full => (
                 S::SERVICE_UNAVAILABLE,
@@ -99,6 +113,15 @@ impl Refusal {
                 "this gateway is going away; try again to reach another",
             ),
         }
+    }
+
+    /// Whether it counts against `public.refusals_per_second_per_ip`.
+    pub(super) fn is_the_clients_fault(self) -> bool {
+        use StatusCode as S;
+        matches!(
+            self.row().0,
+            S::BAD_REQUEST | S::UNAUTHORIZED | S::FORBIDDEN
+        )
     }
 
     /// The code in the body, which is also the metric's label.
@@ -122,9 +145,13 @@ impl Reply for Refusal {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         match status {
             StatusCode::UNAUTHORIZED => {
-                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Usher-Ticket"));
+                let scheme = match self {
+                    Self::TokenMissing | Self::TokenInvalid(_) => "Bearer",
+                    _ => "Usher-Ticket",
+                };
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
             }
-            StatusCode::SERVICE_UNAVAILABLE => {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
                 headers.insert(RETRY_AFTER, retry_after().into());
             }
             StatusCode::UPGRADE_REQUIRED => {

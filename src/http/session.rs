@@ -12,7 +12,6 @@ use hyper::upgrade::{Parts, Upgraded};
 use hyper_util::rt::TokioIo;
 use prometheus::{IntCounter, IntGauge};
 use tokio::{
-    net::TcpStream,
     sync::OwnedSemaphorePermit,
     time::{Instant, Sleep, sleep_until},
 };
@@ -27,6 +26,7 @@ use crate::{
     metrics::Metrics,
     position::Position,
     registry::{Next, Seat},
+    tls::Stream,
 };
 
 /// Frames taken from the outbox at a time.
@@ -108,7 +108,7 @@ impl Sessions {
 
 struct Session {
     sessions: Arc<Sessions>,
-    socket: Socket<TcpStream>,
+    socket: Socket<Stream>,
     seat: Seat,
     /// One of `public.max_sessions`.
     place: OwnedSemaphorePermit,
@@ -131,7 +131,7 @@ impl Session {
         admitted: Admitted,
         resume: Resume,
     ) -> Option<Self> {
-        let Parts { io, read_buf, .. } = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+        let Parts { io, read_buf, .. } = upgraded.downcast::<TokioIo<Stream>>().ok()?;
         let Admitted {
             seat,
             place,

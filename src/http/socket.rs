@@ -35,6 +35,8 @@ pub(super) struct Socket<S> {
     chunks: VecDeque<Chunk>,
     /// The first chunk was written in part, so its rest must follow.
     in_part: bool,
+    /// What was written may wait in the stream still, encrypted.
+    unflushed: bool,
 }
 
 /// Bytes on their way: a whole frame, or several control frames.
@@ -102,6 +104,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             },
             chunks: VecDeque::new(),
             in_part: false,
+            unflushed: false,
         }
     }
 
@@ -193,7 +196,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
 
     /// Whether anything waits to be written.
     pub(super) fn has_unsent(&self) -> bool {
-        !self.chunks.is_empty() || !self.websocket.get_ref().control.is_empty()
+        !self.chunks.is_empty() || !self.websocket.get_ref().control.is_empty() || self.unflushed
     }
 
     /// Forgets what waits, but for the rest of a frame that has begun.
@@ -213,6 +216,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         if !control.is_empty() {
             self.push(control.into(), Source::Control);
         }
+        // One write at a time waits in the stream, so that backlog stays where it
+        // is counted.
+        ready!(self.poll_flush(cx))?;
         let stream = Pin::new(&mut self.websocket.get_mut().stream);
         let mut count = match self.chunks.len() {
             0 => return Poll::Ready(Ok(Written::default())),
@@ -228,6 +234,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         };
         if count == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.unflushed = true;
+        if let Poll::Ready(Err(error)) = self.poll_flush(cx) {
+            return Poll::Ready(Err(error));
         }
         let mut written = Written::default();
         while let Some(chunk) = self.chunks.front_mut() {
@@ -250,6 +260,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             self.chunks = VecDeque::new();
         }
         Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.unflushed {
+            ready!(Pin::new(&mut self.websocket.get_mut().stream).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Tells the client that no more will come.

@@ -29,6 +29,19 @@ pub(super) struct Request {
     pub(super) on_upgrade: Option<OnUpgrade>,
 }
 
+impl Request {
+    /// The `Origin` header; an unreadable one is one that nothing allows.
+    pub(super) fn origin(&self) -> Option<&str> {
+        let origin = self.headers.get(ORIGIN)?;
+        Some(origin.to_str().unwrap_or("null"))
+    }
+
+    /// The `Host` header.
+    pub(super) fn host(&self) -> Option<&str> {
+        self.headers.get(HOST)?.to_str().ok()
+    }
+}
+
 /// A request that may become a WebSocket.
 pub(super) struct Upgrade {
     request: Request,
@@ -80,14 +93,8 @@ impl Upgrade {
         })
     }
 
-    /// The `Origin` header; an unreadable one is one that nothing allows.
-    pub(super) fn origin(&self) -> Option<&str> {
-        let origin = self.request.headers.get(ORIGIN)?;
-        Some(origin.to_str().unwrap_or("null"))
-    }
-
-    pub(super) fn host(&self) -> Option<&str> {
-        self.request.headers.get(HOST)?.to_str().ok()
+    pub(super) fn request(&self) -> &Request {
+        &self.request
     }
 
     /// The ticket, in whichever of the three places it is.

@@ -11,8 +11,8 @@ use std::{
 };
 
 use deadpool_redis::redis::{
-    AsyncConnectionConfig, Client, Cmd, FromRedisValue, IntoConnectionInfo as _, RedisError,
-    aio::MultiplexedConnection, cmd,
+    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ErrorKind, FromRedisValue,
+    IntoConnectionInfo as _, RedisError, TlsCertificates, aio::MultiplexedConnection, cmd,
 };
 use tokio::{
     sync::{Notify, Semaphore},
@@ -21,7 +21,13 @@ use tokio::{
 use url::Url;
 
 use super::{RedeemError, Ticket, Unavailable};
-use crate::{jitter, metrics::Metrics, readiness::Readiness, secret::Secret};
+use crate::{
+    jitter,
+    metrics::Metrics,
+    readiness::Readiness,
+    secret::Secret,
+    tls::{self, ClientFiles, FileError, Which},
+};
 
 /// How often the connection is asked whether it works.
 const WATCH: Duration = Duration::from_secs(1);
@@ -32,8 +38,10 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// hold credentials.
 #[derive(Clone)]
 pub struct Config {
-    /// `redis://host:port[/db]`.
+    /// `redis://host:port[/db]`, or `rediss://` for TLS.
     pub url: Url,
+    /// Whom to trust and who to be where it is TLS.
+    pub tls: ClientFiles,
     /// A user of Redis's access control.
     pub user: Option<String>,
     /// Its password, or Redis's only one.
@@ -249,13 +257,45 @@ async fn connect(config: &Config) -> Result<MultiplexedConnection, RedisError> {
     let settings = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(config.timeout))
         .set_response_timeout(Some(config.timeout));
-    let mut connection = Client::open(info)?
+    let client = match config.url.scheme() {
+        "rediss" => Client::build_with_tls(info, certificates(&config.tls)?)?,
+        _ => Client::open(info)?,
+    };
+    let mut connection = client
         .get_multiplexed_async_connection_with_config(&settings)
         .await?;
     match cmd("PING").query_async::<()>(&mut connection).await {
         Err(error) if error.code() != Some("NOPERM") => Err(error),
         _ => Ok(connection),
     }
+}
+
+/// Read anew for each connection. The redis crate takes the files' content.
+fn certificates(files: &ClientFiles) -> Result<TlsCertificates, RedisError> {
+    let read = |which, path| tls::read(which, path);
+    let certificates = || -> Result<TlsCertificates, FileError> {
+        let client_tls = match &files.identity {
+            None => None,
+            Some(identity) => Some(ClientTlsConfig {
+                client_cert: read(Which::Certificate, &identity.certificate_file)?,
+                client_key: read(Which::Key, &identity.key_file)?,
+            }),
+        };
+        let ca_file = files.ca_file.as_deref();
+        let root_cert = ca_file.map(|path| read(Which::Ca, path)).transpose()?;
+        Ok(TlsCertificates {
+            client_tls,
+            root_cert,
+        })
+    };
+    certificates().map_err(|error| {
+        (
+            ErrorKind::InvalidClientConfig,
+            "redis.tls",
+            error.to_string(),
+        )
+            .into()
+    })
 }
 
 /// An error's own words. Redis never repeats a key or a password in them.

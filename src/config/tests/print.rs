@@ -14,32 +14,63 @@ max_sessions = 0
 max_sessions_per_user = 16
 handshake_timeout = "5s"
 max_pending = 1024
+max_header_bytes = "16KiB"
+max_headers = 64
+trusted_proxies = []
+refusals_per_second_per_ip = 0
+[public.tls]
+# certificate_file = "/path" # not set
+# key_file = "/path" # not set
 [grpc]
 listen = "127.0.0.1:9090"
 # tokens = ["…", "…"] # not set
 allow_anonymous = false
 max_connection_age = "30m"
+[grpc.tls]
+# certificate_file = "/path" # not set
+# key_file = "/path" # not set
+# client_ca_file = "/path" # not set
 [ops]
 listen = "127.0.0.1:9100"
 nats_grace = "0s"
 [nats]
 url = "nats://127.0.0.1:4222"
+# credentials_file = "/path" # not set
 # token = "…" # not set
 # user = "…" # not set
 # password = "…" # not set
 prefix = "usher"
 reply_prefix = "_INBOX."
 settle = "auto"
+[nats.tls]
+# ca_file = "/path" # not set
+# certificate_file = "/path" # not set
+# key_file = "/path" # not set
 [redis]
 url = "redis://127.0.0.1:6379"
 # user = "…" # not set
 # password = "…" # not set
 timeout = "500ms"
 max_in_flight = 1024
+[redis.tls]
+# ca_file = "/path" # not set
+# certificate_file = "/path" # not set
+# key_file = "/path" # not set
 [tickets]
 key_prefix = "ticket:"
 accept_plain = true
 ttl = "60s"
+[tickets.jwt]
+# secret = "…" # not set
+# public_key_file = "/path" # not set
+# jwks_url = "https://…" # not set
+jwks_max_age = "1h"
+# issuer = "…" # not set
+# audience = "…" # not set
+user_claim = "sub"
+algorithms = []
+leeway = "30s"
+session_ends_with_token = true
 [session]
 ping_interval = "25s"
 idle_timeout = "60s"
@@ -79,7 +110,7 @@ fn what_is_printed_can_be_loaded_again() {
     let secrets = [
         ("USHER_GRPC__TOKENS", "0123456789abcdef"),
         ("USHER_NATS__PASSWORD", "hunter2"),
-        ("USHER_REDIS__URL", "redis://:hunter2@cache"),
+        ("USHER_REDIS__URL", "rediss://:hunter2@cache"),
     ];
     for (toml, secrets) in [("", &[][..]), (EVERYTHING_ELSE, &secrets)] {
         let config = good(toml, secrets);
@@ -108,10 +139,21 @@ max_sessions = 10
 max_sessions_per_user = 1
 handshake_timeout = "1m"
 max_pending = 1
+max_header_bytes = "8KiB"
+max_headers = 16
+trusted_proxies = ["10.0.0.0/8", "::1"]
+refusals_per_second_per_ip = 1
+[public.tls]
+certificate_file = "/a"
+key_file = "/b"
 [grpc]
 listen = "0.0.0.0:91"
 allow_anonymous = true
 max_connection_age = "0s"
+[grpc.tls]
+certificate_file = "/c"
+key_file = "/d"
+client_ca_file = "/e"
 [ops]
 listen = "[::]:92"
 nats_grace = "5m"
@@ -121,14 +163,31 @@ user = "a \"quoted\" \\ user\n"
 prefix = "acme.usher"
 reply_prefix = "_R_."
 settle = "50ms"
+[nats.tls]
+ca_file = "/f"
+certificate_file = "/g"
+key_file = "/h"
 [redis]
 user = "u"
 timeout = "1s"
 max_in_flight = 1
+[redis.tls]
+ca_file = "/i"
+certificate_file = "/j"
+key_file = "/k"
 [tickets]
 key_prefix = "acme:ticket:"
 accept_plain = false
 ttl = "300s"
+[tickets.jwt]
+jwks_url = "https://login.example.com/keys?a=b"
+jwks_max_age = "2s"
+issuer = "i"
+audience = "a"
+user_claim = "uid"
+algorithms = ["RS256", "EdDSA"]
+leeway = "0s"
+session_ends_with_token = false
 [session]
 ping_interval = "500ms"
 idle_timeout = "1h"

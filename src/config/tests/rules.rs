@@ -131,8 +131,8 @@ fn a_push_api_off_loopback_needs_a_guard() {
             error("", &[("USHER_GRPC__LISTEN", listen)]),
             format!(
                 "grpc.listen = \"{listen}\" (from USHER_GRPC__LISTEN): whoever reaches it could \
-                 push to any user; set grpc.tokens, or grpc.allow_anonymous = true if something \
-                 else guards it"
+                 push to any user; set grpc.tokens or grpc.tls.client_ca_file, or \
+                 grpc.allow_anonymous = true if something else guards it"
             )
         );
         for guard in [
@@ -213,4 +213,81 @@ fn one_way_to_log_in_is_given_whole() {
     ] {
         good(toml, &[]);
     }
+}
+
+#[test]
+fn files_and_keys_that_go_together_are_given_together() {
+    for (toml, expected) in [
+        (
+            "[public.tls]\nkey_file = \"/k\"",
+            "public.tls.key_file = \"/k\" (in \"usher.toml\"): stands alone; set \
+             public.tls.certificate_file too, or leave public.tls.key_file out",
+        ),
+        (
+            "[redis.tls]\ncertificate_file = \"/c\"",
+            "redis.tls.certificate_file = \"/c\" (in \"usher.toml\"): stands alone; set \
+             redis.tls.key_file too, or leave redis.tls.certificate_file out",
+        ),
+        (
+            "[redis.tls]\nca_file = \"/c\"",
+            "redis.tls.ca_file = \"/c\" (in \"usher.toml\"): is for TLS, and redis.url asks for \
+             none; write rediss://HOST:PORT there",
+        ),
+        (
+            "[grpc.tls]\nclient_ca_file = \"/c\"",
+            "grpc.tls.client_ca_file = \"/c\" (in \"usher.toml\"): needs TLS; set \
+             grpc.tls.certificate_file and grpc.tls.key_file too",
+        ),
+        (
+            "[nats]\ncredentials_file = \"/c\"\ntoken = \"hunter2\"",
+            "nats.credentials_file = \"/c\" (in \"usher.toml\"): nats.token is set too; keep one \
+             of the two",
+        ),
+        (
+            "[tickets.jwt]\nissuer = \"i\"",
+            "tickets.jwt.issuer = \"i\" (in \"usher.toml\"): goes with a key; set \
+             tickets.jwt.secret, tickets.jwt.public_key_file or tickets.jwt.jwks_url too",
+        ),
+        (
+            "[tickets.jwt]\npublic_key_file = \"/k\"\nsecret = \"0123456789abcdef0123456789abcdef\"",
+            "tickets.jwt.public_key_file = \"/k\" (in \"usher.toml\"): tickets.jwt.secret is set \
+             too; keep one of the two",
+        ),
+        (
+            "[tickets.jwt]\njwks_url = \"https://h/k\"\nissuer = \"i\"",
+            "tickets.jwt.jwks_url (in \"usher.toml\"): needs tickets.jwt.issuer \
+             and tickets.jwt.audience, or tokens for others would do; set tickets.jwt.audience",
+        ),
+        (
+            "[tickets.jwt]\npublic_key_file = \"/k\"\nalgorithms = [\"HS256\"]",
+            "tickets.jwt.algorithms = [\"HS256\"] (in \"usher.toml\"): \"HS256\" does not go with \
+             tickets.jwt.public_key_file; write one that does, or leave it out",
+        ),
+        (
+            "[tickets.jwt]\nsecret = \"0123456789abcdef0123456789abcde\"",
+            "tickets.jwt.secret (in \"usher.toml\"): has fewer than 32 bytes; `openssl rand -hex \
+             32` prints a good one",
+        ),
+        (
+            "[tickets.jwt]\nalgorithms = [\"none\"]",
+            "tickets.jwt.algorithms = [\"none\"] (in \"usher.toml\"): \"none\" is no algorithm of \
+             tokens that is supported; write HS256, RS256, ES256 or EdDSA",
+        ),
+        (
+            "[public]\ntrusted_proxies = [\"10.0.0.0/8\", \"proxy\"]",
+            "public.trusted_proxies = [\"10.0.0.0/8\", \"proxy\"] (in \"usher.toml\"): \"proxy\" is \
+             neither an address nor a network such as 10.0.0.0/8",
+        ),
+    ] {
+        assert_eq!(error(toml, &[]), expected);
+    }
+    good(
+        "[grpc]\nlisten = \"0.0.0.0:1\"\n[grpc.tls]\ncertificate_file = \"/c\"\nkey_file = \
+         \"/k\"\nclient_ca_file = \"/a\"",
+        &[],
+    );
+    good(
+        "[tickets.jwt]\nsecret = \"0123456789abcdef0123456789abcdef\"\nalgorithms = [\"HS512\"]",
+        &[],
+    );
 }

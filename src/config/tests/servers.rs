@@ -23,6 +23,7 @@ fn redis_has_one_server() {
         "redis://u:p%40w@cache:6380/0",
         "redis://:a,b@cache/",
         "redis://[::1]",
+        "rediss://:p@cache:6379/0",
     ] {
         let config = good(&row("redis.url", &format!("\"{url}\"")), &[]);
         assert_eq!(config.redis.url.0.as_str(), url);
@@ -31,17 +32,14 @@ fn redis_has_one_server() {
 
 #[test]
 fn what_is_not_supported_is_refused_by_name() {
-    let nats = "which this version does not support; write nats://HOST:PORT";
+    let nats = "which is not supported; write nats://HOST:PORT, or tls://HOST:PORT";
     for (url, shown) in [
-        ("tls://a:4222", "tls://a:4222"),
         ("ws://hunter2@a", "ws://…@a/"),
         ("nats://a,wss://u:hunter2@b:443", "wss://…@b/"),
     ] {
         assert_eq!(
             error(&row("nats.url", &format!("\"{url}\"")), &[]),
-            format!(
-                "nats.url (in \"usher.toml\"): \"{shown}\" asks for TLS or WebSocket to NATS, {nats}"
-            )
+            format!("nats.url (in \"usher.toml\"): \"{shown}\" asks for WebSocket to NATS, {nats}")
         );
     }
     for (url, shown) in [
@@ -62,14 +60,21 @@ fn what_is_not_supported_is_refused_by_name() {
             )
         );
     }
-    assert_eq!(
-        error(
-            "",
-            &[("USHER_REDIS__URL", "rediss://:hunter2@cache:6379/0")]
-        ),
-        "redis.url (from USHER_REDIS__URL): \"rediss://…@cache:6379/0\" asks for TLS to Redis, \
-         which this version does not support; write redis://HOST:PORT"
-    );
+}
+
+#[test]
+fn keys_come_only_from_where_they_can_be_trusted() {
+    for url in [
+        "http://login.example/keys",
+        "https://u:hunter2@h/keys",
+        "login.example",
+    ] {
+        let line = error(&row("tickets.jwt.jwks_url", &format!("\"{url}\"")), &[]);
+        assert!(
+            line.contains("write https://HOST/PATH") && !line.contains("hunter2"),
+            "{line}"
+        );
+    }
 }
 
 #[test]

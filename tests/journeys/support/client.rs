@@ -252,6 +252,12 @@ impl Builder {
         self
     }
 
+    /// Connects there rather than to the gateway itself.
+    pub(crate) fn at(mut self, address: &str) -> Self {
+        address.clone_into(&mut self.address);
+        self
+    }
+
     /// Comes from a page of this origin.
     pub(crate) fn origin(self, origin: &str) -> Self {
         self.header("Origin", origin)

@@ -28,6 +28,7 @@ pub(crate) struct Builder {
     settings: Vec<(String, String)>,
     config: Option<String>,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 impl Gateway {
@@ -166,6 +167,7 @@ impl Builder {
             settings: Vec::new(),
             config: None,
             arguments: Vec::new(),
+            environment: Vec::new(),
         }
         .set("public.listen", "127.0.0.1:0")
         .set("grpc.listen", "127.0.0.1:0")
@@ -180,6 +182,12 @@ impl Builder {
     pub(crate) fn set(mut self, key: &str, value: impl Into<String>) -> Self {
         self.settings.retain(|(other, _)| other != key);
         self.settings.push((key.to_owned(), value.into()));
+        self
+    }
+
+    /// Gives it another variable of the environment.
+    pub(crate) fn environment(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.environment.push((name.to_owned(), value.into()));
         self
     }
 
@@ -243,6 +251,7 @@ impl Builder {
                 value,
             );
         }
+        command.envs(self.environment.iter().cloned());
         command.args(&self.arguments);
         (Process::spawn(command), folder)
     }

@@ -9,11 +9,13 @@ pub(crate) mod client;
 pub(crate) mod gateway;
 pub(crate) mod grpc;
 pub(crate) mod http;
+pub(crate) mod login;
 pub(crate) mod nats;
 pub(crate) mod process;
 pub(crate) mod raw_ws;
 pub(crate) mod redis;
 pub(crate) mod secrets;
+pub(crate) mod tls;
 pub(crate) mod wait;
 
 pub(crate) use self::{

@@ -142,10 +142,10 @@ impl Nats {
     }
 
     /// Publishes one message; it is with the server when this returns.
-    pub(crate) async fn publish(&self, subject: &'static str, payload: &'static str) {
+    pub(crate) async fn publish(&self, subject: &str, payload: &str) {
         let client = self.client().await;
         client
-            .publish(subject, payload.into())
+            .publish(subject.to_owned(), payload.to_owned().into())
             .await
             .expect("published");
         client.flush().await.expect("flushed");

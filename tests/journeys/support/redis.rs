@@ -3,7 +3,8 @@
 use std::process::Command;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use deadpool_redis::redis::{self as driver, aio::MultiplexedConnection};
+pub(crate) use deadpool_redis::redis as driver;
+use deadpool_redis::redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
 
 use super::{

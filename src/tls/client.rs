@@ -1,0 +1,99 @@
+//! The side that connects.
+
+use std::{io, path::PathBuf, sync::Arc};
+
+use tokio::net::TcpStream;
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{ClientConfig, RootCertStore, pki_types::ServerName},
+};
+
+use super::{
+    files::{self, FileError, Identity, Which},
+    provider,
+    stream::Stream,
+};
+
+/// Whom to trust, and who to be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClientFiles {
+    /// The only authorities to trust; none: those that the system trusts.
+    pub ca_file: Option<PathBuf>,
+    /// What to show where the server asks for it.
+    pub identity: Option<Identity>,
+}
+
+/// Connects by TLS.
+#[derive(Debug, Clone)]
+pub struct Connector(Arc<ClientConfig>);
+
+impl ClientFiles {
+    /// Whether anything was said about TLS at all.
+    pub fn are_given(&self) -> bool {
+        *self != Self::default()
+    }
+
+    /// Reads the files.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`] for the first that is not what it should be.
+    pub fn load(&self) -> Result<Connector, FileError> {
+        self.config().map(|config| Connector(Arc::new(config)))
+    }
+
+    /// The same for a client that brings its own connections.
+    ///
+    /// # Errors
+    ///
+    /// As [`ClientFiles::load`].
+    pub fn config(&self) -> Result<ClientConfig, FileError> {
+        let roots = match &self.ca_file {
+            Some(path) => files::authorities(path, &files::read(Which::Ca, path)?)?,
+            None => system_roots(),
+        };
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("ring speaks the default versions")
+            .with_root_certificates(roots);
+        let Some(Identity {
+            certificate_file,
+            key_file,
+        }) = &self.identity
+        else {
+            return Ok(builder.with_no_client_auth());
+        };
+        let chain = files::read(Which::Certificate, certificate_file)?;
+        let chain = files::certificates(Which::Certificate, certificate_file, &chain)?;
+        let key = files::private_key(key_file, &files::read(Which::Key, key_file)?)?;
+        builder.with_client_auth_cert(chain, key).map_err(|error| {
+            let complaint = format!("does not go with {certificate_file:?}: {error}");
+            FileError::new(Which::Key, key_file, complaint)
+        })
+    }
+}
+
+impl Connector {
+    /// Agrees on the encryption of a connection with the server of this name,
+    /// and checks that it is the one. The caller bounds the time.
+    ///
+    /// # Errors
+    ///
+    /// It is another, or does not speak TLS.
+    pub async fn connect(&self, name: &str, stream: TcpStream) -> io::Result<Stream> {
+        let name = name.trim_start_matches('[').trim_end_matches(']');
+        let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
+        let stream = TlsConnector::from(self.0.clone())
+            .connect(name, stream)
+            .await?;
+        Ok(Stream::Tls(Box::new(stream.into())))
+    }
+}
+
+/// Read at each use: a system's authorities change, and connections are few.
+fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(found.certs);
+    roots
+}

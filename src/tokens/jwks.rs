@@ -1,0 +1,197 @@
+//! A key set at a URL: kept, looked at again, and never asked for too often.
+//!
+//! It is fetched at the start, every few minutes, and when a token names a key
+//! that is not in it. A set that is fetched replaces the one before: a key that
+//! is withdrawn is gone. While the URL is away the last one counts, for a
+//! bounded time.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use jsonwebtoken::Algorithm;
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, sleep, timeout},
+};
+use url::Url;
+
+use super::{
+    fetch::fetch,
+    keys::{Key, Keys},
+};
+use crate::{jitter, metrics::Metrics};
+
+/// How often the set is looked at without anybody asking; where its keys are good
+/// for less, twice in that time.
+const REFRESH: Duration = Duration::from_secs(300);
+/// Unknown keys cause one fetch in this time, and so many at once.
+const FETCH_EVERY: Duration = Duration::from_secs(10);
+const FETCHES_AT_ONCE: u32 = 3;
+/// Between attempts while the URL is away, doubled from the one to the other.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// How long a request waits for a fetch.
+const WAIT: Duration = Duration::from_secs(3);
+
+/// What became of the search for a token's key.
+#[derive(Debug)]
+#[allow(private_interfaces, reason = "only this room looks inside")]
+pub enum Lookup {
+    /// The one.
+    Found(Box<Key>),
+    /// None is like that.
+    Unknown,
+    /// More than one.
+    Ambiguous,
+    /// There are no keys at all now.
+    NoKeys,
+}
+
+/// The set, and who keeps it.
+#[derive(Debug)]
+pub(super) struct Jwks {
+    max_age: Duration,
+    fetched: watch::Receiver<Fetched>,
+    wanted: Arc<Notify>,
+    budget: Mutex<Budget>,
+}
+
+/// What is known of the set.
+#[derive(Debug, Clone, Default)]
+struct Fetched {
+    keys: Keys,
+    /// When the URL last gave it.
+    at: Option<Instant>,
+    /// How many attempts there were.
+    attempts: u64,
+}
+
+/// How many fetches unknown keys may still cause.
+#[derive(Debug)]
+struct Budget {
+    left: u32,
+    since: Instant,
+}
+
+impl Jwks {
+    pub(super) fn start(url: Url, max_age: Duration, metrics: Arc<Metrics>) -> Self {
+        let (sender, fetched) = watch::channel(Fetched::default());
+        let wanted = Arc::new(Notify::new());
+        tokio::spawn(keep(url, max_age, sender, wanted.clone(), metrics));
+        Self {
+            max_age,
+            fetched,
+            wanted,
+            budget: Mutex::new(Budget {
+                left: FETCHES_AT_ONCE,
+                since: Instant::now(),
+            }),
+        }
+    }
+
+    /// Finds a key, after another fetch where it is not there.
+    pub(super) async fn find(
+        &self,
+        id: Option<&str>,
+        algorithm: Algorithm,
+        configured: &[Algorithm],
+    ) -> Lookup {
+        let mut fetched = self.fetched.clone();
+        let known = fetched.borrow_and_update().clone();
+        let found = self.look(&known, id, algorithm, configured);
+        let worth_it = match found {
+            Lookup::Unknown => self.may_fetch(),
+            // The first fetch is under way, or was just in vain.
+            Lookup::NoKeys => known.attempts == 0,
+            _ => false,
+        };
+        if !worth_it {
+            return found;
+        }
+        self.wanted.notify_one();
+        let newer = fetched.wait_for(|fetched| fetched.attempts > known.attempts);
+        match timeout(WAIT, newer).await {
+            Ok(Ok(newer)) => self.look(&newer, id, algorithm, configured),
+            _ => found,
+        }
+    }
+
+    fn look(
+        &self,
+        fetched: &Fetched,
+        id: Option<&str>,
+        algorithm: Algorithm,
+        configured: &[Algorithm],
+    ) -> Lookup {
+        match fetched.at {
+            Some(at) if at.elapsed() <= self.max_age => {
+                fetched.keys.find(id, algorithm, configured)
+            }
+            _ => Lookup::NoKeys,
+        }
+    }
+
+    fn may_fetch(&self) -> bool {
+        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        let periods = budget.since.elapsed().as_secs() / FETCH_EVERY.as_secs();
+        if periods > 0 {
+            let earned = u32::try_from(periods).unwrap_or(u32::MAX);
+            budget.left = budget.left.saturating_add(earned).min(FETCHES_AT_ONCE);
+            budget.since = Instant::now();
+        }
+        let may = budget.left > 0;
+        budget.left = budget.left.saturating_sub(1);
+        may
+    }
+}
+
+/// Fetches for as long as anybody wants keys.
+async fn keep(
+    url: Url,
+    max_age: Duration,
+    fetched: watch::Sender<Fetched>,
+    wanted: Arc<Notify>,
+    metrics: Arc<Metrics>,
+) {
+    let mut pause = RETRY.0;
+    let mut told = false;
+    while !fetched.is_closed() {
+        let outcome = fetch(&url).await.and_then(|body| {
+            Keys::from_jwks(&body).ok_or_else(|| "it answers no JSON Web Key Set".to_owned())
+        });
+        let next = match outcome {
+            Ok(keys) => {
+                metrics.jwks_fetches("ok");
+                if told || fetched.borrow().at.is_none() {
+                    tracing::info!(
+                        keys = keys.len(),
+                        "the keys of tickets.jwt.jwks_url are here"
+                    );
+                }
+                (told, pause) = (false, RETRY.0);
+                fetched.send_modify(|fetched| {
+                    fetched.keys = keys;
+                    fetched.at = Some(Instant::now());
+                    fetched.attempts += 1;
+                });
+                REFRESH.min(max_age / 2)
+            }
+            Err(error) => {
+                metrics.jwks_fetches("failed");
+                if !told {
+                    tracing::warn!(%error, "tickets.jwt.jwks_url cannot be fetched; trying on");
+                }
+                told = true;
+                fetched.send_modify(|fetched| fetched.attempts += 1);
+                let wait = pause;
+                pause = (pause * 2).min(RETRY.1);
+                wait
+            }
+        };
+        tokio::select! {
+            () = sleep(jitter::fraction_of(next, 0.8, 1.0)) => {}
+            () = wanted.notified() => {}
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! How much anybody may ask for before they are in.
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use crate::support::{Client, Gateway, http, servers, wait::patiently};
+
+#[tokio::test]
+async fn whoever_is_refused_too_often_has_to_wait() {
+    let (nats, redis) = servers().await;
+    let gateway = Gateway::builder(&nats, &redis)
+        .set("public.refusals_per_second_per_ip", "1")
+        .set("public.trusted_proxies", "127.0.0.0/8,2001:db8:ffff::/48")
+        .start()
+        .await;
+    let from = |client: &str| {
+        let builder = Client::builder(&gateway, "").no_ticket();
+        builder.header("X-Forwarded-For", client).refused()
+    };
+    // A burst of five times the rate, and what a slow machine adds meanwhile.
+    let mut refusals = 0;
+    let limited = loop {
+        let answer = from("192.0.2.1").await;
+        if answer.status == 429 {
+            break answer;
+        }
+        answer.assert_refused(401, "ticket_missing");
+        refusals += 1;
+        assert!(refusals < 1000, "a thousand refusals at once are too many");
+    };
+    limited.assert_refused(429, "too_many");
+    assert!(limited.header("retry-after").is_some());
+    assert!(refusals >= 5, "only after the burst: {refusals}");
+
+    // Others are not affected: the rightmost address that is no proxy counts.
+    from("192.0.2.2")
+        .await
+        .assert_refused(401, "ticket_missing");
+    from("192.0.2.1, 192.0.2.3")
+        .await
+        .assert_refused(401, "ticket_missing");
+    from("192.0.2.2, 127.0.0.9, 2001:db8:ffff::1")
+        .await
+        .assert_refused(401, "ticket_missing");
+    // Of IPv6 a /64 is one.
+    while from("2001:db8:1:1::1").await.status == 401 {}
+    assert!(gateway.metric("usher_refused_addresses").await >= 4.0);
+}
+
+/// The limit comes before the origin and the ticket, good or not.
+#[tokio::test]
+async fn whoever_has_to_wait_burns_no_ticket() {
+    let (nats, redis) = servers().await;
+    let gateway = Gateway::builder(&nats, &redis)
+        .set("public.refusals_per_second_per_ip", "1")
+        .start()
+        .await;
+    let ticket = redis.ticket("42").await;
+    let mut denied = 0;
+    loop {
+        let builder = Client::builder(&gateway, &ticket).origin("https://evil.example");
+        let answer = builder.refused().await;
+        if answer.status == 429 {
+            break;
+        }
+        answer.assert_refused(403, "origin_denied");
+        denied += 1;
+        assert!(denied < 1000);
+    }
+    assert!(redis.exists(&ticket).await);
+}
+
+#[tokio::test]
+async fn an_address_in_a_header_counts_only_from_a_proxy() {
+    let (nats, redis) = servers().await;
+    let gateway = Gateway::builder(&nats, &redis)
+        .set("public.refusals_per_second_per_ip", "1")
+        .start()
+        .await;
+    let mut attempt = 0;
+    loop {
+        let builder = Client::builder(&gateway, "").no_ticket();
+        let forwarded = format!("192.0.2.{attempt}");
+        let answer = builder
+            .header("X-Forwarded-For", &forwarded)
+            .refused()
+            .await;
+        if answer.status == 429 {
+            break;
+        }
+        attempt += 1;
+        assert!(attempt < 250, "all came from one address");
+    }
+    let log = gateway.log();
+    let warnings = log
+        .lines()
+        .filter(|line| line.contains("WARN") && line.contains("X-Forwarded-For"));
+    assert_eq!(warnings.count(), 1, "{log}");
+}
+
+#[tokio::test]
+async fn a_head_is_bounded_in_bytes_and_in_headers() {
+    let (nats, redis) = servers().await;
+    let gateway = Gateway::builder(&nats, &redis)
+        .set("public.max_header_bytes", "8KiB")
+        .set("public.max_headers", "16")
+        .start()
+        .await;
+    let long = "x".repeat(9000);
+    let answer = http::get(&gateway.public, "/healthz", &[("X-Long", &long)]).await;
+    assert_eq!(answer.status, 431, "{answer:?}");
+    let many: Vec<String> = (0..16).map(|number| format!("X-{number}")).collect();
+    let many: Vec<_> = many.iter().map(|name| (name.as_str(), "1")).collect();
+    let answer = http::get(&gateway.public, "/healthz", &many).await;
+    assert_eq!(answer.status, 431, "{answer:?}");
+    let answer = http::get(&gateway.public, "/healthz", &many[..15]).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let cut = r#"usher_connections_cut_total{reason="head_too_large"}"#;
+    gateway.metric_becomes(cut, 2.0).await;
+}
+
+/// Whoever is not admitted in time is cut off, however busy it keeps itself.
+#[tokio::test]
+async fn a_connection_that_never_becomes_a_session_is_cut_off() {
+    let (nats, redis) = servers().await;
+    let builder = Gateway::builder(&nats, &redis).set("public.handshake_timeout", "500ms");
+    let gateway = builder.start().await;
+    let connect = || async {
+        let stream = TcpStream::connect(&gateway.public).await;
+        stream.expect("the listener takes connections")
+    };
+    // Says nothing.
+    let silent = connect().await;
+    // Says a letter at a time.
+    let mut slow = connect().await;
+    let trickle = async {
+        loop {
+            if slow.write_all(b"x").await.is_err() {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    // Announces a body that never comes.
+    let mut empty_handed = connect().await;
+    empty_handed
+        .write_all(b"POST /tickets HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+        .await
+        .expect("sent");
+    let ended = |mut stream: TcpStream| async move {
+        let mut all = Vec::new();
+        let _ = patiently("the connection ends", stream.read_to_end(&mut all)).await;
+    };
+    tokio::join!(
+        ended(silent),
+        ended(empty_handed),
+        patiently("the connection ends", trickle)
+    );
+    let slow = r#"usher_connections_cut_total{reason="too_slow"}"#;
+    crate::support::eventually("they are counted", || async {
+        gateway.metric(slow).await >= 2.0
+    })
+    .await;
+    gateway
+        .metric_becomes("usher_pending_connections", 1.0)
+        .await;
+}
+
+/// One request a connection: nobody keeps a place by asking again and again.
+#[tokio::test]
+async fn a_connection_carries_one_request() {
+    let (nats, redis) = servers().await;
+    let gateway = Gateway::start(&nats, &redis).await;
+    let mut stream = TcpStream::connect(&gateway.public).await.expect("accepted");
+    let request = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    stream
+        .write_all(request.repeat(3).as_bytes())
+        .await
+        .expect("sent");
+    let mut answer = String::new();
+    let _ = patiently("the end", stream.read_to_string(&mut answer)).await;
+    assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+    assert!(
+        answer.to_lowercase().contains("connection: close"),
+        "{answer}"
+    );
+}
