@@ -40,7 +40,8 @@ const NEIGHBOURS: [(&str, &str); 3] = [
 ];
 
 /// A foreign crate, and the only rooms that know it.
-const HOMES: [(&str, &[&str]); 20] = [
+const HOMES: [(&str, &[&str]); 21] = [
+    ("tower", &["cli"]),
     ("jsonwebtoken", &["tokens"]),
     ("ring", &["tokens", "tls"]),
     ("nkeys", &["bus"]),

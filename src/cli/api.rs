@@ -3,15 +3,17 @@
 use std::{error::Error, io, time::Duration};
 
 use h2::Reason;
+use hyper_util::rt::TokioIo;
 use tokio::time::{sleep, timeout};
 use tonic::{
     Code, ConnectError, Request, Response, Status,
     metadata::{Ascii, MetadataValue},
     transport::{Channel, Endpoint},
 };
+use tower::service_fn;
 
 use super::{
-    connect::{GrpcAddress, Token},
+    connect::{Dialer, GrpcAddress, Token},
     failure::{Failure, Trouble},
     output::{harmless, in_words},
 };
@@ -65,12 +67,21 @@ pub(super) enum Kind {
 }
 
 impl Api {
-    pub(super) fn new(address: &GrpcAddress, token: Option<Token>) -> Result<Self, Failure> {
+    pub(super) fn new(
+        address: &GrpcAddress,
+        dialer: Dialer,
+        token: Option<Token>,
+    ) -> Result<Self, Failure> {
+        let scheme = address.scheme();
         let address = address.to_string();
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        let endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))
             .map_err(|error| Failure::config(format_args!("{address} is no address: {error}")))?
-            .connect_timeout(CONNECT)
-            .tcp_nodelay(true);
+            .connect_timeout(CONNECT);
+        let to = address.clone();
+        let connector = service_fn(move |_| {
+            let (dialer, to) = (dialer.clone(), to.clone());
+            async move { dialer.dial(&to).await.map(TokioIo::new) }
+        });
         let bearer = match token {
             None => None,
             Some(Token { secret, from }) => {
@@ -84,7 +95,7 @@ impl Api {
             }
         };
         Ok(Self {
-            client: NotificationClient::new(endpoint.connect_lazy()),
+            client: NotificationClient::new(endpoint.connect_with_connector_lazy(connector)),
             address,
             bearer,
         })

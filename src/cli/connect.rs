@@ -1,19 +1,26 @@
 //! Where the gateway is: the same configuration, then flags; the later wins.
 
-use std::{fmt, fs, net::SocketAddr, path::PathBuf};
+use std::{fmt, fs, io, net::SocketAddr, path::PathBuf};
 
 use clap::Args;
+use tokio::net::TcpStream;
 use url::Url;
 
 use super::{ConfigFile, api::Api, failure::Failure};
-use crate::{config::Config, secret::Secret, tickets::Ticket};
+use crate::{
+    config::Config,
+    secret::Secret,
+    tickets::Ticket,
+    tls::{ClientFiles, Connector, Identity, Stream, Which},
+};
 
 /// How commands are told of the gateway that they speak to.
 #[derive(Debug, Args)]
 pub(super) struct Where {
     #[command(flatten)]
     file: ConfigFile,
-    /// Where it serves gRPC; otherwise `grpc.listen`.
+    /// Where it serves gRPC, with https:// in front where it is encrypted;
+    /// otherwise `grpc.listen`.
     #[arg(long, value_name = "HOST:PORT", value_parser = GrpcAddress::parse, help_heading = HEADING)]
     grpc: Option<GrpcAddress>,
     /// Where browsers reach it, such as http://127.0.0.1:8080; otherwise
@@ -25,6 +32,15 @@ pub(super) struct Where {
     /// `grpc.tokens`.
     #[arg(long, value_name = "FILE", help_heading = HEADING)]
     token_file: Option<PathBuf>,
+    /// The authorities to trust for https, in PEM; otherwise the system's.
+    #[arg(long, value_name = "FILE", help_heading = HEADING)]
+    ca_file: Option<PathBuf>,
+    /// The certificate to show it, in PEM, where it wants to see one.
+    #[arg(long, value_name = "FILE", requires = "key_file", help_heading = HEADING)]
+    certificate_file: Option<PathBuf>,
+    /// The key of that certificate.
+    #[arg(long, value_name = "FILE", requires = "certificate_file", help_heading = HEADING)]
+    key_file: Option<PathBuf>,
 }
 
 const HEADING: &str = "Where the gateway is";
@@ -56,11 +72,13 @@ impl Gateway<'_> {
     pub(super) fn api(&self) -> Result<Api, Failure> {
         let address = match &self.flags.grpc {
             Some(address) => address.clone(),
-            None => GrpcAddress(
-                reachable("grpc.listen", "--grpc HOST:PORT", self.config.grpc.listen)?.to_string(),
-            ),
+            None => GrpcAddress {
+                authority: reachable("grpc.listen", "--grpc HOST:PORT", self.config.grpc.listen)?
+                    .to_string(),
+                encrypted: self.config.grpc_tls.certificate_file.is_some(),
+            },
         };
-        Api::new(&address, self.token()?)
+        Api::new(&address, self.dialer(address.encrypted)?, self.token()?)
     }
 
     /// Where browsers reach it.
@@ -70,13 +88,44 @@ impl Gateway<'_> {
             None => {
                 let listen = self.config.public.listen;
                 let address = reachable("public.listen", "--public URL", listen)?;
-                PublicUrl::parse(&address.to_string()).map_err(Failure::config)?
+                let scheme = match self.config.public_tls.certificate_file {
+                    Some(_) => "wss",
+                    None => "ws",
+                };
+                PublicUrl::parse(&format!("{scheme}://{address}")).map_err(Failure::config)?
             }
         };
         if public.0.path() == "/" {
             public.0.set_path(&self.config.public.path_prefix);
         }
         Ok(public)
+    }
+
+    /// Makes connections, encrypted ones where they are to be.
+    pub(super) fn dialer(&self, encrypted: bool) -> Result<Dialer, Failure> {
+        let flags = self.flags;
+        let files = ClientFiles {
+            ca_file: flags.ca_file.clone(),
+            identity: match (&flags.certificate_file, &flags.key_file) {
+                (Some(certificate_file), Some(key_file)) => Some(Identity {
+                    certificate_file: certificate_file.clone(),
+                    key_file: key_file.clone(),
+                }),
+                _ => None,
+            },
+        };
+        if !encrypted {
+            return Ok(Dialer(None));
+        }
+        let connector = files.load().map_err(|error| {
+            let flag = match error.which {
+                Which::Ca => "--ca-file",
+                Which::Certificate => "--certificate-file",
+                Which::Key => "--key-file",
+            };
+            Failure::config(format_args!("{flag} {error}"))
+        })?;
+        Ok(Dialer(Some(connector)))
     }
 
     fn token(&self) -> Result<Option<Token>, Failure> {
@@ -108,6 +157,26 @@ impl Gateway<'_> {
     }
 }
 
+/// Makes connections.
+#[derive(Clone)]
+pub(super) struct Dialer(Option<Connector>);
+
+impl Dialer {
+    /// Connects to a host and a port. The caller bounds the time.
+    pub(super) async fn dial(&self, address: &str) -> io::Result<Stream> {
+        let stream = TcpStream::connect(address).await?;
+        // Without it everything is late, no more.
+        let _ = stream.set_nodelay(true);
+        match &self.0 {
+            None => Ok(Stream::Plain(stream)),
+            Some(connector) => {
+                let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+                connector.connect(host, stream).await
+            }
+        }
+    }
+}
+
 /// The address under which a listener of this machine is reached.
 fn reachable(key: &str, flag: &str, listen: SocketAddr) -> Result<SocketAddr, Failure> {
     if listen.port() == 0 {
@@ -135,50 +204,62 @@ fn through_loopback(mut address: SocketAddr) -> SocketAddr {
 
 /// A host and a port.
 #[derive(Debug, Clone)]
-pub(super) struct GrpcAddress(String);
+pub(super) struct GrpcAddress {
+    authority: String,
+    encrypted: bool,
+}
 
 impl GrpcAddress {
     fn parse(text: &str) -> Result<Self, String> {
-        if text.starts_with("https://") {
-            return Err(NO_TLS.to_owned());
-        }
-        let address = text.strip_prefix("http://").unwrap_or(text);
+        let (encrypted, address) = match text.strip_prefix("https://") {
+            Some(address) => (true, address),
+            None => (false, text.strip_prefix("http://").unwrap_or(text)),
+        };
         let address = address.strip_suffix('/').unwrap_or(address);
         if let Ok(address) = address.parse::<SocketAddr>() {
-            return Ok(Self(through_loopback(address).to_string()));
+            return Ok(Self {
+                authority: through_loopback(address).to_string(),
+                encrypted,
+            });
         }
         let authority: Option<http::uri::Authority> = address.parse().ok();
         authority
             .filter(|it| !it.host().is_empty() && it.port_u16().is_some_and(|port| port > 0))
             .filter(|it| !it.as_str().contains('@'))
-            .map(|it| Self(it.to_string()))
+            .map(|it| Self {
+                authority: it.to_string(),
+                encrypted,
+            })
             .ok_or_else(|| "not a host and a port; write for example 127.0.0.1:9090".to_owned())
+    }
+}
+
+impl GrpcAddress {
+    pub(super) fn scheme(&self) -> &'static str {
+        if self.encrypted { "https" } else { "http" }
     }
 }
 
 impl fmt::Display for GrpcAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.authority)
     }
 }
 
-const NO_TLS: &str =
-    "TLS is not spoken here yet; name the gateway's own listener, or a tunnel to it";
-
-/// A `ws://` URL, as far as `/ws`.
+/// A `ws://` or `wss://` URL, as far as `/ws`.
 #[derive(Debug, Clone)]
 pub(super) struct PublicUrl(Url);
 
 impl PublicUrl {
     fn parse(text: &str) -> Result<Self, String> {
         let bad = || "not a URL; write for example http://127.0.0.1:8080".to_owned();
-        let rest = match text.split_once("://") {
-            Some(("http" | "ws", rest)) => rest,
-            Some(("https" | "wss", _)) => return Err(NO_TLS.to_owned()),
+        let (scheme, rest) = match text.split_once("://") {
+            Some(("http" | "ws", rest)) => ("ws", rest),
+            Some(("https" | "wss", rest)) => ("wss", rest),
             Some(_) => return Err(bad()),
-            None => text,
+            None => ("ws", text),
         };
-        let mut url = Url::parse(&format!("ws://{rest}")).map_err(|_| bad())?;
+        let mut url = Url::parse(&format!("{scheme}://{rest}")).map_err(|_| bad())?;
         let bare = url.username().is_empty() && url.password().is_none();
         if !bare || url.query().is_some() || url.fragment().is_some() || url.port() == Some(0) {
             return Err(
@@ -194,6 +275,11 @@ impl PublicUrl {
         let path = url.path().trim_end_matches('/').to_owned();
         url.set_path(&path);
         Ok(Self(url))
+    }
+
+    /// Whether the connection is to be encrypted.
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.0.scheme() == "wss"
     }
 
     /// The host and the port to connect to.
@@ -228,11 +314,13 @@ mod tests {
             ("127.0.0.1:9090", "127.0.0.1:9090"),
             ("http://gateway.internal:9090/", "gateway.internal:9090"),
             ("[::1]:9090", "[::1]:9090"),
+            ("https://gateway.internal:9090", "gateway.internal:9090"),
             ("0.0.0.0:9090", "127.0.0.1:9090"),
             ("[::]:9090", "[::1]:9090"),
         ] {
             let parsed = GrpcAddress::parse(text).expect(text);
             assert_eq!(parsed.to_string(), address, "{text}");
+            assert_eq!(parsed.encrypted, text.starts_with("https"), "{text}");
         }
         for bad in [
             "",
@@ -243,7 +331,6 @@ mod tests {
             "h:70000",
             "u@h:1",
             "http://h:1/x",
-            "https://h:1",
         ] {
             assert!(GrpcAddress::parse(bad).is_err(), "{bad}");
         }
@@ -255,6 +342,8 @@ mod tests {
             ("http://127.0.0.1:8080", "ws://127.0.0.1:8080/ws"),
             ("localhost:8080", "ws://localhost:8080/ws"),
             ("ws://h/", "ws://h/ws"),
+            ("https://h", "wss://h/ws"),
+            ("wss://h:8443/a", "wss://h:8443/a/ws"),
             ("http://h:8080/a/b/", "ws://h:8080/a/b/ws"),
             ("http://0.0.0.0:8080", "ws://127.0.0.1:8080/ws"),
             ("http://[::]:8080", "ws://[::1]:8080/ws"),
@@ -265,8 +354,6 @@ mod tests {
         for bad in [
             "",
             "http://",
-            "https://h",
-            "wss://h",
             "nats://h:1",
             "http://h/?a",
             "http://u@h",

@@ -65,7 +65,9 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
         let mut follower = Follower::new(since)?;
         match (ticket, user) {
             (Some(ticket), _) => {
-                let session = Session::open(&public, &ticket, follower.since().as_deref()).await;
+                let dialer = gateway.dialer(public.is_encrypted())?;
+                let since = follower.since();
+                let session = Session::open(&public, &dialer, &ticket, since.as_deref()).await;
                 let session =
                     session.map_err(|refused| Failure::new(refused.for_a_ticket_holder()))?;
                 let end = follower.follow(session).await?.end;

@@ -27,7 +27,7 @@ use tokio_tungstenite::{
 use self::run::{Ran, Running, bare, command, on_a_terminal, run, to_end};
 use crate::support::{
     Client, Gateway, Nats, Redis, eventually, gateway::Builder, process::free_port, secret,
-    servers, wait::patiently, world,
+    servers, tls::Ca, wait::patiently, world,
 };
 
 const TOKEN: &str = "a-token-that-is-long-enough";
@@ -73,6 +73,63 @@ async fn the_gateway_is_found_in_its_own_configuration() {
     assert_eq!(client.next_data().await, 1);
     assert_eq!(listener.frame().await, event(1));
     drop(redis);
+}
+
+#[tokio::test]
+async fn the_gateway_is_reached_by_tls() {
+    let (nats, redis) = servers().await;
+    let ca = Ca::new();
+    let (server, ours) = (ca.issue(), ca.issue());
+    let path = |path: &std::path::Path| path.display().to_string();
+    let mut builder = Gateway::builder(&nats, &redis).set("grpc.tls.client_ca_file", ca.file());
+    for section in ["public.tls", "grpc.tls"] {
+        builder = builder
+            .set(
+                &format!("{section}.certificate_file"),
+                path(&server.certificate_file),
+            )
+            .set(&format!("{section}.key_file"), path(&server.key_file));
+    }
+    let gateway = builder.start().await;
+    let (grpc, public) = (
+        format!("https://{}", gateway.grpc),
+        format!("https://{}", gateway.public),
+    );
+    let place = ["--grpc", &grpc, "--public", &public];
+    let (ca_file, certificate, key) = (
+        ca.file(),
+        path(&ours.certificate_file),
+        path(&ours.key_file),
+    );
+    let trust = ["--ca-file", &ca_file];
+    let identity = ["--certificate-file", &certificate, "--key-file", &key];
+    let with = |parts: &[&[&str]]| bare(&parts.concat());
+
+    let mut listener = Running::start(with(&[
+        &["listen", "--user", "42"],
+        &place,
+        &trust,
+        &identity,
+    ]));
+    listener.until("welcome").await;
+    let push = with(&[&["push", "42", "1", "--receipt"], &place, &trust, &identity]);
+    let push = to_end(push, Vec::new()).await;
+    assert_eq!(push.json(), json!({"status": "queued", "sessions": 1}));
+    assert_eq!(listener.frame().await, event(1));
+
+    let push = ["push", "42", "1"];
+    let ran = to_end(with(&[&push, &place]), Vec::new()).await;
+    ran.failed(&["no gateway is reached", "invalid peer certificate"]);
+    let ran = to_end(with(&[&push, &place, &trust]), Vec::new()).await;
+    assert_ne!(ran.code, Some(0), "{}", ran.out);
+    let missing = ["--ca-file", "/nowhere"];
+    let ran = to_end(with(&[&push, &place, &missing]), Vec::new()).await;
+    assert_eq!(ran.code, Some(78), "{}", ran.err);
+    assert!(
+        ran.err.contains("--ca-file \"/nowhere\" can't be read"),
+        "{}",
+        ran.err
+    );
 }
 
 #[tokio::test]

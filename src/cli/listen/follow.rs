@@ -228,7 +228,9 @@ async fn open(
 ) -> Result<Session, NotOpened> {
     let api = gateway.api().map_err(NotOpened::Failed)?;
     let issued = api.issue(user, None).await.map_err(NotOpened::NoTicket)?;
-    let session = Session::open(public, &issued.ticket, since.as_deref()).await;
+    let dialer = gateway.dialer(public.is_encrypted());
+    let dialer = dialer.map_err(NotOpened::Failed)?;
+    let session = Session::open(public, &dialer, &issued.ticket, since.as_deref()).await;
     session.map_err(NotOpened::Refused)
 }
 

@@ -4,10 +4,7 @@ use std::{fmt, time::Duration};
 
 use futures_util::StreamExt as _;
 use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
-use tokio::{
-    net::TcpStream,
-    time::{Instant, timeout, timeout_at},
-};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
     tungstenite::{
@@ -20,10 +17,11 @@ use tokio_tungstenite::{
 use super::refused::Refused;
 use crate::{
     cli::{
-        connect::PublicUrl,
+        connect::{Dialer, PublicUrl},
         output::{harmless, in_words},
     },
     tickets::Ticket,
+    tls::Stream,
 };
 
 const CONNECT: Duration = Duration::from_secs(5);
@@ -36,7 +34,7 @@ const LARGEST_FRAME: usize = 64 << 20;
 
 /// An open session.
 pub(super) struct Session {
-    socket: WebSocketStream<TcpStream>,
+    socket: WebSocketStream<Stream>,
     heard: Instant,
     /// For how long nothing need be heard.
     patience: Duration,
@@ -61,18 +59,17 @@ impl Session {
     /// Opens one; the ticket is used up, whatever becomes of it.
     pub(super) async fn open(
         public: &PublicUrl,
+        dialer: &Dialer,
         ticket: &Ticket,
         since: Option<&str>,
     ) -> Result<Self, Refused> {
         let address = public.address();
         let unreachable = |cause: &dyn fmt::Display| Refused::unreachable(&address, cause);
-        let stream = match timeout(CONNECT, TcpStream::connect(&address)).await {
+        let stream = match timeout(CONNECT, dialer.dial(&address)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(unreachable(&error)),
             Err(_) => return Err(unreachable(&"no answer")),
         };
-        // Without it a goodbye is late, no more.
-        let _ = stream.set_nodelay(true);
         let mut url = public.socket();
         if let Some(since) = since {
             url.query_pairs_mut().append_pair("since", since);
