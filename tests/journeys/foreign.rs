@@ -21,7 +21,7 @@ async fn clients_that_we_did_not_write_work() {
     command
         .arg(root.join("tests/foreign.py"))
         .arg(root.join("proto"))
-        .args([nats.url(), redis.url()])
+        .args([nats.publishers_url(), redis.url()])
         .args([&here.public, &here.grpc, &there.public, &there.grpc])
         .env("PYTHONPATH", clients)
         .env("PYTHONDONTWRITEBYTECODE", "1");

@@ -15,6 +15,7 @@ mod limits;
 mod logins;
 mod minting;
 mod operations;
+mod permissions;
 mod push;
 mod readme;
 mod receipts;

@@ -70,7 +70,7 @@ async fn a_push_is_on_the_screen() {
 async fn a_push_goes_through_nats() {
     let (nats, redis, gateway) = world().await;
     let other = Gateway::start(&nats, &redis).await;
-    let observer = nats.client().await;
+    let observer = nats.operator().await;
     let mut seen = observer
         .subscribe("usher.user.*")
         .await
@@ -146,10 +146,10 @@ async fn a_receipt_counts_the_sessions_of_all_gateways() {
 #[tokio::test]
 async fn a_listener_that_is_no_gateway_is_nobody() {
     let (nats, _redis, gateway) = world().await;
-    let curious = nats.client().await;
-    let _everything = curious.subscribe(">").await.expect("subscribed");
+    let curious = nats.operator().await;
+    let _everything = curious.subscribe("usher.>").await.expect("subscribed");
     eventually("NATS knows of it", || async {
-        nats.subscriptions(">").await == 1
+        nats.subscriptions("usher.>").await == 1
     })
     .await;
     let mut grpc = gateway.grpc().await;

@@ -84,7 +84,7 @@ async fn the_python_lines_publish() {
     let mut client = Client::open(&gateway, &redis.ticket("42").await).await;
     let script = blocks("The real thing", "python").concat();
     assert!(script.contains("nats://127.0.0.1:4222"), "{script}");
-    let script = script.replace("nats://127.0.0.1:4222", &nats.url());
+    let script = script.replace("nats://127.0.0.1:4222", &nats.publishers_url());
     let mut python = Command::new("python3");
     python
         .args(["-c", &script])

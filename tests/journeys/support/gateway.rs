@@ -39,9 +39,15 @@ impl Gateway {
 
     /// One that has these servers, and any free ports.
     pub(crate) fn builder(nats: &Nats, redis: &Redis) -> Builder {
-        Builder::new()
+        let builder = Builder::new()
             .set("nats.url", nats.url())
-            .set("redis.url", redis.url())
+            .set("redis.url", redis.url());
+        match nats.gateways_login() {
+            None => builder,
+            Some((user, password)) => builder
+                .set("nats.user", user)
+                .set("nats.password", password),
+        }
     }
 
     /// All that it has printed so far.

@@ -20,13 +20,44 @@ pub(crate) struct Nats {
     port: u16,
     monitor: String,
     routes: Option<String>,
+    /// What clients log in with.
     login: Option<(String, String)>,
+    /// It knows the users of `examples/nats-permissions.conf`.
+    knows_roles: bool,
+}
+
+/// What operators are told to use, and all that the suite may do.
+const PERMISSIONS: &str = include_str!("../../../examples/nats-permissions.conf");
+
+/// A user of that file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Role {
+    Gateway,
+    Publisher,
+    Operator,
+}
+
+impl Role {
+    pub(crate) fn login(self) -> (String, String) {
+        let name = match self {
+            Self::Gateway => "gateway",
+            Self::Publisher => "publisher",
+            Self::Operator => "operator",
+        };
+        (format!("usher-{name}"), format!("password-of-the-{name}"))
+    }
 }
 
 impl Nats {
-    /// Starts one, as it comes.
+    /// Starts one that lets each do what it must, and no more.
     pub(crate) async fn start() -> Self {
-        Self::launch(TempDir::new().expect("a folder"), Vec::new()).await
+        Self::start_with(PERMISSIONS).await.with_roles()
+    }
+
+    fn with_roles(mut self) -> Self {
+        self.login = Some(Role::Publisher.login());
+        self.knows_roles = true;
+        self
     }
 
     /// Starts one with this configuration file besides the ports, which are
@@ -42,7 +73,11 @@ impl Nats {
     pub(crate) async fn cluster(count: usize) -> Vec<Self> {
         let mut nodes: Vec<Self> = Vec::new();
         for index in 0..count {
+            let folder = TempDir::new().expect("a folder");
+            let file = folder.path().join("nats.conf");
+            fs::write(&file, PERMISSIONS).expect("a configuration file");
             let mut options = vec![
+                format!("--config={}", file.display()),
                 "--cluster_name=journeys".to_owned(),
                 format!("--server_name=node-{index}"),
                 "--cluster=nats://127.0.0.1:-1".to_owned(),
@@ -54,7 +89,7 @@ impl Nats {
                     .expect("a cluster's node has a route port");
                 options.push(format!("--routes={routes}"));
             }
-            nodes.push(Self::launch(TempDir::new().expect("a folder"), options).await);
+            nodes.push(Self::launch(folder, options).await.with_roles());
         }
         for node in &nodes {
             eventually("every node has a route to every other", || async {
@@ -81,6 +116,7 @@ impl Nats {
             monitor: String::new(),
             routes: None,
             login: None,
+            knows_roles: false,
         };
         nats.find_ports().await;
         nats
@@ -129,11 +165,31 @@ impl Nats {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
+    /// The same for a service that publishes, its password included.
+    pub(crate) fn publishers_url(&self) -> String {
+        let (user, password) = self.login.as_ref().expect("a login");
+        self.url().replace("://", &format!("://{user}:{password}@"))
+    }
+
+    /// What a gateway logs in with, where it has to.
+    pub(crate) fn gateways_login(&self) -> Option<(String, String)> {
+        self.knows_roles.then(|| Role::Gateway.login())
+    }
+
     /// A connection of its own, as a publisher has one.
     pub(crate) async fn client(&self) -> async_nats::Client {
+        self.connect(self.login.clone()).await
+    }
+
+    /// A connection of somebody who looks.
+    pub(crate) async fn operator(&self) -> async_nats::Client {
+        self.connect(Some(Role::Operator.login())).await
+    }
+
+    async fn connect(&self, login: Option<(String, String)>) -> async_nats::Client {
         let mut options = async_nats::ConnectOptions::new();
-        if let Some((user, password)) = &self.login {
-            options = options.user_and_password(user.clone(), password.clone());
+        if let Some((user, password)) = login {
+            options = options.user_and_password(user, password);
         }
         options
             .connect(self.url())
@@ -241,5 +297,9 @@ fn run(folder: &TempDir, options: &[String], port: i32) -> Process {
             folder.path().join("jetstream").display()
         ))
         .arg(format!("--ports_file_dir={}", folder.path().display()));
+    for role in [Role::Gateway, Role::Publisher, Role::Operator] {
+        let variable = format!("USHER_{role:?}_PASSWORD").to_uppercase();
+        command.env(variable, role.login().1);
+    }
     Process::spawn(command)
 }

@@ -1,0 +1,105 @@
+//! The users of `examples/nats-permissions.conf`. The whole suite runs with them,
+//! so that each may do what it must is shown everywhere; here is what none may.
+
+use async_nats::{Event, ServerError};
+use tokio::sync::mpsc;
+use tonic::Code;
+
+use crate::support::{
+    Client, Gateway, Nats,
+    grpc::{push, push_with_receipt},
+    nats::Role,
+    servers,
+    wait::patiently,
+};
+
+/// What NATS says to somebody who tries one thing and then one that is allowed.
+async fn complaint(nats: &Nats, role: Role, subscribe: Option<&str>, publish: &str) -> String {
+    let (said, mut heard) = mpsc::unbounded_channel();
+    let (user, password) = role.login();
+    let options = async_nats::ConnectOptions::with_user_and_password(user, password);
+    let options = options.event_callback(move |event| {
+        let said = said.clone();
+        async move {
+            if let Event::ServerError(ServerError::Other(text)) = event {
+                let _ = said.send(text);
+            }
+        }
+    });
+    let client = options.connect(nats.url()).await.expect("a connection");
+    if let Some(subject) = subscribe {
+        let _kept = client.subscribe(subject.to_owned()).await.expect("asked");
+        client.flush().await.expect("flushed");
+        return patiently("a complaint", heard.recv())
+            .await
+            .expect("a text");
+    }
+    let subject = publish.to_owned();
+    client.publish(subject, "1".into()).await.expect("asked");
+    client.flush().await.expect("flushed");
+    patiently("a complaint", heard.recv())
+        .await
+        .expect("a text")
+}
+
+#[tokio::test]
+async fn nobody_may_do_more_than_they_must() {
+    let (nats, _redis) = servers().await;
+    for (role, subject) in [
+        (Role::Gateway, "usher.>"),
+        (Role::Gateway, ">"),
+        (Role::Gateway, "orders.new"),
+        (Role::Publisher, "usher.user.42"),
+        (Role::Publisher, "usher.user.*"),
+        (Role::Operator, "orders.new"),
+    ] {
+        let said = complaint(&nats, role, Some(subject), "").await;
+        assert!(
+            said.to_lowercase().contains("permissions violation"),
+            "{role:?} {subject}: {said}"
+        );
+    }
+    for (role, subject) in [
+        (Role::Gateway, "usher.broadcast"),
+        (Role::Gateway, "orders.new"),
+        (Role::Gateway, "_INBOX.somebody"),
+        (Role::Publisher, "orders.new"),
+        (Role::Publisher, "_INBOX.somebody"),
+        (Role::Operator, "usher.user.42"),
+    ] {
+        let said = complaint(&nats, role, None, subject).await;
+        assert!(
+            said.to_lowercase().contains("permissions violation"),
+            "{role:?} {subject}: {said}"
+        );
+    }
+}
+
+/// A gateway with the wrong user says so, and lets nobody believe anything.
+#[tokio::test]
+async fn what_is_forbidden_is_never_welcome_and_never_ok() {
+    let (nats, redis) = servers().await;
+    let with = |role: Role| {
+        let (user, password) = role.login();
+        let builder = Gateway::builder(&nats, &redis).set("nats.user", user);
+        builder.set("nats.password", password).start()
+    };
+    let deaf = with(Role::Publisher).await;
+    let ticket = redis.ticket("42").await;
+    Client::builder(&deaf, &ticket)
+        .refused()
+        .await
+        .assert_refused(503, "unavailable");
+    assert!(
+        deaf.log()
+            .contains("NATS forbids it: no session gets any broadcast")
+    );
+
+    let dumb = with(Role::Operator).await;
+    let mut grpc = dumb.grpc().await;
+    for request in [push("42", "1"), push_with_receipt("42", "1")] {
+        let status = grpc.push_notification(request).await;
+        let status = status.expect_err("NATS forbids it");
+        assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
+    }
+}
