@@ -155,25 +155,38 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
 
     /// Queues a frame of our own, behind what is queued.
     pub(super) fn queue(&mut self, bytes: Bytes) {
-        self.push(bytes, Source::Session);
-    }
-
-    fn push(&mut self, bytes: Bytes, source: Source) {
-        self.chunks.push_back(Chunk {
+        self.push(Chunk {
             bytes,
             arrived: None,
-            source,
+            source: Source::Session,
         });
     }
 
     /// Queues a frame from the outbox.
     pub(super) fn queue_outgoing(&mut self, outgoing: Outgoing) {
         let Outgoing { bytes, arrived } = outgoing;
-        self.chunks.push_back(Chunk {
+        self.push(Chunk {
             bytes,
             arrived,
             source: Source::Outbox,
         });
+    }
+
+    fn push(&mut self, chunk: Chunk) {
+        self.place_control();
+        self.chunks.push_back(chunk);
+    }
+
+    /// Control frames go behind what was queued before them, and before the rest.
+    fn place_control(&mut self) {
+        let control = std::mem::take(&mut self.websocket.get_mut().control);
+        if !control.is_empty() {
+            self.chunks.push_back(Chunk {
+                bytes: control.into(),
+                arrived: None,
+                source: Source::Control,
+            });
+        }
     }
 
     /// Queues a protocol ping.
@@ -212,10 +225,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         cx: &mut Context<'_>,
         mut delivered: impl FnMut(Instant),
     ) -> Poll<io::Result<Written>> {
-        let control = std::mem::take(&mut self.websocket.get_mut().control);
-        if !control.is_empty() {
-            self.push(control.into(), Source::Control);
-        }
+        self.place_control();
         // One write at a time waits in the stream, so that backlog stays where it
         // is counted.
         ready!(self.poll_flush(cx))?;
