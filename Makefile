@@ -3,9 +3,11 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run up test check bench trace-test model fmt lint doc deny servers tools
+.PHONY: help run up test check bench conformance trace-test model fmt lint doc deny servers tools
 
 CARGO ?= cargo
+# Where cargo builds, asked only by who needs it.
+TARGET = $$($(CARGO) metadata --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 # Which cargo-deny is installed where there is none.
 CARGO_DENY := ^0.20
 
@@ -17,7 +19,7 @@ run: tools ## build a gateway and run it by itself, with a page to try it on
 
 up: tools servers ## the real thing on one machine: NATS, Redis and two gateways
 	$(CARGO) build
-	examples/up.sh "$$($(CARGO) metadata --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/debug/usher"
+	examples/up.sh "$(TARGET)/debug/usher"
 
 test: tools servers ## the whole suite, against a real nats-server and a real Redis
 	$(CARGO) test
@@ -26,6 +28,11 @@ check: tools fmt-check lint deny doc test ## everything that CI wants: format, l
 
 bench: tools servers ## measure the gateway beside its floors, into benches/results.txt
 	$(CARGO) bench --bench gateway | tee benches/results.txt
+
+conformance: tools ## have Autobahn judge how sessions keep RFC 6455
+	@tests/servers.sh autobahn
+	$(CARGO) build --example echo
+	@tests/conformance/run.sh "$(TARGET)/debug/examples/echo" "$(TARGET)/conformance"
 
 trace-test: tools servers ## the journeys with every log line on, to see that no ticket is in any
 	USHER_TEST_LOG=trace $(CARGO) test --test journeys

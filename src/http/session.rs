@@ -8,6 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use bytes::Bytes;
 use hyper::upgrade::{Parts, Upgraded};
 use hyper_util::rt::TokioIo;
 use prometheus::{IntCounter, IntGauge};
@@ -60,6 +61,8 @@ pub struct Sessions {
     metrics: Arc<Metrics>,
     open: IntGauge,
     delivered: IntCounter,
+    /// The frame that answers a client's message: none, but in `conformance`.
+    answer: fn(&Message) -> Option<Bytes>,
 }
 
 impl Sessions {
@@ -70,7 +73,13 @@ impl Sessions {
             delivered: metrics.messages_delivered.with_label_values(&["websocket"]),
             config,
             metrics,
+            answer: |_| None,
         }
+    }
+
+    /// Sessions that answer.
+    pub(super) fn answering(self, answer: fn(&Message) -> Option<Bytes>) -> Self {
+        Self { answer, ..self }
     }
 
     /// How many are open.
@@ -223,14 +232,17 @@ impl Session {
                 Err(reason) => return Poll::Ready(reason),
             };
             self.heard = Instant::now();
-            let understood = match message {
+            let understood = match &message {
                 Message::Close(_) => return Poll::Ready(CloseReason::ClientLeft),
                 Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => true,
-                Message::Text(text) => self.is_raw() || is_json_object(&text),
+                Message::Text(text) => self.is_raw() || is_json_object(text),
                 Message::Binary(_) => self.is_raw(),
             };
             if !understood {
                 return Poll::Ready(CloseReason::BadFrame);
+            }
+            if let Some(answer) = (self.sessions.answer)(&message) {
+                self.socket.queue(answer);
             }
         }
         Poll::Pending

@@ -1,0 +1,84 @@
+//! An echo made of our own sessions, for a suite that judges how RFC 6455 is kept:
+//! it sends, and wants back what it sent. Anyone who asks is let in, so nothing that
+//! serves users leads here; `tests/conformance/echo.rs` does.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+use tungstenite::{
+    Message,
+    protocol::frame::{
+        Frame,
+        coding::{Data, OpCode},
+    },
+};
+use warp::{
+    Filter as _,
+    filters::BoxedFilter,
+    reply::{Reply as _, Response},
+};
+
+use super::{
+    admit::Admitted,
+    public,
+    refusal::Refusal,
+    session::{Config, Sessions},
+    upgrade::{Request, Upgrade},
+};
+use crate::{frame::Protocol, metrics::Metrics, registry::Registry, user::UserId};
+
+/// Every path is the echo.
+pub fn routes(
+    config: Config,
+    metrics: Arc<Metrics>,
+    registry: Arc<Registry>,
+) -> BoxedFilter<(Response,)> {
+    let sessions = Arc::new(Sessions::new(config, metrics).answering(echo));
+    let places = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
+    public::request()
+        .then(move |request| {
+            let (sessions, places, registry) = (sessions.clone(), places.clone(), registry.clone());
+            async move {
+                open(request, &sessions, places, &registry)
+                    .await
+                    .unwrap_or_else(Refusal::into_response)
+            }
+        })
+        .boxed()
+}
+
+async fn open(
+    request: Request,
+    sessions: &Arc<Sessions>,
+    places: Arc<Semaphore>,
+    registry: &Arc<Registry>,
+) -> Result<Response, Refusal> {
+    let upgrade = Upgrade::read(request)?;
+    let place = places.try_acquire_owned().map_err(|_| Refusal::Full)?;
+    let user = UserId::parse("echo").expect("such an id is good");
+    // In the protocol that adds no frames of its own.
+    let seat = registry
+        .join(&user, Protocol::RawV1)
+        .await
+        .map_err(|_| Refusal::Unavailable("the bus is away"))?;
+    let admitted = Admitted {
+        seat,
+        place,
+        expires_at: None,
+    };
+    Ok(sessions.begin(upgrade, admitted))
+}
+
+fn echo(message: &Message) -> Option<Bytes> {
+    let (payload, kind) = match message {
+        Message::Text(text) => (Bytes::copy_from_slice(text.as_bytes()), Data::Text),
+        Message::Binary(bytes) => (bytes.clone(), Data::Binary),
+        _ => return None,
+    };
+    let mut frame = Vec::new();
+    Frame::message(payload, OpCode::Data(kind), true)
+        .format(&mut frame)
+        .expect("a vector takes all that is written");
+    Some(frame.into())
+}

@@ -1,0 +1,64 @@
+//! The echo that `make conformance` judges: a gateway's own listener, upgrade,
+//! sessions and closing, behind a door without tickets. It prints its address and
+//! serves until it is killed.
+
+use std::{error::Error, net::Ipv4Addr, sync::Arc, time::Duration};
+
+use tokio::net::TcpListener;
+use usher::{bus, http, metrics::Metrics, readiness::Readiness, registry, tls};
+
+/// The suite's largest message is 16 MiB; 4 KiB is the default.
+const MAX_FRAME: usize = 16 << 20;
+/// The suite sends one message as 65,536 frames, and 1,000 messages in a row: all
+/// that a bound on frames a second is there to forbid.
+const FRAMES_PER_SECOND: u32 = u32::MAX;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let name = "echo".to_owned();
+    let metrics = Arc::new(Metrics::new());
+    let readiness = Readiness::new(Duration::ZERO);
+    let subscriptions = Arc::default();
+    let bus = bus::Config {
+        servers: Vec::new(),
+        auth: bus::Auth::Anonymous,
+        tls: tls::ClientFiles::default(),
+        name: name.clone(),
+        prefix: "usher".to_owned(),
+        reply_prefix: "_INBOX.".to_owned(),
+    };
+    let (interest, _publisher) = bus::embedded(&bus, Arc::clone(&subscriptions), metrics.clone());
+    let config = registry::Config {
+        gateway: name.clone(),
+        reply_prefix: bus.reply_prefix,
+        settle: None,
+        max_sessions_per_user: usize::MAX,
+        queue_messages: 256,
+        queue_bytes: 1 << 20,
+        total_queue_bytes: 256 << 20,
+    };
+    let registry = registry::Registry::new(config, subscriptions, metrics.clone(), readiness);
+    let registry = Arc::new(registry);
+    tokio::spawn(registry.clone().run(interest));
+
+    let sessions = http::SessionConfig {
+        gateway: name,
+        ping_interval: Duration::from_secs(25),
+        idle_timeout: Duration::from_secs(60),
+        max_lifetime: None,
+        max_frame: MAX_FRAME,
+        frames_per_second: FRAMES_PER_SECOND,
+        write_timeout: Duration::from_secs(10),
+    };
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    println!("{}", listener.local_addr()?);
+    let bounds = http::Bounds {
+        handshake: Duration::from_secs(10),
+        max_pending: 64,
+        max_header_bytes: 16 * 1024,
+        max_headers: 64,
+    };
+    let routes = http::conformance_routes(sessions, metrics.clone(), registry);
+    http::serve(listener, None, routes, bounds, metrics).await;
+    Ok(())
+}
