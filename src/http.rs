@@ -13,6 +13,7 @@ mod refusal;
 mod refusal_rate;
 mod session;
 mod socket;
+mod target;
 mod tickets;
 mod upgrade;
 

@@ -25,16 +25,16 @@ impl Origin {
     ///
     /// [`OriginError`] for anything else, `null` included.
     pub fn parse(text: &str) -> Result<Self, OriginError> {
+        // What reads a URL mends it where it can, so what could be mended is
+        // refused first.
+        let mendable = |c: char| "/\\?#@%".contains(c) || c.is_whitespace() || c.is_control();
+        let (scheme, host) = text.split_once("://").ok_or(OriginError)?;
+        if scheme.contains(mendable) || host.contains(mendable) {
+            return Err(OriginError);
+        }
         let url = Url::parse(text).map_err(|_| OriginError)?;
-        let bare = matches!(url.scheme(), "http" | "https")
-            && url.username().is_empty()
-            && url.password().is_none()
-            && url.query().is_none()
-            && url.fragment().is_none()
-            && url.path() == "/"
-            && !text.ends_with('/');
         match url.host_str() {
-            Some(host) if bare => Ok(Self {
+            Some(host) if matches!(url.scheme(), "http" | "https") => Ok(Self {
                 scheme: url.scheme().to_owned(),
                 host: host.to_owned(),
                 port: url.port(),
@@ -154,6 +154,43 @@ mod tests {
         assert!(!own("null", "app.example.com"));
         assert!(!own("https://app.example.com", "app.example.com/x"));
         assert!(!AllowedOrigins::OwnHost.allow(Some("https://a.example"), None));
+    }
+
+    #[test]
+    fn nothing_is_mended() {
+        let own = |origin, host| allowed(&[], origin, host);
+        for host in [
+            "evil.example/",
+            "evil.example\\",
+            "/evil.example",
+            "evil.example?",
+            "evil.example#",
+            "@evil.example",
+            "app@evil.example",
+            "%65vil.example",
+            "evil\t.example",
+            "evil.example ",
+            "",
+            ":80",
+        ] {
+            assert!(!own("http://evil.example", host), "{host:?}");
+        }
+        for origin in [
+            "http:evil.example",
+            "http:/evil.example",
+            "http:///evil.example",
+            "http://evil.example\\",
+            "http://@evil.example",
+            "http://:@evil.example",
+            "http://evil.example#",
+            "\thttp://evil.example",
+            "ht\ttp://evil.example",
+            "http://evil.example\n",
+            "ftp://evil.example",
+        ] {
+            assert!(!own(origin, "evil.example"), "{origin:?}");
+        }
+        assert!(own("http://evil.example", "evil.example"));
     }
 
     #[test]

@@ -15,15 +15,14 @@ use warp::{
     http::{
         HeaderMap, HeaderValue, Method, StatusCode,
         header::{
-            CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, ORIGIN,
-            X_CONTENT_TYPE_OPTIONS,
+            CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, X_CONTENT_TYPE_OPTIONS,
         },
     },
     path::FullPath,
     reply::{Reply, Response},
 };
 
-use super::refusal::Refusal;
+use super::{refusal::Refusal, upgrade::origin};
 use crate::{
     bus::{PublishError, Publisher, Push, Receipt},
     message::EventName,
@@ -124,10 +123,7 @@ impl Demo {
         match *method {
             Method::GET if reads => {}
             Method::POST if !reads => {
-                let origin = headers
-                    .get(ORIGIN)
-                    .map(|origin| origin.to_str().unwrap_or("null"));
-                if !AllowedOrigins::OwnHost.allow(origin, host) {
+                if !AllowedOrigins::OwnHost.allow(origin(headers), host) {
                     return Err(Refusal::OriginDenied);
                 }
                 if !is_json(headers) {

@@ -29,9 +29,15 @@ use tokio::{
     sync::Semaphore,
     time::{Instant, sleep, timeout, timeout_at},
 };
-use warp::{filters::BoxedFilter, reply::Response};
+use warp::{
+    filters::BoxedFilter,
+    reply::{Reply as _, Response},
+};
 
-use super::refusal::{Refusal, retry_after};
+use super::{
+    refusal::{Refusal, retry_after},
+    target,
+};
 use crate::{
     metrics::Metrics,
     tls::{Acceptor, Stream},
@@ -156,9 +162,13 @@ async fn connection(
     let routes = TowerToHyperService::new(warp::service(routes));
     let routes = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
-        let answering = routes.call(request);
+        let checked = target::check(&request);
+        let routes = routes.clone();
         async move {
-            let mut response = answering.await?;
+            let mut response = match checked {
+                Ok(()) => routes.call(request).await?,
+                Err(refusal) => refusal.into_response(),
+            };
             // An upgrade, and the advice to ask for one, say something else there.
             let connection = response.headers_mut().entry(CONNECTION);
             connection.or_insert(HeaderValue::from_static("close"));

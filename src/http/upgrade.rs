@@ -30,10 +30,9 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// The `Origin` header; an unreadable one is one that nothing allows.
+    /// The page's origin, as [`origin`] reads it.
     pub(super) fn origin(&self) -> Option<&str> {
-        let origin = self.headers.get(ORIGIN)?;
-        Some(origin.to_str().unwrap_or("null"))
+        origin(&self.headers)
     }
 
     /// The `Host` header.
@@ -138,6 +137,14 @@ impl Upgrade {
         }
         (response, self.on_upgrade)
     }
+}
+
+/// The `Origin` header; an unreadable one, or a second, is one that nothing allows.
+pub(super) fn origin(headers: &HeaderMap) -> Option<&str> {
+    let mut origins = headers.get_all(ORIGIN).iter();
+    let origin = origins.next()?;
+    let readable = origin.to_str().ok().filter(|_| origins.next().is_none());
+    Some(readable.unwrap_or("null"))
 }
 
 /// The first known sub-protocol in the client's order; the default where none
