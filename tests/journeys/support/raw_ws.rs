@@ -1,9 +1,12 @@
 //! A WebSocket written and read by hand: for clients that break the rules, and
 //! for clients that just stop reading.
 
+use std::time::Duration;
+
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    time::timeout,
 };
 
 use super::{http, wait::patiently};
@@ -75,6 +78,11 @@ impl RawWs {
         let _ = patiently("the gateway reads", self.stream.write_all(bytes)).await;
     }
 
+    /// The same, without reading anything; false once the connection is broken.
+    pub(crate) async fn try_write(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).await.is_ok()
+    }
+
     /// Reads the next frame, pings too; nothing when the connection ended.
     ///
     /// # Panics
@@ -122,6 +130,27 @@ impl RawWs {
             }
         }
         true
+    }
+
+    /// Writes this over and over, with a moment in between, until the end, and tells
+    /// how it came: 1006 is no close frame.
+    pub(crate) async fn drip(&mut self, piece: &[u8], pause: Duration) -> (u16, String) {
+        patiently("a close", async {
+            loop {
+                let _ = self.stream.write_all(piece).await;
+                match timeout(pause, self.read_frame()).await {
+                    Ok(Some(frame)) if frame.opcode() == CLOSE => return frame.close(),
+                    Ok(Some(_)) | Err(_) => {}
+                    Ok(None) => return (1006, String::new()),
+                }
+            }
+        })
+        .await
+    }
+
+    /// Says that nothing more will be written.
+    pub(crate) async fn half_close(&mut self) {
+        let _ = self.stream.shutdown().await;
     }
 
     /// Reads until the end, and tells how it came: 1006 is no close frame. Also

@@ -1,0 +1,324 @@
+//! Clients that mean harm, each beside one that does not: what the one gets, and
+//! that the other still gets its messages. What a single bad frame is answered is
+//! in `closing`, and every plain 'no' in `refusals`.
+
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::sleep,
+};
+
+use crate::support::{
+    Client, Gateway, Nats, RawWs, Redis, http,
+    raw_ws::{CLOSE, CONTINUATION, PING, TEXT, close_payload, frame, frame_with},
+    servers,
+    wait::patiently,
+    world,
+};
+
+/// Somebody's sessions that have nothing to do with it: one of the attacker's own
+/// user, and one of another.
+struct Innocent([(&'static str, Client); 2]);
+
+impl Innocent {
+    async fn beside(gateway: &Gateway, redis: &Redis) -> Self {
+        Self([
+            (
+                "usher.user.mallory",
+                Client::open(gateway, &redis.ticket("mallory").await).await,
+            ),
+            (
+                "usher.user.alice",
+                Client::open(gateway, &redis.ticket("alice").await).await,
+            ),
+        ])
+    }
+
+    async fn still_get(&mut self, nats: &Nats) {
+        for (subject, client) in &mut self.0 {
+            nats.publish(subject, "\"still here\"").await;
+            assert_eq!(client.next_data().await, "still here", "{subject}");
+        }
+    }
+}
+
+/// An attacker that has a ticket.
+async fn attacker(gateway: &Gateway, redis: &Redis) -> RawWs {
+    Client::builder(gateway, &redis.ticket("mallory").await)
+        .raw()
+        .await
+}
+
+/// Sends `bytes` again and again, one at a time, until the connection ends.
+async fn drip(stream: TcpStream, bytes: &[u8], pause: Duration) {
+    let (mut reader, mut writer) = stream.into_split();
+    let dripping = async {
+        for byte in bytes.iter().cycle() {
+            if writer.write_all(&[*byte]).await.is_err() {
+                break;
+            }
+            sleep(pause).await;
+        }
+    };
+    let mut answer = Vec::new();
+    patiently("the connection ends", async {
+        tokio::select! {
+            () = dripping => {}
+            // A reset is an end too.
+            _ = reader.read_to_end(&mut answer) => {}
+        }
+    })
+    .await;
+}
+
+/// Nobody but the one that asks.
+async fn nobody_is_pending(gateway: &Gateway) {
+    gateway
+        .metric_becomes("usher_pending_connections", 1.0)
+        .await;
+}
+
+/// A head is cut off when its time is over, however steadily it comes.
+#[tokio::test]
+async fn a_head_in_drips_is_cut_off() {
+    let (nats, redis) = servers().await;
+    let builder = Gateway::builder(&nats, &redis).set("public.handshake_timeout", "500ms");
+    let gateway = builder.start().await;
+    let mut innocent = Innocent::beside(&gateway, &redis).await;
+    let connect = || async {
+        TcpStream::connect(&gateway.public)
+            .await
+            .expect("a connection")
+    };
+    let pause = Duration::from_millis(20);
+
+    drip(connect().await, b"GET", pause).await;
+    let mut stream = connect().await;
+    let start = b"GET /ws HTTP/1.1\r\nHost: x\r\n";
+    stream.write_all(start).await.expect("taken");
+    drip(stream, b"X: y\r\n", pause).await;
+
+    innocent.still_get(&nats).await;
+    nobody_is_pending(&gateway).await;
+}
+
+/// Bytes of a frame that never ends say nothing, nor does a message that gets
+/// fragment after fragment of nothing: such a client is idle.
+#[tokio::test]
+async fn a_message_that_never_ends_is_4002() {
+    let (nats, redis) = servers().await;
+    let gateway = Gateway::builder(&nats, &redis)
+        .set("session.ping_interval", "500ms")
+        .set("session.idle_timeout", "2s")
+        .start()
+        .await;
+    // The header of a text of 4096 bytes; the first byte of one, alone; a fragment.
+    let long = &[0x80 | TEXT, 0xFE, 0x10, 0, 1, 2, 3, 4][..];
+    let fragments = frame_with(CONTINUATION, true, b"");
+    for (start, rest) in [
+        (long, vec![b' '; 1]),
+        (&[0x80 | TEXT], Vec::new()),
+        (&frame_with(TEXT, true, b"")[..], fragments),
+    ] {
+        let mut session = attacker(&gateway, &redis).await;
+        session.write(start).await;
+        // Ten a second, half of what it may send.
+        let close = session.drip(&rest, Duration::from_millis(100)).await;
+        assert_eq!(close, (4002, "idle".to_owned()), "{start:?}");
+    }
+}
+
+/// However small its fragments, a message is at most as large as one may be.
+#[tokio::test]
+async fn endless_fragments_are_1009() {
+    let (nats, redis) = servers().await;
+    let builder = Gateway::builder(&nats, &redis).set("session.frames_per_second", "1000000");
+    let gateway = builder.start().await;
+    let mut innocent = Innocent::beside(&gateway, &redis).await;
+    let mut session = attacker(&gateway, &redis).await;
+    session.write(&frame_with(TEXT, true, b"[")).await;
+    // Each with a ping behind it, as if that made it a conversation.
+    let piece = [frame_with(CONTINUATION, true, b"["), frame(PING, b"")].concat();
+    let close = session
+        .drip(&piece.repeat(50), Duration::from_millis(1))
+        .await;
+    assert_eq!(close, (1009, "frame_too_big".to_owned()));
+    innocent.still_get(&nats).await;
+}
+
+/// Who is told to go and goes on instead is not read for ever: its place is free
+/// long before it is through.
+#[tokio::test]
+async fn a_flood_that_goes_on_is_cut_off() {
+    let (nats, redis, gateway) = world().await;
+    let mut innocent = Innocent::beside(&gateway, &redis).await;
+    for flood in [
+        frame(PING, &[b'x'; 125]).repeat(100),
+        frame_with(TEXT, true, b"").repeat(100),
+        frame_with(0xF0 | TEXT, true, b"{}").repeat(100),
+        frame(TEXT, b"\xff").repeat(100),
+        vec![0xFF; 10_000],
+    ] {
+        let mut session = attacker(&gateway, &redis).await;
+        let (code, _) = session.drip(&flood, Duration::from_millis(1)).await;
+        assert!([1002, 1007, 1008].contains(&code), "{code}");
+        // It does not even listen.
+        patiently("the connection ends", async {
+            while session.try_write(&flood).await {
+                sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        gateway.metric_becomes("usher_sessions", 2.0).await;
+        innocent.still_get(&nats).await;
+    }
+}
+
+/// Pings are answered as long as the answers are read.
+#[tokio::test]
+async fn pings_of_one_that_does_not_read_pile_up_nowhere() {
+    let (nats, redis) = servers().await;
+    let gateway = Gateway::builder(&nats, &redis)
+        .set("session.frames_per_second", "1000000")
+        .set("session.write_timeout", "1s")
+        .start()
+        .await;
+    let mut innocent = Innocent::beside(&gateway, &redis).await;
+    let ticket = redis.ticket("mallory").await;
+    let builder = Client::builder(&gateway, &ticket).small_buffers();
+    let mut session = builder.raw().await;
+    let pings = frame(PING, &[b'x'; 125]).repeat(1000);
+    patiently("it is cut off", async {
+        while session.try_write(&pings).await {}
+    })
+    .await;
+    gateway
+        .metric_becomes("usher_session_closes_total{reason=\"slow_consumer\"}", 1.0)
+        .await;
+    gateway.metric_becomes("usher_sessions", 2.0).await;
+    innocent.still_get(&nats).await;
+}
+
+/// A connection of which one half is closed is no connection for a WebSocket: it
+/// is over, wherever it was, and nobody's subject stays subscribed for it.
+#[tokio::test]
+async fn half_a_connection_is_none() {
+    let (nats, redis, gateway) = world().await;
+    let mut innocent = Innocent::beside(&gateway, &redis).await;
+    let ticket = redis.ticket("half").await;
+    let handshake = http::head(
+        "GET",
+        &gateway.public,
+        &format!("/ws?ticket={ticket}"),
+        &[
+            ("Connection", "Upgrade"),
+            ("Upgrade", "websocket"),
+            ("Sec-WebSocket-Version", "13"),
+            ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ],
+    );
+    for (name, bytes) in [
+        ("nothing", ""),
+        ("half a head", "GET /ws HTTP/1.1\r\nHost:"),
+        (
+            "a request that is refused",
+            "GET /ws HTTP/1.1\r\nHost: x\r\n\r\n",
+        ),
+        ("a handshake", &handshake),
+    ] {
+        let mut stream = TcpStream::connect(&gateway.public)
+            .await
+            .expect("a connection");
+        stream.write_all(bytes.as_bytes()).await.expect("taken");
+        stream.shutdown().await.expect("half closed");
+        let mut answer = Vec::new();
+        let end = patiently(name, stream.read_to_end(&mut answer)).await;
+        assert!(end.is_ok() || bytes.len() > 20, "{name}: {end:?}");
+    }
+    for (name, last) in [
+        ("a session", Vec::new()),
+        ("half a frame", vec![0x80 | TEXT, 0xFE]),
+        ("a goodbye", frame(CLOSE, &close_payload(1000, b""))),
+    ] {
+        let mut session = attacker(&gateway, &redis).await;
+        session.write(&last).await;
+        session.half_close().await;
+        let (code, _, texts) = session.expect_close().await;
+        let said = if name == "a goodbye" { 1000 } else { 1006 };
+        assert_eq!(code, said, "{name}: {texts:?}");
+    }
+    gateway.metric_becomes("usher_sessions", 2.0).await;
+    nobody_is_pending(&gateway).await;
+    assert_eq!(nats.subscriptions("usher.user.half").await, 0);
+    innocent.still_get(&nats).await;
+}
+
+/// The beginning of TLS on a plain port is no HTTP from its first byte on, and is
+/// not waited out: the time for a head is longer than this test.
+#[tokio::test]
+async fn tls_on_a_plain_port_is_cut_off() {
+    let (nats, redis) = servers().await;
+    let builder = Gateway::builder(&nats, &redis).set("public.handshake_timeout", "10m");
+    let gateway = builder.start().await;
+    let mut innocent = Innocent::beside(&gateway, &redis).await;
+    let mut hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec();
+    hello.resize(517, 0xA5);
+    for bytes in [
+        &hello[..],
+        &hello[..1],
+        b"\x15\x03\x03\x00\x02\x02\x28",
+        &[0x80; 2000],
+    ] {
+        let mut stream = TcpStream::connect(&gateway.public)
+            .await
+            .expect("a connection");
+        stream.write_all(bytes).await.expect("taken");
+        let mut answer = Vec::new();
+        let _ = patiently("the connection ends", stream.read_to_end(&mut answer)).await;
+        assert!(
+            answer.is_empty() || answer.starts_with(b"HTTP/1.1 400 "),
+            "{}",
+            String::from_utf8_lossy(&answer)
+        );
+    }
+    innocent.still_get(&nats).await;
+}
+
+/// A head is bounded in bytes and in lines, and a ticket in it is not looked at.
+#[tokio::test]
+async fn a_head_without_measure_is_refused() {
+    let (nats, redis, gateway) = world().await;
+    let mut innocent = Innocent::beside(&gateway, &redis).await;
+    let ticket = redis.ticket("mallory").await;
+    let long = "x".repeat(64 << 10);
+    for (name, more) in [
+        ("countless lines", "X: y\r\n".repeat(2000)),
+        ("countless empty ones", "X:\r\n".repeat(4000)),
+        ("a long value", format!("X: {long}\r\n")),
+        ("a long name", format!("{long}: x\r\n")),
+        ("a long cookie", format!("Cookie: a={long}\r\n")),
+    ] {
+        let head = format!(
+            "GET /ws?ticket={ticket} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\n\
+             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{more}\r\n",
+            gateway.public
+        );
+        let mut stream = TcpStream::connect(&gateway.public)
+            .await
+            .expect("a connection");
+        // It may be cut off before it is through.
+        let _ = stream.write_all(head.as_bytes()).await;
+        let mut answer = Vec::new();
+        let _ = patiently(name, stream.read_to_end(&mut answer)).await;
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 4"),
+            "{name}: {answer}"
+        );
+        assert!(redis.exists(&ticket).await, "{name}");
+    }
+    innocent.still_get(&nats).await;
+}
