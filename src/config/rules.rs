@@ -2,10 +2,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use url::Url;
-
 use crate::{
     client_address::{NetworkError, TrustedProxies},
+    origin::AllowedOrigins,
     secret::Secret,
     tokens,
 };
@@ -55,7 +54,7 @@ pub(super) fn origins(origins: &[String]) -> Verdict {
     if origins.len() > 1 && origins.iter().any(|origin| origin == "*") {
         return Err(r#""*" allows every origin; write it alone, or leave it out"#.to_owned());
     }
-    let bad = |origin: &&String| *origin != "*" && !is_origin(origin);
+    let bad = |origin: &&String| AllowedOrigins::parse(&[origin]).is_err();
     match origins.iter().find(bad) {
         None => Ok(()),
         Some(origin) => Err(format!(
@@ -64,19 +63,6 @@ pub(super) fn origins(origins: &[String]) -> Verdict {
             quoted(origin)
         )),
     }
-}
-
-/// `scheme://host[:port]`; the host may begin with `*.`, for all hosts below it.
-fn is_origin(text: &str) -> bool {
-    let Some((scheme @ ("http" | "https"), place)) = text.split_once("://") else {
-        return false;
-    };
-    let place = place.strip_prefix("*.").unwrap_or(place);
-    // Without these, all that the parser finds is a host and a port.
-    let other = |c: char| "/\\?#@*".contains(c) || c.is_whitespace() || c.is_control();
-    !place.contains(other)
-        && !place.ends_with(':')
-        && Url::parse(&format!("{scheme}://{place}")).is_ok()
 }
 
 pub(super) fn networks(networks: &[String]) -> Verdict {
