@@ -53,8 +53,26 @@ impl Value for NatsServers {
     const SECRET: bool = true;
 
     fn parse(text: &str) -> Result<Self, Complaint> {
-        let servers: Result<_, _> = text.split(',').map(nats).collect();
-        servers.map(Self)
+        let servers: Vec<_> = text.split(',').collect();
+        let read = |(at, server): (usize, &&str)| {
+            let behind = &servers[at + 1..];
+            nats(server).map_err(|complaint| match behind.concat().contains('@') {
+                // It may be the first half of a password with a comma in it.
+                true => format!(
+                    "URL {} of {} is not good; write nats://HOST:PORT, and %2C for a comma in a \
+                     password",
+                    at + 1,
+                    servers.len()
+                ),
+                false => complaint,
+            })
+        };
+        servers
+            .iter()
+            .enumerate()
+            .map(read)
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
     fn show(&self) -> Shown {

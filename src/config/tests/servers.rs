@@ -101,6 +101,11 @@ fn a_url_that_does_not_parse_is_told_why() {
         );
         assert_eq!(error("", &[(&variable, url)]), expected);
     }
+    assert_eq!(
+        error("", &[("USHER_NATS__URL", "nats://u:1/2,3@a,b")]),
+        "nats.url (from USHER_NATS__URL): URL 1 of 3 is not good; write nats://HOST:PORT, and %2C \
+         for a comma in a password"
+    );
 }
 
 #[test]
@@ -143,6 +148,8 @@ fn no_error_shows_credentials() {
         "hun\\nter@cache",
         "u:hun:ter@cache?",
         ":hun,ter@cache,b",
+        "u:/hun,ter@cache",
+        "u:1?hun,ter@cache",
         "cache?password=hunter",
         "cache#hunter",
     ] {
