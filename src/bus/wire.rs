@@ -17,7 +17,11 @@ use serde::Deserialize;
 const MAX_LINE: usize = 128 * 1024;
 /// Largest message that we take from a server. Its own `max_payload` is at
 /// most 64 MiB; a stream's republish adds headers to a message of full size.
-const MAX_MESSAGE: usize = 65 * 1024 * 1024;
+const MAX_MESSAGE: usize = if cfg!(fuzzing) {
+    1024
+} else {
+    65 * 1024 * 1024
+};
 
 /// What a server says.
 #[derive(Debug, PartialEq)]
@@ -110,7 +114,9 @@ impl Decoder {
     ///
     /// [`WireError`]; the connection is then of no use.
     pub(super) fn next(&mut self) -> Result<Option<ServerOp>, WireError> {
-        let Some(newline) = self.buffer.iter().position(|&byte| byte == b'\n') else {
+        // A line that is too long is so however much of it has come.
+        let mut line = self.buffer.iter().take(MAX_LINE);
+        let Some(newline) = line.position(|&byte| byte == b'\n') else {
             return match self.buffer.len() {
                 0..MAX_LINE => Ok(None),
                 _ => Err(WireError("a line that never ends")),
@@ -413,6 +419,16 @@ mod tests {
             let mut decoder = Decoder::default();
             decoder.buffer.extend_from_slice(bad);
             assert!(decoder.next().is_err(), "{}", String::from_utf8_lossy(bad));
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_so_in_one_piece_too() {
+        let line = |length: usize| format!("PING{}\n", " ".repeat(length - 5));
+        for (length, good) in [(MAX_LINE, true), (MAX_LINE + 1, false)] {
+            let mut decoder = Decoder::default();
+            decoder.buffer.extend_from_slice(line(length).as_bytes());
+            assert_eq!(decoder.next().is_ok(), good, "{length}");
         }
     }
 
