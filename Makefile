@@ -3,13 +3,18 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run up test check bench conformance trace-test model fmt lint doc deny servers tools
+.PHONY: help run up test check bench conformance trace-test model fuzz fmt lint doc deny servers tools
 
 CARGO ?= cargo
 # Where cargo builds, asked only by who needs it.
 TARGET = $$($(CARGO) metadata --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 # Which cargo-deny is installed where there is none.
 CARGO_DENY := ^0.20
+# Which cargo-fuzz is installed where there is none.
+CARGO_FUZZ := ^0.13
+# What is fuzzed, and for how long each.
+FUZZ_TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
+FUZZ_SECONDS ?= 20
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -40,15 +45,35 @@ trace-test: tools servers ## the journeys with every log line on, to see that no
 model: tools ## the model check of joins and leaves
 	$(CARGO) test --test registry_model
 
+# What is found goes into fuzz/found, so that a later run begins there. The stable
+# compiler has the address sanitizer, but lets nobody ask for it by default.
+fuzz: tools ## fuzz all that parses outside bytes, for FUZZ_SECONDS each
+	@command -v c++ >/dev/null || { echo "a C++ compiler is missing: apt-get install g++" >&2; exit 1; }
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || { \
+		echo "cargo-fuzz is missing: installing it"; \
+		$(CARGO) install --locked --version '$(CARGO_FUZZ)' cargo-fuzz; \
+	}
+	RUSTC_BOOTSTRAP=1 $(CARGO) fuzz build
+	@for target in $(FUZZ_TARGETS); do \
+		echo "=== $$target, for $(FUZZ_SECONDS) s"; \
+		mkdir -p fuzz/found/$$target; \
+		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $$target fuzz/found/$$target fuzz/corpus/$$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -timeout=10 -malloc_limit_mb=64 -verbosity=0 \
+			-print_final_stats=1 2>&1 | grep -av -e '^"' -e '^######' -e '^INFO:'; \
+	done
+
 fmt: ## format the code
 	$(CARGO) fmt
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml
 
 .PHONY: fmt-check
 fmt-check:
 	$(CARGO) fmt --check
+	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
 
 lint:
 	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) clippy --lib -- --cfg fuzzing -D warnings
 
 doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps

@@ -9,6 +9,8 @@
 mod credentials;
 mod dial;
 mod embedded;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod interest;
 mod link;
 mod publisher;

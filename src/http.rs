@@ -6,6 +6,8 @@ mod conformance;
 mod cors;
 mod demo;
 mod frame_rate;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod listen;
 mod ops;
 mod public;

@@ -261,7 +261,7 @@ impl<K: Subscriber> Reader<K> {
         self.events.push_back(Event::Down);
     }
 
-    fn message(&self, message: ServerMessage) -> Option<Event<K>> {
+    pub(super) fn message(&self, message: ServerMessage) -> Option<Event<K>> {
         self.metrics.messages_received.inc();
         let event = self.event_name(&message.headers);
         if message.sid == BROADCAST {
@@ -302,5 +302,11 @@ impl<K: Subscriber> Reader<K> {
                 EventName::default()
             }),
         }
+    }
+
+    /// Holds subscribers under these ids, for `fuzz/`.
+    #[cfg(fuzzing)]
+    pub(super) fn hold(&mut self, subscribers: impl IntoIterator<Item = (u64, K)>) {
+        self.table.extend(subscribers);
     }
 }

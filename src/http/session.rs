@@ -375,6 +375,6 @@ impl Session {
     }
 }
 
-fn is_json_object(text: &str) -> bool {
+pub(super) fn is_json_object(text: &str) -> bool {
     text.trim_start().starts_with('{') && frame::is_json(text)
 }

@@ -1,0 +1,38 @@
+//! What `fuzz/` reaches of this room: a client's bytes, as a session reads them.
+
+use std::{
+    io,
+    task::{Context, Poll, Waker},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tungstenite::Message;
+
+use super::{session, socket::Socket};
+use crate::close::CloseReason;
+
+/// A client after its upgrade.
+pub struct Client<S>(Socket<S>);
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    /// `early` is what came with the request.
+    pub fn new(stream: S, early: &[u8], max_frame: usize, frames_per_second: u32) -> Self {
+        Self(Socket::new(stream, early, max_frame, frames_per_second))
+    }
+
+    /// The next message, if it is there.
+    pub fn receive(&mut self) -> Poll<Result<Message, CloseReason>> {
+        self.0.poll_receive(&Context::from_waker(Waker::noop()))
+    }
+
+    /// Writes what waits to be written.
+    pub fn write(&mut self) -> Poll<io::Result<()>> {
+        let mut cx = Context::from_waker(Waker::noop());
+        self.0.poll_write(&mut cx, drop).map_ok(drop)
+    }
+}
+
+/// Whether a session understands a text.
+pub fn understands(text: &str) -> bool {
+    session::is_json_object(text)
+}
