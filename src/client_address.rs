@@ -25,11 +25,16 @@ impl TrustedProxies {
     pub fn parse<S: AsRef<str>>(entries: &[S]) -> Result<Self, NetworkError> {
         let parse = |entry: &S| {
             let entry = entry.as_ref();
-            let network = IpNet::from_str(entry);
-            network.or_else(|_| IpAddr::from_str(entry).map(IpNet::from))
+            match entry.split_once('/') {
+                // `IpNet` itself would take 010.0.0.0, which is 8.0.0.0 to others.
+                Some((address, length)) => {
+                    IpNet::new(address.parse().ok()?, length.parse().ok()?).ok()
+                }
+                None => IpAddr::from_str(entry).ok().map(IpNet::from),
+            }
         };
-        let networks: Result<_, _> = entries.iter().map(parse).collect();
-        networks.map(Self).map_err(|_| NetworkError)
+        let networks: Option<_> = entries.iter().map(parse).collect();
+        networks.map(Self).ok_or(NetworkError)
     }
 
     /// Whether this address is one of them.
@@ -139,7 +144,14 @@ mod tests {
             assert_eq!(client(&trusted, "10.1.1.1", &[written]), meant);
             assert_eq!(client(&trusted, "::ffff:10.1.1.1", &[written]), meant);
         }
-        assert!(TrustedProxies::parse(&["10.0.0.0/33"]).is_err());
-        assert!(TrustedProxies::parse(&["proxy.example"]).is_err());
+        for bad in [
+            "10.0.0.0/33",
+            "10.0.0.0/",
+            "010.0.0.0/8",
+            "10.0.0/8",
+            "proxy.example",
+        ] {
+            assert!(TrustedProxies::parse(&[bad]).is_err(), "{bad}");
+        }
     }
 }
