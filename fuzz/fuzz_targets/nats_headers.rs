@@ -19,6 +19,8 @@ use usher::{
 const BROADCAST: u64 = 1;
 const HELD: [u64; 2] = [2, 3];
 const GONE: u64 = 4;
+/// Under the fuzzer.
+const LARGEST_MESSAGE: usize = 1024;
 
 /// A user who is here, under an id.
 #[derive(Debug, Clone)]
@@ -50,6 +52,7 @@ fuzz_target!(|input: &[u8]| {
     };
     let sid = u64::from(kind % 4) + BROADCAST;
     let reply = kind & 4 != 0;
+    let rest = &rest[..rest.len().min(LARGEST_MESSAGE)];
     let (headers, payload) = rest.split_at(usize::from(*length).min(rest.len()));
 
     let event = GATEWAY.with(|gateway| gateway.event(&message(sid, reply, headers, payload)));

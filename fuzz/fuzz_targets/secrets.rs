@@ -73,7 +73,10 @@ fn given(place: usize, secret: &str, more: &str) -> (String, Option<(String, Str
     let file = |section: &str, name: &str, value: &str| {
         (format!("[{section}]\n{name} = {value}\n{more}"), None)
     };
+    // Good servers, to all who do not know that it is one password.
+    let is_two_servers = url_section == "nats" && secret.contains(',') && secret.contains('@');
     match way {
+        1 | 5 if is_two_servers => (String::new(), None),
         0 => (
             more.to_owned(),
             variable(format!("usher_{section}__{name}"), secret),
