@@ -157,7 +157,6 @@ fn wrong_usage_is_64_and_says_the_rule() {
             &["push", "42", "x", "--grpc", "localhost"],
             &["--grpc", "127.0.0.1:9090"],
         ),
-        (&["push", "42", "x", "--grpc", "https://a:1"], &["TLS"]),
         (
             &["listen", "--user", "42", "--public", "nats://a"],
             &["--public", "http://127.0.0.1:8080"],
