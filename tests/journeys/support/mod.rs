@@ -11,6 +11,7 @@ pub(crate) mod grpc;
 pub(crate) mod http;
 pub(crate) mod login;
 pub(crate) mod nats;
+pub(crate) mod network;
 pub(crate) mod process;
 pub(crate) mod raw_ws;
 pub(crate) mod redis;

@@ -29,7 +29,7 @@ impl Redis {
             let folder = TempDir::new().expect("a folder");
             let port = process::free_port();
             let mut redis = Self {
-                process: run(&folder, port),
+                process: run(&folder, port, &[]),
                 folder,
                 port,
             };
@@ -118,13 +118,63 @@ impl Redis {
     /// Starts it anew on the same port, empty.
     pub(crate) async fn restart(&mut self) {
         self.process.kill();
-        self.process = run(&self.folder, self.port);
+        self.process = run(&self.folder, self.port, &[]);
         let answers = self.answers().await;
         assert!(
             answers,
             "redis-server ended at its restart:\n{}",
             self.process.output()
         );
+    }
+}
+
+impl Redis {
+    /// Starts it anew with all that it had, which takes it a while to load; when
+    /// this returns it answers, and says that it loads.
+    pub(crate) async fn restart_loading(&mut self) {
+        let mut client = self.client().await;
+        for filler in 0..2000 {
+            let set = driver::cmd("SET")
+                .arg(format!("filler-{filler}"))
+                .arg("x")
+                .to_owned();
+            let () = set.query_async(&mut client).await.expect("stored");
+        }
+        let () = driver::cmd("SAVE")
+            .query_async(&mut client)
+            .await
+            .expect("saved");
+        self.process.kill();
+        // Some 4 ms a key, as it does in its own tests.
+        let slowly = [
+            "--key-load-delay",
+            "4000",
+            "--loading-process-events-interval-bytes",
+            "1024",
+        ];
+        self.process = run(&self.folder, self.port, &slowly);
+        let url = self.url();
+        eventually("redis-server says that it loads", || async {
+            let pong = async {
+                let mut client = connect(&url).await?;
+                driver::cmd("PING").query_async::<()>(&mut client).await
+            };
+            pong.await
+                .is_err_and(|error| error.code() == Some("LOADING"))
+        })
+        .await;
+    }
+
+    /// Waits until that is over.
+    pub(crate) async fn loaded(&self) {
+        eventually("redis-server has loaded", || async {
+            let Ok(mut client) = connect(&self.url()).await else {
+                return false;
+            };
+            let pong = driver::cmd("PING").query_async::<()>(&mut client).await;
+            pong.is_ok()
+        })
+        .await;
     }
 }
 
@@ -158,7 +208,7 @@ async fn is_there(url: &str, id: u32) -> driver::RedisResult<bool> {
     Ok(info.lines().any(|line| line == format!("process_id:{id}")))
 }
 
-fn run(folder: &TempDir, port: u16) -> Process {
+fn run(folder: &TempDir, port: u16, more: &[&str]) -> Process {
     let mut command = Command::new(process::server("redis-server"));
     command
         .args([
@@ -172,6 +222,7 @@ fn run(folder: &TempDir, port: u16) -> Process {
         ])
         .arg(port.to_string())
         .arg("--dir")
-        .arg(folder.path());
+        .arg(folder.path())
+        .args(more);
     Process::spawn(command)
 }
