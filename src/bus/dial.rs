@@ -87,7 +87,7 @@ pub async fn probe(config: &Config) -> Result<String, DialError> {
 }
 
 /// Knows the servers, and finds one that answers.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Dialer {
     config: Config,
     /// `host:port` of the servers that the cluster told us of.

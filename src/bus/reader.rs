@@ -129,6 +129,9 @@ impl<K: Subscriber> Reader<K> {
                 Ok(Received::Pong) => self.pong(),
                 Ok(Received::Error(text)) => self.refused(&text),
                 Ok(Received::Info(info)) => {
+                    if info.ldm {
+                        tracing::info!(server = %info.server_name, "this server of NATS retires");
+                    }
                     if let State::Connected(connected) = &mut self.state {
                         connected.0.learn(&info);
                     }

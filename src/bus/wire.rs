@@ -55,6 +55,9 @@ pub(super) struct Info {
     pub(super) headers: bool,
     pub(super) tls_required: bool,
     pub(super) tls_available: bool,
+    /// It retires (lame duck mode): it takes no more connections, and will close
+    /// this one.
+    pub(super) ldm: bool,
     /// To be signed by who has a key.
     pub(super) nonce: Option<String>,
     /// Named where the server is part of a cluster.

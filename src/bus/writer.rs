@@ -8,9 +8,13 @@ use std::{
     collections::VecDeque,
     future::poll_fn,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 
 use super::{
     dial::Dialer,
@@ -25,8 +29,19 @@ use crate::readiness::Readiness;
 const MAX_UNCONFIRMED: usize = 4096;
 /// Bytes written before the socket takes them; a caller beyond it waits.
 const MAX_UNSENT: usize = 4 * 1024 * 1024;
+/// Longer than anybody waits for a receipt.
+const LINGER: Duration = Duration::from_secs(1);
 /// Subscription id of the inbox.
 const INBOX: u64 = 1;
+
+/// How one connection ended.
+enum End {
+    /// No caller is left.
+    Unused,
+    Lost,
+    /// Its server retires, and this is one to another.
+    Moved(Box<(Dialer, Link)>),
+}
 
 /// Connects, and carries pushes out until the last publisher is gone.
 pub(super) async fn run(
@@ -39,7 +54,7 @@ pub(super) async fn run(
     loop {
         let dialing = dialer.dial();
         tokio::pin!(dialing);
-        let link = loop {
+        let mut link = loop {
             tokio::select! {
                 (returned, link) = &mut dialing => {
                     dialer = returned;
@@ -51,16 +66,19 @@ pub(super) async fn run(
                 },
             }
         };
-        dialer.learn(link.info());
-        shared
-            .max_payload
-            .store(link.info().max_payload, Ordering::Relaxed);
-        readiness.publisher_up();
-        let stopped = serve(link, &mut queue, &shared, &subjects).await;
-        shared.max_payload.store(0, Ordering::Relaxed);
-        if stopped {
-            return;
+        loop {
+            dialer.learn(link.info());
+            shared
+                .max_payload
+                .store(link.info().max_payload, Ordering::Relaxed);
+            readiness.publisher_up();
+            match serve(link, &dialer, &mut queue, &shared, &subjects).await {
+                End::Unused => return,
+                End::Lost => break,
+                End::Moved(next) => (dialer, link) = *next,
+            }
         }
+        shared.max_payload.store(0, Ordering::Relaxed);
     }
 }
 
@@ -71,16 +89,26 @@ struct Unconfirmed {
     done: Option<oneshot::Sender<Result<(), PublishError>>>,
 }
 
-/// Serves one connection; true when no caller is left.
+/// Serves one connection until it ends, or until there is a better one.
 async fn serve(
     mut link: Link,
+    dialer: &Dialer,
     queue: &mut mpsc::Receiver<Job>,
-    shared: &Shared,
+    shared: &Arc<Shared>,
     subjects: &Subjects,
-) -> bool {
+) -> End {
     link.subscribe(INBOX, &format!("{}*", shared.inbox));
     let mut unconfirmed: VecDeque<Unconfirmed> = VecDeque::new();
+    let mut dialing = None;
+    let mut successor = None;
     loop {
+        if unconfirmed.is_empty()
+            && let Some((dialer, next)) = successor
+        {
+            tokio::spawn(linger(link, shared.clone()));
+            return End::Moved(Box::new((dialer, next)));
+        }
+        let room = unconfirmed.len() < MAX_UNCONFIRMED && link.unsent() < MAX_UNSENT;
         tokio::select! {
             received = poll_fn(|cx| link.poll_next(cx)) => match received {
                 Ok(Received::Message(message)) => answered(&message, shared),
@@ -90,14 +118,19 @@ async fn serve(
                     }
                 }
                 Ok(Received::Error(text)) => refused(&text, &mut unconfirmed),
+                Ok(Received::Info(info)) if info.ldm && dialing.is_none() => {
+                    dialing = Some(Box::pin(dialer.clone().dial()));
+                }
                 Ok(Received::Info(_)) => {}
                 // Dropping what is unconfirmed says so to its callers.
                 Err(error) => {
                     tracing::warn!(%error, "the publishing connection to NATS is lost; reconnecting");
-                    return false;
+                    return End::Lost;
                 }
             },
-            job = queue.recv(), if unconfirmed.len() < MAX_UNCONFIRMED && link.unsent() < MAX_UNSENT => match job {
+            found = async { dialing.as_mut().expect("checked").await },
+                if dialing.is_some() && successor.is_none() => successor = Some(found),
+            job = queue.recv(), if room && successor.is_none() => match job {
                 // A caller that has gone was told that nothing is certain; what
                 // can still be held back is.
                 Some(job) if job.done.is_closed() => {}
@@ -111,10 +144,22 @@ async fn serve(
                         done: Some(job.done),
                     });
                 }
-                None => return true,
+                None => return End::Unused,
             },
         }
     }
+}
+
+/// Hears the receipts that are still under way on a connection that is left.
+async fn linger(mut link: Link, shared: Arc<Shared>) {
+    let hearing = async {
+        while let Ok(received) = poll_fn(|cx| link.poll_next(cx)).await {
+            if let Received::Message(message) = received {
+                answered(&message, &shared);
+            }
+        }
+    };
+    let _ = timeout(LINGER, hearing).await;
 }
 
 /// NATS sends an `-ERR` before the PONG that would confirm the same push.

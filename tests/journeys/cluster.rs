@@ -1,9 +1,14 @@
 //! Three NATS servers that know each other: a welcome counts for all of them.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use serde_json::Value;
 
-use crate::support::{Builder, Client, Gateway, Nats, Redis};
+use crate::support::{
+    Builder, Client, Gateway, Nats, Redis,
+    grpc::{push, pushed},
+};
 
 /// What `auto` waits suits servers that have the processor when they need it, and
 /// a test's machine may not give it to them.
@@ -88,4 +93,30 @@ async fn a_gateway_moves_to_another_server() {
         .await
         .expect("published");
     assert_eq!(client.next_data().await, 1);
+}
+
+/// A server that retires says so beforehand: pushes move before it goes, and
+/// whoever may have missed something when it went is told.
+#[tokio::test]
+async fn no_push_fails_while_a_server_retires() {
+    let (mut nodes, redis) = tokio::join!(Nats::cluster(3), Redis::start());
+    let gateway = settling(&nodes, &redis).start().await;
+    let mut client = Client::open(&gateway, &redis.ticket("42").await).await;
+    let mut caller = gateway.grpc().await;
+    nodes[0].retire();
+    let mut pushed_last = 0;
+    let told = loop {
+        pushed_last += 1;
+        pushed(&mut caller, push("42", pushed_last.to_string())).await;
+        let frame = client.next_json().await;
+        if frame["gap"].is_object() {
+            break frame;
+        }
+        // Until the connection is closed nothing is missed.
+        assert_eq!(frame["data"], pushed_last);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!(told["gap"]["reason"], "bus_lost");
+    nodes[1].publish("usher.user.42", "\"after\"").await;
+    while client.next_data().await != "after" {}
 }

@@ -75,7 +75,8 @@ impl Nats {
         for index in 0..count {
             let folder = TempDir::new().expect("a folder");
             let file = folder.path().join("nats.conf");
-            fs::write(&file, PERMISSIONS).expect("a configuration file");
+            let retiring = "lame_duck_grace_period: \"2s\"\nlame_duck_duration: \"30s\"\n";
+            fs::write(&file, format!("{retiring}{PERMISSIONS}")).expect("a configuration file");
             let mut options = vec![
                 format!("--config={}", file.display()),
                 "--cluster_name=journeys".to_owned(),
@@ -266,6 +267,12 @@ impl Nats {
     /// Ends a [`Nats::pause`].
     pub(crate) fn resume(&mut self) {
         self.process.resume();
+    }
+
+    /// Has it retire: it takes no more connections, and closes those it has one
+    /// after the other.
+    pub(crate) fn retire(&mut self) {
+        self.process.signal(Signal::USR2);
     }
 
     /// Starts it anew on the same port, whether or not it still runs.
