@@ -13,13 +13,15 @@ mod embedded;
 pub mod fuzzing;
 mod interest;
 mod link;
+mod overlap;
 mod publisher;
 mod reader;
 mod subject;
+mod successor;
 mod wire;
 mod writer;
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use url::Url;
 
@@ -32,6 +34,9 @@ pub use self::{
     subject::Subjects,
 };
 use crate::{metrics::Metrics, readiness::Readiness, secret::Secret, tls::ClientFiles};
+
+/// How long servers of a cluster on one site take to learn of a subscription.
+pub const AUTO_SETTLE: Duration = Duration::from_millis(20);
 
 /// A bus over NATS. The interest connects with its first `next`.
 pub fn nats<K: Subscriber>(
@@ -80,6 +85,9 @@ pub struct Config {
     pub name: String,
     /// The first tokens of every subject of ours.
     pub prefix: String,
+    /// How long other servers of a cluster take to learn of a subscription; none
+    /// for [`AUTO_SETTLE`] where there are others.
+    pub settle: Option<Duration>,
     /// What a reply subject begins with: those that receipts are sent to, and
     /// those that we ask receipts for.
     pub reply_prefix: String,

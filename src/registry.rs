@@ -37,7 +37,7 @@ use self::held::{Bus, Directory, Held, Joined, Member};
 use self::outbox::Admission;
 pub use self::outbox::{Limits, Next, Outbox, Outgoing};
 use crate::{
-    bus::{Subscriber, Subscriptions},
+    bus::{AUTO_SETTLE, Subscriber, Subscriptions},
     close::{CloseReason, Ending},
     frame::{self, Protocol},
     jitter,
@@ -48,8 +48,6 @@ use crate::{
 
 /// NATS must confirm a subscription within this.
 const CONFIRM: Duration = Duration::from_secs(2);
-/// Waited in a cluster where `nats.settle` is `auto`.
-const AUTO_SETTLE: Duration = Duration::from_millis(20);
 /// Sessions that cannot be told of a gap are closed across this.
 const BUS_LOST_SPREAD: Duration = Duration::from_secs(5);
 /// A client that has to come back gets a hint of up to this.

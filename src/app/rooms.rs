@@ -1,6 +1,6 @@
 //! The configuration → each room's own part of it.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use crate::{
     bus::{self, Auth, Credentials},
@@ -198,7 +198,15 @@ pub(crate) fn bus(config: &Config, name: &str) -> bus::Config {
         tls: nats_tls(config),
         name: name.to_owned(),
         prefix: nats.prefix.clone(),
+        settle: settle(config),
         reply_prefix: nats.reply_prefix.clone(),
+    }
+}
+
+fn settle(config: &Config) -> Option<Duration> {
+    match config.nats.settle {
+        Settle::Auto => None,
+        Settle::Fixed(settle) => Some(settle),
     }
 }
 
@@ -221,10 +229,7 @@ pub(super) fn registry(config: &Config, gateway: &str) -> registry::Config {
     registry::Config {
         gateway: gateway.to_owned(),
         reply_prefix: config.nats.reply_prefix.clone(),
-        settle: match config.nats.settle {
-            Settle::Auto => None,
-            Settle::Fixed(settle) => Some(settle),
-        },
+        settle: settle(config),
         max_sessions_per_user: config.public.max_sessions_per_user as usize,
         queue_messages: config.session.queue_messages as usize,
         queue_bytes: config.session.queue_bytes.0,

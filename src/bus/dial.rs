@@ -318,6 +318,7 @@ mod tests {
             tls: ClientFiles::default(),
             name: "test".into(),
             prefix: "usher".into(),
+            settle: None,
             reply_prefix: "_INBOX.".into(),
         }
     }

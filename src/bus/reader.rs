@@ -4,6 +4,10 @@
 //! costs tens of bytes here and a message finds its way by one look-up. A
 //! subscription id is never used twice: a message still under way for a user
 //! who has left can reach nobody else.
+//!
+//! A server that retires (lame duck mode) is left for another before it closes
+//! the connection: that one is subscribed to everything, and takes over when it
+//! is certain to bring all that follows. Nobody notices.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -12,15 +16,20 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
+use tokio::time::{Sleep, sleep, timeout};
+
 use super::{
-    Config,
+    AUTO_SETTLE, Config,
     dial::Dialer,
     interest::{Command, Event, FIRST_ID, Request, Subscriber, Subscriptions},
     link::{Link, Received},
+    overlap::Overlap,
     subject::Subjects,
-    wire::{Headers, ServerMessage},
+    successor::{Step, Successor},
+    wire::{Headers, Info, ServerMessage},
 };
 use crate::{
     message::{EventName, Message},
@@ -31,6 +40,8 @@ use crate::{
 const BROADCAST: u64 = FIRST_ID - 1;
 /// Receipts that NATS has not taken yet; beyond it they are dropped, counted.
 const MAX_UNSENT: usize = 1024 * 1024;
+/// A connection that is left has this long to send the last receipts.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// The connection, across all reconnects.
 #[derive(Debug)]
@@ -46,18 +57,38 @@ pub struct Reader<K> {
     /// What each PONG under way will confirm.
     windows: VecDeque<Window>,
     state: State,
+    /// What takes over, while this connection's server retires.
+    successor: Option<Box<Successor>>,
+    /// What the connection that was left may have brought already.
+    known: Option<(Overlap, Pin<Box<Sleep>>)>,
+    settle: Duration,
     events: VecDeque<Event<K>>,
 }
 
+/// What a PONG stands for.
 #[derive(Debug)]
-struct Window {
-    ids: Vec<u64>,
-    /// Ends the resubscribing after a connect.
-    connects: bool,
+pub(super) struct Window {
+    /// These subscriptions are confirmed by it.
+    pub(super) ids: Vec<u64>,
+    pub(super) then: Then,
 }
 
+/// What a PONG means besides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    Nothing,
+    /// The end of the resubscribing after a connect.
+    Up,
+    /// Everything is subscribed on the successor.
+    Settle,
+    /// All is here that the successor may not have.
+    TakeOver,
+}
+
+pub(super) type Dialing = Pin<Box<dyn Future<Output = (Dialer, Link)> + Send>>;
+
 enum State {
-    Dialing(Pin<Box<dyn Future<Output = (Dialer, Link)> + Send>>),
+    Dialing(Dialing),
     Connected(Box<(Dialer, Link)>),
 }
 
@@ -84,7 +115,10 @@ impl<K: Subscriber> Reader<K> {
             table: HashMap::new(),
             unconfirmed: HashMap::new(),
             windows: VecDeque::new(),
+            settle: config.settle.unwrap_or(AUTO_SETTLE),
             state: State::Dialing(Box::pin(Dialer::new(config).dial())),
+            successor: None,
+            known: None,
             events: VecDeque::new(),
         }
     }
@@ -118,27 +152,142 @@ impl<K: Subscriber> Reader<K> {
                     self.connected(dialer, link);
                     continue;
                 }
-                State::Connected(connected) => ready!(connected.1.poll_next(cx)),
+                State::Connected(connected) => connected.1.poll_next(cx),
             };
             match received {
-                Ok(Received::Message(message)) => {
-                    if let Some(event) = self.message(message) {
+                Poll::Ready(Ok(Received::Message(message))) => {
+                    if let Some(event) = self.brought(message) {
                         return Poll::Ready(event);
                     }
                 }
-                Ok(Received::Pong) => self.pong(),
-                Ok(Received::Error(text)) => self.refused(&text),
-                Ok(Received::Info(info)) => {
-                    if info.ldm {
-                        tracing::info!(server = %info.server_name, "this server of NATS retires");
-                    }
-                    if let State::Connected(connected) = &mut self.state {
-                        connected.0.learn(&info);
-                    }
-                }
-                Err(error) => self.lost(&error),
+                Poll::Ready(Ok(Received::Pong)) => self.pong(),
+                Poll::Ready(Ok(Received::Error(text))) => self.refused(&text),
+                Poll::Ready(Ok(Received::Info(info))) => self.learn(&info),
+                Poll::Ready(Err(error)) => self.lost(&error),
+                Poll::Pending => ready!(self.poll_handover(cx)),
             }
         }
+    }
+
+    fn learn(&mut self, info: &Info) {
+        if let State::Connected(connected) = &mut self.state {
+            connected.0.learn(info);
+            if info.ldm && self.successor.is_none() {
+                tracing::info!(server = %info.server_name, "this server of NATS retires");
+                self.successor = Some(Successor::find(&connected.0));
+            }
+        }
+    }
+
+    /// Brings the successor a step further; pending where there is none, or none
+    /// can be taken.
+    fn poll_handover(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some((_, forgets)) = &mut self.known
+            && forgets.as_mut().poll(cx).is_ready()
+        {
+            self.known = None;
+        }
+        let Some(successor) = &mut self.successor else {
+            return Poll::Pending;
+        };
+        let received = match &mut successor.step {
+            Step::Dialing(dialing) => {
+                let (dialer, mut link) = ready!(dialing.as_mut().poll(cx));
+                Self::subscribe_all(&mut link, &self.subjects, &self.table);
+                successor.joins(dialer, link);
+                return Poll::Ready(());
+            }
+            Step::Joining(_, link) => ready!(link.poll_next(cx)),
+            Step::Settling(_, link, settles) => {
+                if let Some(sleep) = settles
+                    && sleep.as_mut().poll(cx).is_ready()
+                    && let State::Connected(connected) = &mut self.state
+                {
+                    *settles = None;
+                    connected.1.ping();
+                    self.windows.push_back(Window {
+                        ids: Vec::new(),
+                        then: Then::TakeOver,
+                    });
+                    return Poll::Ready(());
+                }
+                ready!(link.poll_next(cx))
+            }
+        };
+        match received {
+            Ok(Received::Message(message)) => {
+                if successor.overlap.hold(message).is_err() {
+                    tracing::warn!("too much comes to leave a retiring server of NATS unnoticed");
+                    self.find_another_successor();
+                }
+            }
+            Ok(Received::Pong) => {
+                if let Some(window) = successor.windows.pop_front() {
+                    if window.then == Then::Settle {
+                        successor.settles(self.settle);
+                    }
+                    self.confirm(window.ids);
+                }
+            }
+            Ok(Received::Error(text)) => self.refused(&text),
+            Ok(Received::Info(info)) if info.ldm => self.find_another_successor(),
+            Ok(Received::Info(_)) => {}
+            Err(error) => {
+                tracing::debug!(%error, "the next connection to NATS is lost");
+                self.find_another_successor();
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// What was held back came on the connection that there is.
+    fn find_another_successor(&mut self) {
+        if let (Some(successor), State::Connected(connected)) =
+            (self.successor.take(), &mut self.state)
+        {
+            // Whoever waited for a confirmation from it is confirmed here.
+            let ids = successor.windows.into_iter().flat_map(|window| window.ids);
+            connected.1.ping();
+            self.windows.push_back(Window {
+                ids: ids.collect(),
+                then: Then::Nothing,
+            });
+            self.successor = Some(Successor::find(&connected.0));
+        }
+    }
+
+    fn take_over(&mut self) {
+        // Another may be under way, which has yet to settle.
+        let settled = |next: &mut Box<Successor>| matches!(next.step, Step::Settling(_, _, None));
+        let Some(mut successor) = self.successor.take_if(settled) else {
+            return;
+        };
+        let missing = successor.overlap.take_over();
+        let Successor {
+            step: Step::Settling(mut dialer, link, _),
+            overlap,
+            windows,
+        } = *successor
+        else {
+            return;
+        };
+        dialer.learn(link.info());
+        tracing::info!(server = %link.info().server_name, "moved to another server of NATS");
+        let next = State::Connected(Box::new((dialer, link)));
+        if let State::Connected(mut left) = std::mem::replace(&mut self.state, next) {
+            tokio::spawn(timeout(LINGER, async move {
+                while poll_fn(|cx| left.1.poll_next(cx)).await.is_ok() {}
+            }));
+        }
+        self.windows = windows;
+        for message in missing {
+            if let Some(event) = self.message(message) {
+                self.events.push_back(event);
+            }
+        }
+        // By then whatever the old one brought last has come here too.
+        let forgets = 2 * self.settle.max(AUTO_SETTLE);
+        self.known = Some((overlap, Box::pin(sleep(forgets))));
     }
 
     fn take_commands(&mut self, cx: &Context<'_>) {
@@ -148,59 +297,85 @@ impl<K: Subscriber> Reader<K> {
                 Command::Subscribe(id, subscriber) => {
                     let subject = self.subjects.user(subscriber.user());
                     self.table.insert(id, subscriber);
-                    if let State::Connected(connected) = &mut self.state {
-                        connected.1.subscribe(id, &subject);
+                    for link in links(&mut self.state, &mut self.successor) {
+                        link.subscribe(id, &subject);
+                    }
+                    if let State::Connected(_) = self.state {
                         self.unconfirmed.insert(subject, id);
                         ids.push(id);
                     }
                 }
                 Command::Unsubscribe(id) => {
-                    let known = self.table.remove(&id).is_some();
-                    if let (true, State::Connected(connected)) = (known, &mut self.state) {
-                        connected.1.unsubscribe(id);
+                    if self.table.remove(&id).is_some() {
+                        for link in links(&mut self.state, &mut self.successor) {
+                            link.unsubscribe(id);
+                        }
                     }
                 }
             }
         }
-        if let (false, State::Connected(connected)) = (ids.is_empty(), &mut self.state) {
-            connected.1.ping();
-            self.windows.push_back(Window {
-                ids,
-                connects: false,
-            });
+        if !ids.is_empty() {
+            // The last of them, which is the one that stays.
+            let next = self.successor.as_mut().and_then(|next| next.link());
+            let current = match &mut self.state {
+                State::Connected(connected) => Some((&mut connected.1, &mut self.windows)),
+                State::Dialing(_) => None,
+            };
+            if let Some((link, windows)) = next.or(current) {
+                link.ping();
+                windows.push_back(Window {
+                    ids,
+                    then: Then::Nothing,
+                });
+            }
         }
         self.metrics.subscriptions.set(self.table.len() as i64);
     }
 
     fn connected(&mut self, mut dialer: Dialer, mut link: Link) {
         dialer.learn(link.info());
-        link.subscribe(BROADCAST, &self.subjects.broadcast());
+        Self::subscribe_all(&mut link, &self.subjects, &self.table);
         for (&id, subscriber) in &self.table {
             let subject = self.subjects.user(subscriber.user());
-            link.subscribe(id, &subject);
             self.unconfirmed.insert(subject, id);
         }
-        link.ping();
         self.windows.push_back(Window {
             ids: self.table.keys().copied().collect(),
-            connects: true,
+            then: Then::Up,
         });
         self.state = State::Connected(Box::new((dialer, link)));
+    }
+
+    /// Subscribes to all that is held, and asks for a PONG.
+    fn subscribe_all(link: &mut Link, subjects: &Subjects, table: &HashMap<u64, K>) {
+        link.subscribe(BROADCAST, &subjects.broadcast());
+        for (&id, subscriber) in table {
+            link.subscribe(id, &subjects.user(subscriber.user()));
+        }
+        link.ping();
     }
 
     fn pong(&mut self) {
         let Some(window) = self.windows.pop_front() else {
             return;
         };
-        if let (true, State::Connected(connected)) = (window.connects, &self.state) {
-            let info = connected.1.info();
-            tracing::info!(server = %info.server_name, version = %info.version, "connected to NATS");
-            self.events.push_back(Event::Up {
-                clustered: info.cluster.is_some(),
-            });
+        match (window.then, &self.state) {
+            (Then::Up, State::Connected(connected)) => {
+                let info = connected.1.info();
+                tracing::info!(server = %info.server_name, version = %info.version, "connected to NATS");
+                self.events.push_back(Event::Up {
+                    clustered: info.cluster.is_some(),
+                });
+            }
+            (Then::TakeOver, _) => self.take_over(),
+            _ => {}
         }
-        let mut confirmed = Vec::with_capacity(window.ids.len());
-        for id in window.ids {
+        self.confirm(window.ids);
+    }
+
+    fn confirm(&mut self, ids: Vec<u64>) {
+        let mut confirmed = Vec::with_capacity(ids.len());
+        for id in ids {
             if let Some(subscriber) = self.table.get(&id) {
                 let subject = self.subjects.user(subscriber.user());
                 // A later subscription to the same subject keeps its place.
@@ -210,7 +385,7 @@ impl<K: Subscriber> Reader<K> {
                 confirmed.push((subscriber.clone(), id));
             }
         }
-        if self.windows.is_empty() {
+        if self.windows.is_empty() && self.successor.is_none() {
             self.unconfirmed = HashMap::new();
         }
         if !confirmed.is_empty() {
@@ -244,8 +419,8 @@ impl<K: Subscriber> Reader<K> {
         };
         for id in refused {
             if let Some(subscriber) = self.table.remove(&id) {
-                if let State::Connected(connected) = &mut self.state {
-                    connected.1.unsubscribe(id);
+                for link in links(&mut self.state, &mut self.successor) {
+                    link.unsubscribe(id);
                 }
                 self.events.push_back(Event::Refused(subscriber, id));
             }
@@ -256,12 +431,32 @@ impl<K: Subscriber> Reader<K> {
         tracing::warn!(%error, "the connection to NATS is lost; reconnecting");
         self.windows.clear();
         self.unconfirmed = HashMap::new();
+        self.known = None;
         // Any state stands in while the dialer moves from one to the other.
         let nothing = State::Dialing(Box::pin(std::future::pending()));
         if let State::Connected(connected) = std::mem::replace(&mut self.state, nothing) {
-            self.state = State::Dialing(Box::pin(connected.0.dial()));
+            let dialing = match self.successor.take().map(|successor| successor.step) {
+                Some(Step::Dialing(dialing)) => dialing,
+                _ => Box::pin(connected.0.dial()),
+            };
+            self.state = State::Dialing(dialing);
         }
         self.events.push_back(Event::Down);
+    }
+
+    /// The event of a message that no other connection has brought.
+    fn brought(&mut self, message: ServerMessage) -> Option<Event<K>> {
+        if let Some(successor) = &mut self.successor
+            && successor.link().is_some()
+        {
+            successor.overlap.delivered(&message);
+        }
+        if let Some((overlap, _)) = &mut self.known
+            && overlap.is_known(&message)
+        {
+            return None;
+        }
+        self.message(message)
     }
 
     pub(super) fn message(&self, message: ServerMessage) -> Option<Event<K>> {
@@ -312,4 +507,17 @@ impl<K: Subscriber> Reader<K> {
     pub(super) fn hold(&mut self, subscribers: impl IntoIterator<Item = (u64, K)>) {
         self.table.extend(subscribers);
     }
+}
+
+/// The connections that there are: one, or two while the one takes over.
+fn links<'a>(
+    state: &'a mut State,
+    successor: &'a mut Option<Box<Successor>>,
+) -> impl Iterator<Item = &'a mut Link> {
+    let current = match state {
+        State::Connected(connected) => Some(&mut connected.1),
+        State::Dialing(_) => None,
+    };
+    let next = successor.as_mut().and_then(|next| next.link());
+    current.into_iter().chain(next.map(|(link, _)| link))
 }

@@ -88,6 +88,11 @@ impl Headers {
         std::str::from_utf8(value).ok()
     }
 
+    /// All of it, for telling two apart.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// The status in the first line (`NATS/1.0 503`); a header that a
     /// publisher named `Status` is not one.
     pub(super) fn status(&self) -> Option<u16> {

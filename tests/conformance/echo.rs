@@ -25,6 +25,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         tls: tls::ClientFiles::default(),
         name: name.clone(),
         prefix: "usher".to_owned(),
+        settle: None,
         reply_prefix: "_INBOX.".to_owned(),
     };
     let (interest, _publisher) = bus::embedded(&bus, Arc::clone(&subscriptions), metrics.clone());

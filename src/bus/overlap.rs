@@ -1,0 +1,178 @@
+//! Two connections that bring the same messages, while the one takes over from
+//! the other: which message was brought by both.
+//!
+//! NATS numbers nothing, so messages are told apart by what they are: where they
+//! go and all of their content. Of several that are alike, as many are delivered
+//! as the connection that brought more of them did.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::{BuildHasher as _, RandomState},
+};
+
+use super::wire::ServerMessage;
+
+/// Messages and bytes that are held back at most.
+const MAX_HELD: (usize, usize) = (16 * 1024, 16 * 1024 * 1024);
+
+/// What each of the two has brought since they overlap.
+#[derive(Debug, Default)]
+pub(super) struct Overlap {
+    hasher: RandomState,
+    /// How many more of each the old one has brought than the new one.
+    ahead: HashMap<u64, i64>,
+    /// What the new one has brought before it took over, in order.
+    held: VecDeque<(u64, ServerMessage)>,
+    bytes: usize,
+}
+
+/// More is held back than may be.
+#[derive(Debug)]
+pub(super) struct TooMuch;
+
+impl Overlap {
+    /// The old one has brought this; it is delivered.
+    pub(super) fn delivered(&mut self, message: &ServerMessage) {
+        *self.ahead.entry(self.identity(message)).or_default() += 1;
+    }
+
+    /// The new one has brought this, before it took over.
+    pub(super) fn hold(&mut self, message: ServerMessage) -> Result<(), TooMuch> {
+        let identity = self.identity(&message);
+        *self.ahead.entry(identity).or_default() -= 1;
+        self.bytes += message.payload.len();
+        self.held.push_back((identity, message));
+        if self.held.len() > MAX_HELD.0 || self.bytes > MAX_HELD.1 {
+            return Err(TooMuch);
+        }
+        Ok(())
+    }
+
+    /// The new one takes over: what the old one did not bring, in order.
+    pub(super) fn take_over(&mut self) -> Vec<ServerMessage> {
+        let mut missing = Vec::new();
+        // Of several that are alike the last ones are those that are missing.
+        for (identity, message) in std::mem::take(&mut self.held).into_iter().rev() {
+            if let Some(ahead) = self.ahead.get_mut(&identity)
+                && *ahead < 0
+            {
+                *ahead += 1;
+                missing.push(message);
+            }
+        }
+        self.bytes = 0;
+        self.ahead.retain(|_, ahead| *ahead > 0);
+        missing.reverse();
+        missing
+    }
+
+    /// Whether the old one had brought already what the new one brings now, after
+    /// it took over.
+    pub(super) fn is_known(&mut self, message: &ServerMessage) -> bool {
+        let identity = self.identity(message);
+        match self.ahead.get_mut(&identity) {
+            Some(ahead) if *ahead > 0 => {
+                *ahead -= 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn identity(&self, message: &ServerMessage) -> u64 {
+        let ServerMessage {
+            sid,
+            subject: _,
+            reply,
+            headers,
+            payload,
+        } = message;
+        self.hasher
+            .hash_one((sid, reply, headers.as_bytes(), payload))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn message(sid: u64, payload: &'static str) -> ServerMessage {
+        ServerMessage {
+            sid,
+            subject: "s".into(),
+            reply: None,
+            headers: Default::default(),
+            payload: payload.into(),
+        }
+    }
+
+    fn payloads(messages: Vec<ServerMessage>) -> Vec<String> {
+        let text = |message: ServerMessage| String::from_utf8_lossy(&message.payload).into_owned();
+        messages.into_iter().map(text).collect()
+    }
+
+    #[test]
+    fn what_only_the_new_one_brought_comes_when_it_takes_over() {
+        let mut overlap = Overlap::default();
+        overlap.delivered(&message(1, "a"));
+        for payload in ["a", "b", "a", "c"] {
+            overlap.hold(message(1, payload)).expect("room");
+        }
+        overlap.delivered(&message(1, "b"));
+        overlap.delivered(&message(1, "d"));
+        overlap.hold(message(2, "b")).expect("room");
+        assert_eq!(payloads(overlap.take_over()), ["a", "c", "b"]);
+        assert!(overlap.is_known(&message(1, "d")));
+        assert!(!overlap.is_known(&message(1, "d")), "another one like it");
+        assert!(!overlap.is_known(&message(1, "a")));
+    }
+
+    #[test]
+    fn it_is_bounded() {
+        let mut overlap = Overlap::default();
+        let held = (0..).take_while(|_| overlap.hold(message(1, "x")).is_ok());
+        assert_eq!(held.count(), MAX_HELD.0);
+    }
+
+    proptest! {
+        /// One publisher's messages, seen by the old one up to somewhere, and by
+        /// the new one from somewhere before that: each is delivered once, in order.
+        #[test]
+        fn nothing_is_lost_and_nothing_comes_twice(
+            kinds in proptest::collection::vec(0..50u64, 1..60),
+            cuts in (0.0..1.0f64, 0.0..1.0f64, 0.0..1.0f64),
+        ) {
+            let messages: Vec<ServerMessage> = kinds
+                .iter()
+                .enumerate()
+                // Different ones: those that are alike cannot be told apart.
+                .map(|(index, kind)| ServerMessage {
+                    payload: format!("{kind}-{index}").into(),
+                    ..message(1, "")
+                })
+                .collect();
+            let at = |part: f64| (part * messages.len() as f64) as usize;
+            let (begins, ends) = (at(cuts.0.min(cuts.1)), at(cuts.0.max(cuts.1)));
+            // How far the new one is when it takes over.
+            let reached = begins + ((messages.len() - begins) as f64 * cuts.2) as usize;
+            let mut overlap = Overlap::default();
+            let mut delivered = Vec::new();
+            for message in &messages[..ends] {
+                overlap.delivered(message);
+                delivered.push(message.clone());
+            }
+            for message in &messages[begins..reached] {
+                overlap.hold(message.clone()).expect("room");
+            }
+            delivered.extend(overlap.take_over());
+            for message in &messages[reached..] {
+                if !overlap.is_known(message) {
+                    delivered.push(message.clone());
+                }
+            }
+            prop_assert_eq!(payloads(delivered), payloads(messages));
+        }
+    }
+}
