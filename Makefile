@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run up test check bench conformance trace-test model fuzz fmt lint doc deny servers tools
+.PHONY: help run up test check bench hostile conformance trace-test model fuzz fmt lint doc deny servers tools
 
 CARGO ?= cargo
 # Where cargo builds, asked only by who needs it.
@@ -33,6 +33,9 @@ check: tools fmt-check lint deny doc test ## everything that CI wants: format, l
 
 bench: tools servers ## measure the gateway beside its floors, into benches/results.txt
 	$(CARGO) bench --bench gateway | tee benches/results.txt
+
+hostile: tools servers ## measure what sessions notice of 2,000 hostile clients, into benches/hostile.txt; fails beyond the bound
+	$(CARGO) bench --bench gateway -- hostile | tee benches/hostile.txt
 
 conformance: tools ## have Autobahn judge how sessions keep RFC 6455
 	@tests/servers.sh autobahn

@@ -4,8 +4,14 @@
 //! starts a nats-server, a redis-server and gateways by itself. Every figure
 //! that depends on the machine stands beside a floor that was measured in the
 //! same run, in turns; only the ratio of the two travels.
+//!
+//! `hostile` is a part that is run only when it is asked for, and that fails where a
+//! bound is missed.
 
+mod attackers;
+mod attacks;
 mod floor;
+mod hostile;
 mod parts;
 mod payload;
 mod process;
@@ -27,7 +33,14 @@ use crate::{
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-const PARTS: [&str; 5] = ["memory", "burst", "unicast", "broadcast", "latency"];
+const PARTS: [&str; 6] = [
+    "memory",
+    "burst",
+    "unicast",
+    "broadcast",
+    "latency",
+    "hostile",
+];
 
 const FULL: Scale = Scale {
     idle: 10_000,
@@ -36,6 +49,7 @@ const FULL: Scale = Scale {
     unicast: 200_000,
     broadcasts: 100,
     paced: 50_000,
+    slices: 11,
     rounds: 3,
 };
 
@@ -46,14 +60,16 @@ const QUICK: Scale = Scale {
     unicast: 50_000,
     broadcasts: 20,
     paced: 10_000,
+    slices: 3,
     rounds: 1,
 };
 
 fn main() -> ExitCode {
     let mut arguments = env::args().skip(1).peekable();
-    let outcome = match arguments.next_if(|first| first == floor::ARGUMENT) {
-        Some(_) => floor::be(arguments),
-        None => bench(arguments.collect()),
+    let outcome = match arguments.peek().map(String::as_str) {
+        Some(floor::ARGUMENT) => floor::be(arguments.skip(1)),
+        Some(attackers::ARGUMENT) => attackers::be(arguments.skip(1)),
+        _ => bench(arguments.collect()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -111,6 +127,11 @@ fn bench(arguments: Vec<String>) -> Outcome<()> {
     if unicast || broadcast || latency {
         bench.load(unicast, broadcast, latency)?;
     }
+    let outcome = if wanted.iter().any(|part| *part == "hostile") {
+        bench.hostile()
+    } else {
+        Ok(())
+    };
     bench.report.end();
-    Ok(())
+    outcome
 }

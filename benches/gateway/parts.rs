@@ -30,6 +30,8 @@ pub(crate) struct Scale {
     pub(crate) broadcasts: u64,
     /// Messages at an even pace.
     pub(crate) paced: usize,
+    /// Slices of time, alone and then beside hostile clients.
+    pub(crate) slices: usize,
     /// Rounds, of which the median counts.
     pub(crate) rounds: usize,
 }
@@ -337,9 +339,9 @@ impl Bench {
         let subscriber: Sessions = self.reader.subscribe(self.servers.nats, "raw.user.*")?;
         let (mut floors, mut ours, mut cpu) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..self.scale.rounds {
-            floors.push(self.paced(&raw, true, count)?);
+            floors.push(self.paced(&raw, true, count, PACE)?);
             let before = gateway.process.cpu();
-            ours.push(self.paced(subjects, false, count)?);
+            ours.push(self.paced(subjects, false, count, PACE)?);
             cpu.push((gateway.process.cpu() - before) / count as f64 * 1e6);
         }
         drop(subscriber);
@@ -374,7 +376,14 @@ impl Bench {
         Ok(())
     }
 
-    fn paced(&mut self, subjects: &[String], raw: bool, count: usize) -> Outcome<Vec<f64>> {
+    /// Publishes evenly to random users; returns the latencies, sorted.
+    pub(crate) fn paced(
+        &mut self,
+        subjects: &[String],
+        raw: bool,
+        count: usize,
+        per_second: u32,
+    ) -> Outcome<Vec<f64>> {
         let run = self.next_run();
         let mut publisher = Publisher::connect(self.servers.nats)?;
         let mut next = vec![0; subjects.len()];
@@ -393,7 +402,7 @@ impl Bench {
                     },
                 )
             });
-        publisher.pace(each, PACE)?;
+        publisher.pace(each, per_second)?;
         Ok(self.reader.tally.finish(count as u64)?.latencies)
     }
 
@@ -442,12 +451,12 @@ fn cost(cpu: f64, start: Instant, count: u64, bytes: u64) -> Cost {
     }
 }
 
-fn users(name: &str, count: usize) -> Vec<String> {
+pub(crate) fn users(name: &str, count: usize) -> Vec<String> {
     (0..count).map(|index| format!("{name}-{index}")).collect()
 }
 
 /// Where to publish to a user; these ids stand in a subject as they are.
-fn subjects(users: &[String]) -> Vec<String> {
+pub(crate) fn subjects(users: &[String]) -> Vec<String> {
     users
         .iter()
         .map(|user| format!("usher.user.{user}"))

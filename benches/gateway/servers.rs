@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Servers {
     pub(crate) nats: SocketAddr,
     pub(crate) nats_process: Process,
-    redis: SocketAddr,
+    pub(crate) redis: SocketAddr,
     _redis_process: Process,
     _folder: TempDir,
 }
@@ -39,6 +39,28 @@ pub(crate) fn find(name: &str) -> Outcome<PathBuf> {
         .map(|folder| folder.join(name))
         .find(|file| file.is_file())
         .ok_or_else(|| format!("there is no {name}: run tests/servers.sh once").into())
+}
+
+/// Writes one ticket for each user; returns them in that order.
+pub(crate) fn mint(redis: &mut redis::Connection, users: &[String]) -> Outcome<Vec<String>> {
+    let tickets: Vec<String> = users
+        .iter()
+        .map(|_| format!("{:032x}", rand::random::<u128>()))
+        .collect();
+    let pairs: Vec<_> = tickets.iter().zip(users).collect();
+    for pairs in pairs.chunks(1000) {
+        let mut pipe = redis::pipe();
+        for (ticket, user) in pairs {
+            pipe.cmd("SET")
+                .arg(format!("ticket:{ticket}"))
+                .arg(user)
+                .arg("EX")
+                .arg(300)
+                .ignore();
+        }
+        pipe.query::<()>(redis)?;
+    }
+    Ok(tickets)
 }
 
 impl Servers {
@@ -62,25 +84,7 @@ impl Servers {
 
     /// Writes one ticket for each user; returns them in that order.
     pub(crate) fn tickets(&self, users: &[String]) -> Outcome<Vec<String>> {
-        let mut connection = self.redis()?;
-        let tickets: Vec<String> = users
-            .iter()
-            .map(|_| format!("{:032x}", rand::random::<u128>()))
-            .collect();
-        let pairs: Vec<_> = tickets.iter().zip(users).collect();
-        for pairs in pairs.chunks(1000) {
-            let mut pipe = redis::pipe();
-            for (ticket, user) in pairs {
-                pipe.cmd("SET")
-                    .arg(format!("ticket:{ticket}"))
-                    .arg(user)
-                    .arg("EX")
-                    .arg(300)
-                    .ignore();
-            }
-            pipe.query::<()>(&mut connection)?;
-        }
-        Ok(tickets)
+        mint(&mut self.redis()?, users)
     }
 
     /// How often Redis was asked each command.
