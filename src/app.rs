@@ -202,7 +202,7 @@ impl App {
             tls.public.map(|tls| reloading("public", tls, &metrics)),
             routes,
             rooms::bounds(&config),
-            metrics.clone(),
+            Some(metrics.clone()),
         ));
 
         listening("ops", &ops);
@@ -216,13 +216,7 @@ impl App {
             metrics: metrics.clone(),
         };
         let routes = http::ops_routes(Arc::new(status));
-        tokio::spawn(http::serve(
-            ops,
-            None,
-            routes,
-            rooms::bounds(&config),
-            metrics.clone(),
-        ));
+        tokio::spawn(http::serve(ops, None, routes, rooms::OPS_BOUNDS, None));
 
         listening("grpc", &grpc);
         let (say_goodbye, goodbye) = oneshot::channel::<()>();
@@ -280,7 +274,7 @@ fn reloading(
     tokio::spawn(async move {
         loop {
             let reload = reloads.next().await;
-            metrics.tls_reloads(listener, if reload.is_ok() { "ok" } else { "failed" });
+            let result = if reload.is_ok() { "ok" } else { "failed" };
             match reload {
                 Ok(()) => tracing::info!(listener, "the new TLS files are taken up"),
                 Err(error) => tracing::error!(
@@ -289,6 +283,7 @@ fn reloading(
                     "the TLS files have changed and are not good; those before stay in use"
                 ),
             }
+            metrics.tls_reloads(listener, result);
         }
     });
     acceptor

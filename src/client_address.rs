@@ -28,9 +28,16 @@ impl TrustedProxies {
             match entry.split_once('/') {
                 // `IpNet` itself would take 010.0.0.0, which is 8.0.0.0 to others.
                 Some((address, length)) => {
-                    IpNet::new(address.parse().ok()?, length.parse().ok()?).ok()
+                    let address: IpAddr = address.parse().ok()?;
+                    // Of IPv4 in IPv6's clothes only the IPv4 is looked for.
+                    let plain = address.to_canonical() == address;
+                    let network = IpNet::new(address, length.parse().ok()?).ok();
+                    network.filter(|_| plain)
                 }
-                None => IpAddr::from_str(entry).ok().map(IpNet::from),
+                None => {
+                    let address = IpAddr::from_str(entry).ok()?;
+                    Some(address.to_canonical().into())
+                }
             }
         };
         let networks: Option<_> = entries.iter().map(parse).collect();
@@ -134,6 +141,11 @@ mod tests {
 
     #[test]
     fn an_address_is_one_however_it_is_written() {
+        assert!(TrustedProxies::parse(&["::ffff:10.0.0.0/104"]).is_err());
+        assert_eq!(
+            client(&["::ffff:10.1.1.1"], "10.1.1.1", &["192.0.2.1"]),
+            "192.0.2.1"
+        );
         let trusted = ["10.0.0.0/8"];
         for (written, meant) in [
             ("198.51.100.1:4711", "198.51.100.1"),

@@ -20,7 +20,7 @@ pub struct Metrics {
     pub pending: IntGauge,
     /// Connections that brought no good request, by why they were cut off.
     connections_cut: IntCounterVec,
-    /// Addresses whose refusals are counted now.
+    /// Addresses whose refusals are remembered.
     pub refused_addresses: IntGauge,
     /// New certificates, by whether they were taken up.
     tls_reloads: IntCounterVec,
@@ -88,7 +88,7 @@ impl Metrics {
             refused_addresses: gauge(
                 &r,
                 "usher_refused_addresses",
-                "Addresses whose refusals are counted, where they are limited.",
+                "Addresses whose refusals are remembered, where they are limited.",
             ),
             tls_reloads: counters(
                 &r,
@@ -214,6 +214,15 @@ impl Metrics {
             "too_many",
         ] {
             self.admissions.with_label_values(&[result]);
+        }
+        for result in ["ok", "failed"] {
+            self.jwks_fetches.with_label_values(&[result]);
+            for listener in ["public", "grpc"] {
+                self.tls_reloads.with_label_values(&[listener, result]);
+            }
+        }
+        for result in ["minted", "token_missing", "token_invalid", "unavailable"] {
+            self.mints.with_label_values(&[result]);
         }
         for method in ["PushNotification", "IssueTicket"] {
             self.grpc_requests.with_label_values(&[method, "OK"]);

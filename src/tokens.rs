@@ -110,7 +110,8 @@ enum KeySource {
 pub struct Identity {
     /// Who it is.
     pub user: UserId,
-    /// Until when the token is good, in Unix seconds, the leeway included.
+    /// When the token expires, in Unix seconds; where its own time has just passed,
+    /// when the leeway has too.
     pub expires_at: u64,
 }
 
@@ -206,7 +207,7 @@ impl Judge {
                 "no known key goes with its key id (kid) and algorithm",
             )),
             Lookup::Ambiguous => Err(TokenError::Invalid(
-                "it names no key (kid), and there are several",
+                "more than one key goes with its key id (kid) and algorithm",
             )),
             Lookup::NoKeys => Err(TokenError::NoKeys),
         }
@@ -229,10 +230,15 @@ impl Judge {
             )
         })?;
         let expires = claims.get("exp").and_then(Value::as_f64).unwrap_or(0.0);
+        // From a float it never wraps. Nobody's clock goes further than the year 9999.
+        let expires = (expires as u64).min(253_402_300_799);
+        let now = jsonwebtoken::get_current_timestamp();
         Ok(Identity {
             user,
-            // From a float it never wraps.
-            expires_at: (expires as u64).saturating_add(self.leeway.as_secs()),
+            expires_at: match expires > now {
+                true => expires,
+                false => expires + self.leeway.as_secs(),
+            },
         })
     }
 }

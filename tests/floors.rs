@@ -41,7 +41,7 @@ const NEIGHBOURS: [(&str, &str); 3] = [
 
 /// A foreign crate, and the only rooms that know it.
 const HOMES: [(&str, &[&str]); 21] = [
-    ("tower", &["cli"]),
+    ("tower", &["cli", "grpc"]),
     ("jsonwebtoken", &["tokens"]),
     ("ring", &["tokens", "tls"]),
     ("nkeys", &["bus"]),

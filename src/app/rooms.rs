@@ -248,6 +248,14 @@ pub(super) fn door(config: &Config, max_sessions: usize) -> http::DoorConfig {
     }
 }
 
+/// Of the operators' listener, which whoever is at the public one must not fill.
+pub(super) const OPS_BOUNDS: http::Bounds = http::Bounds {
+    handshake: Duration::from_secs(5),
+    max_pending: 256,
+    max_header_bytes: 16 * 1024,
+    max_headers: 64,
+};
+
 pub(super) fn bounds(config: &Config) -> http::Bounds {
     http::Bounds {
         handshake: config.public.handshake_timeout,

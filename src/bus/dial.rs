@@ -1,6 +1,6 @@
 //! Reaching a NATS server, however long it takes.
 
-use std::{borrow::Cow, collections::BTreeSet, io, time::Duration};
+use std::{borrow::Cow, collections::BTreeSet, io, net::IpAddr, time::Duration};
 
 use rand::seq::SliceRandom as _;
 use tokio::{
@@ -174,7 +174,7 @@ async fn connect(config: &Config, server: &Url) -> Result<Link, DialError> {
     socket.set_nodelay(true)?;
 
     let mut decoder = Decoder::default();
-    let info = match read(&mut socket, &mut decoder).await? {
+    let mut info = match read(&mut socket, &mut decoder).await? {
         ServerOp::Info(info) => *info,
         ServerOp::Error(error) => return Err(DialError::Refused(error)),
         _ => return Err(DialError::Protocol("no INFO came first".into())),
@@ -191,6 +191,9 @@ async fn connect(config: &Config, server: &Url) -> Result<Link, DialError> {
             if !decoder.buffer.is_empty() {
                 return Err(DialError::Protocol("it spoke on before the TLS".into()));
             }
+            // Nor are the servers of a cluster to be believed that were named in plain
+            // text: whoever is between could name his own.
+            info.connect_urls.clear();
             let connector = config.tls.load()?;
             let name = tls_name(config, server);
             let socket = connector.connect(name, socket).await;
@@ -238,11 +241,14 @@ async fn connect(config: &Config, server: &Url) -> Result<Link, DialError> {
 /// The name that the server's certificate must bear. A cluster tells of its
 /// servers by address; those are known by the name of the configured one.
 fn tls_name<'a>(config: &'a Config, server: &'a Url) -> &'a str {
-    let by_address = !matches!(server.host(), Some(Host::Domain(_)));
+    // The parser knows addresses only of schemes that it knows.
+    let is_address = |url: &Url| {
+        let host = url.host_str().unwrap_or_default();
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        host.parse::<IpAddr>().is_ok()
+    };
     let first = config.servers.first().filter(|first| {
-        by_address
-            && !config.servers.contains(server)
-            && matches!(first.host(), Some(Host::Domain(_)))
+        is_address(server) && !config.servers.contains(server) && !is_address(first)
     });
     first.unwrap_or(server).host_str().unwrap_or_default()
 }
@@ -341,6 +347,21 @@ mod tests {
             credentials(&config, &url).auth_token.as_deref(),
             Some("configured")
         );
+    }
+
+    #[test]
+    fn a_server_known_by_address_bears_the_configured_name() {
+        let url = |text| Url::parse(text).expect("a URL");
+        let mut config = config(Auth::Anonymous);
+        config.servers = vec![url("tls://nats.example:4222"), url("tls://10.0.0.9:4222")];
+        for (server, name) in [
+            ("tls://10.0.0.2:4222", "nats.example"),
+            ("tls://[2001:db8::2]:4222", "nats.example"),
+            ("tls://other.example:4222", "other.example"),
+            ("tls://10.0.0.9:4222", "10.0.0.9"),
+        ] {
+            assert_eq!(tls_name(&config, &url(server)), name);
+        }
     }
 
     #[test]

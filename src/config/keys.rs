@@ -48,8 +48,9 @@ table! {
         /// one of them. From anyone else the header is ignored.
         trusted_proxies: Vec<String> = [] where networks,
         /// How many answers 400, 401 and 403 one address gets in a second, with five
-        /// times as many at once; above it all its requests get 429. Of IPv6 a /64
-        /// counts as one address. 0: any number.
+        /// times as many at once; above it it gets 429 in their place, and so does a
+        /// request that would have been let in. Of IPv6 a /64 counts as one address. 0:
+        /// any number.
         refusals_per_second_per_ip: u32 = 0,
     }
 
@@ -69,7 +70,7 @@ table! {
         /// Callers must send one of these as `authorization: Bearer TOKEN`; each has
         /// at least 16 characters. Empty: callers need none.
         tokens: Vec<Secret> = [] where grpc_tokens,
-        /// Allows a listener off loopback without tokens. Whoever reaches it can be
+        /// Allows a listener off loopback without tokens and without a client CA. Whoever reaches it can be
         /// any user: set it only where something else guards the way.
         allow_anonymous: bool = false,
         /// About how long a connection lives before it is asked to close, so that
@@ -122,8 +123,8 @@ table! {
         settle: Settle = "auto",
     }
 
-    /// TLS to NATS; for `tls://` URLs, and for `nats://` where the server speaks it.
-    /// Where a key is set here, the server must. All files are PEM, and are read at
+    /// TLS to NATS; for `tls://` URLs, and for `nats://` where the server requires it.
+    /// Where a key is set here, the server must speak it. All files are PEM, and are read at
     /// each connection.
     "nats.tls" => nats_tls: NatsTls {
         /// The authorities to trust instead of the system's.

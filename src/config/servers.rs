@@ -41,6 +41,8 @@ impl Value for Option<HttpsUrl> {
 
     fn show(&self) -> Shown {
         match self {
+            // A query may hold a key.
+            Some(HttpsUrl(url)) if url.query().is_some() => Shown::hidden(Self::EXAMPLE),
             Some(HttpsUrl(url)) => Shown::plain(quoted(url.as_str())),
             None => Shown::unset(Self::EXAMPLE),
         }
@@ -71,8 +73,15 @@ impl Value for NatsServers {
             .iter()
             .enumerate()
             .map(read)
-            .collect::<Result<_, _>>()
-            .map(Self)
+            .collect::<Result<Vec<Url>, _>>()
+            .and_then(|servers| {
+                // Servers that the cluster tells of are reached as the first one is.
+                let alike = servers
+                    .windows(2)
+                    .all(|two| two[0].scheme() == two[1].scheme());
+                let complaint = "has nats:// and tls:// in it; write the same before each server";
+                alike.then_some(Self(servers)).ok_or(complaint.to_owned())
+            })
     }
 
     fn show(&self) -> Shown {

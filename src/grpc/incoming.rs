@@ -21,7 +21,7 @@ use crate::tls::{self, Acceptor};
 /// Callers may take this long to agree on the encryption.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Callers doing so at once; more wait to be accepted.
-const MAX_HANDSHAKES: usize = 256;
+const MAX_HANDSHAKES: usize = 1024;
 /// When the process is out of descriptors, the next try is worth this wait.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 

@@ -188,21 +188,27 @@ impl Door {
     }
 
     /// Counts what became of a request for a session.
-    pub(super) fn count<T>(&self, client: IpAddr, outcome: &Result<T, Refusal>) {
+    pub(super) fn count<T>(&self, outcome: &Result<T, Refusal>) {
         let result = match outcome {
             Ok(_) => "admitted",
             Err(refusal) => refusal.code(),
         };
         self.metrics.admissions.with_label_values(&[result]).inc();
-        self.count_refusal(client, outcome.as_ref().err());
     }
 
-    pub(super) fn count_refusal(&self, client: IpAddr, refusal: Option<&Refusal>) {
-        if let (Some(rate), Some(refusal)) = (&self.refusals, refusal)
-            && refusal.is_the_clients_fault()
-        {
-            rate.count(client);
-            self.metrics.refused_addresses.set(rate.len() as i64);
+    /// The answer to a client that is refused: whoever was refused too often is
+    /// told that instead.
+    pub(super) fn judge(&self, client: IpAddr, refusal: Refusal) -> Refusal {
+        match &self.refusals {
+            Some(rate) if refusal.is_the_clients_fault() => {
+                if rate.is_over(client) {
+                    return Refusal::TooMany;
+                }
+                rate.count(client);
+                self.metrics.refused_addresses.set(rate.len() as i64);
+                refusal
+            }
+            _ => refusal,
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Pages of other origins that ask by `fetch` (the Fetch standard's CORS): those
 //! of `public.allowed_origins` may read the answers, errors included.
 
+use std::net::IpAddr;
+
 use warp::{
     http::{
         HeaderValue, Method, StatusCode,
@@ -28,9 +30,9 @@ pub(super) fn is_preflight(request: &Request) -> bool {
 }
 
 /// Answers that question; [`share`] says who may read it.
-pub(super) fn preflight(door: &Door, request: &Request) -> Response {
+pub(super) fn preflight(door: &Door, client: IpAddr, request: &Request) -> Response {
     if let Err(refusal) = door.check_origin(request) {
-        return refusal.into_response();
+        return door.judge(client, refusal).into_response();
     }
     let mut response = StatusCode::NO_CONTENT.into_response();
     let headers = response.headers_mut();

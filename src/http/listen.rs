@@ -47,6 +47,7 @@ use crate::{
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Connections being told that there are too many; one more is just dropped.
 const MAX_TURNED_AWAY: usize = 64;
+const TURNING_AWAY: Duration = Duration::from_secs(1);
 
 /// Bounds on connections that are not sessions yet.
 #[derive(Debug, Clone, Copy)]
@@ -66,13 +67,14 @@ pub struct Bounds {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer(pub(super) IpAddr);
 
-/// Serves HTTP/1.1 on a listener for as long as the process lives.
+/// Serves HTTP/1.1 on a listener for as long as the process lives. `metrics`: where
+/// its connections count.
 pub async fn serve(
     listener: TcpListener,
     tls: Option<Acceptor>,
     routes: BoxedFilter<(Response,)>,
     bounds: Bounds,
-    metrics: Arc<Metrics>,
+    metrics: Option<Arc<Metrics>>,
 ) {
     let pending = Arc::new(Semaphore::new(bounds.max_pending));
     let turned_away = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
@@ -87,15 +89,15 @@ pub async fn serve(
         };
         let _ = stream.set_nodelay(true);
         let Ok(permit) = pending.clone().try_acquire_owned() else {
-            metrics
-                .admissions
-                .with_label_values(&[Refusal::Full.code()])
-                .inc();
-            metrics.connections_cut("too_many_pending");
-            // By TLS the answer would cost more than the connection is worth.
-            if let (None, Ok(permit)) = (&tls, turned_away.clone().try_acquire_owned()) {
+            if let Some(metrics) = &metrics {
+                let full = [Refusal::Full.code()];
+                metrics.admissions.with_label_values(&full).inc();
+                metrics.connections_cut("too_many_pending");
+            }
+            if let Ok(permit) = turned_away.clone().try_acquire_owned() {
+                let tls = tls.clone();
                 tokio::spawn(async move {
-                    let _ = timeout(Duration::from_secs(1), turn_away(stream)).await;
+                    let _ = timeout(TURNING_AWAY, turn_away(stream, tls)).await;
                     drop(permit);
                 });
             }
@@ -103,14 +105,31 @@ pub async fn serve(
         };
         let (tls, routes, metrics) = (tls.clone(), routes.clone(), metrics.clone());
         tokio::spawn(async move {
-            metrics.pending.inc();
+            let pending = metrics.as_deref().map(Pending::new);
             if let Err(cut) = connection(stream, tls, routes, bounds).await {
                 tracing::debug!(error = %cut.error, reason = cut.reason, "a connection is cut off");
-                metrics.connections_cut(cut.reason);
+                if let Some(metrics) = &metrics {
+                    metrics.connections_cut(cut.reason);
+                }
             }
-            metrics.pending.dec();
-            drop(permit);
+            drop((pending, permit));
         });
+    }
+}
+
+/// Counts a connection while it is not admitted, however that ends.
+struct Pending<'a>(&'a Metrics);
+
+impl<'a> Pending<'a> {
+    fn new(metrics: &'a Metrics) -> Self {
+        metrics.pending.inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        self.0.pending.dec();
     }
 }
 
@@ -189,7 +208,11 @@ async fn connection(
 }
 
 /// Answers 503 without looking at the request.
-async fn turn_away(mut stream: TcpStream) -> io::Result<()> {
+async fn turn_away(stream: TcpStream, tls: Option<Acceptor>) -> io::Result<()> {
+    let mut stream = match tls {
+        None => Stream::Plain(stream),
+        Some(tls) => tls.accept(stream).await?,
+    };
     let body = Refusal::Full.body();
     let answer = format!(
         "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\

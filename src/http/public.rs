@@ -74,8 +74,9 @@ async fn open(door: &Door, sessions: &Arc<Sessions>, peer: IpAddr, request: Requ
         let admitted = door.admit(&upgrade, client).await?;
         Ok((upgrade, admitted))
     }
-    .await;
-    door.count(client, &admitted);
+    .await
+    .map_err(|refusal| door.judge(client, refusal));
+    door.count(&admitted);
     match admitted {
         Ok((upgrade, admitted)) => sessions.begin(upgrade, admitted),
         Err(refusal) => refusal.into_response(),
@@ -83,10 +84,10 @@ async fn open(door: &Door, sessions: &Arc<Sessions>, peer: IpAddr, request: Requ
 }
 
 async fn tickets(door: &Door, mint: &Mint, peer: IpAddr, request: &Request) -> Response {
+    let client = door.client(peer, &request.headers);
     let response = if cors::is_preflight(request) {
-        cors::preflight(door, request)
+        cors::preflight(door, client, request)
     } else {
-        let client = door.client(peer, &request.headers);
         mint.answer(door, client, request).await
     };
     cors::share(door, request, response)

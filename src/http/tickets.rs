@@ -36,10 +36,10 @@ impl Mint {
     /// Checks in this order: method, rate, origin, token; then Redis.
     pub(super) async fn answer(&self, door: &Door, client: IpAddr, request: &Request) -> Response {
         let outcome = self.mint(door, client, request).await;
+        let outcome = outcome.map_err(|refusal| door.judge(client, refusal));
         let refusal = outcome.as_ref().err();
         let result = refusal.map_or("minted", |refusal| refusal.code());
         self.metrics.mints.with_label_values(&[result]).inc();
-        door.count_refusal(client, refusal);
         match outcome {
             Ok(body) => {
                 let body = warp::reply::json(&body);

@@ -6,7 +6,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -81,6 +84,8 @@ struct Shared {
     permits: Semaphore,
     /// A command failed: look at once whether the connection still works.
     doubt: Notify,
+    /// It was said that Redis refuses a command.
+    refused: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
@@ -95,6 +100,8 @@ pub async fn probe(config: &Config) -> Result<String, String> {
     command.arg("server");
     let asked = command.query_async(&mut connection);
     let info: String = match timeout(config.timeout, asked).await {
+        // It may be there for tickets only.
+        Ok(Err(error)) if error.code() == Some("NOPERM") => String::new(),
         Ok(info) => info.map_err(|error| describe(&error))?,
         Err(_) => return Err(format!("no answer within {:?}", config.timeout)),
     };
@@ -114,6 +121,7 @@ impl Redis {
             permits: Semaphore::new(config.max_in_flight),
             doubt: Notify::new(),
             config,
+            refused: AtomicBool::new(false),
             metrics,
         });
         let kept = shared.clone();
@@ -195,7 +203,16 @@ impl Redis {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) if error.code() == Some("WRONGTYPE") => Err(Failure::WrongType),
             Ok(Err(error)) => {
-                tracing::debug!(error = describe(&error), "a command to Redis failed");
+                let error = describe(&error);
+                tracing::debug!(error, "a command to Redis failed");
+                // Said once: an answer that is a refusal is no outage, and stays.
+                if shared.connection().is_some() && !shared.refused.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        error,
+                        "Redis refuses a command that tickets need; may this user GETDEL and \
+                         SET the keys of tickets.key_prefix?"
+                    );
+                }
                 shared.doubt.notify_one();
                 Err(Failure::Away)
             }
@@ -298,10 +315,15 @@ fn certificates(files: &ClientFiles) -> Result<TlsCertificates, RedisError> {
     })
 }
 
-/// An error's own words. Redis never repeats a key or a password in them.
+/// An error's own words, as far as they hold nothing of ours: of a command that it
+/// does not know Redis repeats the arguments, and a ticket is one.
 fn describe(error: &RedisError) -> String {
     match error.code() {
-        Some(code) => format!("{code} {}", error.detail().unwrap_or_default()),
+        Some(code) => {
+            let detail = error.detail().unwrap_or_default();
+            let detail = detail.split(", with args").next().unwrap_or_default();
+            format!("{code} {detail}")
+        }
         None => error.to_string(),
     }
 }

@@ -95,5 +95,12 @@ fn system_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     let found = rustls_native_certs::load_native_certs();
     roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        tracing::warn!(
+            errors = ?found.errors,
+            "this system trusts no certificate authority; name one by a ca_file of ours, or all \
+             by SSL_CERT_FILE"
+        );
+    }
     roots
 }

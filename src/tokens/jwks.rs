@@ -72,6 +72,8 @@ struct Fetched {
 struct Budget {
     left: u32,
     since: Instant,
+    /// One was asked for when there had been so many attempts.
+    asked_after: Option<u64>,
 }
 
 impl Jwks {
@@ -86,6 +88,7 @@ impl Jwks {
             budget: Mutex::new(Budget {
                 left: FETCHES_AT_ONCE,
                 since: Instant::now(),
+                asked_after: None,
             }),
         }
     }
@@ -101,15 +104,14 @@ impl Jwks {
         let known = fetched.borrow_and_update().clone();
         let found = self.look(&known, id, algorithm, configured);
         let worth_it = match found {
-            Lookup::Unknown => self.may_fetch(),
-            // The first fetch is under way, or was just in vain.
+            Lookup::Unknown => self.fetches(known.attempts),
+            // The first fetch is under way.
             Lookup::NoKeys => known.attempts == 0,
             _ => false,
         };
         if !worth_it {
             return found;
         }
-        self.wanted.notify_one();
         let newer = fetched.wait_for(|fetched| fetched.attempts > known.attempts);
         match timeout(WAIT, newer).await {
             Ok(Ok(newer)) => self.look(&newer, id, algorithm, configured),
@@ -132,17 +134,27 @@ impl Jwks {
         }
     }
 
-    fn may_fetch(&self) -> bool {
+    /// Whether a fetch is under way that may bring what was not there after so
+    /// many attempts; begins one where that is not too often.
+    fn fetches(&self, attempts: u64) -> bool {
         let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        // All who miss a key at the same time wait for the same fetch.
+        if budget.asked_after == Some(attempts) {
+            return true;
+        }
         let periods = budget.since.elapsed().as_secs() / FETCH_EVERY.as_secs();
         if periods > 0 {
             let earned = u32::try_from(periods).unwrap_or(u32::MAX);
             budget.left = budget.left.saturating_add(earned).min(FETCHES_AT_ONCE);
             budget.since = Instant::now();
         }
-        let may = budget.left > 0;
-        budget.left = budget.left.saturating_sub(1);
-        may
+        if budget.left == 0 {
+            return false;
+        }
+        budget.left -= 1;
+        budget.asked_after = Some(attempts);
+        self.wanted.notify_one();
+        true
     }
 }
 

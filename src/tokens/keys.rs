@@ -1,7 +1,7 @@
 //! Keys, and which of them may have signed a token.
 
 use jsonwebtoken::{
-    Algorithm, AlgorithmFamily, DecodingKey,
+    Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse},
 };
 use serde::Deserialize;
@@ -64,7 +64,13 @@ impl Key {
         if !signs || !on_curve {
             return None;
         }
-        let mut key = Self::new(common.key_id.clone(), DecodingKey::from_jwk(jwk).ok()?)?;
+        let mut decoding = DecodingKey::from_jwk(jwk).ok()?;
+        if let DecodingKeyKind::RsaModulusExponent { n, e } = decoding.kind() {
+            // ring takes no zeros in front, which some libraries write.
+            let zeros = n.iter().take_while(|byte| **byte == 0).count();
+            decoding = DecodingKey::from_rsa_raw_components(&n[zeros..], e);
+        }
+        let mut key = Self::new(common.key_id.clone(), decoding)?;
         if let Some(named) = common.key_algorithm {
             let named: Algorithm = named.to_string().parse().ok()?;
             key.usual = vec![named];

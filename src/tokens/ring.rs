@@ -116,7 +116,7 @@ pub(super) fn takes_rsa(key: &DecodingKey) -> bool {
             (n.len() - leading) * 8
         }
         // Its length in DER, less the exponent and the framing.
-        DecodingKeyKind::SecretOrDer(der) => der.len().saturating_sub(14) * 8,
+        DecodingKeyKind::SecretOrDer(der) => der.len().saturating_sub(12) * 8,
     };
     (2048 - 7..=8192 + 128).contains(&bits)
 }

@@ -76,7 +76,7 @@ async fn drip(stream: TcpStream, bytes: &[u8], pause: Duration) {
 /// Nobody but the one that asks.
 async fn nobody_is_pending(gateway: &Gateway) {
     gateway
-        .metric_becomes("usher_pending_connections", 1.0)
+        .metric_becomes("usher_pending_connections", 0.0)
         .await;
 }
 

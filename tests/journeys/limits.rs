@@ -45,7 +45,11 @@ async fn whoever_is_refused_too_often_has_to_wait() {
         .await
         .assert_refused(401, "ticket_missing");
     // Of IPv6 a /64 is one.
-    while from("2001:db8:1:1::1").await.status == 401 {}
+    let mut refusals = 0;
+    while from("2001:db8:1:1::1").await.status == 401 {
+        refusals += 1;
+        assert!(refusals < 1000, "a thousand refusals at once are too many");
+    }
     assert!(gateway.metric("usher_refused_addresses").await >= 4.0);
 }
 
@@ -164,7 +168,7 @@ async fn a_connection_that_never_becomes_a_session_is_cut_off() {
     })
     .await;
     gateway
-        .metric_becomes("usher_pending_connections", 1.0)
+        .metric_becomes("usher_pending_connections", 0.0)
         .await;
 }
 

@@ -144,6 +144,15 @@ async fn redis_knows_a_user_with_few_rights() {
     let builder = || Gateway::builder(&nats, &redis).set("redis.user", "usher");
     let gateway = builder().set("redis.password", "sesame").start().await;
     carries_messages(&gateway, &redis).await;
+    let check = std::process::Command::new(env!("CARGO_BIN_EXE_usher"))
+        .arg("check")
+        .env("USHER_REDIS__URL", redis.url())
+        .env("USHER_REDIS__USER", "usher")
+        .env("USHER_REDIS__PASSWORD", "sesame")
+        .env("USHER_NATS__URL", nats.publishers_url())
+        .output()
+        .expect("usher runs");
+    assert!(check.status.success(), "{check:?}");
     let mut caller = gateway.grpc().await;
     let request = usher::proto::IssueTicketRequest {
         user_id: "43".to_owned(),
@@ -157,4 +166,46 @@ async fn redis_knows_a_user_with_few_rights() {
         .await;
     is_kept_out(&gateway, "Redis cannot be reached").await;
     assert!(!gateway.log().contains("xyzzy"));
+}
+
+/// One whose rules are wrong says so, once, and not only to newcomers.
+#[tokio::test]
+async fn a_redis_that_refuses_is_named_in_the_log() {
+    let (nats, redis) = servers().await;
+    let rules = [
+        "on",
+        ">sesame",
+        "resetkeys",
+        "~other:*",
+        "-@all",
+        "+getdel",
+        "+set",
+        "+ping",
+    ];
+    let () = driver::cmd("ACL")
+        .arg("SETUSER")
+        .arg("usher")
+        .arg(&rules)
+        .query_async(&mut redis.client().await)
+        .await
+        .expect("a user");
+    let gateway = Gateway::builder(&nats, &redis)
+        .set("redis.user", "usher")
+        .set("redis.password", "sesame")
+        .start()
+        .await;
+    for _ in 0..3 {
+        let ticket = redis.ticket("42").await;
+        Client::builder(&gateway, &ticket)
+            .refused()
+            .await
+            .assert_refused(503, "unavailable");
+    }
+    eventually("the log says so", || async {
+        gateway
+            .log()
+            .contains("Redis refuses a command that tickets need")
+    })
+    .await;
+    assert_eq!(gateway.log().matches("Redis refuses a command").count(), 1);
 }

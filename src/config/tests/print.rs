@@ -180,7 +180,7 @@ key_prefix = "acme:ticket:"
 accept_plain = false
 ttl = "300s"
 [tickets.jwt]
-jwks_url = "https://login.example.com/keys?a=b"
+jwks_url = "https://login.example.com/keys"
 jwks_max_age = "2s"
 issuer = "i"
 audience = "a"
