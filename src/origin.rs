@@ -28,13 +28,14 @@ impl Origin {
         let (scheme, place) = text.split_once("://").ok_or(OriginError)?;
         // The parser drops some of these in silence. Without them, all that it
         // finds is a host and a port.
-        let other = |c: char| "/\\?#@*%".contains(c) || c.is_whitespace() || c.is_control();
+        let other = |c: char| "/\\?#@%".contains(c) || c.is_whitespace() || c.is_control();
         let bare = scheme.bytes().all(|byte| byte.is_ascii_alphabetic())
             && !place.contains(other)
             && !place.ends_with(':');
         let url = Url::parse(text).map_err(|_| OriginError)?;
         match (url.scheme(), url.host_str()) {
-            ("http" | "https", Some(host)) if bare => Ok(Self {
+            // An asterisk is one in any other spelling too.
+            ("http" | "https", Some(host)) if bare && !host.contains('*') => Ok(Self {
                 scheme: url.scheme().to_owned(),
                 host: host.to_owned(),
                 port: url.port(),
@@ -217,6 +218,7 @@ mod tests {
             "https://@a.example",
             "https://a.example:",
             "https://*.example",
+            "https://\u{ff0a}.example",
             "ws://a.example",
         ] {
             assert_eq!(Origin::parse(text), Err(OriginError), "{text:?}");
