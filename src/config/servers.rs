@@ -27,16 +27,18 @@ impl Value for Option<HttpsUrl> {
     const SECRET: bool = true;
 
     fn parse(text: &str) -> Result<Self, Complaint> {
-        match Url::parse(text) {
-            Ok(url) if url.scheme() == "https" && url.has_host() && !has_credentials(&url) => {
-                Ok(Some(HttpsUrl(url)))
-            }
-            _ => Err(wrong(
+        let good = |url: &Url| {
+            let open = !has_credentials(url) && !hides_credentials(url);
+            url.scheme() == "https" && url.has_host() && open
+        };
+        let url = Url::parse(text).ok().filter(good);
+        url.map(|url| Some(HttpsUrl(url))).ok_or_else(|| {
+            wrong(
                 text,
                 "is not a URL that can be trusted with keys; write https://HOST/PATH, without \
                  credentials",
-            )),
-        }
+            )
+        })
     }
 
     fn show(&self) -> Shown {
@@ -198,12 +200,11 @@ fn show(urls: &[Url]) -> Shown {
 
 /// As much of a URL as anybody may see.
 ///
-/// A `/` or `?` in a password ends the host early, for the parser, and leaves an
-/// `@` behind it; of such a text, as of one that does not parse at all, nobody can
-/// say where the credentials end, and only the scheme is shown.
+/// Where nobody can say where the credentials end, as in a text that does not
+/// parse at all, only the scheme is shown.
 fn redacted(text: &str) -> String {
     match Url::parse(text) {
-        Ok(url) if url.has_host() && !url[Position::AfterPort..].contains('@') => {
+        Ok(url) if url.has_host() && !hides_credentials(&url) => {
             let credentials = if has_credentials(&url) { "…@" } else { "" };
             let place = &url[Position::BeforeHost..Position::AfterPath];
             format!("{}://{credentials}{place}", url.scheme())
@@ -217,6 +218,12 @@ fn redacted(text: &str) -> String {
 
 fn has_credentials(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
+}
+
+/// A `/` or `?` in a password ends the host early, for the parser, and leaves an
+/// `@` behind it.
+fn hides_credentials(url: &Url) -> bool {
+    url[Position::AfterPort..].contains('@')
 }
 
 /// What stands before `://`, if that is the name of a scheme.

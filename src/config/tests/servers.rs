@@ -67,6 +67,7 @@ fn keys_come_only_from_where_they_can_be_trusted() {
     for url in [
         "http://login.example/keys",
         "https://u:hunter2@h/keys",
+        "https://u:1/hunter2@h/keys",
         "login.example",
     ] {
         let line = error(&row("tickets.jwt.jwks_url", &format!("\"{url}\"")), &[]);
