@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run up test check bench hostile conformance trace-test model fuzz fmt lint doc deny servers tools
+.PHONY: help run up test check bench hostile conformance trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
 
 CARGO ?= cargo
 # Where cargo builds, asked only by who needs it.
@@ -64,6 +64,9 @@ fuzz: tools ## fuzz all that parses outside bytes, for FUZZ_SECONDS each
 			-max_total_time=$(FUZZ_SECONDS) -timeout=10 -malloc_limit_mb=64 -verbosity=0 \
 			-print_final_stats=1 2>&1 | grep -av -e '^"' -e '^######' -e '^INFO:'; \
 	done
+
+lint-fuzz: tools ## lint the fuzz targets, which need a build of their own
+	RUSTFLAGS="--cfg fuzzing" $(CARGO) clippy --manifest-path fuzz/Cargo.toml -- -D warnings
 
 fmt: ## format the code
 	$(CARGO) fmt

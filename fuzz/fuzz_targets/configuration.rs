@@ -9,6 +9,7 @@
 use libfuzzer_sys::fuzz_target;
 use url::Url;
 use usher::{
+    client_address::TrustedProxies,
     config::{Config, NatsServers, RedisServer},
     origin::AllowedOrigins,
     secret::Secret,
@@ -35,6 +36,7 @@ fuzz_target!(|input: &str| {
 /// A good one can be started with, and be printed and loaded again.
 fn check(mut config: Config) {
     assert!(AllowedOrigins::parse(&config.public.allowed_origins).is_ok());
+    assert!(TrustedProxies::parse(&config.public.trusted_proxies).is_ok());
     let secrets = replace_secrets(&mut config);
     let printed = config.to_toml();
     match load(&printed, &secrets) {
@@ -46,7 +48,7 @@ fn check(mut config: Config) {
 /// Puts other secrets in place of those that are set, and returns them as an
 /// environment: they are not printed.
 fn replace_secrets(config: &mut Config) -> Vec<(String, String)> {
-    const TOKEN: &str = "0123456789abcdef";
+    const TOKEN: &str = "0123456789abcdef0123456789abcdef";
     const NATS: &str = "nats://u:p@n";
     const REDIS: &str = "redis://u:p@r";
     let mut secrets = Vec::new();
@@ -59,6 +61,7 @@ fn replace_secrets(config: &mut Config) -> Vec<(String, String)> {
         ("USHER_NATS__TOKEN", &mut config.nats.token),
         ("USHER_NATS__PASSWORD", &mut config.nats.password),
         ("USHER_REDIS__PASSWORD", &mut config.redis.password),
+        ("USHER_TICKETS__JWT__SECRET", &mut config.tickets_jwt.secret),
     ] {
         if secret.is_some() {
             *secret = Some(Secret::new(TOKEN));

@@ -11,7 +11,7 @@ use std::cell::LazyCell;
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use usher::{
-    bus::{Auth, Config, Event, Subscriber, fuzzing::Gateway},
+    bus::{Event, Subscriber, fuzzing::Gateway},
     message::{EventName, Message},
     user::UserId,
 };
@@ -35,14 +35,7 @@ impl Subscriber for Held {
 thread_local! {
     static GATEWAY: LazyCell<Gateway<Held>> = LazyCell::new(|| {
         let user = UserId::parse("42").expect("an id");
-        let config = Config {
-            servers: Vec::new(),
-            auth: Auth::Anonymous,
-            name: "fuzz".to_owned(),
-            prefix: "usher".to_owned(),
-            reply_prefix: "_INBOX.".to_owned(),
-        };
-        Gateway::new(config, HELD.map(|id| (id, Held(id, user.clone()))))
+        Gateway::new(HELD.map(|id| (id, Held(id, user.clone()))))
     });
 }
 

@@ -15,23 +15,25 @@ use usher_fuzz::config::{load, names_a_device};
 const MARKER: &str = "hunter2";
 
 /// The keys that are secret as they are, by section and name.
-const SECRETS: [(&str, &str); 4] = [
+const SECRETS: [(&str, &str); 5] = [
     ("grpc", "tokens"),
     ("nats", "token"),
     ("nats", "password"),
     ("redis", "password"),
+    ("tickets.jwt", "secret"),
 ];
 
-/// The sections with a `url` that may hold credentials, and its schemes.
-const URLS: [(&str, &str); 8] = [
-    ("nats", ""),
-    ("nats", "nats://"),
-    ("nats", "tls://"),
-    ("nats", "nats://a,nats://"),
-    ("redis", "redis://"),
-    ("redis", "rediss://"),
-    ("redis", "redis+sentinel://"),
-    ("redis", "http://"),
+/// The URLs into which somebody may write credentials, and how they begin.
+const URLS: [(&str, &str, &str); 9] = [
+    ("nats", "url", ""),
+    ("nats", "url", "nats://"),
+    ("nats", "url", "ws://"),
+    ("nats", "url", "nats://a,nats://"),
+    ("redis", "url", "redis://"),
+    ("redis", "url", "rediss://"),
+    ("redis", "url", "redis+sentinel://"),
+    ("redis", "url", "http://"),
+    ("tickets.jwt", "jwks_url", "https://"),
 ];
 
 fuzz_target!(|input: &[u8]| {
@@ -67,9 +69,14 @@ fn with_marker(text: &str, at: usize) -> String {
 fn given(place: usize, secret: &str, more: &str) -> (String, Option<(String, String)>) {
     let (place, way) = (place / 8, place % 8);
     let (section, name) = SECRETS[place % SECRETS.len()];
-    let (url_section, scheme) = URLS[place % URLS.len()];
+    let (url_section, url_name, scheme) = URLS[place % URLS.len()];
     let url = format!("{scheme}u:{secret}@host");
-    let variable = |name: String, value: &str| Some((name.to_uppercase(), value.to_owned()));
+    let by_file = format!("{name}_file");
+    let variable = |section: &str, name: &str, value: &str| {
+        let section = section.replace('.', "__");
+        let name = format!("usher_{section}__{name}").to_uppercase();
+        Some((name, value.to_owned()))
+    };
     let file = |section: &str, name: &str, value: &str| {
         (format!("[{section}]\n{name} = {value}\n{more}"), None)
     };
@@ -77,36 +84,24 @@ fn given(place: usize, secret: &str, more: &str) -> (String, Option<(String, Str
     let is_two_servers = url_section == "nats" && secret.contains(',') && secret.contains('@');
     match way {
         1 | 5 if is_two_servers => (String::new(), None),
-        0 => (
-            more.to_owned(),
-            variable(format!("usher_{section}__{name}"), secret),
-        ),
-        1 => (
-            more.to_owned(),
-            variable(format!("usher_{url_section}__url"), &url),
-        ),
+        0 => (more.to_owned(), variable(section, name, secret)),
+        1 => (more.to_owned(), variable(url_section, url_name, &url)),
         // As it stands: where quotes were forgotten, or closed too early. A key
         // of a table is a name, and is shown.
         2 if secret.contains('{') => (String::new(), None),
         2 => file(section, name, secret),
         3 => file(section, name, &quoted(secret)),
         4 => file(section, name, &format!("[{}]", quoted(secret))),
-        5 => file(url_section, "url", &quoted(&url)),
+        5 => file(url_section, url_name, &quoted(&url)),
         6 => {
             let path = env::temp_dir().join(format!("usher-fuzz-{}.secret", process::id()));
             fs::write(&path, secret).expect("a file");
             let path = path.to_str().expect("UTF-8");
-            (
-                more.to_owned(),
-                variable(format!("usher_{section}__{name}_file"), path),
-            )
+            (more.to_owned(), variable(section, &by_file, path))
         }
         // A path is shown, so what begins as one is none.
         7 if secret.starts_with('/') => (String::new(), None),
-        _ => (
-            more.to_owned(),
-            variable(format!("usher_{section}__{name}_file"), secret),
-        ),
+        _ => (more.to_owned(), variable(section, &by_file, secret)),
     }
 }
 

@@ -3,11 +3,11 @@
 use std::{fmt::Debug, sync::Arc};
 
 use super::{
-    Config, Event, Subscriber,
+    Auth, Config, Event, Subscriber,
     reader::Reader,
     wire::{Decoder, ServerOp},
 };
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, tls::ClientFiles};
 
 /// What a server said.
 #[derive(Debug, PartialEq)]
@@ -51,7 +51,15 @@ pub struct Gateway<K>(Reader<K>);
 
 impl<K: Subscriber> Gateway<K> {
     /// One that is not connected.
-    pub fn new(config: Config, held: impl IntoIterator<Item = (u64, K)>) -> Self {
+    pub fn new(held: impl IntoIterator<Item = (u64, K)>) -> Self {
+        let config = Config {
+            servers: Vec::new(),
+            auth: Auth::Anonymous,
+            tls: ClientFiles::default(),
+            name: "fuzz".to_owned(),
+            prefix: "usher".to_owned(),
+            reply_prefix: "_INBOX.".to_owned(),
+        };
         let mut reader = Reader::new(config, Arc::default(), Arc::new(Metrics::new()));
         reader.hold(held);
         Self(reader)
