@@ -81,9 +81,9 @@ fn given(place: usize, secret: &str, more: &str) -> (String, Option<(String, Str
         (format!("[{section}]\n{name} = {value}\n{more}"), None)
     };
     // Good servers, to all who do not know that it is one password.
-    let is_two_servers = url_section == "nats" && secret.contains(',') && secret.contains('@');
+    let is_a_list = url_section == "nats" && secret.contains(',') && secret.contains("://");
     match way {
-        1 | 5 if is_two_servers => (String::new(), None),
+        1 | 5 if is_a_list => (String::new(), None),
         0 => (more.to_owned(), variable(section, name, secret)),
         1 => (more.to_owned(), variable(url_section, url_name, &url)),
         // As it stands: where quotes were forgotten, or closed too early. A key

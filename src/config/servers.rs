@@ -59,17 +59,20 @@ impl Value for NatsServers {
     fn parse(text: &str) -> Result<Self, Complaint> {
         let servers: Vec<_> = text.split(',').collect();
         let read = |(at, server): (usize, &&str)| {
-            let behind = &servers[at + 1..];
-            nats(server).map_err(|complaint| match behind.concat().contains('@') {
-                // It may be the first half of a password with a comma in it.
-                true => format!(
-                    "URL {} of {} is not good; write nats://HOST:PORT, and %2C for a comma in a \
-                     password",
+            // Either may be a part of a password with commas in it, which must
+            // neither be shown nor be taken for a server.
+            let begins = servers[at + 1..].concat().contains('@');
+            let ends = servers.len() > 1 && server.contains('@') && !server.contains("://");
+            match nats(server) {
+                Ok(url) if !ends => Ok(url),
+                Err(complaint) if !begins && !ends => Err(complaint),
+                _ => Err(format!(
+                    "URL {} of {} is not good; write nats://USER:PASSWORD@HOST:PORT, and %2C for \
+                     a comma in a password",
                     at + 1,
                     servers.len()
-                ),
-                false => complaint,
-            })
+                )),
+            }
         };
         servers
             .iter()

@@ -102,11 +102,26 @@ fn a_url_that_does_not_parse_is_told_why() {
         );
         assert_eq!(error("", &[(&variable, url)]), expected);
     }
-    assert_eq!(
-        error("", &[("USHER_NATS__URL", "nats://u:1/2,3@a,b")]),
-        "nats.url (from USHER_NATS__URL): URL 1 of 3 is not good; write nats://HOST:PORT, and %2C \
-         for a comma in a password"
-    );
+}
+
+/// Where it has a comma in it.
+#[test]
+fn no_part_of_a_password_is_a_server() {
+    for (text, number) in [
+        ("nats://u:1/2,3@a", "1 of 2"),
+        ("nats://u:1,2@a", "2 of 2"),
+        ("nats://u:,1,@a", "3 of 3"),
+        ("u:1@2,3@a", "1 of 2"),
+        ("nats://u:1@2,3@a,b", "2 of 3"),
+    ] {
+        assert_eq!(
+            error("", &[("USHER_NATS__URL", text)]),
+            format!(
+                "nats.url (from USHER_NATS__URL): URL {number} is not good; write \
+                 nats://USER:PASSWORD@HOST:PORT, and %2C for a comma in a password"
+            )
+        );
+    }
 }
 
 #[test]
