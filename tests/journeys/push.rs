@@ -653,3 +653,25 @@ async fn no_connection_lives_for_ever() {
         }
     }
 }
+
+/// Whoever may not call is told so before the message is read: nobody fills the
+/// gateway's memory who has no token.
+#[tokio::test]
+async fn nothing_is_read_of_a_call_without_a_token() {
+    let (nats, redis) = servers().await;
+    let builder = Gateway::builder(&nats, &redis).set("grpc.tokens", "a-token-that-is-long-enough");
+    let gateway = builder.start().await;
+    let stream = TcpStream::connect(&gateway.grpc).await.expect("accepted");
+    let (mut sender, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+    tokio::spawn(connection);
+    let request = http::Request::post("http://gateway/usher.v1.Notification/PushNotification")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers");
+    let request = request.body(()).expect("a request");
+    // The message does not even begin.
+    let (answer, _message) = sender.send_request(request, false).expect("sent");
+    let answer = patiently("an answer", answer).await.expect("an answer");
+    assert_eq!(answer.headers()["grpc-status"], "16", "{answer:?}");
+    let refused = r#"usher_grpc_requests_total{method="PushNotification",code="UNAUTHENTICATED"}"#;
+    assert_eq!(gateway.metric(refused).await, 1.0);
+}
