@@ -55,7 +55,8 @@ fn document() -> String {
             section = of;
             let _ = write!(
                 text,
-                "\n## {section}\n\n| key | type | default | |\n|---|---|---|---|\n"
+                "\n## {section}\n\n{}\n\n| key | type | default | |\n|---|---|---|---|\n",
+                key.section
             );
         }
         let default = match &key.default {

@@ -3,7 +3,7 @@
 use super::{
     keys::{Config, SECTIONS},
     names::Name,
-    table::{Key, keys},
+    table::{Key, Section},
 };
 
 /// What there is to know about a key.
@@ -13,6 +13,8 @@ pub struct Reference {
     pub key: &'static str,
     /// Its name in the environment, such as `USHER_SESSION__PING_INTERVAL`.
     pub variable: String,
+    /// What its section is for.
+    pub section: String,
     /// What kind of value it takes, in words.
     pub kind: &'static str,
     /// Its default in TOML, if it has one.
@@ -27,19 +29,27 @@ pub struct Reference {
 /// All keys, in the order in which they are documented.
 pub fn reference() -> Vec<Reference> {
     let defaults = Config::default();
-    let reference = |key: &'static Key| {
+    let in_a_line = |doc: &[&str]| {
+        let lines: Vec<_> = doc.iter().map(|line| line.trim()).collect();
+        lines.join(" ")
+    };
+    let reference = |section: &'static Section, key: &'static Key| {
         let shown = (key.show)(&defaults);
-        let doc: Vec<_> = key.doc.iter().map(|line| line.trim()).collect();
         Reference {
             key: key.path,
             variable: Name { key, file: false }.variable(),
             kind: key.kind,
             default: shown.withheld.is_none().then_some(shown.toml),
-            doc: doc.join(" "),
+            doc: in_a_line(key.doc),
+            section: in_a_line(section.doc),
             secret: key.secret,
         }
     };
-    keys().map(reference).collect()
+    let of = |section: &'static Section| {
+        let keys = section.keys.iter();
+        keys.map(move |key| reference(section, key))
+    };
+    SECTIONS.iter().flat_map(of).collect()
 }
 
 const HEADER: &str = "\
