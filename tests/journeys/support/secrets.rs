@@ -1,8 +1,8 @@
 //! 'A ticket never appears in a log line, a span, a metric or an error.'
 //!
 //! Every ticket that the harness mints or uses is remembered for the whole test
-//! process, and looked for wherever the gateway says something. The first
-//! [`TELLING`] characters are looked for, so that a ticket cut short counts too.
+//! process, and looked for wherever the gateway says something. Its first and its
+//! last [`TELLING`] characters are looked for, so that a part of it counts too.
 
 use std::{
     collections::HashSet,
@@ -78,6 +78,7 @@ fn a_ticket_is_found_wherever_it_stands() {
         format!("GET /ws?ticket={ticket} HTTP/1.1\r\n"),
         format!("a line\nusher.ticket.{ticket}, and more"),
         format!("cut short: {}…", &ticket[..TELLING]),
+        format!("and at its end: …{}", &ticket[ticket.len() - TELLING..]),
     ] {
         assert!(find(text.as_bytes()).is_some(), "{text}");
     }
@@ -85,7 +86,7 @@ fn a_ticket_is_found_wherever_it_stands() {
         "",
         "nothing at all of it",
         &ticket[..TELLING - 1],
-        &ticket[1..],
+        &ticket[1..ticket.len() - 1],
     ] {
         assert_eq!(find(text.as_bytes()), None, "{text}");
     }
