@@ -45,6 +45,8 @@ pub struct Metrics {
     pub subscriptions: IntGauge,
     /// Bytes waiting to be written to sessions.
     pub queued_bytes: IntGauge,
+    /// Tasks of the runtime.
+    pub tasks: IntGauge,
     /// Whether NATS is there.
     pub nats_connected: IntGauge,
     /// Commands to Redis.
@@ -145,7 +147,12 @@ impl Metrics {
             queued_bytes: gauge(
                 &r,
                 "usher_queued_bytes",
-                "Bytes waiting for sessions to read.",
+                "Memory of what waits for sessions to read.",
+            ),
+            tasks: gauge(
+                &r,
+                "usher_tasks",
+                "Tasks under way: one a session, and a few of the gateway's own.",
             ),
             nats_connected: gauge(&r, "usher_nats_connected", "1 while NATS is connected."),
             redis_command_seconds: histogram(

@@ -24,7 +24,7 @@ use std::{
     future::poll_fn,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -35,7 +35,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use self::held::{Bus, Directory, Held, Joined, Member};
 use self::outbox::Admission;
-pub use self::outbox::{Limits, Next, Outbox, Outgoing};
+pub use self::outbox::{Charge, Limits, Next, Outbox, Outgoing};
 use crate::{
     bus::{AUTO_SETTLE, Subscriber, Subscriptions},
     close::{CloseReason, Ending},
@@ -68,7 +68,7 @@ pub struct Config {
     pub queue_messages: usize,
     /// Unsent bytes of one session.
     pub queue_bytes: usize,
-    /// Unsent bytes of all sessions.
+    /// Memory of what is unsent, of all sessions.
     pub total_queue_bytes: usize,
 }
 
@@ -171,11 +171,6 @@ impl Seat {
         &self.outbox
     }
 
-    /// The bounds of the backlog, for giving back what is sent.
-    pub fn limits(&self) -> &Limits {
-        &self.registry.limits
-    }
-
     /// Whose session it is.
     pub fn user(&self) -> &UserId {
         self.held.user()
@@ -191,8 +186,7 @@ impl Drop for Seat {
             &self.held,
             &self.outbox,
         );
-        self.outbox
-            .cut(CloseReason::ConnectionLost, &registry.limits);
+        self.outbox.cut(CloseReason::ConnectionLost);
     }
 }
 
@@ -209,7 +203,7 @@ impl Registry {
                 messages: config.queue_messages,
                 bytes: config.queue_bytes,
                 total_bytes: config.total_queue_bytes,
-                total: AtomicUsize::new(0),
+                total: Arc::default(),
             },
             config,
             users: Users::default(),
@@ -231,7 +225,7 @@ impl Registry {
         self.users.0.len()
     }
 
-    /// Bytes waiting for sessions to read.
+    /// Memory of what waits for sessions to read.
     pub fn queued_bytes(&self) -> usize {
         self.limits.total.load(Ordering::Relaxed)
     }
@@ -323,14 +317,11 @@ impl Registry {
 
     /// Whoever was here while NATS was away may have missed something.
     fn tell_of_the_gap(self: &Arc<Self>) {
-        let gap = Outgoing {
-            bytes: frame::gap(),
-            arrived: None,
-        };
+        let gap = frame::gap();
         let mut speechless = Vec::new();
         self.each(|outbox| match outbox.protocol() {
             _ if !outbox.is_welcomed() => {}
-            Protocol::UsherV1 => drop(outbox.push(gap.clone(), &self.limits)),
+            Protocol::UsherV1 => drop(outbox.push(gap.clone(), None, &self.limits)),
             Protocol::RawV1 => speechless.push(outbox.clone()),
         });
         tokio::spawn(spread(speechless, BUS_LOST_SPREAD, |outbox| {

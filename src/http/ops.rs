@@ -90,6 +90,8 @@ fn metrics(status: &Status) -> Response {
         .metrics
         .queued_bytes
         .set(status.registry.queued_bytes() as i64);
+    let runtime = tokio::runtime::Handle::current().metrics();
+    status.metrics.tasks.set(runtime.num_alive_tasks() as i64);
     let (text, content_type) = status.metrics.render();
     let mut response = text.into_response();
     let content_type = HeaderValue::from_static(content_type);

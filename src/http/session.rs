@@ -287,7 +287,7 @@ impl Session {
                     self.texted = Instant::now();
                 }
                 let outbox = self.seat.outbox();
-                if outbox.sent(written.frames, written.bytes, self.seat.limits()) {
+                if outbox.sent(written.frames, written.bytes) {
                     self.stalled = None;
                 } else if self.stalled.is_none() {
                     // A session that is over has as long as one write may take

@@ -22,7 +22,10 @@ use tungstenite::{
 };
 
 use super::frame_rate::FrameRate;
-use crate::{close::CloseReason, registry::Outgoing};
+use crate::{
+    close::CloseReason,
+    registry::{Charge, Outgoing},
+};
 
 /// Eagerly allocated for each session, so small; larger frames make it grow.
 const READ_BUFFER: usize = 256;
@@ -46,10 +49,10 @@ struct Chunk {
     source: Source,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Source {
-    /// A frame that counts in the outbox until it is written.
-    Outbox,
+    /// A frame that counts in the outbox until it is written, and its memory for
+    /// as long as it is here.
+    Outbox(#[allow(dead_code, reason = "counts until it is dropped")] Charge),
     /// A text frame of the session's own.
     Session,
     /// Control frames, which no script sees.
@@ -164,11 +167,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
 
     /// Queues a frame from the outbox.
     pub(super) fn queue_outgoing(&mut self, outgoing: Outgoing) {
-        let Outgoing { bytes, arrived } = outgoing;
+        let Outgoing {
+            bytes,
+            arrived,
+            charge,
+        } = outgoing;
         self.push(Chunk {
             bytes,
             arrived,
-            source: Source::Outbox,
+            source: Source::Outbox(charge),
         });
     }
 
@@ -215,6 +222,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// Forgets what waits, but for the rest of a frame that has begun.
     pub(super) fn drop_unsent(&mut self) {
         self.chunks.truncate(usize::from(self.in_part));
+        self.chunks.shrink_to_fit();
     }
 
     /// Writes as much as the kernel takes at once, and calls `delivered` with
@@ -253,7 +261,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         while let Some(chunk) = self.chunks.front_mut() {
             let part = count.min(chunk.bytes.len());
             count -= part;
-            let counts = chunk.source == Source::Outbox;
+            let counts = matches!(chunk.source, Source::Outbox(_));
             written.bytes += if counts { part } else { 0 };
             if part < chunk.bytes.len() {
                 chunk.bytes.advance(part);
@@ -261,7 +269,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                 break;
             }
             written.frames += usize::from(counts);
-            written.visible |= chunk.source != Source::Control;
+            written.visible |= !matches!(chunk.source, Source::Control);
             chunk.arrived.into_iter().for_each(&mut delivered);
             self.chunks.pop_front();
             self.in_part = false;

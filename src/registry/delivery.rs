@@ -7,7 +7,7 @@ use tokio::task::yield_now;
 
 use super::{
     Entry, Registry,
-    outbox::{Outbox, Outgoing, Pushed},
+    outbox::{Outbox, Pushed},
 };
 use crate::{
     bus::{Event, Interest, Request},
@@ -70,10 +70,13 @@ impl Registry {
     }
 
     /// Ends the sessions with the largest backlogs, where all together are more
-    /// than they may be though each has had its turn.
+    /// than they may be though each has had its turn. One that is ended needs a
+    /// turn too, to let go of what it has taken.
     async fn keep_within_total(&self) {
         self.give_turns(|| self.limits.exceeded()).await;
-        while self.limits.exceeded() && self.shed() {}
+        while self.limits.exceeded() && self.shed() {
+            self.give_turns(|| self.limits.exceeded()).await;
+        }
     }
 
     fn deliver(
@@ -86,7 +89,7 @@ impl Registry {
         let mut reached = 0;
         held.each(|outbox| {
             let bytes = frames.get(outbox.protocol());
-            match outbox.push(Outgoing { bytes, arrived }, &self.limits) {
+            match outbox.push(bytes, arrived, &self.limits) {
                 Pushed::Queued => reached += 1,
                 Pushed::Behind => {
                     reached += 1;
@@ -151,7 +154,7 @@ impl Registry {
         let Some((_, outbox)) = largest else {
             return false;
         };
-        let lost = outbox.cut(CloseReason::SlowConsumer, &self.limits);
+        let lost = outbox.cut(CloseReason::SlowConsumer);
         self.metrics.dropped("slow_consumer", lost);
         true
     }

@@ -4,7 +4,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
@@ -25,10 +25,10 @@ pub struct Limits {
     pub messages: usize,
     /// Bytes of one session. A larger message still goes to an empty backlog.
     pub bytes: usize,
-    /// Bytes of all sessions.
+    /// Memory of all sessions.
     pub total_bytes: usize,
-    /// Bytes of all sessions now.
-    pub total: AtomicUsize,
+    /// Memory of all sessions now.
+    pub total: Arc<AtomicUsize>,
 }
 
 impl Limits {
@@ -44,12 +44,46 @@ impl Limits {
 }
 
 /// One frame on its way.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Outgoing {
     /// The frame's bytes, shared with other sessions.
     pub bytes: Bytes,
     /// When the message came from NATS; none for a frame of our own.
     pub arrived: Option<Instant>,
+    /// Keep it for as long as the bytes.
+    pub charge: Charge,
+}
+
+/// The memory of one frame, counted among all sessions' until this is dropped:
+/// wherever the frame is by then, and whether or not its session is over.
+#[derive(Debug)]
+pub struct Charge {
+    total: Arc<AtomicUsize>,
+    memory: usize,
+}
+
+impl Charge {
+    fn new(bytes: usize, limits: &Limits) -> Self {
+        let memory = allocated(bytes);
+        limits.total.fetch_add(memory, Ordering::Relaxed);
+        Self {
+            total: limits.total.clone(),
+            memory,
+        }
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.memory, Ordering::Relaxed);
+    }
+}
+
+/// What an allocator takes for so many bytes: jemalloc has four sizes to each
+/// doubling, so the 16 KiB and a few bytes of a frame are 20 KiB.
+fn allocated(bytes: usize) -> usize {
+    let steps = bytes.next_power_of_two() / 8;
+    bytes.next_multiple_of(steps.max(16))
 }
 
 /// What became of a frame.
@@ -127,22 +161,25 @@ impl Outbox {
 
     /// Queues a frame, or ends the session where its backlog would exceed a
     /// bound.
-    pub fn push(&self, outgoing: Outgoing, limits: &Limits) -> Pushed {
+    pub fn push(&self, bytes: Bytes, arrived: Option<Instant>, limits: &Limits) -> Pushed {
         let mut inner = self.inner();
         if inner.ending.is_some() {
             return Pushed::Over;
         }
-        let size = outgoing.bytes.len();
+        let size = bytes.len();
         let full = inner.unsent_messages >= limits.messages
             || (inner.unsent_messages > 0 && inner.unsent_bytes + size > limits.bytes);
         if full {
             inner.end(CloseReason::SlowConsumer.into());
-            return Pushed::Overflowed(inner.discard(limits) + 1);
+            return Pushed::Overflowed(inner.discard() + 1);
         }
         inner.unsent_messages += 1;
         inner.unsent_bytes += size;
-        limits.total.fetch_add(size, Ordering::Relaxed);
-        inner.queue.push_back(outgoing);
+        inner.queue.push_back(Outgoing {
+            bytes,
+            arrived,
+            charge: Charge::new(size, limits),
+        });
         inner.wake();
         if inner.is_behind(limits) {
             Pushed::Behind
@@ -163,10 +200,10 @@ impl Outbox {
     }
 
     /// Ends the session, and gives up what is queued: so many messages.
-    pub fn cut(&self, reason: CloseReason, limits: &Limits) -> usize {
+    pub fn cut(&self, reason: CloseReason) -> usize {
         let mut inner = self.inner();
         inner.end(reason.into());
-        inner.discard(limits)
+        inner.discard()
     }
 
     /// Whether the session still takes messages.
@@ -219,11 +256,11 @@ impl Outbox {
 
     /// The session has written frames that it had taken. Returns whether it is
     /// still open.
-    pub fn sent(&self, messages: usize, bytes: usize, limits: &Limits) -> bool {
+    pub fn sent(&self, messages: usize, bytes: usize) -> bool {
         let mut inner = self.inner();
         inner.stalled = false;
         if !inner.discarded {
-            inner.give_back(messages, bytes, limits);
+            inner.give_back(messages, bytes);
         }
         inner.ending.is_none()
     }
@@ -273,10 +310,10 @@ impl Inner {
         }
     }
 
-    fn discard(&mut self, limits: &Limits) -> usize {
+    fn discard(&mut self) -> usize {
         let lost = self.unsent_messages;
         self.queue = VecDeque::new();
-        self.give_back(lost, self.unsent_bytes, limits);
+        self.give_back(lost, self.unsent_bytes);
         self.discarded = true;
         lost
     }
@@ -287,10 +324,9 @@ impl Inner {
         half_full && !self.stalled && self.ending.is_none()
     }
 
-    fn give_back(&mut self, messages: usize, bytes: usize, limits: &Limits) {
+    fn give_back(&mut self, messages: usize, bytes: usize) {
         self.unsent_messages -= messages;
         self.unsent_bytes -= bytes;
-        limits.total.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     fn wait(&mut self, cx: &Context<'_>) {
@@ -316,17 +352,15 @@ mod tests {
             messages,
             bytes,
             total_bytes: usize::MAX,
-            total: AtomicUsize::new(0),
+            total: Arc::default(),
         }
     }
 
-    fn frame(size: usize) -> Outgoing {
-        Outgoing {
-            bytes: vec![0; size].into(),
-            arrived: None,
-        }
+    fn push(outbox: &Outbox, size: usize, limits: &Limits) -> Pushed {
+        outbox.push(vec![0; size].into(), None, limits)
     }
 
+    /// Takes frames, and drops them.
     fn take(outbox: &Outbox) -> Poll<(Next, usize)> {
         let mut taken = 0;
         let cx = Context::from_waker(Waker::noop());
@@ -338,14 +372,14 @@ mod tests {
     fn what_is_taken_counts_until_it_is_sent() {
         let limits = limits(2, 100);
         let outbox = Outbox::new(Protocol::UsherV1);
-        assert_eq!(outbox.push(frame(10), &limits), Pushed::Queued);
-        assert_eq!(outbox.push(frame(10), &limits), Pushed::Behind);
+        assert_eq!(push(&outbox, 10, &limits), Pushed::Queued);
+        assert_eq!(push(&outbox, 10, &limits), Pushed::Behind);
         assert_eq!(take(&outbox), Poll::Ready((Next::Frames, 2)));
-        outbox.sent(1, 10, &limits);
+        outbox.sent(1, 10);
         assert_eq!(outbox.backlog(), 10);
-        assert_eq!(outbox.push(frame(10), &limits), Pushed::Behind);
+        assert_eq!(push(&outbox, 10, &limits), Pushed::Behind);
         assert_eq!(
-            outbox.push(frame(10), &limits),
+            push(&outbox, 10, &limits),
             Pushed::Overflowed(3),
             "1 unsent, 1 queued"
         );
@@ -359,15 +393,15 @@ mod tests {
         let limits = limits(4, 100);
         let outbox = Outbox::new(Protocol::UsherV1);
         for _ in 0..3 {
-            outbox.push(frame(10), &limits);
+            push(&outbox, 10, &limits);
         }
         assert!(outbox.is_behind(&limits));
         assert!(take(&outbox).is_ready());
         let cx = Context::from_waker(Waker::noop());
         assert!(outbox.poll_cut(&cx).is_pending());
         assert!(!outbox.is_behind(&limits), "the kernel takes no more");
-        outbox.sent(1, 10, &limits);
-        assert_eq!(outbox.push(frame(10), &limits), Pushed::Behind);
+        outbox.sent(1, 10);
+        assert_eq!(push(&outbox, 10, &limits), Pushed::Behind);
         outbox.end(CloseReason::Drain.into());
         assert!(!outbox.is_behind(&limits));
     }
@@ -376,38 +410,56 @@ mod tests {
     fn a_large_message_goes_to_an_empty_backlog_only() {
         let limits = limits(10, 100);
         let outbox = Outbox::new(Protocol::UsherV1);
-        assert_eq!(outbox.push(frame(1000), &limits), Pushed::Queued);
-        assert_eq!(outbox.push(frame(1), &limits), Pushed::Overflowed(2));
+        assert_eq!(push(&outbox, 1000, &limits), Pushed::Queued);
+        assert_eq!(push(&outbox, 1, &limits), Pushed::Overflowed(2));
         let outbox = Outbox::new(Protocol::UsherV1);
-        assert_eq!(outbox.push(frame(1), &limits), Pushed::Queued);
-        assert_eq!(outbox.push(frame(1000), &limits), Pushed::Overflowed(2));
+        assert_eq!(push(&outbox, 1, &limits), Pushed::Queued);
+        assert_eq!(push(&outbox, 1000, &limits), Pushed::Overflowed(2));
     }
 
     #[test]
     fn an_ending_waits_for_what_is_queued_and_the_first_one_stays() {
         let limits = limits(10, 100);
         let outbox = Outbox::new(Protocol::RawV1);
-        assert_eq!(outbox.push(frame(1), &limits), Pushed::Queued);
+        assert_eq!(push(&outbox, 1, &limits), Pushed::Queued);
         outbox.end(CloseReason::Replaced.into());
         outbox.end(CloseReason::Drain.into());
-        assert_eq!(outbox.push(frame(1), &limits), Pushed::Over);
+        assert_eq!(push(&outbox, 1, &limits), Pushed::Over);
         assert_eq!(take(&outbox), Poll::Ready((Next::Frames, 1)));
-        outbox.sent(1, 1, &limits);
+        outbox.sent(1, 1);
         let replaced = CloseReason::Replaced.into();
         assert_eq!(take(&outbox), Poll::Ready((Next::Ended(replaced), 0)));
         assert_eq!(limits.total.load(Ordering::Relaxed), 0);
     }
 
     #[test]
+    fn memory_counts_for_as_long_as_the_frame_is_kept() {
+        let limits = limits(10, usize::MAX);
+        let outbox = Outbox::new(Protocol::UsherV1);
+        let now = || limits.total.load(Ordering::Relaxed);
+        push(&outbox, 16 * 1024 + 1, &limits);
+        push(&outbox, 1, &limits);
+        assert_eq!(now(), 20 * 1024 + 16);
+        let mut kept = Vec::new();
+        let cx = Context::from_waker(Waker::noop());
+        let taken = outbox.poll_next(&cx, 1, |outgoing| kept.push(outgoing));
+        assert_eq!(taken, Poll::Ready(Next::Frames));
+        outbox.cut(CloseReason::SlowConsumer);
+        assert_eq!(now(), 20 * 1024, "what the session still has of it");
+        kept.clear();
+        assert_eq!(now(), 0);
+    }
+
+    #[test]
     fn a_cut_gives_back_what_was_queued_and_taken() {
         let limits = limits(10, 100);
         let outbox = Outbox::new(Protocol::RawV1);
-        assert_eq!(outbox.push(frame(7), &limits), Pushed::Queued);
+        assert_eq!(push(&outbox, 7, &limits), Pushed::Queued);
         assert!(take(&outbox).is_ready());
-        assert_eq!(outbox.push(frame(8), &limits), Pushed::Queued);
-        assert_eq!(outbox.cut(CloseReason::ConnectionLost, &limits), 2);
-        outbox.sent(1, 7, &limits);
-        assert_eq!(outbox.cut(CloseReason::ConnectionLost, &limits), 0);
+        assert_eq!(push(&outbox, 8, &limits), Pushed::Queued);
+        assert_eq!(outbox.cut(CloseReason::ConnectionLost), 2);
+        outbox.sent(1, 7);
+        assert_eq!(outbox.cut(CloseReason::ConnectionLost), 0);
         assert_eq!(limits.total.load(Ordering::Relaxed), 0);
     }
 }

@@ -50,6 +50,12 @@ impl Gateway {
         }
     }
 
+    /// Its process id.
+    #[allow(dead_code, reason = "what it holds is looked at under load alone")]
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// All that it has printed so far.
     pub(crate) fn log(&self) -> String {
         self.process.output()

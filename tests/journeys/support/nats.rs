@@ -254,6 +254,14 @@ impl Nats {
         self.process.wait().await;
     }
 
+    /// Ends it as for an update: it takes nobody new, sends its clients away one
+    /// after the other, and ends.
+    #[allow(dead_code, reason = "the chaos run alone asks for it")]
+    pub(crate) async fn lame_duck(&mut self) {
+        self.process.signal(Signal::USR2);
+        self.process.wait().await;
+    }
+
     /// Ends it as a power cut would.
     pub(crate) fn kill(&mut self) {
         self.process.kill();
