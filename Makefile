@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run up test check bench hostile conformance trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
+.PHONY: help run up test check bench hostile chaos churn stuck conformance trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
 
 CARGO ?= cargo
 # Where cargo builds, asked only by who needs it.
@@ -36,6 +36,16 @@ bench: tools servers ## measure the gateway beside its floors, into benches/resu
 
 hostile: tools servers ## measure what sessions notice of 2,000 hostile clients, into benches/hostile.txt; fails beyond the bound
 	$(CARGO) bench --bench gateway -- hostile | tee benches/hostile.txt
+
+# Each has a small form in the suite. CHAOS_SEED repeats the faults of another run.
+chaos: tools servers ## ten minutes of faults, with an auditor who knows what was sent
+	CHAOS_SECONDS=$${CHAOS_SECONDS:-600} $(CARGO) test --release --test chaos -- --nocapture
+
+churn: tools servers ## open and close 200,000 sessions: nothing may be left of them
+	CHURN_SESSIONS=$${CHURN_SESSIONS:-200000} $(CARGO) test --release --test load -- churn --nocapture
+
+stuck: tools servers ## 1,000 sessions that do not read: the memory that they cost
+	STUCK_SESSIONS=$${STUCK_SESSIONS:-1000} $(CARGO) test --release --test load -- stuck --nocapture --test-threads 1
 
 conformance: tools ## have Autobahn judge how sessions keep RFC 6455
 	@tests/servers.sh autobahn

@@ -181,7 +181,9 @@ impl Link {
         if self.keepalive.as_mut().poll(cx).is_pending() {
             return Ok(Poll::Pending);
         }
-        if self.last_heard.elapsed() >= 2 * KEEPALIVE {
+        // Where this machine itself stood still, nobody has been asked yet.
+        let asked = self.pings.contains(&Pinger::Keepalive);
+        if asked && self.last_heard.elapsed() >= 2 * KEEPALIVE {
             return Err(io::Error::new(
                 io::ErrorKind::TimedOut,
                 "the NATS server has been silent for 10 s",

@@ -156,9 +156,10 @@ impl World {
         let until = self.shared.auditor().now();
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let auditor = self.shared.auditor();
-            let (missing, mut complaints) = (auditor.missing(&until), auditor.complaints());
-            drop(auditor);
+            let (missing, mut complaints) = {
+                let auditor = self.shared.auditor();
+                (auditor.missing(&until), auditor.complaints())
+            };
             if !complaints.is_empty() || missing.is_empty() || Instant::now() > deadline {
                 let silent = |(session, stream, number)| {
                     format!("session {session} was not told that it missed {number} of {stream:?}")

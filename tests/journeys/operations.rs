@@ -156,6 +156,7 @@ async fn every_metric_of_the_contract_is_there() {
         "usher_delivery_seconds",
         "usher_subscriptions",
         "usher_queued_bytes",
+        "usher_tasks",
         "usher_nats_connected",
         "usher_redis_command_seconds",
         "usher_grpc_requests_total",

@@ -50,7 +50,7 @@ async fn stuck(to: To) {
     let bound = if is_full(SIZE) { 64 * MIB } else { 4 * MIB };
     let (nats, redis) = servers().await;
     let gateway = Gateway::builder(&nats, &redis)
-        .set("session.total_queue_bytes", bound.to_string())
+        .set("session.total_queue_bytes", format!("{bound}B"))
         .start()
         .await;
     let tickets = Tickets::at(&redis).await;
@@ -94,6 +94,8 @@ async fn stuck(to: To) {
         publisher.flush().await.expect("flushed");
         queued = queued.max(gateway.metric("usher_queued_bytes").await);
         rounds += 1;
+        // Most of the time goes by until those that are closed have heard it.
+        sleep(Duration::from_millis(5)).await;
     }
     let peak = peak.end();
     let slow = "usher_session_closes_total{reason=\"slow_consumer\"}";
