@@ -156,10 +156,8 @@ impl World {
         let until = self.shared.auditor().now();
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let (missing, mut complaints) = {
-                let auditor = self.shared.auditor();
-                (auditor.missing(&until), auditor.complaints())
-            };
+            let missing = self.shared.auditor().missing(&until);
+            let mut complaints = self.shared.auditor().complaints();
             if !complaints.is_empty() || missing.is_empty() || Instant::now() > deadline {
                 let silent = |(session, stream, number)| {
                     format!("session {session} was not told that it missed {number} of {stream:?}")

@@ -257,9 +257,8 @@ async fn nothing_is_left_of_sessions_that_are_gone() {
 
     let ends = churn
         .ends
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clone();
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
     println!(
         "{admitted} sessions, {:.0} a second: {ends:?}",
         sessions as f64 / took.as_secs_f64()
