@@ -5,7 +5,11 @@ pub(crate) mod rooms;
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use rand::Rng as _;
-use tokio::{net::TcpListener, sync::oneshot, time::sleep};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    sync::oneshot,
+    time::sleep,
+};
 
 use crate::{
     bus::{self, Subscriptions},
@@ -20,6 +24,10 @@ use crate::{
     tokens::{self, Tokens},
 };
 
+/// Connections that the kernel keeps until we accept them; fewer where
+/// `net.core.somaxconn` is. Whoever finds no room there tries again after a second at
+/// the earliest, so there is room for a storm.
+const BACKLOG: u32 = 4096;
 /// After the last session was told to go, for what is still under way.
 const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(2);
 
@@ -82,9 +90,9 @@ impl App {
         if !mode.embedded {
             rooms::check_client_files(&config)?;
         }
-        let public = bind("public.listen", config.public.listen).await?;
-        let grpc = bind("grpc.listen", config.grpc.listen).await?;
-        let ops = bind("ops.listen", config.ops.listen).await?;
+        let public = bind("public.listen", config.public.listen)?;
+        let grpc = bind("grpc.listen", config.grpc.listen)?;
+        let ops = bind("ops.listen", config.ops.listen)?;
         let max_sessions = rooms::max_sessions(&config, descriptors);
         Ok(Self {
             config,
@@ -254,14 +262,24 @@ impl App {
     }
 }
 
-async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| BindError {
-            key,
-            address,
-            source,
-        })
+fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
+    listen(address).map_err(|source| BindError {
+        key,
+        address,
+        source,
+    })
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    // What is left of the connections of the process before must not keep this one out.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Takes up the listener's new certificates for as long as the process lives.

@@ -10,6 +10,7 @@ mod frame_rate;
 pub mod fuzzing;
 mod listen;
 mod ops;
+mod places;
 mod public;
 mod refusal;
 mod refusal_rate;

@@ -35,6 +35,7 @@ use warp::{
 };
 
 use super::{
+    places::Places,
     refusal::{Refusal, retry_after},
     target,
 };
@@ -76,7 +77,7 @@ pub async fn serve(
     bounds: Bounds,
     metrics: Option<Arc<Metrics>>,
 ) {
-    let pending = Arc::new(Semaphore::new(bounds.max_pending));
+    let mut places = Places::new(bounds.max_pending);
     let turned_away = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
     loop {
         let stream = match listener.accept().await {
@@ -88,7 +89,7 @@ pub async fn serve(
             }
         };
         let _ = stream.set_nodelay(true);
-        let Ok(permit) = pending.clone().try_acquire_owned() else {
+        let Some(place) = places.take().await else {
             if let Some(metrics) = &metrics {
                 let full = [Refusal::Full.code()];
                 metrics.admissions.with_label_values(&full).inc();
@@ -112,7 +113,7 @@ pub async fn serve(
                     metrics.connections_cut(cut.reason);
                 }
             }
-            drop((pending, permit));
+            drop((pending, place));
         });
     }
 }
