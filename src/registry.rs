@@ -324,23 +324,27 @@ impl Registry {
             Protocol::UsherV1 => drop(outbox.push(gap.clone(), None, &self.limits)),
             Protocol::RawV1 => speechless.push(outbox.clone()),
         });
-        tokio::spawn(spread(speechless, BUS_LOST_SPREAD, |outbox| {
+        tokio::spawn(spread(speechless, BUS_LOST_SPREAD, |outbox, _, _| {
             outbox.end(CloseReason::BusLost.into());
         }));
     }
 
     /// Ends all sessions, evenly across `window`, each with its own hint of
-    /// when to reconnect.
+    /// when to reconnect. The hints grow, so that the clients come back evenly too:
+    /// across `window` and the longest hint.
     pub async fn drain(&self, window: Duration) {
         let mut all = Vec::new();
         self.each(|outbox| all.push(outbox.clone()));
-        spread(all, window, |outbox| outbox.end(drained())).await;
+        spread(all, window, |outbox, from, to| {
+            outbox.end(drained(from, to));
+        })
+        .await;
         self.end_all();
     }
 
     /// Ends whoever is left: those that were on their way in when a drain began.
     pub fn end_all(&self) {
-        self.each(|outbox| outbox.end(drained()));
+        self.each(|outbox| outbox.end(drained(0.0, 1.0)));
     }
 
     fn each(&self, mut f: impl FnMut(&Arc<Outbox>)) {
@@ -357,20 +361,48 @@ impl Registry {
     }
 }
 
-fn drained() -> Ending {
+/// With a hint between these fractions of the longest.
+fn drained(from: f64, to: f64) -> Ending {
     Ending {
         reason: CloseReason::Drain,
-        reconnect_after: Some(jitter::between(Duration::ZERO, RECONNECT_HINT)),
+        reconnect_after: Some(jitter::fraction_of(RECONNECT_HINT, from, to)),
     }
 }
 
-/// Calls `act` for each, in a random order, evenly across `window`.
-async fn spread(mut all: Vec<Arc<Outbox>>, window: Duration, act: impl Fn(&Outbox)) {
+/// Calls `act` for each, in a random order, evenly across `window`; with the fractions
+/// of it at which its turn begins and ends.
+async fn spread<T>(mut all: Vec<T>, window: Duration, act: impl Fn(T, f64, f64)) {
     all.shuffle(&mut rand::rng());
     let start = Instant::now();
-    let count = u32::try_from(all.len()).unwrap_or(u32::MAX).max(1);
-    for (index, outbox) in (0u32..).zip(all) {
-        sleep_until(start + window * index / count).await;
-        act(&outbox);
+    let part = 1.0 / all.len() as f64;
+    for (index, one) in (0u32..).zip(all) {
+        let (from, to) = (f64::from(index) * part, f64::from(index + 1) * part);
+        sleep_until(start + window.mul_f64(from)).await;
+        act(one, from, to);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goodbyes and returns of a drain, each as how many there were in each second.
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_is_even_in_both_directions() {
+        let (start, mut seconds) = (Instant::now(), [[0; 25]; 2]);
+        let ends = std::cell::RefCell::new(Vec::new());
+        spread(vec![(); 1000], Duration::from_secs(20), |(), from, to| {
+            let hint = drained(from, to).reconnect_after.expect("a hint");
+            ends.borrow_mut().push((start.elapsed(), hint));
+        })
+        .await;
+        for (at, hint) in ends.into_inner() {
+            seconds[0][at.as_secs() as usize] += 1;
+            seconds[1][(at + hint).as_secs() as usize] += 1;
+        }
+        let [gone, back] = seconds;
+        let even = |seconds: &[i32], mean: i32| seconds.iter().all(|n| (n - mean).abs() <= 2);
+        assert!(even(&gone[..20], 50), "{gone:?}");
+        assert!(even(&back, 40), "{back:?}");
     }
 }
