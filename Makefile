@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run up test check bench hostile chaos churn stuck conformance trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
+.PHONY: help run up test check bench hostile rolling storm chaos churn stuck conformance trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
 
 CARGO ?= cargo
 # Where cargo builds, asked only by who needs it.
@@ -46,6 +46,12 @@ churn: tools servers ## open and close 200,000 sessions: nothing may be left of 
 
 stuck: tools servers ## 1,000 sessions that do not read: the memory that they cost
 	STUCK_SESSIONS=$${STUCK_SESSIONS:-1000} $(CARGO) test --release --test load -- stuck --nocapture --test-threads 1
+
+rolling: tools servers ## restart three gateways behind haproxy under 5,000 clients, into benches/rolling.txt; fails where one notices
+	$(CARGO) bench --bench gateway -- rolling | tee benches/rolling.txt
+
+storm: tools servers ## let 15,000 clients connect at once, into benches/storm.txt; fails where one stays out
+	$(CARGO) bench --bench gateway -- storm | tee benches/storm.txt
 
 conformance: tools ## have Autobahn judge how sessions keep RFC 6455
 	@tests/servers.sh autobahn

@@ -5,11 +5,14 @@
 //! that depends on the machine stands beside a floor that was measured in the
 //! same run, in turns; only the ratio of the two travels.
 //!
-//! `hostile` is a part that is run only when it is asked for, and that fails where a
-//! bound is missed.
+//! `hostile`, `rolling` and `storm` are parts that are run only when they are asked
+//! for, and that fail where a bound is missed.
 
 mod attackers;
 mod attacks;
+mod balancer;
+mod browser;
+mod crowd;
 mod floor;
 mod hostile;
 mod parts;
@@ -18,7 +21,9 @@ mod process;
 mod publisher;
 mod reader;
 mod report;
+mod rolling;
 mod servers;
+mod storm;
 
 use std::{env, error::Error, process::ExitCode};
 
@@ -33,13 +38,15 @@ use crate::{
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-const PARTS: [&str; 6] = [
+const PARTS: [&str; 8] = [
     "memory",
     "burst",
     "unicast",
     "broadcast",
     "latency",
     "hostile",
+    "rolling",
+    "storm",
 ];
 
 const FULL: Scale = Scale {
@@ -50,6 +57,8 @@ const FULL: Scale = Scale {
     broadcasts: 100,
     paced: 50_000,
     slices: 11,
+    rolling: 5_000,
+    storm: 15_000,
     rounds: 3,
 };
 
@@ -61,6 +70,8 @@ const QUICK: Scale = Scale {
     broadcasts: 20,
     paced: 10_000,
     slices: 3,
+    rolling: 1_000,
+    storm: 3_000,
     rounds: 1,
 };
 
@@ -69,6 +80,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.peek().map(String::as_str) {
         Some(floor::ARGUMENT) => floor::be(arguments.skip(1)),
         Some(attackers::ARGUMENT) => attackers::be(arguments.skip(1)),
+        Some(crowd::ARGUMENT) => crowd::be(arguments.skip(1)),
         _ => bench(arguments.collect()),
     };
     match outcome {
@@ -127,11 +139,17 @@ fn bench(arguments: Vec<String>) -> Outcome<()> {
     if unicast || broadcast || latency {
         bench.load(unicast, broadcast, latency)?;
     }
-    let outcome = if wanted.iter().any(|part| *part == "hostile") {
-        bench.hostile()
-    } else {
-        Ok(())
-    };
+    let asked_for = |part: &str| wanted.iter().any(|wanted| *wanted == part);
+    let mut outcome = Ok(());
+    if asked_for("hostile") {
+        outcome = outcome.and(bench.hostile());
+    }
+    if asked_for("rolling") {
+        outcome = outcome.and(bench.rolling());
+    }
+    if asked_for("storm") {
+        outcome = outcome.and(bench.storm());
+    }
     bench.report.end();
     outcome
 }

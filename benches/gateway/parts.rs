@@ -32,6 +32,10 @@ pub(crate) struct Scale {
     pub(crate) paced: usize,
     /// Slices of time, alone and then beside hostile clients.
     pub(crate) slices: usize,
+    /// Clients of gateways that are restarted in turn.
+    pub(crate) rolling: usize,
+    /// Clients that connect at the same moment.
+    pub(crate) storm: usize,
     /// Rounds, of which the median counts.
     pub(crate) rounds: usize,
 }

@@ -9,6 +9,8 @@ use std::{
     thread,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// A child that ends when it is dropped.
 pub(crate) struct Process {
     child: Child,
@@ -59,6 +61,19 @@ impl Process {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// Asks it to end.
+    pub(crate) fn terminate(&self) -> io::Result<()> {
+        let pid = Pid::from_child(&self.child);
+        Ok(kill_process(pid, Signal::TERM)?)
+    }
+
+    /// With which code it ended; none while it runs.
+    pub(crate) fn exit_code(&mut self) -> io::Result<Option<i32>> {
+        let status = self.child.try_wait()?;
+        // A signal has no code.
+        Ok(status.map(|status| status.code().unwrap_or(-1)))
+    }
+
     /// CPU seconds since its start, of the program and of the kernel for it.
     pub(crate) fn cpu(&self) -> f64 {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
@@ -78,18 +93,16 @@ impl Process {
     pub(crate) fn memory(&self) -> Memory {
         let text =
             fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid())).unwrap_or_default();
-        let bytes = |key: &str| -> f64 {
-            let line = text.lines().find_map(|line| line.strip_prefix(key));
-            let number = line.and_then(|line| line.split_whitespace().next());
-            number
-                .and_then(|kib| kib.parse::<f64>().ok())
-                .unwrap_or(0.0)
-                * 1024.0
-        };
         Memory {
-            resident: bytes("Rss:"),
-            anonymous: bytes("Anonymous:"),
+            resident: bytes(&text, "Rss:"),
+            anonymous: bytes(&text, "Anonymous:"),
         }
+    }
+
+    /// The most memory that was ever resident, in bytes.
+    pub(crate) fn peak(&self) -> f64 {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        bytes(&text.unwrap_or_default(), "VmHWM:")
     }
 }
 
@@ -98,6 +111,14 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What the kernel says in KiB behind a word.
+fn bytes(text: &str, key: &str) -> f64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(key));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    let kib = number.and_then(|kib| kib.parse::<f64>().ok());
+    kib.unwrap_or(0.0) * 1024.0
 }
 
 /// Bytes of memory in use.

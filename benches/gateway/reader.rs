@@ -276,7 +276,7 @@ struct Session {
 }
 
 /// One frame, or message of NATS.
-enum Piece<'a> {
+pub(crate) enum Piece<'a> {
     Text(&'a [u8]),
     Ping,
     Close(u16),
@@ -409,7 +409,7 @@ impl Session {
 }
 
 /// The first frame of `bytes`, with its length; none if it is not whole.
-fn websocket(bytes: &[u8]) -> Option<(Piece<'_>, usize)> {
+pub(crate) fn websocket(bytes: &[u8]) -> Option<(Piece<'_>, usize)> {
     let (&opcode, &length) = (bytes.first()?, bytes.get(1)?);
     let (start, length) = match length {
         127 => (

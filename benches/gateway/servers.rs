@@ -102,6 +102,11 @@ impl Servers {
 
     /// A gateway with the default configuration, but for addresses.
     pub(crate) fn gateway(&self) -> Outcome<Gateway> {
+        self.gateway_with(&[])
+    }
+
+    /// The same, but for these variables too.
+    pub(crate) fn gateway_with(&self, variables: &[(&str, String)]) -> Outcome<Gateway> {
         let folder = TempDir::new()?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_usher"));
         for (name, _) in env::vars_os() {
@@ -117,7 +122,8 @@ impl Servers {
             .env("USHER_OPS__LISTEN", "127.0.0.1:0")
             .env("USHER_NATS__URL", format!("nats://{}", self.nats))
             .env("USHER_REDIS__URL", format!("redis://{}", self.redis))
-            .env("USHER_LOG__FORMAT", "json");
+            .env("USHER_LOG__FORMAT", "json")
+            .envs(variables.iter().cloned());
         let mut process = Process::start(&mut command)?;
         let public = until("a gateway listens", || {
             if process.has_ended() {
@@ -196,7 +202,17 @@ fn start_redis(program: &Path, folder: &Path) -> Outcome<(Process, SocketAddr)> 
     Err("redis-server found no port in five tries".into())
 }
 
-fn until<T>(what: &str, mut look: impl FnMut() -> Outcome<Option<T>>) -> Outcome<T> {
+/// An address that stays free while nobody listens there: below those from which the
+/// kernel takes the near ends of connections.
+pub(crate) fn lasting_address() -> Outcome<SocketAddr> {
+    let ports = (0..100).map(|_| rand::random_range(20_000..30_000));
+    let addresses = ports.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    let free = |address: &SocketAddr| TcpListener::bind(address).is_ok();
+    let found = { addresses }.find(free);
+    found.ok_or_else(|| "no free port in a hundred tries".into())
+}
+
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Outcome<Option<T>>) -> Outcome<T> {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
         if let Some(found) = look()? {
@@ -216,7 +232,7 @@ fn listening(log: &str, listener: &str) -> Option<SocketAddr> {
     found.next()?["address"].as_str()?.parse().ok()
 }
 
-fn ready(public: SocketAddr) -> bool {
+pub(crate) fn ready(public: SocketAddr) -> bool {
     let ask = || {
         let mut stream = TcpStream::connect(public)?;
         stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n")?;
