@@ -58,6 +58,7 @@ impl<K: Subscriber> Gateway<K> {
             tls: ClientFiles::default(),
             name: "fuzz".to_owned(),
             prefix: "usher".to_owned(),
+            settle: None,
             reply_prefix: "_INBOX.".to_owned(),
         };
         let mut reader = Reader::new(config, Arc::default(), Arc::new(Metrics::new()));
