@@ -10,8 +10,18 @@ pub(crate) fn descriptors(pid: u32) -> usize {
 
 /// Resident memory in bytes.
 pub(crate) fn resident(pid: u32) -> usize {
+    status(pid, "VmRSS:")
+}
+
+/// The same for people, and how much of it is no file's.
+pub(crate) fn in_memory(pid: u32) -> String {
+    let (all, anonymous) = (resident(pid), status(pid, "RssAnon:"));
+    format!("{}, of these {} anonymous", mib(all), mib(anonymous))
+}
+
+fn status(pid: u32, key: &str) -> usize {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(key));
     let number = line.and_then(|line| line.split_whitespace().next());
     let kib: usize = number.and_then(|text| text.parse().ok()).expect("a size");
     kib * 1024
