@@ -22,7 +22,7 @@ const CALM: usize = 10;
 /// A process has no descriptors for all.
 const CROWDS: usize = 3;
 /// Time for the crowds to get their tickets.
-const TICKETS: Duration = Duration::from_secs(4);
+const TICKETS: Duration = Duration::from_secs(10);
 /// All are in by then.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Who comes when all places are taken, and for how long each comes again.

@@ -15,8 +15,8 @@ use tokio::{
 
 /// What a place that became free adds to the patience.
 const EARNED: Duration = Duration::from_millis(1);
-/// The patience never grows beyond this.
-const MOST: Duration = Duration::from_millis(100);
+/// The patience never grows beyond this: Redis or NATS may stall for as long.
+const MOST: Duration = Duration::from_millis(500);
 
 /// A bounded number of places, and whether they move.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ mod tests {
         let then = a_second(&mut places, Duration::from_secs(60)).await;
         assert_eq!(first.0, 20);
         assert_eq!(then.0, 0);
-        assert!(first.1 > 3500 && then.1 == 4000, "{first:?}, {then:?}");
+        assert!(first.1 > 1500 && then.1 == 4000, "{first:?}, {then:?}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -97,6 +97,6 @@ mod tests {
         let mut places = Places::new(20);
         let (taken, refused) = a_second(&mut places, Duration::from_millis(200)).await;
         assert!((100..=130).contains(&taken), "{taken}");
-        assert!(refused > 2500, "{refused}");
+        assert!(refused > 1000, "{refused}");
     }
 }
