@@ -67,14 +67,18 @@ fn address(entry: &str) -> Option<IpAddr> {
 /// Whether a network, as it is written, holds an address.
 fn holds(network: &str, address: IpAddr) -> bool {
     let (base, length) = match network.split_once('/') {
-        Some((base, length)) => (base, length.parse().ok()),
-        None => (network, Some(128)),
+        Some((base, length)) => (base.parse::<IpAddr>(), length.parse().ok()),
+        // One address is the same in IPv6's clothes; a network in them is refused.
+        None => (
+            network.parse().map(|base: IpAddr| base.to_canonical()),
+            Some(128),
+        ),
     };
     let bits = |address: IpAddr| match address {
         IpAddr::V4(address) => (u128::from(u32::from(address)) << 96, 32),
         IpAddr::V6(address) => (u128::from(address), 128),
     };
-    let Ok(base) = base.parse::<IpAddr>() else {
+    let Ok(base) = base else {
         return false;
     };
     let ((base, size), (address, other)) = (bits(base), bits(address));
