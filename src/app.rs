@@ -130,7 +130,7 @@ impl App {
         let readiness = Readiness::new(config.ops.nats_grace);
         let subscriptions = Arc::new(Subscriptions::default());
         let bus = rooms::bus(&config, &gateway);
-        let (interest, publisher, tickets) = if mode.embedded {
+        let (interest, publisher, stream, tickets) = if mode.embedded {
             tracing::warn!(
                 "embedded: messages and tickets stay in this process and end with it; \
                  for trying Usher out, one instance only"
@@ -139,9 +139,9 @@ impl App {
             readiness.publisher_up();
             readiness.redis_up();
             let tickets = Tickets::embedded(config.tickets.accept_plain);
-            (interest, publisher, tickets)
+            (interest, publisher, None, tickets)
         } else {
-            let (interest, publisher) = bus::nats(
+            let (interest, publisher, stream) = bus::nats(
                 bus,
                 subscriptions.clone(),
                 metrics.clone(),
@@ -149,13 +149,14 @@ impl App {
             );
             let tickets = rooms::tickets(&config);
             let tickets = Tickets::redis(tickets, metrics.clone(), readiness.clone());
-            (interest, publisher, tickets)
+            (interest, publisher, stream, tickets)
         };
         let registry = Arc::new(Registry::new(
             rooms::registry(&config, &gateway),
             subscriptions,
             metrics.clone(),
             readiness.clone(),
+            stream.map(|stream| (stream, rooms::durable(&config))),
         ));
         tokio::spawn(registry.clone().run(interest));
         let sessions = Arc::new(Sessions::new(

@@ -16,6 +16,8 @@ mod link;
 mod overlap;
 mod publisher;
 mod reader;
+mod requests;
+pub mod stream;
 mod subject;
 mod successor;
 mod wire;
@@ -25,28 +27,39 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use url::Url;
 
-use self::dial::Dialer;
 pub use self::{
     credentials::Credentials,
     dial::{DialError, probe},
-    interest::{Event, Interest, Request, Subscriber, Subscriptions},
-    publisher::{PublishError, Publisher, Push, Receipt},
+    interest::{Event, Interest, Probe, Request, Subscriber, Subscriptions},
+    publisher::{PublishError, Published, Publisher, Push, Receipt},
     subject::Subjects,
 };
+use self::{dial::Dialer, stream::Stream};
 use crate::{metrics::Metrics, readiness::Readiness, secret::Secret, tls::ClientFiles};
 
 /// How long servers of a cluster on one site take to learn of a subscription.
 pub const AUTO_SETTLE: Duration = Duration::from_millis(20);
 
-/// A bus over NATS. The interest connects with its first `next`.
+/// A bus over NATS, with a stream in durable mode. The interest connects with its first
+/// `next`.
 pub fn nats<K: Subscriber>(
     config: Config,
     subscriptions: Arc<Subscriptions<K>>,
     metrics: Arc<Metrics>,
     readiness: Readiness,
-) -> (Interest<K>, Publisher) {
+) -> (Interest<K>, Publisher, Option<Stream>) {
     let (publisher, queue, shared) = Publisher::new(&config);
-    let subjects = Subjects::new(&config.prefix);
+    let subjects = Subjects::new(&config.prefix).durable(config.stream.is_some());
+    let stream = config.stream.clone().map(|stream| {
+        readiness.await_stream();
+        Stream::start(
+            stream,
+            Dialer::new(config.clone()),
+            subjects.clone(),
+            &config.reply_prefix,
+            readiness.clone(),
+        )
+    });
     tokio::spawn(writer::run(
         Dialer::new(config.clone()),
         queue,
@@ -55,7 +68,7 @@ pub fn nats<K: Subscriber>(
         readiness,
     ));
     let reader = reader::Reader::new(config, subscriptions, metrics);
-    (Interest::Nats(reader), publisher)
+    (Interest::Nats(Box::new(reader)), publisher, stream)
 }
 
 /// A bus inside this process: what is published here arrives here.
@@ -91,6 +104,8 @@ pub struct Config {
     /// What a reply subject begins with: those that receipts are sent to, and
     /// those that we ask receipts for.
     pub reply_prefix: String,
+    /// The stream of durable mode; none in live mode.
+    pub stream: Option<stream::Config>,
 }
 
 impl fmt::Debug for Config {

@@ -63,7 +63,7 @@ Examples:
   usher check && usher serve
 
 Exits 0, 78 for bad configuration, 69 where a server can't be reached.")]
-    Check(ConfigFile),
+    Check(check::Arguments),
     /// Print the effective configuration as commented TOML, without secrets.
     #[command(after_help = "\
 Examples:
@@ -120,7 +120,9 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Serve(arguments) => return Ok(serve::run(arguments.file.load()?, &arguments)),
-        Command::Check(file) => return Ok(check::run(&file.load()?)),
+        Command::Check(arguments) => {
+            return Ok(check::run(&arguments.file.load()?, &arguments));
+        }
         Command::Config(file) => return Ok(config::run(&file.load()?)),
         Command::Ticket(arguments) => ticket::run(&arguments)?,
         Command::Push(arguments) => push::run(&arguments)?,

@@ -27,12 +27,12 @@ mod value;
 
 pub use error::ConfigError;
 pub use keys::{
-    Config, Drain, Grpc, GrpcTls, Log, Nats, NatsTls, Ops, Public, PublicTls, Redis, RedisTls,
-    Session, Tickets, TicketsJwt,
+    Config, Drain, Durable, Grpc, GrpcTls, Log, Nats, NatsTls, Ops, Public, PublicTls, Redis,
+    RedisTls, Session, Tickets, TicketsJwt,
 };
 pub use print::{Reference, reference};
 pub use servers::{HttpsUrl, NatsServers, RedisServer};
-pub use types::{LogFormat, Settle};
+pub use types::{LogFormat, Settle, Storage};
 pub use units::Size;
 
 impl Config {

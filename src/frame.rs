@@ -3,7 +3,7 @@
 //! A server's frames are not masked (RFC 6455, 5.1), so every session that
 //! speaks the same sub-protocol gets the very same bytes.
 
-use std::time::Duration;
+use std::{io::Write as _, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
@@ -14,7 +14,10 @@ use tungstenite::protocol::frame::{
     coding::{Data, OpCode},
 };
 
-use crate::{close::Ending, message::Message};
+use crate::{
+    close::Ending,
+    message::{Message, Stored},
+};
 
 /// What a session speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,15 +45,19 @@ impl Protocol {
 #[derive(Debug)]
 pub struct Frames<'a> {
     message: &'a Message,
+    /// Of the stream that the message is of.
+    #[allow(dead_code, reason = "for events")]
+    epoch: Option<Arc<str>>,
     usher_v1: Option<Bytes>,
     raw_v1: Option<Bytes>,
 }
 
 impl<'a> Frames<'a> {
     /// Nothing is built yet.
-    pub fn new(message: &'a Message) -> Self {
+    pub fn new(message: &'a Message, epoch: Option<Arc<str>>) -> Self {
         Self {
             message,
+            epoch,
             usher_v1: None,
             raw_v1: None,
         }
@@ -79,6 +86,12 @@ pub struct Welcome<'a> {
     /// `session.ping_interval`; in seconds on the wire.
     #[serde(serialize_with = "seconds")]
     pub ping: Duration,
+    /// Which stream it is; none in live mode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<&'a str>,
+    /// Its last sequence when NATS had confirmed the subscription.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
     /// What became of the client's `since`.
     pub resume: Resume,
 }
@@ -89,6 +102,8 @@ pub struct Welcome<'a> {
 pub enum Resume {
     /// It did not ask.
     None,
+    /// It gets everything.
+    Complete,
     /// Something may have been lost.
     Gap,
 }
@@ -112,14 +127,42 @@ fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S
     }
 }
 
-/// `{"ping":{}}`: for scripts, which never see a protocol ping.
-pub fn ping() -> Bytes {
-    control("ping", serde_json::json!({}))
+/// `{"ping":{}}`: for scripts, which never see a protocol ping. With the sequence up to
+/// which the session has everything, where that is known.
+pub fn ping(seq: Option<u64>) -> Bytes {
+    control(
+        "ping",
+        match seq {
+            Some(seq) => serde_json::json!({ "seq": seq }),
+            None => serde_json::json!({}),
+        },
+    )
+}
+
+/// `{"live":{"seq":131}}`: the replay is finished.
+pub fn live(seq: u64) -> Bytes {
+    control("live", serde_json::json!({ "seq": seq }))
+}
+
+/// Why messages may have been missed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GapReason {
+    /// NATS was away, and nothing is kept.
+    BusLost,
+    /// They are kept no longer, or there are more than are sent again.
+    Retention,
+    /// Something was sent that is not in the stream.
+    NotInStream,
 }
 
 /// `{"gap":{"reason":"bus_lost"}}`: messages may have been missed.
-pub fn gap() -> Bytes {
-    control("gap", serde_json::json!({ "reason": "bus_lost" }))
+pub fn gap(reason: GapReason) -> Bytes {
+    let reason = match reason {
+        GapReason::BusLost => "bus_lost",
+        GapReason::Retention => "retention",
+        GapReason::NotInStream => "not_in_stream",
+    };
+    control("gap", serde_json::json!({ "reason": reason }))
 }
 
 /// `{"goodbye":{…}}`: the last frame before the close.
@@ -161,6 +204,9 @@ fn event(message: &Message) -> Bytes {
         } else {
             b"\""
         });
+        if let Some(Stored { seq, prev }) = message.stored {
+            let _ = write!(out, ",\"seq\":{seq},\"prev\":{prev}");
+        }
         match std::str::from_utf8(payload) {
             Ok(text) => {
                 out.extend_from_slice(b",\"data\":");
@@ -230,6 +276,7 @@ mod tests {
             event: EventName::default(),
             payload: payload.into(),
             broadcast: false,
+            stored: None,
         }
     }
 
@@ -260,7 +307,7 @@ mod tests {
             "\"\\ud800\"",
             "null",
         ] {
-            let frame = Frames::new(&message(payload)).get(Protocol::UsherV1);
+            let frame = Frames::new(&message(payload), None).get(Protocol::UsherV1);
             assert_eq!(
                 text(&frame),
                 format!("{{\"event\":\"message\",\"data\":{payload}}}")
@@ -271,7 +318,7 @@ mod tests {
     #[test]
     fn depth_is_no_reason_to_quote() {
         let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
-        let frame = Frames::new(&message(deep.clone())).get(Protocol::UsherV1);
+        let frame = Frames::new(&message(deep.clone()), None).get(Protocol::UsherV1);
         assert_eq!(
             text(&frame),
             format!("{{\"event\":\"message\",\"data\":{deep}}}")
@@ -290,7 +337,7 @@ mod tests {
             "\"},\"x\":\"",
             "\u{0}",
         ] {
-            let frame = Frames::new(&message(payload)).get(Protocol::UsherV1);
+            let frame = Frames::new(&message(payload), None).get(Protocol::UsherV1);
             let value: Value = serde_json::from_str(&text(&frame)).expect("JSON");
             assert_eq!(value, json!({"event": "message", "data": payload}));
         }
@@ -298,7 +345,7 @@ mod tests {
 
     #[test]
     fn other_bytes_become_base64() {
-        let frame = Frames::new(&message(&b"\xff\x00\xfe"[..])).get(Protocol::UsherV1);
+        let frame = Frames::new(&message(&b"\xff\x00\xfe"[..]), None).get(Protocol::UsherV1);
         assert_eq!(text(&frame), r#"{"event":"message","base64":"/wD+"}"#);
     }
 
@@ -307,7 +354,7 @@ mod tests {
         let mut message = message("1");
         message.broadcast = true;
         message.event = EventName::parse("news").expect("a name");
-        let frame = Frames::new(&message).get(Protocol::UsherV1);
+        let frame = Frames::new(&message, None).get(Protocol::UsherV1);
         assert_eq!(
             text(&frame),
             r#"{"event":"news","broadcast":true,"data":1}"#
@@ -317,7 +364,7 @@ mod tests {
     #[test]
     fn raw_frames_are_the_payload() {
         for (payload, is_text) in [(&b"hi"[..], true), (b"", true), (b"\xff", false)] {
-            let frame = Frames::new(&message(payload)).get(Protocol::RawV1);
+            let frame = Frames::new(&message(payload), None).get(Protocol::RawV1);
             assert_eq!(read(&frame), (is_text, payload.to_vec()));
         }
     }
@@ -326,15 +373,18 @@ mod tests {
     fn headers_are_right_at_every_length_class() {
         for length in [0, 1, 125, 126, 127, 65_535, 65_536, 1 << 20] {
             let payload = vec![b'x'; length];
-            let frame = Frames::new(&message(payload.clone())).get(Protocol::RawV1);
+            let frame = Frames::new(&message(payload.clone()), None).get(Protocol::RawV1);
             assert_eq!(read(&frame), (true, payload));
         }
     }
 
     #[test]
     fn control_frames_are_as_the_contract_words_them() {
-        assert_eq!(text(&ping()), r#"{"ping":{}}"#);
-        assert_eq!(text(&gap()), r#"{"gap":{"reason":"bus_lost"}}"#);
+        assert_eq!(text(&ping(None)), r#"{"ping":{}}"#);
+        assert_eq!(
+            text(&gap(GapReason::BusLost)),
+            r#"{"gap":{"reason":"bus_lost"}}"#
+        );
         let drain = Ending {
             reason: CloseReason::Drain,
             reconnect_after: Some(Duration::from_millis(4210)),
@@ -355,7 +405,7 @@ mod tests {
         /// with exactly that payload.
         #[test]
         fn no_payload_breaks_the_framing(payload: Vec<u8>) {
-            let frame = Frames::new(&message(payload.clone())).get(Protocol::UsherV1);
+            let frame = Frames::new(&message(payload.clone()), None).get(Protocol::UsherV1);
             let value: Value = serde_json::from_str(&text(&frame)).expect("JSON");
             let object = value.as_object().expect("an object");
             proptest::prop_assert_eq!(object.len(), 2);

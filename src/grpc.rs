@@ -18,7 +18,7 @@ use tonic::{Code, Request, Response, Status, transport::Server};
 use tower::layer::layer_fn;
 
 use crate::{
-    bus::{PublishError, Publisher, Push, Receipt},
+    bus::{PublishError, Published, Publisher, Push, Receipt},
     jitter,
     message::EventName,
     metrics::Metrics,
@@ -179,24 +179,17 @@ impl Api {
             message_id: scoped_message_id(&request)?,
             payload: request.message.into(),
         };
-        let (status, sessions) = if request.receipt {
-            match self
-                .publisher
-                .publish_with_receipt(push)
-                .await
-                .map_err(refused)?
-            {
-                Receipt::Queued(sessions) => (PushStatus::Queued, sessions),
-                Receipt::Offline => (PushStatus::Offline, 0),
-            }
-        } else {
-            self.publisher.publish(push).await.map_err(refused)?;
-            (PushStatus::Dispatched, 0)
+        let published = self.publisher.publish(push, request.receipt).await;
+        let Published { seq, receipt } = published.map_err(refused)?;
+        let (status, sessions) = match receipt {
+            None => (PushStatus::Dispatched, 0),
+            Some(Receipt::Queued(sessions)) => (PushStatus::Queued, sessions),
+            Some(Receipt::Offline) => (PushStatus::Offline, 0),
         };
         Ok(PushResponse {
             status: status.into(),
             sessions,
-            seq: 0,
+            seq: seq.unwrap_or(0),
         })
     }
 
@@ -328,7 +321,9 @@ fn invalid(field: &str, limit: impl std::fmt::Display) -> Status {
 
 fn refused(error: PublishError) -> Status {
     match error {
-        PublishError::Unavailable => Status::unavailable(error.to_string()),
+        PublishError::Unavailable | PublishError::NotStored(_) => {
+            Status::unavailable(error.to_string())
+        }
         PublishError::Unconfirmed => Status::deadline_exceeded(error.to_string()),
         PublishError::Forbidden => Status::permission_denied(error.to_string()),
         PublishError::TooLarge { .. } => invalid("message:", error),

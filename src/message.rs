@@ -13,6 +13,18 @@ pub struct Message {
     pub payload: Bytes,
     /// Whether it went to every session rather than to one user's.
     pub broadcast: bool,
+    /// Its place in the stream; none in live mode.
+    pub stored: Option<Stored>,
+}
+
+/// A message's place in the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// Its own sequence.
+    pub seq: u64,
+    /// That of the message before it to the same user, or of the broadcast before it;
+    /// 0 for none.
+    pub prev: u64,
 }
 
 /// The name of an event: 1–64 of `A-Z a-z 0-9 . _ : -`, not beginning with

@@ -35,6 +35,10 @@ pub struct Metrics {
     /// Messages given to the kernel, by transport.
     pub messages_delivered: IntCounterVec,
     messages_dropped: IntCounterVec,
+    /// Messages sent from the stream.
+    pub replayed: IntCounter,
+    catch_ups: IntCounterVec,
+    postponed: IntCounter,
     /// Messages whose event name broke the rule.
     pub bad_event_names: IntCounter,
     /// Ended sessions, by how.
@@ -127,6 +131,25 @@ impl Metrics {
                 "Messages that a session did not get.",
                 &["reason"],
             ),
+            replayed: counter(
+                &r,
+                "usher_replayed_messages_total",
+                "Messages sent to a session from the stream rather than as they came.",
+            ),
+            catch_ups: counters(
+                &r,
+                "usher_catch_ups_total",
+                "Sessions brought up to date from the stream: a client came back \
+                 ('resumed'), NATS was away ('lost'), a message did not come that should \
+                 have ('hole'), or a client did not read ('slow').",
+                &["reason"],
+            ),
+            postponed: counter(
+                &r,
+                "usher_messages_postponed_total",
+                "Messages given up in the backlog of a slow session, which gets them from \
+                 the stream later.",
+            ),
             bad_event_names: counter(
                 &r,
                 "usher_bad_event_names_total",
@@ -196,8 +219,16 @@ impl Metrics {
         for result in ["sent", "refused", "dropped"] {
             self.receipts.with_label_values(&[result]);
         }
-        for reason in ["slow_consumer", "session_over"] {
+        for reason in [
+            "slow_consumer",
+            "session_over",
+            "not_stored",
+            "not_in_stream",
+        ] {
             self.messages_dropped.with_label_values(&[reason]);
+        }
+        for reason in ["resumed", "lost", "hole", "slow"] {
+            self.catch_ups.with_label_values(&[reason]);
         }
         for reason in [
             "too_slow",
@@ -256,6 +287,16 @@ impl Metrics {
     /// Counts a publisher's question: `sent`, `refused` or `dropped`.
     pub fn receipts(&self, result: &str) {
         self.receipts.with_label_values(&[result]).inc();
+    }
+
+    /// Counts a session that is brought up to date from the stream.
+    pub fn caught_up(&self, reason: &str) {
+        self.catch_ups.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts messages that a session gets from the stream later.
+    pub fn postponed(&self, messages: usize) {
+        self.postponed.inc_by(messages as u64);
     }
 
     /// Counts messages that a session did not get.

@@ -19,6 +19,8 @@ pub enum Reason {
     NatsNotReached,
     /// Redis has never answered since the start.
     RedisNotReached,
+    /// Durable mode has not found its stream, or not as it must be, since the start.
+    StreamNotReady,
     /// NATS has been away for longer than `ops.nats_grace`.
     NatsAway,
     /// This gateway is going away.
@@ -45,6 +47,8 @@ struct Facts {
     /// The other connection to NATS, on which pushes leave.
     publisher_reached: bool,
     redis_reached: bool,
+    /// Not waited for in live mode.
+    stream_awaited: bool,
     /// Since when NATS is away; none while it is there.
     nats_away: Option<Instant>,
     draining: bool,
@@ -86,6 +90,16 @@ impl Readiness {
         self.change(|facts| facts.redis_reached = true);
     }
 
+    /// Durable mode needs a stream.
+    pub fn await_stream(&self) {
+        self.change(|facts| facts.stream_awaited = true);
+    }
+
+    /// The stream is there, as it must be.
+    pub fn stream_up(&self) {
+        self.change(|facts| facts.stream_awaited = false);
+    }
+
     /// This gateway is going away.
     pub fn drain(&self) {
         self.change(|facts| facts.draining = true);
@@ -102,6 +116,7 @@ impl Readiness {
                 Reason::NatsNotReached,
             ),
             (!facts.redis_reached, Reason::RedisNotReached),
+            (facts.stream_awaited, Reason::StreamNotReady),
             (facts.nats_away.is_some_and(too_long), Reason::NatsAway),
             (facts.draining, Reason::Draining),
         ]

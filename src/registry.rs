@@ -4,9 +4,14 @@
 //! [`Registry::join`] hands one out only when NATS has confirmed that, and
 //! dropping it does all the cleaning up.
 
+mod audit;
+mod chain;
 mod delivery;
+mod durable;
 mod held;
 mod outbox;
+mod probes;
+mod recovery;
 
 /// Where the state machine finds its lock; the model checker brings its own.
 mod sync {
@@ -31,23 +36,37 @@ use std::{
 
 use dashmap::DashMap;
 use rand::seq::SliceRandom as _;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
-use self::held::{Bus, Directory, Held, Joined, Member};
-use self::outbox::Admission;
-pub use self::outbox::{Charge, Limits, Next, Outbox, Outgoing};
+pub use self::{
+    chain::{Kind, Why},
+    durable::Config as DurableConfig,
+    outbox::{Charge, Limits, Next, Outbox, Outgoing},
+};
+use self::{
+    durable::Durable,
+    held::{Bus, Directory, Held, Joined, Member},
+    outbox::Admission,
+    recovery::Resumption,
+};
 use crate::{
-    bus::{AUTO_SETTLE, Subscriber, Subscriptions},
+    bus::{
+        AUTO_SETTLE, Subscriber, Subscriptions,
+        stream::{Look, Stream},
+    },
     close::{CloseReason, Ending},
-    frame::{self, Protocol},
+    frame::{self, GapReason, Protocol, Resume},
     jitter,
     metrics::Metrics,
+    position::Position,
     readiness::Readiness,
     user::UserId,
 };
 
 /// NATS must confirm a subscription within this.
 const CONFIRM: Duration = Duration::from_secs(2);
+/// The stream must say what it has within this.
+const LOOK: Duration = Duration::from_secs(2);
 /// Sessions that cannot be told of a gap are closed across this.
 const BUS_LOST_SPREAD: Duration = Duration::from_secs(5);
 /// A client that has to come back gets a hint of up to this.
@@ -81,6 +100,19 @@ pub enum JoinError {
     /// NATS is away, or slow.
     #[error("NATS did not confirm the subscription in time")]
     Unconfirmed,
+    /// The stream is away, or slow.
+    #[error("the stream did not say in time what it has")]
+    NoStream,
+}
+
+/// Where a session begins, as it is told in its welcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opening {
+    /// Which stream it is, and its last sequence when NATS had confirmed the
+    /// subscription; none in live mode.
+    pub stream: Option<(Arc<str>, u64)>,
+    /// What became of the client's position.
+    pub resume: Resume,
 }
 
 /// A user's entry, as the bus delivers to it.
@@ -149,6 +181,8 @@ pub struct Registry {
     connection: Mutex<Connection>,
     metrics: Arc<Metrics>,
     readiness: Readiness,
+    /// In durable mode.
+    durable: Option<Arc<Durable>>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -175,6 +209,24 @@ impl Seat {
     pub fn user(&self) -> &UserId {
         self.held.user()
     }
+
+    /// The session has written frames that it had taken. Returns whether it is still open.
+    pub fn sent(&self, messages: usize, bytes: usize) -> bool {
+        let sent = self.outbox.sent(messages, bytes);
+        if sent.wants {
+            self.catch_up();
+        }
+        sent.open
+    }
+
+    /// Has the session brought what it missed, unless that is under way.
+    fn catch_up(&self) {
+        if let Some(durable) = &self.registry.durable
+            && self.outbox.queue_for_catching_up()
+        {
+            durable.wants(self.held.clone(), self.outbox.clone());
+        }
+    }
 }
 
 impl Drop for Seat {
@@ -197,8 +249,10 @@ impl Registry {
         subscriptions: Arc<Subscriptions<Arc<Entry>>>,
         metrics: Arc<Metrics>,
         readiness: Readiness,
+        stream: Option<(Stream, DurableConfig)>,
     ) -> Self {
         Self {
+            durable: stream.map(|(stream, config)| Arc::new(Durable::new(stream, config))),
             limits: Limits {
                 messages: config.queue_messages,
                 bytes: config.queue_bytes,
@@ -230,7 +284,8 @@ impl Registry {
         self.limits.total.load(Ordering::Relaxed)
     }
 
-    /// Takes a seat, and waits until NATS delivers to it.
+    /// Takes a seat, and waits until NATS delivers to it; in durable mode also until the
+    /// stream has said where the session begins.
     ///
     /// # Errors
     ///
@@ -239,9 +294,13 @@ impl Registry {
         self: &Arc<Self>,
         user: &UserId,
         protocol: Protocol,
-    ) -> Result<Seat, JoinError> {
+        since: Option<&Position>,
+    ) -> Result<(Seat, Opening), JoinError> {
         let deadline = Instant::now() + CONFIRM;
-        let outbox = Arc::new(Outbox::new(protocol));
+        let outbox = Arc::new(match self.durable {
+            Some(_) => Outbox::durable(protocol),
+            None => Outbox::new(protocol),
+        });
         let limit = self.config.max_sessions_per_user;
         let Joined { held, confirmed_in } = held::join(
             &self.users,
@@ -266,15 +325,98 @@ impl Registry {
         // Waited also behind another session of this user, which may be
         // settling still.
         sleep(self.connection().settle).await;
+        let begun = match &self.durable {
+            None => None,
+            Some(durable) => {
+                let looking = self.beginning(durable, &seat, since);
+                let begun = timeout(LOOK, looking).await;
+                Some(begun.ok().flatten().ok_or(JoinError::NoStream)?)
+            }
+        };
 
         // From here on the session is told of a loss; what was lost before
         // shows in the life.
         seat.outbox.admit(Admission::Welcomed);
-        if self.is_connected() && seat.held.confirmed_in() == Some(self.life()) {
-            Ok(seat)
-        } else {
-            Err(JoinError::Unconfirmed)
+        if !self.is_connected() || seat.held.confirmed_in() != Some(self.life()) {
+            return Err(JoinError::Unconfirmed);
         }
+        let opening = match (begun, &self.durable) {
+            (Some((look, resumption)), Some(durable)) => {
+                if durable.epoch().as_ref() != Some(&look.epoch) {
+                    return Err(JoinError::NoStream);
+                }
+                self.open(durable, &seat, look, resumption)
+            }
+            _ => Opening {
+                stream: None,
+                // Live mode keeps nothing, so nothing can be shown.
+                resume: since.map_or(Resume::None, |_| Resume::Gap),
+            },
+        };
+        Ok((seat, opening))
+    }
+
+    /// What the stream has, and what a client that was here before has of it.
+    async fn beginning(
+        self: &Arc<Self>,
+        durable: &Durable,
+        seat: &Seat,
+        since: Option<&Position>,
+    ) -> Option<(Look, Option<Resumption>)> {
+        let look = self.look(durable).await;
+        let look = look
+            .map_err(|error| tracing::debug!(%error, "a join fails"))
+            .ok()?;
+        let resumption = match since {
+            None => None,
+            Some(since) => {
+                let resumption = self.resumption(durable, &seat.held, since, &look).await;
+                let told = resumption.map_err(|error| tracing::debug!(%error, "a join fails"));
+                Some(told.ok()?)
+            }
+        };
+        Some((look, resumption))
+    }
+
+    /// Tells the session where it begins, and has it brought what it missed.
+    fn open(
+        &self,
+        durable: &Durable,
+        seat: &Seat,
+        look: Look,
+        resumption: Option<Resumption>,
+    ) -> Opening {
+        let Look { epoch, last, .. } = look;
+        let resume = match resumption {
+            None => {
+                seat.outbox.begin(last, None);
+                let live = frame::live(last);
+                if seat
+                    .outbox
+                    .bring(None, Vec::new(), Some((last, live)), &self.limits)
+                {
+                    durable.wants(seat.held.clone(), seat.outbox.clone());
+                }
+                Resume::None
+            }
+            Some(Resumption { at, resume, skip }) => {
+                let told = resume == Resume::Gap;
+                seat.outbox.begin(at, Some((told, skip)));
+                self.metrics.caught_up(Why::Joining.name());
+                seat.catch_up();
+                resume
+            }
+        };
+        self.look_later(durable, &seat.held);
+        Opening {
+            stream: Some((epoch, last)),
+            resume,
+        }
+    }
+
+    /// Which stream messages are of; none in live mode.
+    fn epoch(&self) -> Option<Arc<str>> {
+        self.durable.as_ref().and_then(|durable| durable.epoch())
     }
 
     fn life(&self) -> u64 {
@@ -298,8 +440,10 @@ impl Registry {
             if registry.life() == life {
                 registry.metrics.nats_connected.set(1);
                 registry.readiness.nats_up();
-                if life > 0 {
-                    registry.tell_of_the_gap();
+                match &registry.durable {
+                    _ if life == 0 => {}
+                    Some(durable) => registry.bring_all_up_to_date(durable),
+                    None => registry.tell_of_the_gap(),
                 }
             }
         });
@@ -307,6 +451,8 @@ impl Registry {
 
     fn down(&self) {
         self.life.fetch_add(1, Ordering::AcqRel);
+        // What comes after it must wait for what came while it was away.
+        self.each(|outbox| outbox.lose());
         self.connection
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -315,13 +461,26 @@ impl Registry {
         self.readiness.nats_down();
     }
 
+    /// Whoever was here while NATS was away may have missed something, which is in the
+    /// stream.
+    fn bring_all_up_to_date(&self, durable: &Durable) {
+        for entry in self.users.0.iter() {
+            let entry = entry.value();
+            entry.each(|outbox| {
+                if outbox.is_welcomed() && outbox.queue_for_catching_up() {
+                    durable.wants(entry.clone(), outbox.clone());
+                }
+            });
+        }
+    }
+
     /// Whoever was here while NATS was away may have missed something.
     fn tell_of_the_gap(self: &Arc<Self>) {
-        let gap = frame::gap();
+        let gap = frame::gap(GapReason::BusLost);
         let mut speechless = Vec::new();
         self.each(|outbox| match outbox.protocol() {
             _ if !outbox.is_welcomed() => {}
-            Protocol::UsherV1 => drop(outbox.push(gap.clone(), None, &self.limits)),
+            Protocol::UsherV1 => drop(outbox.push(gap.clone(), None, None, &self.limits)),
             Protocol::RawV1 => speechless.push(outbox.clone()),
         });
         tokio::spawn(spread(speechless, BUS_LOST_SPREAD, |outbox, _, _| {

@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use url::Url;
 use usher::{
     client_address::TrustedProxies,
-    config::{Config, NatsServers, RedisServer},
+    config::{Config, HttpsUrl, NatsServers, RedisServer},
     origin::AllowedOrigins,
     secret::Secret,
 };
@@ -50,6 +50,7 @@ fn check(mut config: Config) {
 fn replace_secrets(config: &mut Config) -> Vec<(String, String)> {
     const TOKEN: &str = "0123456789abcdef0123456789abcdef";
     const NATS: &str = "nats://u:p@n";
+    const JWKS: &str = "https://l/?k=1";
     const REDIS: &str = "redis://u:p@r";
     let mut secrets = Vec::new();
     let mut set = |name: &str, value: &str| secrets.push((name.to_owned(), value.to_owned()));
@@ -77,6 +78,12 @@ fn replace_secrets(config: &mut Config) -> Vec<(String, String)> {
     if has_credentials(&config.redis.url.0) {
         config.redis.url = RedisServer(url(REDIS));
         set("USHER_REDIS__URL", REDIS);
+    }
+    // A query may hold a key.
+    let jwks = &mut config.tickets_jwt.jwks_url;
+    if jwks.as_ref().is_some_and(|HttpsUrl(url)| url.query().is_some()) {
+        *jwks = Some(HttpsUrl(url(JWKS)));
+        set("USHER_TICKETS__JWT__JWKS_URL", JWKS);
     }
     secrets
 }

@@ -10,7 +10,7 @@ use crate::{json, websocket};
 
 /// Checks that both frames say this message and nothing else.
 pub fn check(message: &Message) {
-    let mut frames = Frames::new(message);
+    let mut frames = Frames::new(message, None);
     is_the_event(&frames.get(Protocol::UsherV1), message);
 
     let frame = frames.get(Protocol::RawV1);

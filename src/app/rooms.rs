@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use crate::{
     bus::{self, Auth, Credentials},
     client_address::TrustedProxies,
-    config::{Config, HttpsUrl, Settle},
+    config::{Config, Durable, HttpsUrl, Settle, Storage},
     grpc, http,
     origin::AllowedOrigins,
     registry, tickets,
@@ -200,6 +200,29 @@ pub(crate) fn bus(config: &Config, name: &str) -> bus::Config {
         prefix: nats.prefix.clone(),
         settle: settle(config),
         reply_prefix: nats.reply_prefix.clone(),
+        stream: config.durable.enabled.then(|| stream(&config.durable)),
+    }
+}
+
+fn stream(durable: &Durable) -> bus::stream::Config {
+    bus::stream::Config {
+        name: durable.stream.clone(),
+        manage: durable.manage_stream,
+        max_age: Some(durable.max_age).filter(|age| !age.is_zero()),
+        max_messages_per_user: durable.max_messages_per_user,
+        max_broadcasts: durable.max_broadcasts,
+        max_bytes: durable.max_bytes.0,
+        replicas: durable.replicas,
+        on_disk: durable.storage == Storage::File,
+        duplicate_window: durable.duplicate_window,
+    }
+}
+
+/// How sessions are brought up to date from the stream.
+pub(super) fn durable(config: &Config) -> registry::DurableConfig {
+    registry::DurableConfig {
+        max_replay: config.durable.max_replay.into(),
+        audit: config.durable.audit,
     }
 }
 

@@ -326,6 +326,7 @@ mod tests {
             prefix: "usher".into(),
             settle: None,
             reply_prefix: "_INBOX.".into(),
+            stream: None,
         }
     }
 

@@ -11,11 +11,13 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use super::{
     interest::{Command, Event, Request, Subscriber, Subscriptions},
-    publisher::{Answer, Job, Shared},
+    publisher::{Job, Shared, Task},
+    requests::Answer,
 };
 use crate::{message::Message, metrics::Metrics, user::UserId};
 
@@ -59,8 +61,13 @@ impl<K: Subscriber> Embedded<K> {
     }
 
     pub(super) fn answer(&mut self, reply: &str, payload: &[u8]) {
-        if let Some(answer) = Answer::parse(payload) {
-            self.shared.answered(reply, answer);
+        #[derive(Deserialize)]
+        struct Body {
+            sessions: u32,
+        }
+        if let Ok(Body { sessions }) = serde_json::from_slice(payload) {
+            let answer = Answer::Sessions(sessions);
+            self.shared.questions.answered(reply.as_bytes(), answer);
         }
         self.metrics.receipts("sent");
     }
@@ -109,7 +116,9 @@ impl<K: Subscriber> Embedded<K> {
     }
 
     fn carry_out(&mut self, job: Job) {
-        let Job { push, reply, done } = job;
+        let Job { task, reply, done } = job;
+        // Probes are of the stream, which there is none of here.
+        let Task::Push(push) = task else { return };
         match self.users.get(&push.user) {
             Some((_, subscriber)) => {
                 self.metrics.messages_received.inc();
@@ -119,16 +128,15 @@ impl<K: Subscriber> Embedded<K> {
                         event: push.event.unwrap_or_default(),
                         payload: push.payload,
                         broadcast: false,
+                        stored: None,
                     },
-                    request: reply.map(|reply| Request {
-                        reply,
-                        probe: false,
-                    }),
+                    request: reply.map(|reply| Request { reply, probe: None }),
                 });
             }
             None => {
                 if let Some(reply) = reply {
-                    self.shared.answered(&reply, Answer::NoResponders);
+                    let nobody = Answer::NoResponders;
+                    self.shared.questions.answered(reply.as_bytes(), nobody);
                 }
             }
         }

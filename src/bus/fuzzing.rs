@@ -60,6 +60,7 @@ impl<K: Subscriber> Gateway<K> {
             prefix: "usher".to_owned(),
             settle: None,
             reply_prefix: "_INBOX.".to_owned(),
+            stream: None,
         };
         let mut reader = Reader::new(config, Arc::default(), Arc::new(Metrics::new()));
         reader.hold(held);

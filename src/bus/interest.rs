@@ -55,14 +55,21 @@ pub struct Request {
     /// Where the answer goes.
     pub reply: String,
     /// Asks who is here, and is no message.
-    pub probe: bool,
+    pub probe: Option<Probe>,
+}
+
+/// What a question that is no message asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Probe {
+    /// Who has everything up to this sequence; none: who is here.
+    pub up_to: Option<u64>,
 }
 
 /// The users' subscriptions, and what comes on them.
 #[derive(Debug)]
 pub enum Interest<K> {
     /// From NATS.
-    Nats(Reader<K>),
+    Nats(Box<Reader<K>>),
     /// From this process.
     Embedded(Embedded<K>),
 }

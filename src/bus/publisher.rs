@@ -1,10 +1,9 @@
 //! Pushes on their way out, each told what became of it.
 
 use std::{
-    collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        Arc,
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -16,7 +15,11 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::{Config, wire::header_length};
+use super::{
+    Config,
+    requests::{Answer, Answers, Questions},
+    wire::{ServerMessage, header_length},
+};
 use crate::{message::EventName, user::UserId};
 
 /// Pushes waiting for their turn on the connection; a caller beyond it waits.
@@ -78,6 +81,9 @@ pub enum PublishError {
     /// Certainly not published.
     #[error("NATS does not permit this gateway to publish there")]
     Forbidden,
+    /// Certainly not stored, in the stream's own words.
+    #[error("the stream did not store the message: {0}")]
+    NotStored(String),
     /// Certainly not published.
     #[error("the message has {size} bytes with its headers; the NATS server takes at most {limit}")]
     TooLarge {
@@ -88,36 +94,47 @@ pub enum PublishError {
     },
 }
 
+/// What became of a push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// Where it is in the stream; none in live mode.
+    pub seq: Option<u64>,
+    /// What gateways answered, where that was asked for.
+    pub receipt: Option<Receipt>,
+}
+
 /// Hands pushes to the connection's task.
 #[derive(Debug, Clone)]
 pub struct Publisher {
     jobs: mpsc::Sender<Job>,
     shared: Arc<Shared>,
+    /// A stream acknowledges what is published.
+    durable: bool,
 }
 
-/// A push on its way to whoever carries it out.
+/// Something on its way to whoever carries it out.
 #[derive(Debug)]
 pub(super) struct Job {
-    pub(super) push: Push,
+    pub(super) task: Task,
     pub(super) reply: Option<String>,
     pub(super) done: oneshot::Sender<Result<(), PublishError>>,
+}
+
+/// What is to be published.
+#[derive(Debug)]
+pub(super) enum Task {
+    /// A message to a user.
+    Push(Push),
+    /// The question who has everything up to this sequence of the user's stream.
+    Probe(UserId, u64),
 }
 
 /// What callers and whoever carries pushes out have in common.
 #[derive(Debug)]
 pub(super) struct Shared {
-    /// `PREFIX.ID.`, before the number of a question.
-    pub(super) inbox: String,
-    next_question: AtomicU64,
-    questions: Mutex<HashMap<u64, mpsc::Sender<Answer>>>,
+    pub(super) questions: Questions,
     /// The largest message taken; 0 while none is.
     pub(super) max_payload: AtomicUsize,
-}
-
-#[derive(Debug)]
-pub(super) enum Answer {
-    NoResponders,
-    Sessions(u32),
 }
 
 impl Publisher {
@@ -125,73 +142,97 @@ impl Publisher {
     pub(super) fn new(config: &Config) -> (Self, mpsc::Receiver<Job>, Arc<Shared>) {
         let (jobs, queue) = mpsc::channel(QUEUE);
         let shared = Arc::new(Shared {
-            inbox: format!("{}{}.", config.reply_prefix, ulid::Ulid::new()),
-            next_question: AtomicU64::new(0),
-            questions: Mutex::default(),
+            questions: Questions::new(&config.reply_prefix),
             max_payload: AtomicUsize::new(0),
         });
         let publisher = Self {
             jobs,
             shared: shared.clone(),
+            durable: config.stream.is_some(),
         };
         (publisher, queue, shared)
     }
 
-    /// Publishes; returns when NATS has confirmed.
+    /// Publishes; returns when NATS has confirmed, or the stream has stored it. With
+    /// `receipt` what the gateways that hold the user answer is gathered too.
     ///
     /// # Errors
     ///
     /// [`PublishError`] says whether the message can still arrive.
-    pub async fn publish(&self, push: Push) -> Result<(), PublishError> {
-        self.submit(push, None).await
+    pub async fn publish(&self, push: Push, receipt: bool) -> Result<Published, PublishError> {
+        if self.durable {
+            let user = push.user.clone();
+            let seq = self.store(push).await?;
+            let receipt = match receipt {
+                // Whatever becomes of the question, the message is stored.
+                true => Some(self.probe(user, seq).await.unwrap_or(Receipt::Offline)),
+                false => None,
+            };
+            return Ok(Published {
+                seq: Some(seq),
+                receipt,
+            });
+        }
+        let receipt = match receipt {
+            true => Some(self.ask(Task::Push(push)).await?),
+            false => {
+                self.submit(Task::Push(push), None).await?;
+                None
+            }
+        };
+        Ok(Published { seq: None, receipt })
     }
 
-    /// Publishes, and gathers what the gateways that hold the user answer.
-    ///
-    /// # Errors
-    ///
-    /// As [`Publisher::publish`].
-    pub async fn publish_with_receipt(&self, push: Push) -> Result<Receipt, PublishError> {
-        let (question, mut answers) = self.ask();
-        let reply = format!("{}{}", self.shared.inbox, question.number);
-        let receipts = async |answers: &mut mpsc::Receiver<Answer>| {
-            let Ok(Some(Answer::Sessions(first))) = timeout(FIRST_RECEIPT, answers.recv()).await
-            else {
-                return Receipt::Offline;
-            };
-            let until = Instant::now() + MORE_RECEIPTS;
-            let mut sessions = first;
-            while let Ok(Some(answer)) = timeout_at(until, answers.recv()).await {
-                if let Answer::Sessions(more) = answer {
-                    sessions = sessions.saturating_add(more);
-                }
-            }
-            Receipt::Queued(sessions)
+    /// Publishes, and waits for the stream's word; of a duplicate that is the first
+    /// one's.
+    async fn store(&self, push: Push) -> Result<u64, PublishError> {
+        let deadline = Instant::now() + CONFIRM;
+        let mut answers = self.shared.questions.ask(1);
+        let submitted = self.submit(Task::Push(push), Some(answers.reply())).await;
+        let answer = match submitted {
+            Ok(()) => timeout_at(deadline, answers.next()).await.ok().flatten(),
+            Err(PublishError::Unconfirmed) => answers.try_next(),
+            Err(error) => return Err(error),
         };
+        match answer {
+            Some(Answer::Message(message)) => acknowledged(&message),
+            _ => Err(PublishError::Unconfirmed),
+        }
+    }
+
+    async fn probe(&self, user: UserId, seq: u64) -> Result<Receipt, PublishError> {
+        self.ask(Task::Probe(user, seq)).await
+    }
+
+    /// Publishes, and gathers what gateways answer.
+    async fn ask(&self, task: Task) -> Result<Receipt, PublishError> {
+        let mut answers = self.shared.questions.ask(MAX_RECEIPTS);
         // The times count from NATS's confirmation; answers before it are kept.
-        match self.submit(push, Some(reply)).await {
+        match self.submit(task, Some(answers.reply())).await {
             Ok(()) => Ok(receipts(&mut answers).await),
             // Whoever has it got it from NATS.
-            Err(PublishError::Unconfirmed) => match answers.try_recv() {
-                Ok(Answer::Sessions(sessions)) => Ok(Receipt::Queued(sessions)),
-                _ => Err(PublishError::Unconfirmed),
+            Err(PublishError::Unconfirmed) => match answers.try_next().and_then(sessions) {
+                Some(sessions) => Ok(Receipt::Queued(sessions)),
+                None => Err(PublishError::Unconfirmed),
             },
             Err(error) => Err(error),
         }
     }
 
-    async fn submit(&self, push: Push, reply: Option<String>) -> Result<(), PublishError> {
+    async fn submit(&self, task: Task, reply: Option<String>) -> Result<(), PublishError> {
         let limit = match self.shared.max_payload.load(Ordering::Relaxed) {
             0 => return Err(PublishError::Unavailable),
             limit => limit,
         };
-        let size = header_length(&push.headers()) + push.payload.len();
-        if size > limit {
-            return Err(PublishError::TooLarge { size, limit });
+        if let Task::Push(push) = &task {
+            let size = header_length(&push.headers()) + push.payload.len();
+            if size > limit {
+                return Err(PublishError::TooLarge { size, limit });
+            }
         }
         let deadline = Instant::now() + CONFIRM;
         let (done, outcome) = oneshot::channel();
-        let job = Job { push, reply, done };
+        let job = Job { task, reply, done };
         match timeout_at(deadline, self.jobs.send(job)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) | Err(_) => return Err(PublishError::Unavailable),
@@ -201,59 +242,58 @@ impl Publisher {
             Ok(Err(_)) | Err(_) => Err(PublishError::Unconfirmed),
         }
     }
-
-    fn ask(&self) -> (Question, mpsc::Receiver<Answer>) {
-        let number = self.shared.next_question.fetch_add(1, Ordering::Relaxed);
-        let (sender, receiver) = mpsc::channel(MAX_RECEIPTS);
-        self.shared.questions().insert(number, sender);
-        let question = Question {
-            number,
-            shared: self.shared.clone(),
-        };
-        (question, receiver)
-    }
 }
 
-/// A question is forgotten when nobody waits for its answers any more.
-struct Question {
-    number: u64,
-    shared: Arc<Shared>,
+async fn receipts(answers: &mut Answers) -> Receipt {
+    let first = timeout(FIRST_RECEIPT, answers.next()).await.ok().flatten();
+    let Some(mut sum) = first.and_then(sessions) else {
+        return Receipt::Offline;
+    };
+    let until = Instant::now() + MORE_RECEIPTS;
+    while let Ok(Some(answer)) = timeout_at(until, answers.next()).await {
+        sum = sum.saturating_add(sessions(answer).unwrap_or(0));
+    }
+    Receipt::Queued(sum)
 }
 
-impl Drop for Question {
-    fn drop(&mut self) {
-        self.shared.questions().remove(&self.number);
+/// How many sessions a gateway answered that it has; none where it is no gateway that
+/// answers, or nobody.
+fn sessions(answer: Answer) -> Option<u32> {
+    #[derive(Deserialize)]
+    struct Body {
+        sessions: u32,
     }
-}
-
-impl Shared {
-    fn questions(&self) -> std::sync::MutexGuard<'_, HashMap<u64, mpsc::Sender<Answer>>> {
-        self.questions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// An answer came on this subject.
-    pub(super) fn answered(&self, subject: &str, answer: Answer) {
-        let number = subject
-            .strip_prefix(&self.inbox)
-            .and_then(|number| number.parse().ok());
-        let Some(number) = number else { return };
-        if let Some(question) = self.questions().get(&number) {
-            // Full: more gateways than a sum is worth waiting for.
-            let _ = question.try_send(answer);
+    match answer {
+        Answer::Sessions(sessions) => Some(sessions),
+        Answer::NoResponders => None,
+        Answer::Message(message) => {
+            let body: Option<Body> = serde_json::from_slice(&message.payload).ok();
+            body.map(|body| body.sessions)
         }
     }
 }
 
-impl Answer {
-    /// Reads a gateway's answer.
-    pub(super) fn parse(payload: &[u8]) -> Option<Self> {
-        #[derive(Deserialize)]
-        struct Body {
-            sessions: u32,
-        }
-        let body: Body = serde_json::from_slice(payload).ok()?;
-        Some(Self::Sessions(body.sessions))
+/// A stream's acknowledgement (NATS's ADR-8: `{"stream":…,"seq":…}` or `{"error":…}`).
+fn acknowledged(answer: &ServerMessage) -> Result<u64, PublishError> {
+    #[derive(Deserialize)]
+    struct Body {
+        seq: Option<u64>,
+        error: Option<Refusal>,
+    }
+    #[derive(Deserialize)]
+    struct Refusal {
+        description: String,
+    }
+    if answer.headers.status() == Some(503) {
+        let nobody = "no stream captures it; see `usher check`";
+        return Err(PublishError::NotStored(nobody.to_owned()));
+    }
+    match serde_json::from_slice(&answer.payload) {
+        Ok(Body {
+            error: Some(refusal),
+            ..
+        }) => Err(PublishError::NotStored(refusal.description)),
+        Ok(Body { seq: Some(seq), .. }) => Ok(seq),
+        _ => Err(PublishError::Unconfirmed),
     }
 }

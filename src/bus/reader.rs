@@ -24,7 +24,7 @@ use tokio::time::{Sleep, sleep, timeout};
 use super::{
     AUTO_SETTLE, Config,
     dial::Dialer,
-    interest::{Command, Event, FIRST_ID, Request, Subscriber, Subscriptions},
+    interest::{Command, Event, FIRST_ID, Probe, Request, Subscriber, Subscriptions},
     link::{Link, Received},
     overlap::Overlap,
     subject::Subjects,
@@ -32,7 +32,7 @@ use super::{
     wire::{Headers, Info, ServerMessage},
 };
 use crate::{
-    message::{EventName, Message},
+    message::{EventName, Message, Stored},
     metrics::Metrics,
 };
 
@@ -47,6 +47,8 @@ const LINGER: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Reader<K> {
     subjects: Subjects,
+    /// The stream that republishes what is heard; none in live mode.
+    stream: Option<String>,
     metrics: Arc<Metrics>,
     subscriptions: Arc<Subscriptions<K>>,
     /// Who is subscribed, connected or not.
@@ -109,7 +111,8 @@ impl<K: Subscriber> Reader<K> {
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
-            subjects: Subjects::new(&config.prefix),
+            subjects: Subjects::new(&config.prefix).durable(config.stream.is_some()),
+            stream: config.stream.as_ref().map(|stream| stream.name.clone()),
             metrics,
             subscriptions,
             table: HashMap::new(),
@@ -295,7 +298,7 @@ impl<K: Subscriber> Reader<K> {
         for command in self.subscriptions.take(cx) {
             match command {
                 Command::Subscribe(id, subscriber) => {
-                    let subject = self.subjects.user(subscriber.user());
+                    let subject = self.subjects.heard_user(subscriber.user());
                     self.table.insert(id, subscriber);
                     for link in links(&mut self.state, &mut self.successor) {
                         link.subscribe(id, &subject);
@@ -336,7 +339,7 @@ impl<K: Subscriber> Reader<K> {
         dialer.learn(link.info());
         Self::subscribe_all(&mut link, &self.subjects, &self.table);
         for (&id, subscriber) in &self.table {
-            let subject = self.subjects.user(subscriber.user());
+            let subject = self.subjects.heard_user(subscriber.user());
             self.unconfirmed.insert(subject, id);
         }
         self.windows.push_back(Window {
@@ -348,9 +351,9 @@ impl<K: Subscriber> Reader<K> {
 
     /// Subscribes to all that is held, and asks for a PONG.
     fn subscribe_all(link: &mut Link, subjects: &Subjects, table: &HashMap<u64, K>) {
-        link.subscribe(BROADCAST, &subjects.broadcast());
+        link.subscribe(BROADCAST, &subjects.heard_broadcast());
         for (&id, subscriber) in table {
-            link.subscribe(id, &subjects.user(subscriber.user()));
+            link.subscribe(id, &subjects.heard_user(subscriber.user()));
         }
         link.ping();
     }
@@ -377,7 +380,7 @@ impl<K: Subscriber> Reader<K> {
         let mut confirmed = Vec::with_capacity(ids.len());
         for id in ids {
             if let Some(subscriber) = self.table.get(&id) {
-                let subject = self.subjects.user(subscriber.user());
+                let subject = self.subjects.heard_user(subscriber.user());
                 // A later subscription to the same subject keeps its place.
                 if self.unconfirmed.get(&subject) == Some(&id) {
                     self.unconfirmed.remove(&subject);
@@ -404,7 +407,7 @@ impl<K: Subscriber> Reader<K> {
                     .split_once("(sid \"")
                     .and_then(|(_, id)| id.split('"').next()?.parse().ok());
                 let id = id.or_else(|| self.unconfirmed.get(subject).copied());
-                if id == Some(BROADCAST) || subject == self.subjects.broadcast() {
+                if id == Some(BROADCAST) || subject == self.subjects.heard_broadcast() {
                     tracing::error!(subject, "NATS forbids it: no session gets any broadcast");
                 }
                 id.into_iter().collect()
@@ -461,44 +464,70 @@ impl<K: Subscriber> Reader<K> {
 
     pub(super) fn message(&self, message: ServerMessage) -> Option<Event<K>> {
         self.metrics.messages_received.inc();
-        let event = self.event_name(&message.headers);
-        if message.sid == BROADCAST {
-            return Some(Event::Broadcast(Message {
-                event,
-                payload: message.payload,
-                broadcast: true,
-            }));
+        let stored = match &self.stream {
+            None => None,
+            Some(stream) => stored(&message.headers, stream),
+        };
+        let heard = stored.is_some() || self.stream.is_none();
+        let broadcast = message.sid == BROADCAST;
+        if broadcast && !heard {
+            self.metrics.dropped("not_stored", 1);
+            return None;
         }
-        // A message that was under way when its user left.
-        let to = self.table.get(&message.sid)?.clone();
-        let probe = message.headers.get("Usher-Probe") == Some("1");
-        let reply = message
-            .reply
-            .and_then(|reply| String::from_utf8(reply.to_vec()).ok());
-        let request = match reply {
-            Some(reply) => Some(Request { reply, probe }),
-            // A question that nobody can answer, and no message either.
-            None if probe => return None,
+        // None: a message that was under way when its user left.
+        let to = match broadcast {
+            true => None,
+            false => Some(self.table.get(&message.sid)?.clone()),
+        };
+        let request = match &to {
+            Some(_) => self.request(&message, heard)?,
             None => None,
         };
-        Some(Event::Message {
-            to,
-            message: Message {
-                event,
-                payload: message.payload,
-                broadcast: false,
+        let event = event_name(&message.headers).unwrap_or_else(|| {
+            self.metrics.bad_event_names.inc();
+            EventName::default()
+        });
+        let message = Message {
+            event,
+            payload: message.payload,
+            broadcast,
+            stored,
+        };
+        Some(match to {
+            None => Event::Broadcast(message),
+            Some(to) => Event::Message {
+                to,
+                message,
+                request,
             },
-            request,
         })
     }
 
-    fn event_name(&self, headers: &Headers) -> EventName {
-        match headers.get("Event") {
-            None => EventName::default(),
-            Some(name) => EventName::parse(name).unwrap_or_else(|_| {
-                self.metrics.bad_event_names.inc();
-                EventName::default()
-            }),
+    /// What the publisher asks, which may be nothing; none where this is neither a
+    /// message nor a question that can be answered.
+    fn request(&self, message: &ServerMessage, heard: bool) -> Option<Option<Request>> {
+        // What a stream has stored is a message, whatever its headers say.
+        let stored = heard && self.stream.is_some();
+        let probe = !stored && message.headers.get("Usher-Probe") == Some("1");
+        let reply = message.reply.as_ref();
+        let reply = reply.and_then(|reply| String::from_utf8(reply.to_vec()).ok());
+        let up_to = message.headers.get("Usher-Seq");
+        match reply {
+            Some(reply) if probe => Some(Some(Request {
+                reply,
+                probe: Some(Probe {
+                    up_to: up_to.and_then(|seq| seq.parse().ok()),
+                }),
+            })),
+            _ if probe => None,
+            _ if !heard => {
+                self.metrics.dropped("not_stored", 1);
+                None
+            }
+            // The stream has answered already.
+            Some(_) if stored => Some(None),
+            Some(reply) => Some(Some(Request { reply, probe: None })),
+            None => Some(None),
         }
     }
 
@@ -507,6 +536,27 @@ impl<K: Subscriber> Reader<K> {
     pub(super) fn hold(&mut self, subscribers: impl IntoIterator<Item = (u64, K)>) {
         self.table.extend(subscribers);
     }
+}
+
+/// The name of a message's event: the default where it has none, and none where it is bad.
+pub(super) fn event_name(headers: &Headers) -> Option<EventName> {
+    match headers.get("Event") {
+        None => Some(EventName::default()),
+        Some(name) => EventName::parse(name).ok(),
+    }
+}
+
+/// Where the server that republished a message says that it is in the stream. What it says
+/// comes last: a publisher may have said something else before it.
+fn stored(headers: &Headers, stream: &str) -> Option<Stored> {
+    let number = |name| headers.last(name)?.parse().ok();
+    if headers.last("Nats-Stream") != Some(stream) {
+        return None;
+    }
+    Some(Stored {
+        seq: number("Nats-Sequence").filter(|seq| *seq > 0)?,
+        prev: number("Nats-Last-Sequence")?,
+    })
 }
 
 /// The connections that there are: one, or two while the one takes over.

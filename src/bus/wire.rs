@@ -81,11 +81,33 @@ impl Headers {
         if self.0.is_empty() {
             return None;
         }
-        let value = self.lines().skip(1).find_map(|line| {
-            let colon = line.iter().position(|&byte| byte == b':')?;
-            (line[..colon] == *name.as_bytes()).then(|| line[colon + 1..].trim_ascii())
-        })?;
+        let value = self.lines().skip(1).find_map(|line| value_of(line, name))?;
         std::str::from_utf8(value).ok()
+    }
+
+    /// The last value under `name`, where it is UTF-8: what a server appended, also
+    /// where a publisher has written the same name before it.
+    pub(super) fn last(&self, name: &str) -> Option<&str> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let values = self.lines().skip(1);
+        let value = values.filter_map(|line| value_of(line, name)).last()?;
+        std::str::from_utf8(value).ok()
+    }
+
+    /// The first value under `name` behind the last line that says `anchor: value`.
+    pub(super) fn behind(&self, (anchor, value): (&str, &str), name: &str) -> Option<&str> {
+        let mut found = None;
+        let mut anchored = false;
+        for line in self.lines().skip(1) {
+            if value_of(line, anchor) == Some(value.as_bytes()) {
+                (anchored, found) = (true, None);
+            } else if anchored && found.is_none() {
+                found = value_of(line, name);
+            }
+        }
+        std::str::from_utf8(found?).ok()
     }
 
     /// All of it, for telling two apart.
@@ -106,6 +128,12 @@ impl Headers {
             .split(|&byte| byte == b'\n')
             .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
     }
+}
+
+/// The value of a header's line, where it is of this name.
+fn value_of<'a>(line: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let value = line.strip_prefix(name.as_bytes())?.strip_prefix(b":")?;
+    Some(value.trim_ascii())
 }
 
 /// Cuts a server's bytes into operations, however they arrive.
@@ -392,6 +420,16 @@ mod tests {
         assert_eq!(full.headers.get("Event"), Some("o.c"));
         assert_eq!(full.headers.get("event"), None);
         assert_eq!(&full.payload[..], b"hello");
+    }
+
+    #[test]
+    fn of_a_forged_header_the_servers_own_counts() {
+        let twice = message(
+            b"HMSG a 1 56 56\r\nNATS/1.0\r\nNats-Sequence: 999\r\nX: 1\r\nNats-Sequence: 7\r\n\r\n\r\n",
+        );
+        assert_eq!(twice.headers.last("Nats-Sequence"), Some("7"));
+        assert_eq!(twice.headers.last("Nats-Last-Sequence"), None);
+        assert_eq!(Headers::default().last("X"), None);
     }
 
     #[test]

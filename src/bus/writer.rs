@@ -19,7 +19,8 @@ use tokio::{
 use super::{
     dial::Dialer,
     link::{Link, Received},
-    publisher::{Answer, Job, PublishError, Shared},
+    publisher::{Job, PublishError, Shared, Task},
+    requests::{Answer, Questions},
     subject::Subjects,
     wire::ServerMessage,
 };
@@ -79,6 +80,7 @@ pub(super) async fn run(
             }
         }
         shared.max_payload.store(0, Ordering::Relaxed);
+        shared.questions.lost();
     }
 }
 
@@ -97,7 +99,7 @@ async fn serve(
     shared: &Arc<Shared>,
     subjects: &Subjects,
 ) -> End {
-    link.subscribe(INBOX, &format!("{}*", shared.inbox));
+    link.subscribe(INBOX, &shared.questions.subject());
     let mut unconfirmed: VecDeque<Unconfirmed> = VecDeque::new();
     let mut dialing = None;
     let mut successor = None;
@@ -105,13 +107,13 @@ async fn serve(
         if unconfirmed.is_empty()
             && let Some((dialer, next)) = successor
         {
-            tokio::spawn(linger(link, shared.clone()));
+            tokio::spawn(linger(link, shared.questions.clone()));
             return End::Moved(Box::new((dialer, next)));
         }
         let room = unconfirmed.len() < MAX_UNCONFIRMED && link.unsent() < MAX_UNSENT;
         tokio::select! {
             received = poll_fn(|cx| link.poll_next(cx)) => match received {
-                Ok(Received::Message(message)) => answered(&message, shared),
+                Ok(Received::Message(message)) => answered(message, &shared.questions),
                 Ok(Received::Pong) => {
                     if let Some(done) = unconfirmed.pop_front().and_then(|push| push.done) {
                         let _ = done.send(Ok(()));
@@ -135,9 +137,20 @@ async fn serve(
                 // can still be held back is.
                 Some(job) if job.done.is_closed() => {}
                 Some(job) => {
-                    let subject = subjects.user(&job.push.user);
-                    let headers = job.push.headers();
-                    link.publish(&subject, job.reply.as_deref(), &headers, &job.push.payload);
+                    let reply = job.reply.as_deref();
+                    let subject = match &job.task {
+                        Task::Push(push) => {
+                            let subject = subjects.user(&push.user);
+                            link.publish(&subject, reply, &push.headers(), &push.payload);
+                            subject
+                        }
+                        Task::Probe(user, seq) => {
+                            let (subject, seq) = (subjects.heard_user(user), seq.to_string());
+                            let headers = [("Usher-Probe", "1"), ("Usher-Seq", &seq)];
+                            link.publish(&subject, reply, &headers, &[]);
+                            subject
+                        }
+                    };
                     link.ping();
                     unconfirmed.push_back(Unconfirmed {
                         subject,
@@ -151,11 +164,11 @@ async fn serve(
 }
 
 /// Hears the receipts that are still under way on a connection that is left.
-async fn linger(mut link: Link, shared: Arc<Shared>) {
+async fn linger(mut link: Link, questions: Questions) {
     let hearing = async {
         while let Ok(received) = poll_fn(|cx| link.poll_next(cx)).await {
             if let Received::Message(message) = received {
-                answered(&message, &shared);
+                answered(message, &questions);
             }
         }
     };
@@ -177,12 +190,7 @@ fn refused(text: &str, unconfirmed: &mut VecDeque<Unconfirmed>) {
     }
 }
 
-fn answered(message: &ServerMessage, shared: &Shared) {
-    let answer = match message.headers.status() {
-        Some(503) => Some(Answer::NoResponders),
-        _ => Answer::parse(&message.payload),
-    };
-    if let (Ok(subject), Some(answer)) = (std::str::from_utf8(&message.subject), answer) {
-        shared.answered(subject, answer);
-    }
+fn answered(message: ServerMessage, questions: &Questions) {
+    let subject = message.subject.clone();
+    questions.answered(&subject, Answer::Message(message));
 }

@@ -2,9 +2,25 @@
 
 use std::process::ExitCode;
 
-use crate::{app::rooms, bus, config::Config, tickets};
+use crate::{
+    app::rooms,
+    bus::{self, stream},
+    config::Config,
+    tickets,
+};
 
-pub(super) fn run(config: &Config) -> ExitCode {
+/// What to look at.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    pub(super) file: super::ConfigFile,
+    /// In durable mode: make the stream what the configuration says, also where it keeps
+    /// less then.
+    #[arg(long)]
+    apply: bool,
+}
+
+pub(super) fn run(config: &Config, arguments: &Arguments) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -36,5 +52,48 @@ pub(super) fn run(config: &Config) -> ExitCode {
             }
         }
     }
+    if config.durable.enabled && !runtime.block_on(durable(config, arguments.apply)) {
+        code = ExitCode::from(super::UNAVAILABLE);
+    }
     code
+}
+
+/// Says what there is of the stream, and whether durable mode works with it.
+async fn durable(config: &Config, apply: bool) -> bool {
+    let bus = rooms::bus(config, "usher-check");
+    let checked = match apply {
+        true => stream::apply(&bus).await,
+        false => stream::check(&bus).await,
+    };
+    let name = &config.durable.stream;
+    match checked {
+        Ok(streams) => {
+            for one in &streams {
+                let state = if one.serves() { "ok   " } else { "FAIL " };
+                let created = if one.created { "created, " } else { "" };
+                println!("{state} stream {}: {created}{}", one.name, one.holds);
+                for difference in &one.mended {
+                    println!(
+                        "      mended: {} is {} now",
+                        difference.field, difference.wanted
+                    );
+                }
+                for difference in &one.left {
+                    println!("      {difference}");
+                }
+            }
+            streams.iter().all(stream::Checked::serves)
+        }
+        Err(stream::StreamError::NotThere(_)) if config.durable.manage_stream => {
+            println!(
+                "      stream {name}: absent; `usher serve` creates it, and so does \
+                 `usher check --apply`"
+            );
+            true
+        }
+        Err(error) => {
+            println!("FAIL  stream {name}: {error}");
+            false
+        }
+    }
 }

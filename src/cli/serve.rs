@@ -43,6 +43,13 @@ pub(super) fn run(config: Config, arguments: &Arguments) -> ExitCode {
             ),
         );
     }
+    if mode.embedded && config.durable.enabled {
+        return super::fail(
+            super::BAD_CONFIG,
+            &"durable.enabled = true needs a NATS that keeps messages, and --embedded has none; \
+              leave one of the two out",
+        );
+    }
     if let Err(error) = log(&config) {
         return super::fail(super::BAD_CONFIG, &error);
     }

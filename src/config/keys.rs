@@ -8,7 +8,7 @@ use super::{
     rules,
     servers::{HttpsUrl, NatsServers, RedisServer},
     table::{Key, Section, table},
-    types::{LogFormat, Settle},
+    types::{LogFormat, Settle, Storage},
     units::Size,
     value::Value,
 };
@@ -201,6 +201,41 @@ table! {
         leeway: Duration = "30s" where leeway,
         /// Whether a session ends when its token expires.
         session_ends_with_token: bool = true,
+    }
+
+    /// Messages that are kept, in a stream of JetStream, so that clients that come back
+    /// get what they missed.
+    "durable" => durable: Durable {
+        /// Whether messages are kept. Needs NATS with JetStream; `usher check` says what
+        /// is missing.
+        enabled: bool = false,
+        /// The stream's name. A second one, for the broadcasts that the first one does not
+        /// keep, is called so with `_BROADCASTS` behind.
+        stream: String = "USHER" where stream_name,
+        /// Whether Usher creates the stream, and changes it where that keeps more.
+        /// `false`: it only looks, and says what is not as it should be.
+        manage_stream: bool = true,
+        /// How long a message is kept. `0s`: until another limit is reached.
+        max_age: Duration = "24h" where max_age,
+        /// How many messages of one user are kept: the newest.
+        max_messages_per_user: u32 = 1000 where above_zero,
+        /// How many broadcasts are kept: the newest.
+        max_broadcasts: u32 = 10000 where above_zero,
+        /// The most bytes that the stream keeps; above it the oldest messages go.
+        max_bytes: Size = "1GiB" where above_zero,
+        /// On how many servers of a cluster each message is kept: 1, 3 or 5.
+        replicas: u32 = 1 where replicas,
+        /// `file` or `memory`.
+        storage: Storage = "file",
+        /// For how long a `Nats-Msg-Id` that was seen is a duplicate; never longer than
+        /// `max_age`.
+        duplicate_window: Duration = "2m" where duplicate_window,
+        /// How often every user's place is compared with the stream, so that what NATS
+        /// lost on its way here is found and sent; up to a tenth more or less.
+        audit: Duration = "60s" where above_zero,
+        /// The most messages that are sent again to one session: the newest. A session
+        /// that missed more is told so.
+        max_replay: u32 = 1000 where above_zero,
     }
 
     /// One client's connection.

@@ -152,6 +152,33 @@ fn is_literal(subject: &str) -> bool {
     !subject.contains(|c: char| "*>".contains(c) || c.is_whitespace() || c.is_control())
 }
 
+pub(super) fn stream_name(name: &str) -> Verdict {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    let good = (1..=200).contains(&name.len()) && name.bytes().all(allowed);
+    must(
+        good,
+        r#"must be 1–200 letters, digits, - and _, such as "USHER""#,
+    )
+}
+
+pub(super) fn max_age(age: &Duration) -> Verdict {
+    must(
+        age.is_zero() || *age >= Duration::from_secs(1),
+        r#"must be "1s" or more, or "0s" for no such limit"#,
+    )
+}
+
+pub(super) fn replicas(count: &u32) -> Verdict {
+    must([1, 3, 5].contains(count), "must be 1, 3 or 5")
+}
+
+pub(super) fn duplicate_window(window: &Duration) -> Verdict {
+    must(
+        *window >= Duration::from_millis(100),
+        r#"must be "100ms" or more"#,
+    )
+}
+
 pub(super) fn ticket_ttl(ttl: &Duration) -> Verdict {
     let good = Duration::from_secs(1)..=Duration::from_secs(300);
     must(good.contains(ttl), r#"must be from "1s" to "300s""#)

@@ -15,6 +15,15 @@ pub enum Settle {
     Fixed(Duration),
 }
 
+/// Where the stream keeps its messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Storage {
+    /// On disk.
+    File,
+    /// In memory, where they end with the servers.
+    Memory,
+}
+
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -240,6 +249,26 @@ impl Value for Settle {
             Self::Auto => Shown::plain(quoted("auto")),
             Self::Fixed(duration) => duration.show(),
         }
+    }
+}
+
+impl Value for Storage {
+    const KIND: &'static str = "`file` or `memory`";
+    const EXAMPLE: &'static str = r#""file""#;
+
+    fn parse(text: &str) -> Result<Self, Complaint> {
+        match text {
+            "file" => Ok(Self::File),
+            "memory" => Ok(Self::Memory),
+            _ => Err(not::<Self>()),
+        }
+    }
+
+    fn show(&self) -> Shown {
+        Shown::plain(quoted(match self {
+            Self::File => "file",
+            Self::Memory => "memory",
+        }))
     }
 }
 

@@ -25,7 +25,7 @@ use crate::{
     client_address::TrustedProxies,
     metrics::Metrics,
     origin::{AllowedOrigins, Origin},
-    registry::{JoinError, Registry, Seat},
+    registry::{JoinError, Opening, Registry, Seat},
     tickets::{Grant, RedeemError, Ticket, Tickets},
 };
 
@@ -63,6 +63,8 @@ pub struct Door {
 #[derive(Debug)]
 pub(super) struct Admitted {
     pub(super) seat: Seat,
+    /// Where it begins.
+    pub(super) opening: Opening,
     /// One of `max_sessions`.
     pub(super) place: OwnedSemaphorePermit,
     /// When the ticket says that the session ends.
@@ -169,8 +171,12 @@ impl Door {
             }
         };
         check_binding(&grant, upgrade.request().origin())?;
-        let seat = match self.registry.join(&grant.user, upgrade.protocol.0).await {
-            Ok(seat) => seat,
+        let (seat, opening) = match self
+            .registry
+            .join(&grant.user, upgrade.protocol.0, upgrade.since.as_ref())
+            .await
+        {
+            Ok(joined) => joined,
             Err(JoinError::Forbidden) => {
                 return Err(Refusal::Unavailable("NATS forbids this user's subject"));
             }
@@ -179,9 +185,15 @@ impl Door {
                     "NATS did not answer in time; try again",
                 ));
             }
+            Err(JoinError::NoStream) => {
+                return Err(Refusal::Unavailable(
+                    "the stream did not answer in time; try again",
+                ));
+            }
         };
         Ok(Admitted {
             seat,
+            opening,
             place,
             expires_at: grant.expires_at,
         })

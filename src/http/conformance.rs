@@ -58,12 +58,13 @@ async fn open(
     let place = places.try_acquire_owned().map_err(|_| Refusal::Full)?;
     let user = UserId::parse("echo").expect("such an id is good");
     // In the protocol that adds no frames of its own.
-    let seat = registry
-        .join(&user, Protocol::RawV1)
+    let (seat, opening) = registry
+        .join(&user, Protocol::RawV1, None)
         .await
         .map_err(|_| Refusal::Unavailable("the bus is away"))?;
     let admitted = Admitted {
         seat,
+        opening,
         place,
         expires_at: None,
     };

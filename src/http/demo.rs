@@ -186,14 +186,18 @@ impl Demo {
             message_id: None,
             payload: Bytes::copy_from_slice(request.data.get().as_bytes()),
         };
-        let (status, sessions) = match self.publisher.publish_with_receipt(push).await {
-            Ok(Receipt::Queued(sessions)) => ("queued", sessions),
-            Ok(Receipt::Offline) => ("offline", 0),
+        let published = self.publisher.publish(push, true).await;
+        let (status, sessions) = match published.map(|published| published.receipt) {
+            Ok(Some(Receipt::Queued(sessions))) => ("queued", sessions),
+            Ok(Some(Receipt::Offline) | None) => ("offline", 0),
             Err(PublishError::TooLarge { .. }) => {
                 return Err(Refusal::BadRequest("data is larger than NATS takes"));
             }
             Err(PublishError::Forbidden) => {
                 return Err(Refusal::Unavailable("NATS forbids this user's subject"));
+            }
+            Err(PublishError::NotStored(_)) => {
+                return Err(Refusal::Unavailable("the stream did not store it"));
             }
             Err(PublishError::Unavailable | PublishError::Unconfirmed) => {
                 return Err(Refusal::Unavailable("NATS is away; try again"));

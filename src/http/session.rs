@@ -22,10 +22,9 @@ use warp::reply::Response;
 use super::{admit::Admitted, closing, socket::Socket, upgrade::Upgrade};
 use crate::{
     close::{CloseReason, Ending},
-    frame::{self, Protocol, Resume, Welcome},
+    frame::{self, Protocol, Welcome},
     jitter,
     metrics::Metrics,
-    position::Position,
     registry::{Next, Seat},
     tls::Stream,
 };
@@ -90,11 +89,6 @@ impl Sessions {
     /// Answers 101, and lets the session live in a task of its own.
     pub(super) fn begin(self: &Arc<Self>, upgrade: Upgrade, admitted: Admitted) -> Response {
         let sessions = self.clone();
-        let resume = match upgrade.since {
-            None => Resume::None,
-            // Live mode keeps nothing, so nothing can be shown.
-            Some(Position::Beginning | Position::After { .. }) => Resume::Gap,
-        };
         let (response, on_upgrade) = upgrade.accept();
         // A session's memory is this future, so nothing is in it twice: what a
         // session is made from stays on the stack of a plain function, and its
@@ -104,7 +98,7 @@ impl Sessions {
             let Ok(upgraded) = on_upgrade.await else {
                 return;
             };
-            let Some(mut session) = Session::begin(sessions, upgraded, admitted, resume) else {
+            let Some(mut session) = Session::begin(sessions, upgraded, admitted) else {
                 tracing::error!("an upgraded connection is not the one that was accepted");
                 return;
             };
@@ -134,15 +128,11 @@ struct Session {
 
 impl Session {
     /// None where the connection is not the one that was accepted.
-    fn begin(
-        sessions: Arc<Sessions>,
-        upgraded: Upgraded,
-        admitted: Admitted,
-        resume: Resume,
-    ) -> Option<Self> {
+    fn begin(sessions: Arc<Sessions>, upgraded: Upgraded, admitted: Admitted) -> Option<Self> {
         let Parts { io, read_buf, .. } = upgraded.downcast::<TokioIo<Stream>>().ok()?;
         let Admitted {
             seat,
+            opening,
             place,
             expires_at,
         } = admitted;
@@ -160,7 +150,9 @@ impl Session {
                 user: seat.user().as_str(),
                 gateway: &config.gateway,
                 ping: config.ping_interval,
-                resume,
+                epoch: opening.stream.as_ref().map(|(epoch, _)| &**epoch),
+                seq: opening.stream.as_ref().map(|(_, last)| *last),
+                resume: opening.resume,
             };
             socket.queue(welcome.frame());
         }
@@ -286,8 +278,7 @@ impl Session {
                 if written.visible {
                     self.texted = Instant::now();
                 }
-                let outbox = self.seat.outbox();
-                if outbox.sent(written.frames, written.bytes) {
+                if self.seat.sent(written.frames, written.bytes) {
                     self.stalled = None;
                 } else if self.stalled.is_none() {
                     // A session that is over has as long as one write may take
@@ -344,7 +335,8 @@ impl Session {
             if !self.is_raw() && passed(self.texted, config.ping_interval) && self.stalled.is_none()
             {
                 self.texted = now;
-                self.socket.queue(frame::ping());
+                let proven = self.seat.outbox().proven();
+                self.socket.queue(frame::ping(proven));
                 queued = true;
             }
             self.arm();

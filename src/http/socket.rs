@@ -171,6 +171,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             bytes,
             arrived,
             charge,
+            ..
         } = outgoing;
         self.push(Chunk {
             bytes,

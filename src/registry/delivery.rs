@@ -7,7 +7,10 @@ use tokio::task::yield_now;
 
 use super::{
     Entry, Registry,
+    chain::Kind,
+    durable::{Checked, Genuine},
     outbox::{Outbox, Pushed},
+    probes::Probes,
 };
 use crate::{
     bus::{Event, Interest, Request},
@@ -24,23 +27,60 @@ impl Registry {
     /// Brings messages from the bus to sessions, for as long as the process
     /// lives.
     pub async fn run(self: Arc<Self>, mut interest: Interest<Arc<Entry>>) {
+        if let Some(durable) = &self.durable {
+            tokio::spawn(self.clone().recover(durable.clone()));
+            tokio::spawn(self.clone().look_twice(durable.clone()));
+            tokio::spawn(self.clone().audit(durable.clone()));
+        }
         let mut behind = Vec::new();
+        let mut checked = Checked::default();
+        let mut probes = Probes::default();
         loop {
-            match interest.next().await {
+            let event = tokio::select! {
+                event = interest.next() => event,
+                () = probes.tick() => {
+                    self.answer_probes(&mut probes, &mut interest);
+                    continue;
+                }
+            };
+            match event {
                 Event::Message {
                     to,
                     message,
                     request,
                 } => {
-                    let reached = match &request {
-                        Some(Request { probe: true, .. }) => self.count_open(&to),
-                        _ => self.deliver(&to, &mut Frames::new(&message), &mut behind),
-                    };
-                    if let (Some(request), 1..) = (request, reached) {
-                        self.answer(&mut interest, &request, reached);
+                    if let Some(Request {
+                        probe: Some(probe), ..
+                    }) = &request
+                    {
+                        let (up_to, reached) = (probe.up_to, self.count(&to, probe.up_to));
+                        match request {
+                            Some(request) if reached > 0 => {
+                                self.answer(&mut interest, &request, reached);
+                            }
+                            // Perhaps it is under way.
+                            Some(request) => probes.wait(to, up_to, request),
+                            None => {}
+                        }
+                        continue;
+                    }
+                    if self
+                        .is_genuine_message(&message, Some(&to), &mut checked)
+                        .await
+                    {
+                        let mut frames = Frames::new(&message, self.epoch());
+                        let reached = self.deliver(&to, &message, &mut frames, &mut behind);
+                        if let (Some(request), 1..) = (request, reached) {
+                            self.answer(&mut interest, &request, reached);
+                        }
+                        self.answer_probes(&mut probes, &mut interest);
                     }
                 }
-                Event::Broadcast(message) => self.broadcast(&message, &mut behind).await,
+                Event::Broadcast(message) => {
+                    if self.is_genuine_message(&message, None, &mut checked).await {
+                        self.broadcast(&message, &mut behind).await;
+                    }
+                }
                 Event::Confirmed(subscriptions) => {
                     let life = self.life();
                     for (held, id) in subscriptions {
@@ -55,6 +95,40 @@ impl Registry {
                 self.give_turns(|| outbox.is_behind(&self.limits)).await;
             }
             self.keep_within_total().await;
+        }
+    }
+
+    /// Whether a message may be delivered. Where that cannot be said, those whom it is for
+    /// are brought it from the stream.
+    async fn is_genuine_message(
+        self: &Arc<Self>,
+        message: &Message,
+        to: Option<&Arc<Entry>>,
+        checked: &mut Checked,
+    ) -> bool {
+        let (Some(durable), Some(stored)) = (&self.durable, message.stored) else {
+            return true;
+        };
+        match self.is_genuine(durable, stored, checked).await {
+            Genuine::Yes => true,
+            Genuine::No => {
+                self.metrics.dropped("not_in_stream", 1);
+                false
+            }
+            Genuine::Unknown => {
+                let missing = |entry: &Arc<Entry>| {
+                    let mut outboxes = Vec::new();
+                    entry.each(|outbox| outboxes.push(outbox.clone()));
+                    for outbox in outboxes {
+                        self.is_missing_something(durable, entry, &outbox);
+                    }
+                };
+                match to {
+                    Some(entry) => missing(entry),
+                    None => self.entries().iter().for_each(missing),
+                }
+                false
+            }
         }
     }
 
@@ -80,16 +154,24 @@ impl Registry {
     }
 
     fn deliver(
-        &self,
-        held: &Entry,
+        self: &Arc<Self>,
+        held: &Arc<Entry>,
+        message: &Message,
         frames: &mut Frames<'_>,
         behind: &mut Vec<Arc<Outbox>>,
     ) -> usize {
         let arrived = Some(std::time::Instant::now());
+        let kind = match message.broadcast {
+            true => Kind::Broadcast,
+            false => Kind::User,
+        };
+        let stored = message.stored.map(|stored| (kind, stored));
         let mut reached = 0;
+        let mut known = false;
+        let mut wants = Vec::new();
         held.each(|outbox| {
             let bytes = frames.get(outbox.protocol());
-            match outbox.push(bytes, arrived, &self.limits) {
+            match outbox.push(bytes, arrived, stored, &self.limits) {
                 Pushed::Queued => reached += 1,
                 Pushed::Behind => {
                     reached += 1;
@@ -97,26 +179,37 @@ impl Registry {
                 }
                 Pushed::Over => self.metrics.dropped("session_over", 1),
                 Pushed::Overflowed(lost) => self.metrics.dropped("slow_consumer", lost),
+                Pushed::Known => known = true,
+                Pushed::Later => {}
+                Pushed::Hole => wants.push(outbox.clone()),
+                Pushed::Dropped(lost, now) => {
+                    self.metrics.postponed(lost);
+                    if now {
+                        wants.push(outbox.clone());
+                    }
+                }
             }
         });
+        if let Some(durable) = &self.durable {
+            for outbox in wants {
+                durable.wants(held.clone(), outbox);
+            }
+            if known {
+                self.look_again(durable);
+            }
+        }
         reached
     }
 
     /// Nobody is missed by taking the list first: a user's first session is
     /// welcomed only after a confirmation that this same task hands on.
-    async fn broadcast(&self, message: &Message, behind: &mut Vec<Arc<Outbox>>) {
-        let mut frames = Frames::new(message);
-        let entries: Vec<_> = self
-            .users
-            .0
-            .iter()
-            .map(|entry| entry.value().clone())
-            .collect();
+    async fn broadcast(self: &Arc<Self>, message: &Message, behind: &mut Vec<Arc<Outbox>>) {
+        let mut frames = Frames::new(message, self.epoch());
         // For the whole broadcast: clients that never read must not cost the
         // others a wait at each user.
         let mut turns = TURNS;
-        for entry in entries {
-            self.deliver(&entry, &mut frames, behind);
+        for entry in self.entries() {
+            self.deliver(&entry, message, &mut frames, behind);
             while turns > 0 && self.limits.half_full() {
                 turns -= 1;
                 yield_now().await;
@@ -124,10 +217,32 @@ impl Registry {
         }
     }
 
-    fn count_open(&self, held: &Entry) -> usize {
-        let mut open = 0;
-        held.each(|outbox| open += usize::from(outbox.is_open()));
-        open
+    fn entries(&self) -> Vec<Arc<Entry>> {
+        let entries = self.users.0.iter();
+        entries.map(|entry| entry.value().clone()).collect()
+    }
+
+    /// The sessions of a user that are open, or have everything up to this sequence.
+    fn count(&self, held: &Entry, up_to: Option<u64>) -> usize {
+        let mut count = 0;
+        held.each(|outbox| {
+            count += usize::from(match up_to {
+                None => outbox.is_open(),
+                Some(seq) => outbox.has_up_to(seq),
+            });
+        });
+        count
+    }
+
+    /// Answers the probes that can be answered by now.
+    fn answer_probes(&self, probes: &mut Probes, interest: &mut Interest<Arc<Entry>>) {
+        probes.sift(|to, up_to, request| {
+            let reached = self.count(to, up_to);
+            if reached > 0 {
+                self.answer(interest, request, reached);
+            }
+            reached > 0
+        });
     }
 
     fn answer(&self, interest: &mut Interest<Arc<Entry>>, request: &Request, sessions: usize) {
@@ -142,20 +257,39 @@ impl Registry {
         interest.answer(&request.reply, answer.to_string().as_bytes());
     }
 
-    /// Ends the session with the largest backlog; false where none has any.
+    /// Gives up the largest backlog that its session can be brought again later; where
+    /// there is none, the largest, and its session with it. False where there is none.
     fn shed(&self) -> bool {
-        let mut largest: Option<(usize, Arc<Outbox>)> = None;
-        self.each(|outbox| {
-            let backlog = outbox.backlog();
-            if backlog > largest.as_ref().map_or(0, |(most, _)| *most) {
-                largest = Some((backlog, outbox.clone()));
+        if let Some(durable) = &self.durable
+            && let Some((entry, outbox)) = self.largest(Outbox::droppable)
+            && let Some((lost, wants)) = outbox.shed()
+        {
+            self.metrics.postponed(lost);
+            if wants {
+                durable.wants(entry, outbox);
             }
-        });
-        let Some((_, outbox)) = largest else {
+            return true;
+        }
+        let Some((_, outbox)) = self.largest(Outbox::backlog) else {
             return false;
         };
         let lost = outbox.cut(CloseReason::SlowConsumer);
         self.metrics.dropped("slow_consumer", lost);
         true
+    }
+
+    fn largest(&self, size: impl Fn(&Outbox) -> usize) -> Option<(Arc<Entry>, Arc<Outbox>)> {
+        let mut largest = None;
+        let mut most = 0;
+        for entry in self.entries() {
+            entry.each(|outbox| {
+                let now = size(outbox);
+                if now > most {
+                    most = now;
+                    largest = Some((entry.clone(), outbox.clone()));
+                }
+            });
+        }
+        largest
     }
 }

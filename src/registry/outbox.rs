@@ -13,9 +13,11 @@ use std::{
 
 use bytes::Bytes;
 
+use super::chain::{Behind, Chain, Kind, Offer, Why};
 use crate::{
     close::{CloseReason, Ending},
     frame::Protocol,
+    message::Stored,
 };
 
 /// The bounds of a backlog.
@@ -52,6 +54,19 @@ pub struct Outgoing {
     pub arrived: Option<Instant>,
     /// Keep it for as long as the bytes.
     pub charge: Charge,
+    /// What becomes of it where the backlog is given up.
+    pub(super) origin: Origin,
+}
+
+/// Where a frame comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// From us, or from where nothing is kept.
+    Here,
+    /// From us: the session is up to date.
+    Live,
+    /// From the stream: the message's kind, and what was covered of that before it.
+    Stream(Kind, u64),
 }
 
 /// The memory of one frame, counted among all sessions' until this is dropped:
@@ -98,6 +113,59 @@ pub enum Pushed {
     Over,
     /// The session is over now: so many messages are lost with this one.
     Overflowed(usize),
+    /// It has it already.
+    Known,
+    /// It gets it from the stream, or after what it gets from there.
+    Later,
+    /// The same; and somebody has to bring it that.
+    Hole,
+    /// Its backlog was given up, so many messages with this one. It gets them from the
+    /// stream when it has written what it has taken: `true` where that is nothing.
+    Dropped(usize, bool),
+}
+
+/// What a write leaves to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sent {
+    /// The session is open still.
+    pub open: bool,
+    /// Everything is written, and it has to be brought more from the stream.
+    pub wants: bool,
+}
+
+/// How a session's catching up stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Everything up to here is covered, of each kind.
+    pub covered: [u64; 2],
+    /// Kinds of which something may be missing.
+    pub doubtful: [bool; 2],
+    /// Of each kind: so many are there still.
+    pub expected: [u64; 2],
+    /// Why it is behind.
+    pub why: Why,
+    /// The first read has been judged.
+    pub begun: bool,
+}
+
+/// What a session that catches up is brought.
+#[derive(Debug)]
+pub struct Brought {
+    /// The message's kind and sequence.
+    pub of: (Kind, u64),
+    /// Its frame; none where the session is not to get it.
+    pub bytes: Option<Bytes>,
+}
+
+/// What a comparison with the stream says of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audit {
+    /// It has everything, or is being brought it.
+    Good,
+    /// Something is missing.
+    Missing,
+    /// It has more than there is.
+    Beyond,
 }
 
 /// What a session has to do next.
@@ -119,6 +187,8 @@ pub struct Outbox {
 #[derive(Debug, Default)]
 struct Inner {
     queue: VecDeque<Outgoing>,
+    /// Where it is in the stream, in durable mode.
+    chain: Option<Box<Chain>>,
     /// Of what is queued and of what the session has taken but not written.
     unsent_messages: usize,
     unsent_bytes: usize,
@@ -154,38 +224,293 @@ impl Outbox {
         }
     }
 
+    /// The same in durable mode, where the session has yet to be told where it begins.
+    pub fn durable(protocol: Protocol) -> Self {
+        Self {
+            protocol,
+            inner: Mutex::new(Inner {
+                chain: Some(Box::new(Chain::joining())),
+                ..Inner::default()
+            }),
+        }
+    }
+
     /// What the session speaks.
     pub fn protocol(&self) -> Protocol {
         self.protocol
     }
 
-    /// Queues a frame, or ends the session where its backlog would exceed a
-    /// bound.
-    pub fn push(&self, bytes: Bytes, arrived: Option<Instant>, limits: &Limits) -> Pushed {
+    /// Queues a frame; or, where its backlog would exceed a bound, ends the session, or
+    /// has it catch up later where there is a stream.
+    pub fn push(
+        &self,
+        bytes: Bytes,
+        arrived: Option<Instant>,
+        stored: Option<(Kind, Stored)>,
+        limits: &Limits,
+    ) -> Pushed {
         let mut inner = self.inner();
         if inner.ending.is_some() {
             return Pushed::Over;
         }
-        let size = bytes.len();
-        let full = inner.unsent_messages >= limits.messages
-            || (inner.unsent_messages > 0 && inner.unsent_bytes + size > limits.bytes);
-        if full {
-            inner.end(CloseReason::SlowConsumer.into());
-            return Pushed::Overflowed(inner.discard() + 1);
-        }
-        inner.unsent_messages += 1;
-        inner.unsent_bytes += size;
-        inner.queue.push_back(Outgoing {
+        let mut outgoing = Outgoing {
+            charge: Charge::new(bytes.len(), limits),
             bytes,
             arrived,
-            charge: Charge::new(size, limits),
+            origin: Origin::Here,
+        };
+        if let (Some(chain), Some((kind, stored))) = (&mut inner.chain, stored) {
+            let behind = match chain.offer(kind, stored) {
+                Offer::Next(before) => {
+                    outgoing.origin = Origin::Stream(kind, before);
+                    None
+                }
+                Offer::Known => return Pushed::Known,
+                Offer::Hole => Some((chain.fall_behind(Why::Hole), Pushed::Hole)),
+                Offer::Behind => chain.behind().map(|behind| (behind, Pushed::Later)),
+            };
+            if let Some((behind, pushed)) = behind {
+                if pushed == Pushed::Hole {
+                    behind.doubtful[kind as usize] = true;
+                    behind.queued = true;
+                }
+                behind.hold(kind, stored, outgoing, limits.messages, limits.bytes);
+                return pushed;
+            }
+        }
+        if inner.has_room_for(outgoing.bytes.len(), limits) {
+            inner.queue(outgoing);
+            inner.wake();
+            return match inner.is_behind(limits) {
+                true => Pushed::Behind,
+                false => Pushed::Queued,
+            };
+        }
+        if let Origin::Stream(kind, before) = outgoing.origin {
+            let (lost, wants) = inner.give_up_backlog();
+            inner.rewind(kind, before);
+            return Pushed::Dropped(lost + 1, wants);
+        }
+        inner.end(CloseReason::SlowConsumer.into());
+        Pushed::Overflowed(inner.discard() + 1)
+    }
+
+    /// Gives up what is queued, where the session can be brought it from the stream:
+    /// so many messages, and whether somebody has to do so now. None where there is
+    /// nothing to give up, or no stream.
+    pub fn shed(&self) -> Option<(usize, bool)> {
+        let mut inner = self.inner();
+        (inner.droppable() > 0).then(|| inner.give_up_backlog())
+    }
+
+    /// The connection to NATS is lost: what comes after it is held until the session has
+    /// been brought what it missed.
+    pub fn lose(&self) {
+        if let Some(chain) = &mut self.inner().chain {
+            chain.fall_behind(Why::Lost);
+        }
+    }
+
+    /// A comparison with the stream has shown that something is missing. Whether
+    /// somebody has to bring it.
+    pub fn is_missing_something(&self) -> bool {
+        let mut inner = self.inner();
+        let Some(chain) = inner.chain.as_mut().filter(|chain| !chain.is_behind()) else {
+            return false;
+        };
+        let behind = chain.fall_behind(Why::Lost);
+        behind.why = Why::Hole;
+        behind.queued = true;
+        true
+    }
+
+    /// Where the session begins: everything up to `at` is covered or not owed. Where it
+    /// resumes, it is told when it is up to date; `resumed` says whether it was told of a
+    /// loss, and how many of the oldest it does not get.
+    pub fn begin(&self, at: u64, resumed: Option<(bool, u64)>) {
+        let mut inner = self.inner();
+        let Some(chain) = &mut inner.chain else {
+            return;
+        };
+        chain.begin(at);
+        if let (Some((told, skip)), Some(behind)) = (resumed, chain.behind()) {
+            behind.announced = true;
+            behind.begun = true;
+            behind.told = told;
+            behind.skip = skip;
+        }
+    }
+
+    /// Marks it as being brought further, unless it is already. Whether the caller has
+    /// to see to it.
+    pub fn queue_for_catching_up(&self) -> bool {
+        let mut inner = self.inner();
+        let open = inner.ending.is_none();
+        let behind = inner.chain.as_mut();
+        let behind = behind.and_then(|chain| chain.behind_since_it_began());
+        behind.is_some_and(|behind| open && !std::mem::replace(&mut behind.queued, true))
+    }
+
+    /// Where to go on from; none where there is nothing to do now: it is over, or not
+    /// behind, or has yet to write what it has.
+    pub fn pace(&self) -> Option<Pace> {
+        let mut inner = self.inner();
+        let over = inner.ending.is_some();
+        let busy = inner.unsent_messages > 0;
+        let chain = inner.chain.as_mut()?;
+        let covered = chain.covered();
+        let behind = chain.behind_since_it_began()?;
+        if over || busy {
+            behind.queued = false;
+            return None;
+        }
+        behind.holds_again();
+        Some(Pace {
+            covered,
+            doubtful: behind.doubtful,
+            expected: behind.expected,
+            why: behind.why,
+            begun: behind.begun,
+        })
+    }
+
+    /// Changes how its catching up stands; nothing where it does not catch up.
+    pub(super) fn amend<R>(&self, amend: impl FnOnce(&mut Behind) -> R) -> Option<R> {
+        let mut inner = self.inner();
+        inner.chain.as_mut()?.behind().map(amend)
+    }
+
+    /// Queues what it missed, whatever the bounds are: whoever brings it keeps to them.
+    /// Where it is `done`, the session goes on with what came meanwhile. Whether it has
+    /// to be brought more at once.
+    pub fn bring(
+        &self,
+        first: Option<Bytes>,
+        brought: Vec<Brought>,
+        done: Option<(u64, Bytes)>,
+        limits: &Limits,
+    ) -> bool {
+        let mut inner = self.inner();
+        let Inner { chain, ending, .. } = &mut *inner;
+        let (Some(_), None) = (&chain, &ending) else {
+            return false;
+        };
+        let frame = |bytes: Bytes, origin| Outgoing {
+            charge: Charge::new(bytes.len(), limits),
+            bytes,
+            arrived: None,
+            origin,
+        };
+        if let Some(bytes) = first {
+            inner.queue(frame(bytes, Origin::Here));
+        }
+        for Brought {
+            of: (kind, seq),
+            bytes,
+        } in brought
+        {
+            let Some(chain) = &mut inner.chain else { break };
+            let before = chain.covered()[kind as usize];
+            chain.cover(kind, seq);
+            if let Some(bytes) = bytes {
+                inner.queue(frame(bytes, Origin::Stream(kind, before)));
+            }
+        }
+        if let Some((up_to, live)) = done
+            && let Some(mut chain) = inner.chain.take()
+        {
+            chain.prove(up_to);
+            if let Some(behind) = chain.behind()
+                && std::mem::take(&mut behind.announced)
+            {
+                inner.queue(frame(live, Origin::Live));
+            }
+            chain.settle(|kind, before, mut outgoing| {
+                outgoing.origin = Origin::Stream(kind, before);
+                inner.queue(outgoing);
+            });
+            inner.chain = Some(chain);
+        }
+        inner.wake();
+        let idle = inner.unsent_messages == 0;
+        let behind = inner.chain.as_mut().and_then(|chain| chain.behind());
+        behind.is_some_and(|behind| {
+            // Else whoever writes the last of it asks for more.
+            behind.queued = idle;
+            idle
+        })
+    }
+
+    /// Compares it with the last message of each kind in the stream. `before` is what it
+    /// had before the stream was asked, `last` the stream's last then.
+    pub fn audit(&self, before: [u64; 2], last: u64, lasts: [u64; 2], up_to: u64) -> Audit {
+        let mut inner = self.inner();
+        let over = inner.ending.is_some();
+        let Some(chain) = inner.chain.as_mut().filter(|chain| !chain.is_behind()) else {
+            return Audit::Good;
+        };
+        if over {
+            return Audit::Good;
+        }
+        if before.iter().any(|covered| *covered > last) {
+            return Audit::Beyond;
+        }
+        let covered = chain.covered();
+        if covered
+            .iter()
+            .zip(lasts)
+            .any(|(covered, last)| last > *covered)
+        {
+            return Audit::Missing;
+        }
+        chain.prove(up_to);
+        Audit::Good
+    }
+
+    /// It has been brought what is not in the stream: it is told so, and begins anew
+    /// behind `last`. Whether somebody has to bring it what it missed.
+    pub fn go_back(&self, last: u64, gap: Bytes, limits: &Limits) -> bool {
+        let mut inner = self.inner();
+        let Inner { chain, ending, .. } = &mut *inner;
+        let (Some(chain), None) = (chain, ending) else {
+            return false;
+        };
+        if chain.is_behind() {
+            return false;
+        }
+        chain.begin(last);
+        let behind = chain.fall_behind(Why::Hole);
+        behind.told = true;
+        behind.queued = true;
+        inner.queue(Outgoing {
+            charge: Charge::new(gap.len(), limits),
+            bytes: gap,
+            arrived: None,
+            origin: Origin::Here,
         });
         inner.wake();
-        if inner.is_behind(limits) {
-            Pushed::Behind
-        } else {
-            Pushed::Queued
-        }
+        true
+    }
+
+    /// Everything up to here is covered, of each kind; none in live mode.
+    pub fn covered(&self) -> Option<[u64; 2]> {
+        self.inner().chain.as_ref().map(|chain| chain.covered())
+    }
+
+    /// Whether everything of its user up to `seq` is queued.
+    pub fn has_up_to(&self, seq: u64) -> bool {
+        let inner = self.inner();
+        let chain = inner.chain.as_ref();
+        chain.is_some_and(|chain| chain.covered()[Kind::User as usize] >= seq)
+            && inner.ending.is_none()
+    }
+
+    /// Up to where everything was compared with the stream and is written, or at least
+    /// taken; none in live mode, and while something waits.
+    pub fn proven(&self) -> Option<u64> {
+        let inner = self.inner();
+        let chain = inner.chain.as_ref()?;
+        (inner.queue.is_empty() && !chain.is_behind()).then(|| chain.proven())
     }
 
     /// Whether there is a backlog that the session could write at once, if it
@@ -209,6 +534,11 @@ impl Outbox {
     /// Whether the session still takes messages.
     pub fn is_open(&self) -> bool {
         self.inner().ending.is_none()
+    }
+
+    /// Bytes that [`Outbox::shed`] would give up.
+    pub fn droppable(&self) -> usize {
+        self.inner().droppable()
     }
 
     /// The size of the backlog in bytes.
@@ -254,15 +584,19 @@ impl Outbox {
         }
     }
 
-    /// The session has written frames that it had taken. Returns whether it is
-    /// still open.
-    pub fn sent(&self, messages: usize, bytes: usize) -> bool {
+    /// The session has written frames that it had taken.
+    pub fn sent(&self, messages: usize, bytes: usize) -> Sent {
         let mut inner = self.inner();
         inner.stalled = false;
         if !inner.discarded {
             inner.give_back(messages, bytes);
         }
-        inner.ending.is_none()
+        let (idle, open) = (inner.unsent_messages == 0, inner.ending.is_none());
+        let behind = inner.chain.as_mut().and_then(|chain| chain.behind());
+        Sent {
+            open,
+            wants: idle && open && behind.is_some_and(|behind| !behind.queued),
+        }
     }
 
     /// NATS has confirmed the subscription. Who was welcomed before a reconnect
@@ -318,6 +652,74 @@ impl Inner {
         lost
     }
 
+    fn has_room_for(&self, size: usize, limits: &Limits) -> bool {
+        self.unsent_messages < limits.messages
+            && (self.unsent_messages == 0 || self.unsent_bytes + size <= limits.bytes)
+    }
+
+    fn queue(&mut self, outgoing: Outgoing) {
+        self.unsent_messages += 1;
+        self.unsent_bytes += outgoing.bytes.len();
+        self.queue.push_back(outgoing);
+    }
+
+    fn droppable(&mut self) -> usize {
+        let Self {
+            chain: Some(chain),
+            ending: None,
+            queue,
+            ..
+        } = self
+        else {
+            return 0;
+        };
+        let queued = queue
+            .iter()
+            .filter(|outgoing| outgoing.origin != Origin::Here);
+        let queued: usize = queued.map(|outgoing| outgoing.bytes.len()).sum();
+        queued + chain.behind().map_or(0, |behind| behind.held_bytes())
+    }
+
+    /// Lets go of what is queued and not taken, to be brought from the stream later:
+    /// so many messages, and whether nothing is left to be written before that.
+    fn give_up_backlog(&mut self) -> (usize, bool) {
+        if let Some(chain) = &mut self.chain {
+            chain.fall_behind(Why::Slow);
+        }
+        let mut lost = 0;
+        // The oldest of each kind last, which is the one that counts.
+        for outgoing in std::mem::take(&mut self.queue).into_iter().rev() {
+            match outgoing.origin {
+                Origin::Here => {
+                    self.queue.push_front(outgoing);
+                    continue;
+                }
+                Origin::Stream(kind, before) => {
+                    self.rewind(kind, before);
+                    lost += 1;
+                }
+                Origin::Live => {
+                    if let Some(behind) = self.chain.as_mut().and_then(|chain| chain.behind()) {
+                        behind.announced = true;
+                    }
+                }
+            }
+            self.give_back(1, outgoing.bytes.len());
+        }
+        let idle = self.unsent_messages == 0;
+        let behind = self.chain.as_mut();
+        let behind = behind.and_then(|chain| chain.behind_since_it_began());
+        let wants =
+            behind.is_some_and(|behind| idle && !std::mem::replace(&mut behind.queued, idle));
+        (lost, wants)
+    }
+
+    fn rewind(&mut self, kind: Kind, before: u64) {
+        if let Some(chain) = &mut self.chain {
+            chain.rewind(kind, before);
+        }
+    }
+
     fn is_behind(&self, limits: &Limits) -> bool {
         let half_full = self.unsent_messages > limits.messages / 2
             || (self.unsent_messages > 1 && self.unsent_bytes > limits.bytes / 2);
@@ -357,7 +759,7 @@ mod tests {
     }
 
     fn push(outbox: &Outbox, size: usize, limits: &Limits) -> Pushed {
-        outbox.push(vec![0; size].into(), None, limits)
+        outbox.push(vec![0; size].into(), None, None, limits)
     }
 
     /// Takes frames, and drops them.

@@ -27,6 +27,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         prefix: "usher".to_owned(),
         settle: None,
         reply_prefix: "_INBOX.".to_owned(),
+        stream: None,
     };
     let (interest, _publisher) = bus::embedded(&bus, Arc::clone(&subscriptions), metrics.clone());
     let config = registry::Config {
@@ -38,7 +39,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         queue_bytes: 1 << 20,
         total_queue_bytes: 256 << 20,
     };
-    let registry = registry::Registry::new(config, subscriptions, metrics.clone(), readiness);
+    let registry = registry::Registry::new(config, subscriptions, metrics.clone(), readiness, None);
     let registry = Arc::new(registry);
     tokio::spawn(registry.clone().run(interest));
 

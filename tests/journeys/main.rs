@@ -9,6 +9,7 @@ mod closing;
 mod cluster;
 mod commands;
 mod delivery;
+mod durable;
 mod either;
 mod foreign;
 mod hostile;

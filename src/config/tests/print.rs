@@ -71,6 +71,19 @@ user_claim = "sub"
 algorithms = []
 leeway = "30s"
 session_ends_with_token = true
+[durable]
+enabled = false
+stream = "USHER"
+manage_stream = true
+max_age = "24h"
+max_messages_per_user = 1000
+max_broadcasts = 10000
+max_bytes = "1GiB"
+replicas = 1
+storage = "file"
+duplicate_window = "2m"
+audit = "60s"
+max_replay = 1000
 [session]
 ping_interval = "25s"
 idle_timeout = "60s"
@@ -188,6 +201,19 @@ user_claim = "uid"
 algorithms = ["RS256", "EdDSA"]
 leeway = "0s"
 session_ends_with_token = false
+[durable]
+enabled = true
+stream = "EVENTS"
+manage_stream = false
+max_age = "1h"
+max_messages_per_user = 10
+max_broadcasts = 20
+max_bytes = "64MiB"
+replicas = 3
+storage = "memory"
+duplicate_window = "1m"
+audit = "30s"
+max_replay = 50
 [session]
 ping_interval = "500ms"
 idle_timeout = "1h"

@@ -50,6 +50,13 @@ impl Gateway {
         }
     }
 
+    /// The same in durable mode.
+    pub(crate) fn durable(nats: &Nats, redis: &Redis) -> Builder {
+        Self::builder(nats, redis)
+            .set("durable.enabled", "true")
+            .set("durable.max_bytes", "64MiB")
+    }
+
     /// Its process id.
     #[allow(dead_code, reason = "what it holds is looked at under load alone")]
     pub(crate) fn id(&self) -> u32 {

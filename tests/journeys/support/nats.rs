@@ -19,7 +19,6 @@ pub(crate) struct Nats {
     options: Vec<String>,
     port: u16,
     monitor: String,
-    routes: Option<String>,
     /// What clients log in with.
     login: Option<(String, String)>,
     /// It knows the users of `examples/nats-permissions.conf`.
@@ -54,6 +53,19 @@ impl Nats {
         Self::start_with(PERMISSIONS).await.with_roles()
     }
 
+    /// The same with JetStream, which keeps on disk what it stores.
+    pub(crate) async fn keeping() -> Self {
+        Self::start_with(&format!("jetstream: enabled\n{PERMISSIONS}"))
+            .await
+            .with_roles()
+    }
+
+    /// One with JetStream where anyone may do anything, as a test that spoils something
+    /// has to.
+    pub(crate) async fn keeping_for_all() -> Self {
+        Self::start_with("jetstream: enabled\n").await
+    }
+
     fn with_roles(mut self) -> Self {
         self.login = Some(Role::Publisher.login());
         self.knows_roles = true;
@@ -71,27 +83,36 @@ impl Nats {
 
     /// Starts `count` that form one cluster, and waits until each knows all.
     pub(crate) async fn cluster(count: usize) -> Vec<Self> {
-        let mut nodes: Vec<Self> = Vec::new();
-        for index in 0..count {
+        Self::cluster_with(count, PERMISSIONS).await
+    }
+
+    /// The same with JetStream.
+    pub(crate) async fn keeping_cluster(count: usize) -> Vec<Self> {
+        Self::cluster_with(count, &format!("jetstream: enabled\n{PERMISSIONS}")).await
+    }
+
+    async fn cluster_with(count: usize, config: &str) -> Vec<Self> {
+        // JetStream wants to know all routes from the start.
+        let routes: Vec<_> = free_ports(count)
+            .into_iter()
+            .map(|port| format!("nats://127.0.0.1:{port}"))
+            .collect();
+        let retiring = "lame_duck_grace_period: \"2s\"\nlame_duck_duration: \"30s\"\n";
+        let nodes = routes.iter().enumerate().map(|(index, route)| {
             let folder = TempDir::new().expect("a folder");
             let file = folder.path().join("nats.conf");
-            let retiring = "lame_duck_grace_period: \"2s\"\nlame_duck_duration: \"30s\"\n";
-            fs::write(&file, format!("{retiring}{PERMISSIONS}")).expect("a configuration file");
-            let mut options = vec![
+            fs::write(&file, format!("{retiring}{config}")).expect("a configuration file");
+            let options = vec![
                 format!("--config={}", file.display()),
                 "--cluster_name=journeys".to_owned(),
                 format!("--server_name=node-{index}"),
-                "--cluster=nats://127.0.0.1:-1".to_owned(),
+                format!("--cluster={route}"),
+                format!("--routes={}", routes.join(",")),
             ];
-            if let Some(first) = nodes.first() {
-                let routes = first
-                    .routes
-                    .as_deref()
-                    .expect("a cluster's node has a route port");
-                options.push(format!("--routes={routes}"));
-            }
-            nodes.push(Self::launch(folder, options).await.with_roles());
-        }
+            Self::launch(folder, options)
+        });
+        let nodes = futures_util::future::join_all(nodes).await;
+        let nodes: Vec<_> = nodes.into_iter().map(Self::with_roles).collect();
         for node in &nodes {
             eventually("every node has a route to every other", || async {
                 node.neighbours().await.len() == count - 1
@@ -115,7 +136,6 @@ impl Nats {
             options,
             port: 0,
             monitor: String::new(),
-            routes: None,
             login: None,
             knows_roles: false,
         };
@@ -158,7 +178,6 @@ impl Nats {
             .and_then(|p| p.parse().ok())
             .expect("a port");
         self.monitor = address("monitoring").expect("a port for monitoring");
-        self.routes = address("cluster").map(|address| format!("nats://{address}"));
     }
 
     /// What a gateway's `nats.url` is.
@@ -297,6 +316,14 @@ impl Nats {
         self.process = run(&self.folder, &self.options, self.port.into());
         self.find_ports().await;
     }
+}
+
+/// Ports that nobody had a moment ago.
+fn free_ports(count: usize) -> Vec<u16> {
+    let bound = || std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let listeners: Vec<_> = std::iter::repeat_with(bound).take(count).collect();
+    let port = |listener: &std::net::TcpListener| listener.local_addr().expect("bound").port();
+    listeners.iter().map(port).collect()
 }
 
 /// Port -1 is any free one.

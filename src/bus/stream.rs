@@ -1,0 +1,209 @@
+//! The stream that keeps what is published: what is in it, read straight from it.
+//!
+//! Never a consumer and never a stream for a user: a look at the whole stream, the
+//! last messages of many subjects at once, and batches of one subject's messages
+//! (NATS's ADR-31, direct get), over a connection of their own.
+//!
+//! Direct gets are answered by any replica, and one that lags answers without an
+//! error. So each answer is held against what the stream's leader had before
+//! ([`Look`]).
+
+mod broadcasts;
+mod connection;
+mod lasts;
+mod looks;
+mod read;
+mod shape;
+mod upkeep;
+
+use std::{sync::Arc, time::Duration};
+
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use self::{connection::Caller, lasts::Waiting, looks::Looks};
+pub use self::{
+    lasts::Lasts,
+    looks::Look,
+    read::{Bounds, Found, Read},
+    shape::{Difference, Mend},
+    upkeep::{Checked, apply, check},
+};
+use super::{Subjects, dial::Dialer, wire::ServerMessage};
+use crate::{readiness::Readiness, user::UserId};
+
+/// The stream answers within this, or is away.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// How the stream is to be.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Its name.
+    pub name: String,
+    /// Whether Usher creates it, and changes it where that keeps more.
+    pub manage: bool,
+    /// How long a message is kept; none for no such limit.
+    pub max_age: Option<Duration>,
+    /// Messages of one user.
+    pub max_messages_per_user: u32,
+    /// Broadcasts.
+    pub max_broadcasts: u32,
+    /// Bytes of the whole stream.
+    pub max_bytes: usize,
+    /// Servers that keep a message.
+    pub replicas: u32,
+    /// On disk, rather than in memory.
+    pub on_disk: bool,
+    /// For how long a message id is remembered.
+    pub duplicate_window: Duration,
+}
+
+/// Which messages.
+#[derive(Debug, Clone, Copy)]
+pub enum Of<'a> {
+    /// Those to one user.
+    User(&'a UserId),
+    /// Those to all.
+    Broadcast,
+}
+
+/// The stream cannot be asked, or did not say.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StreamError {
+    /// NATS is away.
+    #[error("NATS is away")]
+    Away,
+    /// No answer came in time, or none that could be relied on.
+    #[error("the stream did not answer in time")]
+    TimedOut,
+    /// There is no such stream, or it allows no direct get.
+    #[error("there is no stream {0}, or it allows no direct get; see `usher check`")]
+    NotThere(String),
+    /// NATS runs without JetStream.
+    #[error("NATS runs without JetStream; start nats-server with -js")]
+    NoJetStream,
+    /// It says something else than is expected of it.
+    #[error("the stream's answer is not understood: {0}")]
+    Odd(String),
+}
+
+/// The stream. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Stream(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    config: Config,
+    subjects: Subjects,
+    caller: Caller,
+    looks: Looks,
+    lasts: Waiting,
+    /// Reads at once: each holds its messages in memory.
+    reads: tokio::sync::Semaphore,
+}
+
+/// Batches that are read at once.
+const MAX_READS: usize = 32;
+
+impl Stream {
+    /// Connects, and sees to the stream for as long as the process lives.
+    pub(super) fn start(
+        config: Config,
+        dialer: Dialer,
+        subjects: Subjects,
+        reply_prefix: &str,
+        readiness: Readiness,
+    ) -> Self {
+        let stream = Self::new(config, subjects, Caller::start(dialer, reply_prefix));
+        tokio::spawn(upkeep::keep(stream.clone(), readiness));
+        stream
+    }
+
+    fn new(config: Config, subjects: Subjects, caller: Caller) -> Self {
+        Self(Arc::new(Shared {
+            config,
+            subjects,
+            caller,
+            looks: Looks::default(),
+            lasts: Waiting::default(),
+            reads: tokio::sync::Semaphore::new(MAX_READS),
+        }))
+    }
+
+    /// What the stream's leader has now: the look begins after this call.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError`], after two seconds at the latest.
+    pub async fn look(&self) -> Result<Look, StreamError> {
+        looks::look(self).await
+    }
+
+    /// The last messages to a user and to all, by a replica that has all that the
+    /// leader had at `look`.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError`], after two seconds at the latest.
+    pub async fn lasts(&self, user: &UserId, look: &Look) -> Result<Lasts, StreamError> {
+        lasts::lasts(self, user, look).await
+    }
+
+    /// The messages after a sequence, oldest first, as many as the bounds allow.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError`], after two seconds at the latest.
+    pub async fn read(
+        &self,
+        of: Of<'_>,
+        after: u64,
+        bounds: Bounds,
+        look: &Look,
+    ) -> Result<Read, StreamError> {
+        let Ok(_permit) = self.0.reads.acquire().await else {
+            return Err(StreamError::Away);
+        };
+        read::read(self, of, after, bounds, look).await
+    }
+
+    /// The name of the second stream, which keeps more broadcasts than the first.
+    fn broadcasts_name(&self) -> String {
+        format!("{}_BROADCASTS", self.0.config.name)
+    }
+
+    fn subject(&self, of: Of<'_>) -> String {
+        match of {
+            Of::User(user) => self.0.subjects.user(user),
+            Of::Broadcast => self.0.subjects.broadcast(),
+        }
+    }
+
+    /// Asks JetStream's API one question in JSON, answered in JSON.
+    async fn ask<A: for<'de> Deserialize<'de>>(
+        &self,
+        what: &str,
+        body: &impl serde::Serialize,
+    ) -> Result<A, StreamError> {
+        let answer = self.call(&format!("$JS.API.{what}"), body).await?;
+        if answer.headers.status() == Some(503) {
+            return Err(StreamError::NoJetStream);
+        }
+        serde_json::from_slice(&answer.payload).map_err(|error| StreamError::Odd(error.to_string()))
+    }
+
+    async fn call(
+        &self,
+        subject: &str,
+        body: &impl serde::Serialize,
+    ) -> Result<ServerMessage, StreamError> {
+        let mut answers = self.0.caller.ask(subject, body, 1).await?;
+        let answer = timeout(ANSWER, answers.next()).await;
+        answer.map_err(|_| StreamError::TimedOut)?
+    }
+}
+
+/// A header of the server's own, as a number.
+fn number(message: &ServerMessage, name: &str) -> Option<u64> {
+    message.headers.last(name)?.parse().ok()
+}

@@ -1,0 +1,261 @@
+//! What the stream's leader has: one question for all who want to know.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use serde::Deserialize;
+use serde_json::json;
+use tokio::{
+    sync::{Notify, oneshot},
+    time::{Instant, sleep, timeout_at},
+};
+
+use super::{ANSWER, Stream, StreamError};
+
+/// Between two questions, where no leader answers.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The state of the stream, by its leader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    /// Which stream it is: another one of the same name has another.
+    pub epoch: Arc<str>,
+    /// The sequence of the oldest message, or of the next one where there is none.
+    pub first: u64,
+    /// The sequence of the newest message.
+    pub last: u64,
+    /// Messages of one subject at most; none for any number.
+    pub per_subject: Option<u64>,
+    /// Whether a direct get may be answered by a replica that lags.
+    pub(super) replicated: bool,
+}
+
+impl Look {
+    /// Whether nothing after this sequence was removed from the stream's beginning: by
+    /// its age, or for want of room.
+    pub fn has_all_after(&self, seq: u64) -> bool {
+        self.first <= seq + 1
+    }
+}
+
+/// Who waits for the next look.
+#[derive(Debug, Default)]
+pub(super) struct Looks {
+    state: Mutex<State>,
+    gone: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    running: bool,
+    waiting: Vec<oneshot::Sender<Result<Look, StreamError>>>,
+}
+
+impl Looks {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ready when a look has found that there is no stream.
+    pub(super) async fn gone(&self) {
+        self.gone.notified().await;
+    }
+}
+
+/// A look that begins after this call.
+pub(super) async fn look(stream: &Stream) -> Result<Look, StreamError> {
+    let (sender, receiver) = oneshot::channel();
+    let begin = {
+        let mut state = stream.0.looks.state();
+        state.waiting.push(sender);
+        !std::mem::replace(&mut state.running, true)
+    };
+    if begin {
+        tokio::spawn(run(stream.clone()));
+    }
+    receiver.await.unwrap_or(Err(StreamError::Away))
+}
+
+async fn run(stream: Stream) {
+    loop {
+        let waiting = {
+            let mut state = stream.0.looks.state();
+            let waiting = std::mem::take(&mut state.waiting);
+            if waiting.is_empty() {
+                state.running = false;
+                return;
+            }
+            waiting
+        };
+        let look = ask(&stream).await;
+        if let Err(StreamError::NotThere(_)) = look {
+            stream.0.looks.gone.notify_one();
+        }
+        for one in waiting {
+            let _ = one.send(look.clone());
+        }
+    }
+}
+
+/// Asks until a leader answers, or the time is over.
+async fn ask(stream: &Stream) -> Result<Look, StreamError> {
+    let deadline = Instant::now() + ANSWER;
+    loop {
+        let (what, nothing) = (format!("STREAM.INFO.{}", stream.0.config.name), json!({}));
+        let asking = stream.ask::<Answer>(&what, &nothing);
+        let answer = timeout_at(deadline, asking)
+            .await
+            .unwrap_or(Err(StreamError::TimedOut))?;
+        if let Some(look) = answer.look(&stream.0.config.name)? {
+            return Ok(look);
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// What there is to know of `STREAM.INFO`'s answer.
+#[derive(Debug, Deserialize)]
+struct Answer {
+    error: Option<ApiError>,
+    config: Option<Limits>,
+    created: Option<String>,
+    state: Option<Sequences>,
+    cluster: Option<Cluster>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ApiError {
+    pub(super) code: u16,
+    pub(super) description: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Limits {
+    #[serde(default = "unlimited")]
+    max_msgs_per_subject: i64,
+    #[serde(default = "one")]
+    num_replicas: u32,
+}
+
+fn unlimited() -> i64 {
+    -1
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[derive(Debug, Deserialize)]
+struct Sequences {
+    first_seq: u64,
+    last_seq: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Cluster {
+    leader: Option<String>,
+}
+
+impl Answer {
+    /// None where whoever answered is not led by anybody, and may be behind.
+    fn look(self, name: &str) -> Result<Option<Look>, StreamError> {
+        if let Some(error) = self.error {
+            return match error.code {
+                404 => Err(StreamError::NotThere(name.to_owned())),
+                503 => Ok(None),
+                _ => Err(StreamError::Odd(error.description)),
+            };
+        }
+        let (Some(limits), Some(created), Some(state)) = (self.config, self.created, self.state)
+        else {
+            return Err(StreamError::Odd("no state".to_owned()));
+        };
+        if let Some(Cluster { leader }) = &self.cluster
+            && leader.as_deref().is_none_or(str::is_empty)
+        {
+            return Ok(None);
+        }
+        Ok(Some(Look {
+            epoch: epoch(&created)?,
+            // A stream that never held anything says 0.
+            first: state.first_seq.max(1),
+            last: state.last_seq,
+            per_subject: u64::try_from(limits.max_msgs_per_subject)
+                .ok()
+                .filter(|limit| *limit > 0),
+            replicated: limits.num_replicas > 1,
+        }))
+    }
+}
+
+/// The time of creation as a word of `0-9 a-z`.
+fn epoch(created: &str) -> Result<Arc<str>, StreamError> {
+    let created: prost_types::Timestamp = created
+        .parse()
+        .map_err(|_| StreamError::Odd(format!("created {created}")))?;
+    let mut rest =
+        created.seconds.unsigned_abs() * 1_000_000_000 + created.nanos.unsigned_abs() as u64;
+    let mut word = Vec::new();
+    while rest > 0 {
+        let digit = u32::try_from(rest % 36).expect("less than 36");
+        word.push(char::from_digit(digit, 36).expect("less than 36"));
+        rest /= 36;
+    }
+    Ok(word.into_iter().rev().collect::<String>().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn look(json: serde_json::Value) -> Result<Option<Look>, StreamError> {
+        let answer: Answer = serde_json::from_value(json).expect("an answer");
+        answer.look("USHER")
+    }
+
+    fn info(created: &str, cluster: serde_json::Value) -> serde_json::Value {
+        serde_json::json!({
+            "config": {"name": "USHER", "max_msgs_per_subject": 5, "num_replicas": 3},
+            "created": created,
+            "state": {"first_seq": 4, "last_seq": 8, "messages": 5},
+            "cluster": cluster,
+        })
+    }
+
+    #[test]
+    fn a_leaders_answer_counts_and_an_orphans_does_not() {
+        let led = info(
+            "2026-11-24T18:19:55.646780212Z",
+            serde_json::json!({"leader": "a"}),
+        );
+        let led = look(led).expect("an answer").expect("a look");
+        assert_eq!((led.first, led.last, led.per_subject), (4, 8, Some(5)));
+        assert!(led.replicated);
+        for orphan in [serde_json::json!({}), serde_json::json!({"leader": ""})] {
+            assert_eq!(look(info("2026-11-24T18:19:55Z", orphan)), Ok(None));
+        }
+    }
+
+    #[test]
+    fn an_epoch_is_a_position_s_and_tells_streams_apart() {
+        let epoch = |created| epoch(created).expect("a time").to_string();
+        let (one, other) = (
+            epoch("2026-11-24T18:19:55.646780212Z"),
+            epoch("2026-11-24T18:19:55.646780213Z"),
+        );
+        assert_ne!(one, other);
+        let position = format!("{one}.7");
+        assert!(
+            crate::position::Position::parse(&position).is_ok(),
+            "{position}"
+        );
+    }
+
+    #[test]
+    fn no_stream_is_said_so() {
+        let none = serde_json::json!({"error": {"code": 404, "description": "stream not found"}});
+        assert_eq!(look(none), Err(StreamError::NotThere("USHER".to_owned())));
+    }
+}

@@ -1,0 +1,126 @@
+//! Batches of one subject's messages.
+
+use serde_json::json;
+use tokio::time::{Instant, timeout_at};
+
+use super::{ANSWER, Look, Of, Stream, StreamError, broadcasts, number};
+use crate::{
+    bus::{reader, wire::ServerMessage},
+    message::Message,
+};
+
+/// How much is read at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Messages.
+    pub messages: usize,
+    /// Bytes; one message comes however large it is.
+    pub bytes: usize,
+}
+
+/// What was found after a sequence.
+#[derive(Debug)]
+pub struct Read {
+    /// It can be shown that none after it is gone: the message at that very sequence is
+    /// there still, or none was removed for its age or for want of room, and there are
+    /// fewer than a subject may have. (Limits remove the oldest first.)
+    pub intact: bool,
+    /// Oldest first; not that one.
+    pub found: Vec<Found>,
+    /// How many more there were when the read began. What is removed while it is under
+    /// way leaves no other trace: the next read has at least so many, or something is
+    /// lost.
+    pub more: u64,
+}
+
+/// A message of the stream.
+#[derive(Debug)]
+pub struct Found {
+    /// Where it is.
+    pub seq: u64,
+    /// What was published; `stored` is not set.
+    pub message: Message,
+}
+
+impl Read {
+    /// How many there are after the sequence.
+    pub fn total(&self) -> u64 {
+        self.found.len() as u64 + self.more
+    }
+}
+
+pub(super) async fn read(
+    stream: &Stream,
+    of: Of<'_>,
+    after: u64,
+    bounds: Bounds,
+    look: &Look,
+) -> Result<Read, StreamError> {
+    let deadline = Instant::now() + ANSWER;
+    let reading = async {
+        let mut read = batch(stream, of, after, bounds).await?;
+        let within = |limit| read.total() < limit;
+        read.intact |= look.has_all_after(after) && look.per_subject.is_none_or(within);
+        if let (Of::Broadcast, false) = (of, read.intact) {
+            return broadcasts::read(stream, after, bounds, look, read).await;
+        }
+        Ok(read)
+    };
+    timeout_at(deadline, reading)
+        .await
+        .unwrap_or(Err(StreamError::TimedOut))
+}
+
+async fn batch(
+    stream: &Stream,
+    of: Of<'_>,
+    after: u64,
+    bounds: Bounds,
+) -> Result<Read, StreamError> {
+    let subject = format!("$JS.API.DIRECT.GET.{}", stream.0.config.name);
+    // The one at the sequence itself says more than it costs.
+    let count = bounds.messages + 1;
+    let body = json!({
+        "seq": after.max(1),
+        "next_by_subj": stream.subject(of),
+        "batch": count,
+        "max_bytes": bounds.bytes,
+    });
+    let mut replies = stream.0.caller.ask(&subject, &body, count + 1).await?;
+    let mut read = Read {
+        intact: false,
+        found: Vec::new(),
+        more: 0,
+    };
+    loop {
+        let reply = replies.next().await?;
+        match reply.headers.status() {
+            None => {
+                let Some(seq) = number(&reply, "Nats-Sequence") else {
+                    return Err(StreamError::Odd("no Nats-Sequence".to_owned()));
+                };
+                read.more = number(&reply, "Nats-Num-Pending").unwrap_or(0);
+                if seq == after {
+                    read.intact = true;
+                } else {
+                    let message = message(reply, matches!(of, Of::Broadcast));
+                    read.found.push(Found { seq, message });
+                }
+            }
+            Some(204) => break,
+            Some(404) => return Ok(read),
+            Some(503) => return Err(StreamError::NotThere(stream.0.config.name.clone())),
+            Some(other) => return Err(StreamError::Odd(format!("status {other}"))),
+        }
+    }
+    Ok(read)
+}
+
+pub(super) fn message(reply: ServerMessage, broadcast: bool) -> Message {
+    Message {
+        event: reader::event_name(&reply.headers).unwrap_or_default(),
+        payload: reply.payload,
+        broadcast,
+        stored: None,
+    }
+}

@@ -1,0 +1,393 @@
+//! What a stream must be, what it is, and what the difference means.
+//!
+//! A stream's configuration is kept as the JSON that JetStream gives and takes, so that
+//! what this version does not know is kept as it is.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::Config;
+use crate::bus::Subjects;
+
+/// Of the second stream: which stream its messages come from.
+const EPOCH: &str = "usher.epoch";
+/// What is published again is told by the first stream already.
+const SHORTEST_WINDOW: Duration = Duration::from_millis(100);
+
+/// Something about a stream that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// JetStream's name for it.
+    pub field: &'static str,
+    /// Our key for it, where there is one.
+    pub key: Option<&'static str>,
+    /// What it should be.
+    pub wanted: Value,
+    /// What it is.
+    pub found: Value,
+    /// What can be done.
+    pub mend: Mend,
+}
+
+/// What can be done about a difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mend {
+    /// Usher does not work without it.
+    Needed,
+    /// The stream would keep more.
+    KeepsMore,
+    /// The stream would keep less, so somebody has to want it.
+    KeepsLess,
+    /// JetStream does not change it: the stream has to be made anew.
+    ByHand,
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            field,
+            key,
+            wanted,
+            found,
+            mend,
+        } = self;
+        write!(f, "{field} is {found} and should be {wanted}")?;
+        if let Some(key) = key {
+            write!(f, " ({key})")?;
+        }
+        f.write_str(match mend {
+            Mend::Needed => "; Usher does not work without it",
+            Mend::KeepsMore => "; it keeps less than is asked for",
+            Mend::KeepsLess => {
+                "; it keeps more than is asked for, `usher check --apply` mends that"
+            }
+            Mend::ByHand => "; JetStream does not change that, the stream has to be made anew",
+        })
+    }
+}
+
+/// A stream as it should be.
+#[derive(Debug, Clone)]
+pub(super) struct Shape {
+    pub(super) name: String,
+    wanted: Map<String, Value>,
+}
+
+fn nanoseconds(duration: Duration) -> Value {
+    u64::try_from(duration.as_nanos())
+        .unwrap_or(u64::MAX)
+        .into()
+}
+
+impl Shape {
+    /// The stream that captures what is published.
+    pub(super) fn of(config: &Config, subjects: &Subjects) -> Self {
+        let [src, dest] = subjects.republished();
+        let window = match config.max_age {
+            Some(age) => config.duplicate_window.min(age),
+            None => config.duplicate_window,
+        };
+        let mut shape = Self::common(&config.name, config);
+        shape.want("subjects", json!(subjects.captured()));
+        shape.want(
+            "republish",
+            json!({ "src": src, "dest": dest, "headers_only": false }),
+        );
+        let per_user = config.max_messages_per_user;
+        shape.want("max_msgs_per_subject", per_user.into());
+        shape.want("max_msgs", (-1).into());
+        shape.want("duplicate_window", nanoseconds(window));
+        shape
+    }
+
+    /// The one beside it that keeps more broadcasts; none where the first one keeps
+    /// enough.
+    pub(super) fn of_broadcasts(
+        config: &Config,
+        subjects: &Subjects,
+        name: &str,
+        epoch: &str,
+    ) -> Option<Self> {
+        if config.max_broadcasts <= config.max_messages_per_user {
+            return None;
+        }
+        let mut shape = Self::common(name, config);
+        shape.want("subjects", json!([subjects.heard_broadcast()]));
+        shape.want("max_msgs", config.max_broadcasts.into());
+        shape.want("duplicate_window", nanoseconds(SHORTEST_WINDOW));
+        shape.want("metadata", json!({ EPOCH: epoch }));
+        Some(shape)
+    }
+
+    fn common(name: &str, config: &Config) -> Self {
+        let mut shape = Self {
+            name: name.to_owned(),
+            wanted: Map::new(),
+        };
+        shape.want("name", name.into());
+        shape.want("retention", "limits".into());
+        shape.want("discard", "old".into());
+        let storage = if config.on_disk { "file" } else { "memory" };
+        shape.want("storage", storage.into());
+        shape.want("num_replicas", config.replicas.into());
+        let age = config.max_age.map_or(0.into(), nanoseconds);
+        shape.want("max_age", age);
+        shape.want("max_bytes", config.max_bytes.into());
+        shape.want("max_msg_size", (-1).into());
+        shape.want("allow_direct", true.into());
+        shape.want("allow_msg_ttl", true.into());
+        shape
+    }
+
+    fn want(&mut self, field: &str, value: Value) {
+        self.wanted.insert(field.to_owned(), value);
+    }
+
+    /// What creates it.
+    pub(super) fn creation(&self) -> Value {
+        Value::Object(self.wanted.clone())
+    }
+
+    /// What of an existing stream is not as it should be.
+    pub(super) fn differences(&self, found: &Value) -> Vec<Difference> {
+        let mut differences = Vec::new();
+        for (field, wanted) in &self.wanted {
+            let value = &found[field];
+            let Some((field, key, mend)) = judge(field, wanted, value) else {
+                continue;
+            };
+            differences.push(Difference {
+                field,
+                key,
+                wanted: wanted.clone(),
+                found: value.clone(),
+                mend,
+            });
+        }
+        for (field, harmless) in [
+            ("mirror", Value::Null),
+            ("subject_transform", Value::Null),
+            ("no_ack", false.into()),
+            ("sealed", false.into()),
+        ] {
+            let value = &found[field];
+            if !value.is_null() && *value != harmless {
+                differences.push(Difference {
+                    field,
+                    key: None,
+                    wanted: harmless,
+                    found: value.clone(),
+                    mend: if field == "no_ack" {
+                        Mend::Needed
+                    } else {
+                        Mend::ByHand
+                    },
+                });
+            }
+        }
+        differences
+    }
+
+    /// The existing configuration with these differences mended, and all else kept.
+    pub(super) fn mended(&self, found: &Value, differences: &[Difference]) -> Value {
+        let mut mended = found.clone();
+        for difference in differences {
+            let mut value = difference.wanted.clone();
+            if difference.field == "subjects" {
+                value = all_of(&difference.found, &difference.wanted);
+            }
+            mended[difference.field] = value;
+        }
+        // JetStream refuses a window longer than what is kept.
+        let (age, window) = (&mended["max_age"], &mended["duplicate_window"]);
+        if let (Some(age @ 1..), Some(window)) = (age.as_u64(), window.as_u64())
+            && window > age
+        {
+            mended["duplicate_window"] = age.into();
+        }
+        mended
+    }
+}
+
+/// Which stream the second one's messages come from.
+pub(super) fn epoch(config: &Value) -> Option<&str> {
+    config["metadata"][EPOCH].as_str()
+}
+
+/// The second stream's configuration, for messages of this stream.
+pub(super) fn with_epoch(mut config: Value, epoch: &str) -> Value {
+    if !config["metadata"].is_object() {
+        config["metadata"] = json!({});
+    }
+    config["metadata"][EPOCH] = epoch.into();
+    config
+}
+
+/// Both lists' subjects, each once.
+fn all_of(found: &Value, wanted: &Value) -> Value {
+    let mut all: Vec<Value> = found.as_array().cloned().unwrap_or_default();
+    for subject in wanted.as_array().into_iter().flatten() {
+        if !all.contains(subject) {
+            all.push(subject.clone());
+        }
+    }
+    all.into()
+}
+
+type Judgement = (&'static str, Option<&'static str>, Mend);
+
+/// What a difference means; none where there is none that matters.
+fn judge(field: &str, wanted: &Value, found: &Value) -> Option<Judgement> {
+    let amount = |field, key, unlimited: fn(i64) -> bool| {
+        let (wanted, found) = (wanted.as_i64()?, found.as_i64().unwrap_or(0));
+        let size = |value| if unlimited(value) { i64::MAX } else { value };
+        let mend = match size(wanted).cmp(&size(found)) {
+            std::cmp::Ordering::Equal => return None,
+            std::cmp::Ordering::Greater => Mend::KeepsMore,
+            std::cmp::Ordering::Less => Mend::KeepsLess,
+        };
+        Some((field, key, mend))
+    };
+    let equal = |field, key, mend| (wanted != found).then_some((field, key, mend));
+    let not_positive = |value: i64| value <= 0;
+    match field {
+        "subjects" => {
+            let missing = all_of(found, wanted) != *found;
+            missing.then_some(("subjects", Some("nats.prefix"), Mend::Needed))
+        }
+        "republish" => {
+            let same = ["src", "dest"].iter().all(|end| wanted[end] == found[end])
+                && found["headers_only"] != true;
+            (!same).then_some(("republish", Some("nats.prefix"), Mend::Needed))
+        }
+        "allow_direct" => equal("allow_direct", None, Mend::Needed),
+        "allow_msg_ttl" => equal("allow_msg_ttl", None, Mend::Needed),
+        "retention" => equal("retention", None, Mend::ByHand),
+        "storage" => equal("storage", Some("durable.storage"), Mend::ByHand),
+        "discard" => equal("discard", None, Mend::KeepsLess),
+        "num_replicas" => amount("num_replicas", Some("durable.replicas"), |_| false),
+        "max_age" => amount("max_age", Some("durable.max_age"), not_positive),
+        "max_bytes" => amount("max_bytes", Some("durable.max_bytes"), not_positive),
+        "max_msgs_per_subject" => amount(
+            "max_msgs_per_subject",
+            Some("durable.max_messages_per_user"),
+            not_positive,
+        ),
+        "max_msgs" => {
+            let key = (wanted.as_i64() > Some(0)).then_some("durable.max_broadcasts");
+            amount("max_msgs", key, not_positive)
+        }
+        "max_msg_size" => amount("max_msg_size", None, not_positive),
+        "duplicate_window" => amount("duplicate_window", Some("durable.duplicate_window"), |_| {
+            false
+        }),
+        // Its name is how it was found; what is told to it at its creation stays.
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        Config {
+            name: "USHER".to_owned(),
+            manage: true,
+            max_age: Some(Duration::from_secs(60)),
+            max_messages_per_user: 10,
+            max_broadcasts: 100,
+            max_bytes: 1 << 20,
+            replicas: 1,
+            on_disk: true,
+            duplicate_window: Duration::from_secs(120),
+        }
+    }
+
+    fn shape() -> Shape {
+        Shape::of(&config(), &Subjects::new("usher"))
+    }
+
+    /// What JetStream gives back for what creates it.
+    fn created() -> Value {
+        let mut found = shape().creation();
+        found["max_consumers"] = (-1).into();
+        found["republish"] = json!({ "src": "usher.>", "dest": "usher.live.>" });
+        found["sealed"] = false.into();
+        found["a_field_of_the_future"] = 7.into();
+        found
+    }
+
+    fn mends(found: &Value) -> Vec<(&'static str, Mend)> {
+        let differences = shape().differences(found);
+        differences
+            .into_iter()
+            .map(|difference| (difference.field, difference.mend))
+            .collect()
+    }
+
+    #[test]
+    fn what_it_creates_is_as_it_should_be() {
+        assert_eq!(shape().differences(&created()), []);
+        assert_eq!(
+            created()["duplicate_window"],
+            60_000_000_000_u64,
+            "never longer than what is kept"
+        );
+    }
+
+    #[test]
+    fn a_difference_says_what_mending_it_means() {
+        for (field, value, mend) in [
+            ("subjects", json!(["usher.user.*"]), Mend::Needed),
+            ("republish", Value::Null, Mend::Needed),
+            ("allow_direct", false.into(), Mend::Needed),
+            ("max_age", 1_000_000_000.into(), Mend::KeepsMore),
+            ("max_age", 0.into(), Mend::KeepsLess),
+            ("max_msgs_per_subject", 9.into(), Mend::KeepsMore),
+            ("max_msgs_per_subject", (-1).into(), Mend::KeepsLess),
+            ("max_bytes", 5.into(), Mend::KeepsMore),
+            ("storage", "memory".into(), Mend::ByHand),
+            ("retention", "interest".into(), Mend::ByHand),
+            ("sealed", true.into(), Mend::ByHand),
+        ] {
+            let mut found = created();
+            found[field] = value;
+            assert_eq!(mends(&found), [(field, mend)]);
+        }
+    }
+
+    #[test]
+    fn mending_keeps_what_it_does_not_know() {
+        let mut found = created();
+        found["subjects"] = json!(["orders", "usher.broadcast"]);
+        found["max_msgs_per_subject"] = 5.into();
+        let mended = shape().mended(&found, &shape().differences(&found));
+        assert_eq!(
+            mended["subjects"],
+            json!(["orders", "usher.broadcast", "usher.user.*"])
+        );
+        assert_eq!(mended["max_msgs_per_subject"], 10);
+        assert_eq!(mended["a_field_of_the_future"], 7);
+    }
+
+    #[test]
+    fn a_second_stream_only_where_it_keeps_more() {
+        let subjects = Subjects::new("usher").durable(true);
+        let second = |broadcasts| {
+            let config = Config {
+                max_broadcasts: broadcasts,
+                ..config()
+            };
+            Shape::of_broadcasts(&config, &subjects, "USHER_BROADCASTS", "k3f9")
+        };
+        assert!(second(10).is_none());
+        let second = second(11).expect("a stream").creation();
+        assert_eq!(second["max_msgs"], 11);
+        assert_eq!(second["subjects"], json!(["usher.live.broadcast"]));
+        assert_eq!(epoch(&second), Some("k3f9"));
+        assert_eq!(epoch(&with_epoch(second, "new")), Some("new"));
+        assert_eq!(epoch(&json!({})), None);
+    }
+}

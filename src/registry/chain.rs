@@ -1,0 +1,290 @@
+//! Where a session is in the stream: up to where it has everything, and, while it is
+//! behind, what it has to be brought from the stream before anything newer.
+//!
+//! A message names the one before it of its kind, so each next one shows whether one is
+//! missing between. This is the state machine of that, without clock, lock or I/O.
+
+use std::collections::VecDeque;
+
+use super::outbox::Outgoing;
+use crate::message::Stored;
+
+/// The two chains of messages that a session follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// To its user.
+    User,
+    /// To all.
+    Broadcast,
+}
+
+impl Kind {
+    /// Both, in the order of what is kept of each.
+    pub const ALL: [Self; 2] = [Self::User, Self::Broadcast];
+}
+
+/// A session's place in the stream.
+#[derive(Debug, Default)]
+pub(super) struct Chain {
+    /// Of each kind: everything up to here is sent, queued, or not owed.
+    covered: [u64; 2],
+    /// Everything of both kinds up to here was compared with the stream.
+    proven: u64,
+    /// It was told where it begins.
+    begun: bool,
+    behind: Option<Box<Behind>>,
+}
+
+/// Why a session is behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// It has yet to be told where it begins.
+    Joining,
+    /// The connection to NATS was lost.
+    Lost,
+    /// A message did not come that should have.
+    Hole,
+    /// Its client did not read, and its backlog was given up.
+    Slow,
+}
+
+impl Why {
+    /// The metric's label.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Joining => "resumed",
+            Self::Lost => "lost",
+            Self::Hole => "hole",
+            Self::Slow => "slow",
+        }
+    }
+}
+
+/// What a session that is behind waits for.
+#[derive(Debug)]
+pub(super) struct Behind {
+    pub(super) why: Why,
+    /// Kinds of which something may be missing.
+    pub(super) doubtful: [bool; 2],
+    /// The first read has been judged.
+    pub(super) begun: bool,
+    /// It was told that something is lost.
+    pub(super) told: bool,
+    /// It is told when it is up to date.
+    pub(super) announced: bool,
+    /// So many of the oldest are left out.
+    pub(super) skip: u64,
+    /// Of each kind: so many are there still, or something was lost meanwhile.
+    pub(super) expected: [u64; 2],
+    /// How often less was there than that; a replica that lags says so too.
+    pub(super) short: u32,
+    /// The sequence of the last message brought, of each kind.
+    pub(super) brought: [u64; 2],
+    /// Somebody is about to bring it further.
+    pub(super) queued: bool,
+    /// Live messages, until all before them are sent.
+    held: VecDeque<(Kind, Stored, Outgoing)>,
+    held_bytes: usize,
+    /// Live messages are held; not while the client does not read.
+    holds: bool,
+    /// Live messages were let go: they are in the stream.
+    let_go: bool,
+}
+
+/// What a live message is to a session.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Offer {
+    /// The next one. Carries what was covered of its kind before it.
+    Next(u64),
+    /// It has it already.
+    Known,
+    /// One before it is missing.
+    Hole,
+    /// It is behind, and has to be brought this in its turn.
+    Behind,
+}
+
+impl Chain {
+    /// Of a session on its way in.
+    pub(super) fn joining() -> Self {
+        Self {
+            behind: Some(Behind::new(Why::Joining)),
+            ..Self::default()
+        }
+    }
+
+    /// A live message comes.
+    pub(super) fn offer(&mut self, kind: Kind, stored: Stored) -> Offer {
+        let covered = &mut self.covered[kind as usize];
+        if self.behind.is_some() {
+            // Also what seems known: where it begins may not be known yet.
+            Offer::Behind
+        } else if stored.seq <= *covered {
+            Offer::Known
+        } else if stored.prev > *covered {
+            Offer::Hole
+        } else {
+            Offer::Next(std::mem::replace(covered, stored.seq))
+        }
+    }
+
+    /// What it was about to get is given up; before it so much of the kind was covered.
+    pub(super) fn rewind(&mut self, kind: Kind, covered: u64) {
+        let now = &mut self.covered[kind as usize];
+        *now = covered.min(*now);
+        if let Some(behind) = &mut self.behind {
+            behind.doubtful[kind as usize] = true;
+        }
+    }
+
+    /// It is behind from here on; or already was, for another reason.
+    pub(super) fn fall_behind(&mut self, why: Why) -> &mut Behind {
+        let behind = self.behind.get_or_insert_with(|| Behind::new(why));
+        if why == Why::Lost {
+            behind.doubtful = [true; 2];
+        }
+        if why == Why::Slow {
+            behind.why = match behind.why {
+                Why::Joining => Why::Joining,
+                _ => Why::Slow,
+            };
+            behind.let_go_of_all();
+            behind.holds = false;
+        }
+        behind
+    }
+
+    pub(super) fn behind(&mut self) -> Option<&mut Behind> {
+        self.behind.as_deref_mut()
+    }
+
+    /// The same, where it was told where it begins.
+    pub(super) fn behind_since_it_began(&mut self) -> Option<&mut Behind> {
+        self.behind.as_deref_mut().filter(|_| self.begun)
+    }
+
+    pub(super) fn is_behind(&self) -> bool {
+        self.behind.is_some()
+    }
+
+    pub(super) fn covered(&self) -> [u64; 2] {
+        self.covered
+    }
+
+    /// Up to where everything of the kind is covered now.
+    pub(super) fn cover(&mut self, kind: Kind, seq: u64) {
+        let covered = &mut self.covered[kind as usize];
+        *covered = seq.max(*covered);
+    }
+
+    /// Where it begins.
+    pub(super) fn begin(&mut self, at: u64) {
+        self.covered = [at; 2];
+        self.proven = at;
+        self.begun = true;
+    }
+
+    /// Everything of both kinds up to here is covered, as the stream says.
+    pub(super) fn prove(&mut self, up_to: u64) {
+        for kind in Kind::ALL {
+            self.cover(kind, up_to);
+        }
+        self.proven = up_to.max(self.proven);
+    }
+
+    /// Up to where that was said last.
+    pub(super) fn proven(&self) -> u64 {
+        self.proven
+    }
+
+    /// Everything that there was in the stream is queued: hands over, in order, what
+    /// came meanwhile. It stays behind where that is not all.
+    pub(super) fn settle(&mut self, mut queue: impl FnMut(Kind, u64, Outgoing)) {
+        let Some(mut behind) = self.behind.take() else {
+            return;
+        };
+        let mut settled = !std::mem::take(&mut behind.let_go);
+        while settled && let Some((kind, stored, outgoing)) = behind.held.pop_front() {
+            match self.offer(kind, stored) {
+                Offer::Next(before) => queue(kind, before, outgoing),
+                Offer::Known => {}
+                Offer::Hole | Offer::Behind => {
+                    behind.doubtful[kind as usize] = true;
+                    behind.held.push_front((kind, stored, outgoing));
+                    settled = false;
+                }
+            }
+        }
+        behind.held_bytes = behind.held.iter().map(|(_, _, o)| o.bytes.len()).sum();
+        if !settled {
+            behind.holds = true;
+            self.behind = Some(behind);
+        }
+    }
+}
+
+impl Behind {
+    fn new(why: Why) -> Box<Self> {
+        Box::new(Self {
+            why,
+            doubtful: [matches!(why, Why::Joining | Why::Lost); 2],
+            begun: false,
+            told: false,
+            announced: false,
+            skip: 0,
+            expected: [0; 2],
+            short: 0,
+            brought: [0; 2],
+            queued: false,
+            held: VecDeque::new(),
+            held_bytes: 0,
+            holds: true,
+            let_go: false,
+        })
+    }
+
+    /// Holds a live message, within bounds; beyond them all that is held is let go.
+    pub(super) fn hold(
+        &mut self,
+        kind: Kind,
+        stored: Stored,
+        outgoing: Outgoing,
+        messages: usize,
+        bytes: usize,
+    ) {
+        let size = self.held_bytes + outgoing.bytes.len();
+        let room = self.held.is_empty() || (self.held.len() < messages && size <= bytes);
+        if self.holds && room {
+            self.held_bytes = size;
+            self.held.push_back((kind, stored, outgoing));
+        } else {
+            self.let_go_of_all();
+            self.doubtful[kind as usize] = true;
+        }
+    }
+
+    /// Less is there than there was: so many times by now.
+    pub(super) fn falls_short(&mut self) -> u32 {
+        self.short += 1;
+        self.short
+    }
+
+    /// Bytes of what is held.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// Its client reads again: live messages are held from here on.
+    pub(super) fn holds_again(&mut self) {
+        self.holds = true;
+    }
+
+    fn let_go_of_all(&mut self) {
+        for (kind, ..) in self.held.drain(..) {
+            self.doubtful[kind as usize] = true;
+        }
+        self.held = VecDeque::new();
+        self.held_bytes = 0;
+        self.let_go = true;
+    }
+}

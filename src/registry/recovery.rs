@@ -1,0 +1,344 @@
+//! Bringing a session up to date from the stream: one that resumes, that did not read for
+//! a while, that something on the way from NATS was lost to, or whose NATS was away.
+//!
+//! In steps: each reads what the session has yet to get, as much as its backlog may hold,
+//! and the next one follows when it has written that. So a client that reads slowly costs
+//! no more memory than any other.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use tokio::time::sleep;
+
+use super::{
+    Entry, Registry,
+    chain::{Behind, Kind, Why},
+    durable::{Durable, Waiting},
+    outbox::{Brought, Outbox},
+};
+use crate::{
+    bus::stream::{Bounds, Found, Look, Of, Read, StreamError},
+    close::CloseReason,
+    frame::{self, Frames, GapReason, Protocol, Resume},
+    jitter,
+    message::Stored,
+    position::Position,
+};
+
+/// Steps under way at once.
+const MAX_STEPS: usize = 64;
+/// Before a step that the stream did not answer is tried again.
+const PAUSE: Duration = Duration::from_millis(400);
+/// Before a replica that lags is asked again, and how often that is done before what is
+/// not there counts as lost.
+const LAG: (Duration, u32) = (Duration::from_millis(25), 40);
+
+/// What a step has come to.
+enum Step {
+    /// Nothing to do now.
+    Rest,
+    /// There is more to bring at once.
+    Again,
+    /// A replica lags.
+    Lagging,
+}
+
+/// How a client that came back begins.
+pub(super) struct Resumption {
+    /// Everything up to here it has.
+    pub(super) at: u64,
+    pub(super) resume: Resume,
+    /// So many of the oldest that it missed are left out.
+    pub(super) skip: u64,
+}
+
+impl Registry {
+    /// Brings sessions up to date, for as long as the process lives.
+    pub(super) async fn recover(self: Arc<Self>, durable: Arc<Durable>) {
+        let mut steps = FuturesUnordered::new();
+        loop {
+            let next = match steps.len() {
+                MAX_STEPS.. => None,
+                _ => durable.waiting().pop_front(),
+            };
+            if let Some((entry, outbox)) = next {
+                let (registry, durable) = (self.clone(), durable.clone());
+                steps.push(async move {
+                    let wants = registry.step_on(&durable, &entry, &outbox).await;
+                    wants.then_some((entry, outbox))
+                });
+                continue;
+            }
+            tokio::select! {
+                Some(done) = steps.next() => {
+                    let done: Option<Waiting> = done;
+                    if let Some(waiting) = done {
+                        durable.waiting().push_back(waiting);
+                    }
+                }
+                () = durable.woken.notified(), if steps.len() < MAX_STEPS => {}
+            }
+        }
+    }
+
+    /// One step; whether another has to follow.
+    async fn step_on(self: &Arc<Self>, durable: &Durable, entry: &Entry, outbox: &Outbox) -> bool {
+        match self.step(durable, entry, outbox).await {
+            Ok(Step::Rest) => false,
+            Ok(Step::Again) => true,
+            Ok(Step::Lagging) => {
+                sleep(LAG.0).await;
+                true
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a session cannot be brought up to date yet");
+                sleep(jitter::fraction_of(PAUSE, 0.5, 1.0)).await;
+                outbox.is_open()
+            }
+        }
+    }
+
+    async fn step(
+        self: &Arc<Self>,
+        durable: &Durable,
+        entry: &Entry,
+        outbox: &Outbox,
+    ) -> Result<Step, StreamError> {
+        let Some(pace) = outbox.pace() else {
+            return Ok(Step::Rest);
+        };
+        let look = self.look(durable).await?;
+        let lasts = durable.stream.lasts(entry.user(), &look).await?;
+        let last = [lasts.user, lasts.broadcast];
+        let wanted = |kind: Kind| {
+            let kind = kind as usize;
+            last[kind] > pace.covered[kind] || pace.expected[kind] > 0
+        };
+        let read = async |kind: Kind| {
+            if !wanted(kind) {
+                return Ok(None);
+            }
+            let bounds = Bounds {
+                messages: (self.limits.messages / 2).max(1),
+                bytes: self.limits.bytes / 2,
+            };
+            let after = pace.covered[kind as usize];
+            let read = durable.stream.read(of(kind, entry), after, bounds, &look);
+            read.await.map(Some)
+        };
+        let (user, broadcast) = tokio::join!(read(Kind::User), read(Kind::Broadcast));
+        let reads = [user?, broadcast?];
+
+        let missed: u64 = reads.iter().flatten().map(Read::total).sum();
+        let short = Kind::ALL.iter().any(|&kind| {
+            let total = reads[kind as usize].as_ref().map_or(0, Read::total);
+            total < pace.expected[kind as usize]
+        });
+        if short
+            && outbox
+                .amend(Behind::falls_short)
+                .is_some_and(|times| times < LAG.1)
+        {
+            return Ok(Step::Lagging);
+        }
+        let too_many = match pace.begun {
+            true => 0,
+            false => missed.saturating_sub(durable.config.max_replay),
+        };
+        if too_many > 0 && pace.why == Why::Slow {
+            let dropped = outbox.cut(CloseReason::SlowConsumer);
+            self.metrics.dropped("slow_consumer", dropped);
+            return Ok(Step::Rest);
+        }
+        let intact = Kind::ALL.iter().all(|&kind| {
+            let kind = kind as usize;
+            match &reads[kind] {
+                Some(read) => read.intact,
+                None => !pace.doubtful[kind] || look.has_all_after(pace.covered[kind]),
+            }
+        });
+        let lost = short || too_many > 0 || !intact;
+        if lost && outbox.protocol() == Protocol::RawV1 {
+            outbox.end(CloseReason::BusLost.into());
+            return Ok(Step::Rest);
+        }
+        if !pace.begun {
+            self.metrics.caught_up(pace.why.name());
+        }
+
+        let (events, left) = merge(reads);
+        let mut reached = pace.covered;
+        for (kind, found) in &events {
+            reached[*kind as usize] = found.seq;
+        }
+        let done = left == [0; 2] && reached.iter().zip(last).all(|(now, last)| *now >= last);
+        if events.is_empty() && !done {
+            return Ok(Step::Lagging);
+        }
+        let gap = outbox.amend(|behind| {
+            if !behind.begun {
+                behind.begun = true;
+                behind.skip = too_many;
+            }
+            behind.expected = left;
+            lost && !std::mem::replace(&mut behind.told, true)
+        });
+        let gap = (gap == Some(true)).then(|| frame::gap(GapReason::Retention));
+        let brought = self.frames(durable, outbox, events);
+        let done = done.then(|| (lasts.up_to, frame::live(lasts.up_to)));
+        Ok(match outbox.bring(gap, brought, done, &self.limits) {
+            true => Step::Again,
+            false => Step::Rest,
+        })
+    }
+
+    /// The frames of what is brought, in order.
+    fn frames(
+        &self,
+        durable: &Durable,
+        outbox: &Outbox,
+        events: Vec<(Kind, Found)>,
+    ) -> Vec<Brought> {
+        let mut brought = Vec::with_capacity(events.len());
+        for (kind, Found { seq, mut message }) in events {
+            let before = outbox.amend(|behind| match behind.skip {
+                0 => Some(std::mem::replace(&mut behind.brought[kind as usize], seq)),
+                _ => {
+                    behind.skip -= 1;
+                    None
+                }
+            });
+            let bytes = before.flatten().map(|prev| {
+                message.stored = Some(Stored { seq, prev });
+                self.metrics.replayed.inc();
+                Frames::new(&message, durable.epoch()).get(outbox.protocol())
+            });
+            brought.push(Brought {
+                of: (kind, seq),
+                bytes,
+            });
+        }
+        brought
+    }
+
+    /// Where a client begins that comes back with this position, and whether it can be
+    /// shown that it gets all that it missed.
+    pub(super) async fn resumption(
+        &self,
+        durable: &Durable,
+        entry: &Entry,
+        since: &Position,
+        look: &Look,
+    ) -> Result<Resumption, StreamError> {
+        let (at, known) = match since {
+            Position::Beginning => (0, true),
+            Position::After { epoch, seq } if **epoch == *look.epoch && *seq <= look.last => {
+                (*seq, true)
+            }
+            // Of a stream that is no more, or of one that lost its end: all that there is
+            // may be new to it.
+            Position::After { .. } => (0, false),
+        };
+        let lasts = durable.stream.lasts(entry.user(), look).await?;
+        let judge = async |kind: Kind, last: u64| {
+            if last <= at {
+                return Ok((look.has_all_after(at), 0));
+            }
+            let bounds = Bounds {
+                messages: 1,
+                bytes: 1,
+            };
+            let read = durable.stream.read(of(kind, entry), at, bounds, look);
+            read.await.map(|read| (read.intact, read.total()))
+        };
+        let (user, broadcast) = tokio::join!(
+            judge(Kind::User, lasts.user),
+            judge(Kind::Broadcast, lasts.broadcast)
+        );
+        let ((user, to_user), (broadcast, to_all)) = (user?, broadcast?);
+        let skip = (to_user + to_all).saturating_sub(durable.config.max_replay);
+        let complete = known && user && broadcast && skip == 0;
+        Ok(Resumption {
+            at,
+            resume: match complete {
+                true => Resume::Complete,
+                false => Resume::Gap,
+            },
+            skip,
+        })
+    }
+}
+
+fn of(kind: Kind, entry: &Entry) -> Of<'_> {
+    match kind {
+        Kind::User => Of::User(entry.user()),
+        Kind::Broadcast => Of::Broadcast,
+    }
+}
+
+/// Both kinds in the stream's order, as far as both are known; and how many of each are
+/// left then.
+fn merge(reads: [Option<Read>; 2]) -> (Vec<(Kind, Found)>, [u64; 2]) {
+    let horizon = reads
+        .iter()
+        .flatten()
+        .filter(|read| read.more > 0)
+        .map(|read| read.found.last().map_or(0, |found| found.seq))
+        .min()
+        .unwrap_or(u64::MAX);
+    let mut left = [0; 2];
+    let mut events = Vec::new();
+    for (kind, read) in Kind::ALL.into_iter().zip(reads) {
+        let Some(read) = read else { continue };
+        let total = read.total();
+        let before = events.len();
+        let known = read.found.into_iter().filter(|found| found.seq <= horizon);
+        events.extend(known.map(|found| (kind, found)));
+        left[kind as usize] = total - (events.len() - before) as u64;
+    }
+    events.sort_by_key(|(_, found)| found.seq);
+    (events, left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{EventName, Message};
+
+    fn read(seqs: &[u64], more: u64) -> Option<Read> {
+        let found = seqs.iter().map(|&seq| Found {
+            seq,
+            message: Message {
+                event: EventName::default(),
+                payload: "x".into(),
+                broadcast: false,
+                stored: None,
+            },
+        });
+        Some(Read {
+            intact: true,
+            found: found.collect(),
+            more,
+        })
+    }
+
+    fn merged(reads: [Option<Read>; 2]) -> (Vec<u64>, [u64; 2]) {
+        let (events, left) = merge(reads);
+        (events.iter().map(|(_, found)| found.seq).collect(), left)
+    }
+
+    #[test]
+    fn two_kinds_come_in_the_streams_order() {
+        let (events, left) = merged([read(&[1, 4, 9], 0), read(&[2, 3, 10], 0)]);
+        assert_eq!((events, left), (vec![1, 2, 3, 4, 9, 10], [0, 0]));
+    }
+
+    #[test]
+    fn nothing_goes_ahead_of_what_is_not_read_yet() {
+        let (events, left) = merged([read(&[1, 4, 9], 0), read(&[2, 3], 5)]);
+        assert_eq!((events, left), (vec![1, 2, 3], [2, 5]));
+        let (events, left) = merged([read(&[7], 1), None]);
+        assert_eq!((events, left), (vec![7], [1, 0]));
+        assert_eq!(merged([None, None]), (vec![], [0, 0]));
+    }
+}

@@ -1,0 +1,119 @@
+//! Durable mode: what was missed is sent, or it is said that something is lost.
+
+mod cluster;
+mod holes;
+mod outage;
+mod publishing;
+mod resume;
+mod slow;
+mod stream;
+
+use async_nats::{HeaderMap, jetstream};
+use serde_json::{Value, json};
+
+use crate::support::{Client, Gateway, Nats, Redis, wait::patiently};
+
+/// A NATS that keeps messages and lets anyone do anything, Redis, and a gateway.
+async fn world() -> (Nats, Redis, Gateway) {
+    world_with(&[]).await
+}
+
+/// The same with these settings of the gateway.
+async fn world_with(settings: &[(&str, &str)]) -> (Nats, Redis, Gateway) {
+    let (nats, redis) = tokio::join!(Nats::keeping_for_all(), Redis::start());
+    let mut gateway = Gateway::durable(&nats, &redis);
+    for (key, value) in settings {
+        gateway = gateway.set(key, *value);
+    }
+    let gateway = gateway.start().await;
+    (nats, redis, gateway)
+}
+
+/// Publishes, and waits until the stream has it; returns its sequence.
+async fn store(nats: &async_nats::Client, subject: &str, data: impl ToString) -> u64 {
+    store_with(nats, subject, data, HeaderMap::new()).await
+}
+
+/// The same with headers.
+async fn store_with(
+    nats: &async_nats::Client,
+    subject: &str,
+    data: impl ToString,
+    headers: HeaderMap,
+) -> u64 {
+    let payload = data.to_string().into();
+    let asking = nats.request_with_headers(subject.to_owned(), headers, payload);
+    let answer = patiently("the stream's acknowledgement", asking).await;
+    let answer = answer.expect("a stream captures it");
+    let answer: Value = serde_json::from_slice(&answer.payload).expect("JSON");
+    answer["seq"]
+        .as_u64()
+        .unwrap_or_else(|| panic!("not stored: {answer}"))
+}
+
+/// Asks JetStream's API.
+async fn api(nats: &async_nats::Client, what: &str, body: &Value) -> Value {
+    let subject = format!("$JS.API.{what}");
+    let asking = nats.request(subject, body.to_string().into());
+    let answer = patiently("an answer of JetStream", asking).await;
+    serde_json::from_slice(&answer.expect("an answer").payload).expect("JSON")
+}
+
+/// Changes something about the stream.
+async fn change(nats: &async_nats::Client, change: impl FnOnce(&mut Value)) {
+    let mut config = api(nats, "STREAM.INFO.USHER", &json!({})).await["config"].take();
+    change(&mut config);
+    let answer = api(nats, "STREAM.UPDATE.USHER", &config).await;
+    assert!(answer["error"].is_null(), "{answer}");
+}
+
+/// Has the stream store without republishing: what NATS loses on its way looks the same.
+async fn loses_what_is_stored(nats: &async_nats::Client) {
+    change(nats, |config| config["republish"] = Value::Null).await;
+}
+
+/// The end of that.
+async fn republishes_again(nats: &async_nats::Client) {
+    let republish = json!({ "src": "usher.>", "dest": "usher.live.>" });
+    change(nats, |config| config["republish"] = republish).await;
+}
+
+fn jetstream(nats: &async_nats::Client) -> jetstream::Context {
+    jetstream::new(nats.clone())
+}
+
+/// The position that a session begins with.
+fn position(client: &Client) -> String {
+    let welcome = client.welcome();
+    let epoch = welcome["epoch"].as_str().expect("an epoch");
+    format!("{epoch}.{}", welcome["seq"])
+}
+
+/// Opens a session that goes on from a position, and returns what became of it.
+async fn resume(gateway: &Gateway, redis: &Redis, user: &str, since: &str) -> (Client, Value) {
+    let ticket = redis.ticket(user).await;
+    let client = Client::builder(gateway, &ticket).since(since).open().await;
+    let resume = client.welcome()["resume"].clone();
+    (client, resume)
+}
+
+/// The events up to the end of the replay: of each its sequence, `prev` and data.
+async fn replayed(client: &mut Client) -> Vec<(u64, u64, Value)> {
+    let mut events = Vec::new();
+    loop {
+        let mut frame = client.next_json().await;
+        if frame["live"].is_object() {
+            return events;
+        }
+        assert!(frame["event"].is_string(), "{frame}");
+        let number = |value: &Value| value.as_u64().expect("a number");
+        let data = frame["data"].take();
+        events.push((number(&frame["seq"]), number(&frame["prev"]), data));
+    }
+}
+
+/// The data alone.
+async fn replayed_data(client: &mut Client) -> Vec<Value> {
+    let events = replayed(client).await;
+    events.into_iter().map(|(_, _, data)| data).collect()
+}

@@ -1,0 +1,324 @@
+//! A client comes back, and says where it left off.
+
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::{
+    api, jetstream, position, replayed, replayed_data, resume, store, store_with, world, world_with,
+};
+use crate::support::{Client, eventually};
+
+const SUBJECT: &str = "usher.user.42";
+
+#[tokio::test]
+async fn what_was_missed_comes_in_order_before_anything_new() {
+    let (nats, redis, gateway) = world().await;
+    let nats = nats.client().await;
+    let mut client = Client::open(&gateway, &redis.ticket("42").await).await;
+    assert_eq!(client.welcome()["resume"], "none");
+    assert_eq!(client.welcome()["seq"], 0);
+    store(&nats, SUBJECT, 1).await;
+    let event = client.next_event().await;
+    assert_eq!(
+        event,
+        json!({"event": "message", "seq": 1, "prev": 0, "data": 1})
+    );
+    store(&nats, "usher.user.43", 0).await;
+    store(&nats, SUBJECT, 2).await;
+    let event = client.next_event().await;
+    assert_eq!(
+        event,
+        json!({"event": "message", "seq": 3, "prev": 1, "data": 2})
+    );
+    let epoch = client.welcome()["epoch"]
+        .as_str()
+        .expect("an epoch")
+        .to_owned();
+    client.close(1000).await;
+
+    for data in [3, 4] {
+        store(&nats, SUBJECT, data).await;
+    }
+    store(&nats, "usher.broadcast", "\"all\"").await;
+    store(&nats, "usher.user.43", 0).await;
+    store(&nats, SUBJECT, 5).await;
+    let (mut client, told) = resume(&gateway, &redis, "42", &format!("{epoch}.3")).await;
+    assert_eq!(told, "complete");
+    assert_eq!(client.welcome()["seq"], 8);
+    let expected = [(4, 0, 3), (5, 4, 4), (6, 0, -1), (8, 5, 5)].map(|(seq, prev, data)| {
+        let data = if data < 0 { json!("all") } else { json!(data) };
+        (seq, prev, data)
+    });
+    assert_eq!(replayed(&mut client).await, expected);
+    store(&nats, SUBJECT, 6).await;
+    let event = client.next_event().await;
+    assert_eq!(
+        event,
+        json!({"event": "message", "seq": 9, "prev": 8, "data": 6})
+    );
+    let (mut client, told) = resume(&gateway, &redis, "42", &format!("{epoch}.9")).await;
+    assert_eq!(told, "complete");
+    assert_eq!(replayed(&mut client).await, [], "nothing was missed");
+    assert_eq!(gateway.metric("usher_replayed_messages_total").await, 4.0);
+}
+
+/// A message that is stored between the join and the end of the replay comes once.
+#[tokio::test]
+async fn messages_keep_arriving_while_a_client_catches_up() {
+    const MESSAGES: u64 = 6000;
+    let (nats, redis, gateway) = world_with(&[
+        ("durable.max_messages_per_user", "20000"),
+        ("durable.max_replay", "20000"),
+    ])
+    .await;
+    let first = Client::open(&gateway, &redis.ticket("42").await).await;
+    let mut since = position(&first);
+    let epoch = since.split('.').next().expect("an epoch").to_owned();
+    drop(first);
+    let nats = nats.client().await;
+    let publishing = tokio::spawn(async move {
+        for number in 0..MESSAGES {
+            let subject = if number % 5 == 0 {
+                "usher.broadcast"
+            } else {
+                SUBJECT
+            };
+            let published = nats.publish(subject, number.to_string().into()).await;
+            published.expect("published");
+            if number % 20 == 0 {
+                nats.flush().await.expect("flushed");
+                sleep(Duration::from_millis(1)).await;
+            }
+        }
+        nats.flush().await.expect("flushed");
+    });
+    let mut seen = Vec::new();
+    while seen.last() != Some(&(MESSAGES - 1)) {
+        let (mut client, told) = resume(&gateway, &redis, "42", &since).await;
+        assert_eq!(told, "complete");
+        // Cut off in the middle of whatever it is doing.
+        for _ in 0..400 {
+            let frame = client.next_json().await;
+            let Some(seq) = frame["seq"].as_u64() else {
+                continue;
+            };
+            seen.push(frame["data"].as_u64().expect("a number"));
+            since = format!("{epoch}.{seq}");
+            if seen.last() == Some(&(MESSAGES - 1)) {
+                break;
+            }
+        }
+    }
+    publishing.await.expect("published");
+    let expected: Vec<u64> = (0..MESSAGES).collect();
+    assert_eq!(seen, expected);
+}
+
+#[tokio::test]
+async fn retention_that_has_passed_a_position_is_a_gap() {
+    let (nats, redis, gateway) = world_with(&[
+        ("durable.max_messages_per_user", "5"),
+        ("durable.max_broadcasts", "5"),
+    ])
+    .await;
+    let nats = nats.client().await;
+    let begin = position(&Client::open(&gateway, &redis.ticket("42").await).await);
+    for data in 1..=4 {
+        store(&nats, SUBJECT, data).await;
+    }
+    let (mut client, told) = resume(&gateway, &redis, "42", &begin).await;
+    assert_eq!(told, "complete");
+    assert_eq!(replayed_data(&mut client).await, [1, 2, 3, 4]);
+    for data in 5..=8 {
+        store(&nats, SUBJECT, data).await;
+    }
+    let (mut client, told) = resume(&gateway, &redis, "42", &begin).await;
+    assert_eq!(told, "gap");
+    assert_eq!(replayed_data(&mut client).await, [4, 5, 6, 7, 8]);
+    // Whoever has the last one that is kept no longer has not missed anything.
+    let third = begin.replace(".0", ".4");
+    let (mut client, told) = resume(&gateway, &redis, "42", &third).await;
+    assert_eq!(told, "complete");
+    assert_eq!(replayed_data(&mut client).await, [5, 6, 7, 8]);
+}
+
+/// Broadcasts are more than a user's messages, and do not push those out.
+#[tokio::test]
+async fn broadcasts_have_a_limit_of_their_own() {
+    let (nats, redis, gateway) = world_with(&[
+        ("durable.max_messages_per_user", "5"),
+        ("durable.max_broadcasts", "30"),
+    ])
+    .await;
+    let nats = nats.client().await;
+    let begin = position(&Client::open(&gateway, &redis.ticket("42").await).await);
+    store(&nats, SUBJECT, 0).await;
+    let mut third = 0;
+    for data in 1..=20 {
+        let seq = store(&nats, "usher.broadcast", data).await;
+        if data == 3 {
+            third = seq;
+        }
+    }
+    let kept = async || {
+        let info = api(&nats, "STREAM.INFO.USHER_BROADCASTS", &json!({})).await;
+        info["state"]["messages"].as_u64()
+    };
+    eventually("the second stream has them", || async {
+        kept().await == Some(20)
+    })
+    .await;
+    let (mut client, told) = resume(&gateway, &redis, "42", &begin).await;
+    assert_eq!(told, "complete");
+    let data: Vec<_> = (0..=20).map(Value::from).collect();
+    assert_eq!(replayed_data(&mut client).await, data);
+    let third = begin.replace(".0", &format!(".{third}"));
+    let (mut client, told) = resume(&gateway, &redis, "42", &third).await;
+    assert_eq!(told, "complete");
+    assert_eq!(replayed_data(&mut client).await, data[4..]);
+
+    for data in 21..=40 {
+        store(&nats, "usher.broadcast", data).await;
+    }
+    eventually("it has lost the first ones", || async {
+        kept().await == Some(30)
+    })
+    .await;
+    let (mut client, told) = resume(&gateway, &redis, "42", &begin).await;
+    assert_eq!(told, "gap");
+    let mut kept = replayed_data(&mut client).await;
+    assert_eq!(kept.remove(0), 0);
+    let data: Vec<_> = (11..=40).map(Value::from).collect();
+    assert_eq!(kept, data);
+}
+
+#[tokio::test]
+async fn of_more_than_max_replay_the_newest_come() {
+    let (nats, redis, gateway) = world_with(&[("durable.max_replay", "10")]).await;
+    let nats = nats.client().await;
+    let begin = position(&Client::open(&gateway, &redis.ticket("42").await).await);
+    for data in 1..=10 {
+        store(&nats, SUBJECT, data).await;
+    }
+    let (mut client, told) = resume(&gateway, &redis, "42", &begin).await;
+    assert_eq!(told, "complete");
+    assert_eq!(replayed_data(&mut client).await.len(), 10);
+    store(&nats, "usher.broadcast", 11).await;
+    let (mut client, told) = resume(&gateway, &redis, "42", &begin).await;
+    assert_eq!(told, "gap");
+    let events = replayed(&mut client).await;
+    assert_eq!(events.len(), 10);
+    assert_eq!(events[0], (2, 0, json!(2)), "the first that it gets");
+    assert_eq!(events[9], (11, 0, json!(11)));
+}
+
+#[tokio::test]
+async fn from_the_beginning_is_all_that_is_kept() {
+    let (nats, redis, gateway) = world().await;
+    let client = nats.client().await;
+    for data in 1..=3 {
+        store(&client, SUBJECT, data).await;
+    }
+    let (mut session, told) = resume(&gateway, &redis, "42", "0").await;
+    assert_eq!(told, "complete", "the stream has lost nothing yet");
+    assert_eq!(replayed_data(&mut session).await, [1, 2, 3]);
+    let stream = jetstream(&client).get_stream("USHER").await.expect("it");
+    stream.purge().keep(1).await.expect("purged");
+    let (mut session, told) = resume(&gateway, &redis, "42", "0").await;
+    assert_eq!(told, "gap");
+    assert_eq!(replayed_data(&mut session).await, [3]);
+}
+
+/// Whatever its sequences say: another stream's positions mean nothing here.
+#[tokio::test]
+async fn a_stream_made_anew_is_a_gap() {
+    let (nats, redis, gateway) = world().await;
+    let nats = nats.client().await;
+    let mut client = Client::open(&gateway, &redis.ticket("42").await).await;
+    for data in 1..=3 {
+        store(&nats, SUBJECT, data).await;
+        assert_eq!(client.next_data().await, data);
+    }
+    let before = position(&client).replace(".0", ".3");
+    for stream in ["USHER", "USHER_BROADCASTS"] {
+        let context = jetstream(&nats);
+        context.delete_stream(stream).await.expect("deleted");
+    }
+    eventually("the gateway makes it again", || async {
+        // Whoever wants to come in finds that it is gone.
+        let ticket = redis.ticket("43").await;
+        Client::try_open(&gateway, &ticket).await.is_ok()
+    })
+    .await;
+    assert_eq!(client.expect_close().await, (4003, "bus_lost".to_owned()));
+    for data in 4..=9 {
+        store(&nats, SUBJECT, data).await;
+    }
+    let (mut client, told) = resume(&gateway, &redis, "42", &before).await;
+    assert_eq!(told, "gap");
+    assert_ne!(
+        position(&client).split('.').next(),
+        before.split('.').next()
+    );
+    assert_eq!(replayed_data(&mut client).await, [4, 5, 6, 7, 8, 9]);
+}
+
+#[tokio::test]
+async fn a_position_beyond_the_stream_is_a_gap() {
+    let (nats, redis, gateway) = world().await;
+    let nats = nats.client().await;
+    store(&nats, SUBJECT, 1).await;
+    let now = position(&Client::open(&gateway, &redis.ticket("42").await).await);
+    let beyond = now.replace(".1", ".1000000");
+    let (_, told) = resume(&gateway, &redis, "42", &beyond).await;
+    assert_eq!(told, "gap");
+    let (_, told) = resume(&gateway, &redis, "42", &now).await;
+    assert_eq!(told, "complete");
+}
+
+/// A message that is to live for a second only, and has, is no loss.
+#[tokio::test]
+async fn what_was_not_to_be_kept_is_no_loss() {
+    let (nats, redis, gateway) = world().await;
+    let nats = nats.client().await;
+    let begin = position(&Client::open(&gateway, &redis.ticket("42").await).await);
+    store(&nats, SUBJECT, 1).await;
+    let mut headers = HeaderMap::new();
+    headers.insert("Nats-TTL", "1s");
+    store_with(&nats, SUBJECT, 2, headers).await;
+    store(&nats, SUBJECT, 3).await;
+    eventually("it is gone", || async {
+        let info = api(&nats, "STREAM.INFO.USHER", &json!({})).await;
+        info["state"]["messages"] == 2
+    })
+    .await;
+    let (mut client, told) = resume(&gateway, &redis, "42", &begin).await;
+    assert_eq!(told, "complete");
+    assert_eq!(replayed_data(&mut client).await, [1, 3]);
+}
+
+/// In `usher.raw.v1` there is no way to say where one left off; what is lost on the way
+/// is brought all the same.
+#[tokio::test]
+async fn a_raw_session_has_no_position() {
+    let (nats, redis, gateway) = world().await;
+    let nats = nats.client().await;
+    let ticket = redis.ticket("42").await;
+    let raw = Client::builder(&gateway, &ticket).protocols(&["usher.raw.v1"]);
+    raw.since("0")
+        .refused()
+        .await
+        .assert_refused(400, "since_malformed");
+    let ticket = redis.ticket("42").await;
+    let raw = Client::builder(&gateway, &ticket).protocols(&["usher.raw.v1"]);
+    let mut raw = raw.open().await;
+    super::loses_what_is_stored(&nats).await;
+    store(&nats, SUBJECT, "one").await;
+    super::republishes_again(&nats).await;
+    store(&nats, SUBJECT, "two").await;
+    assert_eq!(raw.next_text().await, "one");
+    assert_eq!(raw.next_text().await, "two");
+}
