@@ -1,7 +1,8 @@
-//! One message → the bytes of a WebSocket frame, built once.
-//!
-//! A server's frames are not masked (RFC 6455, 5.1), so every session that
-//! speaks the same sub-protocol gets the very same bytes.
+//! One message → the bytes of a frame, built once for all sessions that speak the
+//! same protocol; and the frames that a session says of itself.
+
+pub mod sse;
+mod websocket;
 
 use std::time::Duration;
 
@@ -9,11 +10,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tungstenite::protocol::frame::{
-    FrameHeader,
-    coding::{Data, OpCode},
-};
 
+use self::websocket::Data;
 use crate::{close::Ending, message::Message};
 
 /// What a session speaks.
@@ -23,17 +21,37 @@ pub enum Protocol {
     UsherV1,
     /// `usher.raw.v1`: the payload as published, and nothing else.
     RawV1,
+    /// Server-sent events: the JSON of `usher.v1` as each one's `data`.
+    Sse,
 }
 
 impl Protocol {
-    /// Both of them.
-    pub const ALL: [Self; 2] = [Self::UsherV1, Self::RawV1];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::UsherV1, Self::RawV1, Self::Sse];
 
-    /// The WebSocket sub-protocol's name.
-    pub const fn name(self) -> &'static str {
+    /// The name of the WebSocket sub-protocol, where it is one.
+    pub const fn name(self) -> Option<&'static str> {
         match self {
-            Self::UsherV1 => "usher.v1",
-            Self::RawV1 => "usher.raw.v1",
+            Self::UsherV1 => Some("usher.v1"),
+            Self::RawV1 => Some("usher.raw.v1"),
+            Self::Sse => None,
+        }
+    }
+
+    /// Whether it has frames besides those of messages.
+    pub const fn has_own_frames(self) -> bool {
+        !matches!(self, Self::RawV1)
+    }
+
+    /// The frame of a JSON text; `id` is the position that goes with it, where the
+    /// protocol says so beside the text.
+    pub fn frame(self, json: &str, id: Option<&str>) -> Bytes {
+        match self {
+            Self::UsherV1 | Self::RawV1 => {
+                let body = |out: &mut Vec<u8>| out.extend_from_slice(json.as_bytes());
+                websocket::frame(Data::Text, json.len(), body)
+            }
+            Self::Sse => sse::frame(json.as_bytes(), id),
         }
     }
 }
@@ -44,6 +62,7 @@ pub struct Frames<'a> {
     message: &'a Message,
     usher_v1: Option<Bytes>,
     raw_v1: Option<Bytes>,
+    sse: Option<Bytes>,
 }
 
 impl<'a> Frames<'a> {
@@ -53,6 +72,7 @@ impl<'a> Frames<'a> {
             message,
             usher_v1: None,
             raw_v1: None,
+            sse: None,
         }
     }
 
@@ -60,8 +80,15 @@ impl<'a> Frames<'a> {
     pub fn get(&mut self, protocol: Protocol) -> Bytes {
         let message = self.message;
         match protocol {
-            Protocol::UsherV1 => self.usher_v1.get_or_insert_with(|| event(message)),
+            Protocol::UsherV1 => self.usher_v1.get_or_insert_with(|| {
+                websocket::frame(Data::Text, event_size(message), |out| event(message, out))
+            }),
             Protocol::RawV1 => self.raw_v1.get_or_insert_with(|| raw(message)),
+            Protocol::Sse => self.sse.get_or_insert_with(|| {
+                let mut json = Vec::with_capacity(event_size(message));
+                event(message, &mut json);
+                sse::frame(&json, None)
+            }),
         }
         .clone()
     }
@@ -94,8 +121,8 @@ pub enum Resume {
 }
 
 impl Welcome<'_> {
-    /// The frame.
-    pub fn frame(&self) -> Bytes {
+    /// Its JSON.
+    pub fn json(&self) -> String {
         #[derive(Serialize)]
         struct Outer<'a> {
             welcome: &'a Welcome<'a>,
@@ -113,17 +140,17 @@ fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S
 }
 
 /// `{"ping":{}}`: for scripts, which never see a protocol ping.
-pub fn ping() -> Bytes {
+pub fn ping() -> String {
     control("ping", serde_json::json!({}))
 }
 
 /// `{"gap":{"reason":"bus_lost"}}`: messages may have been missed.
-pub fn gap() -> Bytes {
+pub fn gap() -> String {
     control("gap", serde_json::json!({ "reason": "bus_lost" }))
 }
 
 /// `{"goodbye":{…}}`: the last frame before the close.
-pub fn goodbye(ending: &Ending) -> Bytes {
+pub fn goodbye(ending: &Ending) -> String {
     let mut body = serde_json::json!({ "reason": ending.reason.name() });
     if let Some(after) = ending.reconnect_after {
         body["reconnect_after_ms"] = millis(after).into();
@@ -136,14 +163,17 @@ pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn control(key: &str, body: serde_json::Value) -> Bytes {
+fn control(key: &str, body: serde_json::Value) -> String {
     json(&serde_json::json!({ key: body }))
 }
 
-fn json(value: &impl Serialize) -> Bytes {
-    frame(Data::Text, 128, |out| {
-        serde_json::to_writer(out, value).expect("such a value is always JSON");
-    })
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("such a value is always JSON")
+}
+
+/// Bytes of [`event`] where its payload passes untouched, and a few more.
+fn event_size(message: &Message) -> usize {
+    message.payload.len() + 96
 }
 
 /// `{"event":…,"data":…}`.
@@ -151,33 +181,31 @@ fn json(value: &impl Serialize) -> Bytes {
 /// `data` is the payload itself where that is one valid JSON text: passed on
 /// byte for byte, which is safe because a valid JSON text inside an object is
 /// a valid object. Other UTF-8 becomes a JSON string, anything else base64.
-fn event(message: &Message) -> Bytes {
+fn event(message: &Message, out: &mut Vec<u8>) {
     let payload = &message.payload[..];
-    frame(Data::Text, payload.len() + 96, |out| {
-        out.extend_from_slice(b"{\"event\":\"");
-        out.extend_from_slice(message.event.as_str().as_bytes());
-        out.extend_from_slice(if message.broadcast {
-            b"\",\"broadcast\":true"
-        } else {
-            b"\""
-        });
-        match std::str::from_utf8(payload) {
-            Ok(text) => {
-                out.extend_from_slice(b",\"data\":");
-                if is_json(text) {
-                    out.extend_from_slice(payload);
-                } else {
-                    serde_json::to_writer(&mut *out, text).expect("a text is always JSON");
-                }
-            }
-            Err(_) => {
-                out.extend_from_slice(b",\"base64\":\"");
-                out.extend_from_slice(BASE64.encode(payload).as_bytes());
-                out.push(b'"');
+    out.extend_from_slice(b"{\"event\":\"");
+    out.extend_from_slice(message.event.as_str().as_bytes());
+    out.extend_from_slice(if message.broadcast {
+        b"\",\"broadcast\":true"
+    } else {
+        b"\""
+    });
+    match std::str::from_utf8(payload) {
+        Ok(text) => {
+            out.extend_from_slice(b",\"data\":");
+            if is_json(text) {
+                out.extend_from_slice(payload);
+            } else {
+                serde_json::to_writer(&mut *out, text).expect("a text is always JSON");
             }
         }
-        out.push(b'}');
-    })
+        Err(_) => {
+            out.extend_from_slice(b",\"base64\":\"");
+            out.extend_from_slice(BASE64.encode(payload).as_bytes());
+            out.push(b'"');
+        }
+    }
+    out.push(b'}');
 }
 
 fn raw(message: &Message) -> Bytes {
@@ -186,7 +214,7 @@ fn raw(message: &Message) -> Bytes {
         Ok(_) => Data::Text,
         Err(_) => Data::Binary,
     };
-    frame(opcode, payload.len(), |out| out.extend_from_slice(payload))
+    websocket::frame(opcode, payload.len(), |out| out.extend_from_slice(payload))
 }
 
 /// Whether a text is exactly one JSON value (RFC 8259), however deep: skipping
@@ -195,32 +223,10 @@ pub fn is_json(text: &str) -> bool {
     serde_json::from_str::<&RawValue>(text).is_ok()
 }
 
-/// The longest header of a frame that is not masked (RFC 6455, 5.2).
-const MAX_HEADER: usize = 10;
-
-/// Writes the body behind room for a header, then the header against the body.
-fn frame(opcode: Data, capacity: usize, write_body: impl FnOnce(&mut Vec<u8>)) -> Bytes {
-    let mut buffer = Vec::with_capacity(MAX_HEADER + capacity);
-    buffer.resize(MAX_HEADER, 0);
-    write_body(&mut buffer);
-
-    let mut header = [0; MAX_HEADER];
-    let mut rest = &mut header[..];
-    FrameHeader {
-        opcode: OpCode::Data(opcode),
-        ..FrameHeader::default()
-    }
-    .format((buffer.len() - MAX_HEADER) as u64, &mut rest)
-    .expect("ten bytes hold any header that has no mask");
-    let length = MAX_HEADER - rest.len();
-    let start = MAX_HEADER - length;
-    buffer[start..MAX_HEADER].copy_from_slice(&header[..length]);
-    Bytes::from(buffer).slice(start..)
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
+    use tungstenite::protocol::frame::{FrameHeader, coding::OpCode};
 
     use super::*;
     use crate::{close::CloseReason, message::EventName};
@@ -333,21 +339,33 @@ mod tests {
 
     #[test]
     fn control_frames_are_as_the_contract_words_them() {
-        assert_eq!(text(&ping()), r#"{"ping":{}}"#);
-        assert_eq!(text(&gap()), r#"{"gap":{"reason":"bus_lost"}}"#);
+        assert_eq!(ping(), r#"{"ping":{}}"#);
+        assert_eq!(gap(), r#"{"gap":{"reason":"bus_lost"}}"#);
         let drain = Ending {
             reason: CloseReason::Drain,
             reconnect_after: Some(Duration::from_millis(4210)),
         };
-        let value: Value = serde_json::from_str(&text(&goodbye(&drain))).expect("JSON");
+        let value: Value = serde_json::from_str(&goodbye(&drain)).expect("JSON");
         assert_eq!(
             value,
             json!({"goodbye": {"reason": "drain", "reconnect_after_ms": 4210}})
         );
         assert_eq!(
-            text(&goodbye(&CloseReason::Replaced.into())),
+            goodbye(&CloseReason::Replaced.into()),
             r#"{"goodbye":{"reason":"replaced"}}"#
         );
+    }
+
+    #[test]
+    fn every_protocol_frames_the_same_text() {
+        let (json, id) = (ping(), Some("k3f9.7"));
+        assert_eq!(text(&Protocol::UsherV1.frame(&json, id)), json);
+        let event = "id: k3f9.7\ndata: {\"ping\":{}}\n\n";
+        assert_eq!(Protocol::Sse.frame(&json, id), event);
+        let message = message("{\"a\":\r\n1}");
+        let frame = Frames::new(&message).get(Protocol::Sse);
+        let event = "data: {\"event\":\"message\",\"data\":{\"a\":\ndata: 1}}\n\n";
+        assert_eq!(frame, event);
     }
 
     proptest::proptest! {

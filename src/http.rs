@@ -1,6 +1,7 @@
 //! HTTP: the public door and the operators' door. `warp` lives here alone.
 
 mod admit;
+mod chunks;
 mod closing;
 mod conformance;
 mod cors;
@@ -18,7 +19,9 @@ mod session;
 mod socket;
 mod target;
 mod tickets;
+mod transport;
 mod upgrade;
+mod websocket;
 
 #[doc(hidden)]
 pub use self::conformance::routes as conformance_routes;

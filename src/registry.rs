@@ -317,11 +317,13 @@ impl Registry {
 
     /// Whoever was here while NATS was away may have missed something.
     fn tell_of_the_gap(self: &Arc<Self>) {
-        let gap = frame::gap();
+        let gap = |protocol: Protocol| protocol.frame(&frame::gap(), None);
+        let (text, event) = (gap(Protocol::UsherV1), gap(Protocol::Sse));
         let mut speechless = Vec::new();
         self.each(|outbox| match outbox.protocol() {
             _ if !outbox.is_welcomed() => {}
-            Protocol::UsherV1 => drop(outbox.push(gap.clone(), None, &self.limits)),
+            Protocol::UsherV1 => drop(outbox.push(text.clone(), None, &self.limits)),
+            Protocol::Sse => drop(outbox.push(event.clone(), None, &self.limits)),
             Protocol::RawV1 => speechless.push(outbox.clone()),
         });
         tokio::spawn(spread(speechless, BUS_LOST_SPREAD, |outbox, _, _| {

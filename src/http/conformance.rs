@@ -25,6 +25,7 @@ use super::{
     refusal::Refusal,
     session::{Config, Sessions},
     upgrade::{Request, Upgrade},
+    websocket,
 };
 use crate::{frame::Protocol, metrics::Metrics, registry::Registry, user::UserId};
 
@@ -67,7 +68,7 @@ async fn open(
         place,
         expires_at: None,
     };
-    Ok(sessions.begin(upgrade, admitted))
+    Ok(websocket::begin(sessions, upgrade, admitted))
 }
 
 fn echo(message: &Message) -> Option<Bytes> {

@@ -20,6 +20,7 @@ use super::{
     session::Sessions,
     tickets::Mint,
     upgrade::{Request, Upgrade},
+    websocket,
 };
 use crate::readiness::Readiness;
 
@@ -78,7 +79,7 @@ async fn open(door: &Door, sessions: &Arc<Sessions>, peer: IpAddr, request: Requ
     .map_err(|refusal| door.judge(client, refusal));
     door.count(&admitted);
     match admitted {
-        Ok((upgrade, admitted)) => sessions.begin(upgrade, admitted),
+        Ok((upgrade, admitted)) => websocket::begin(sessions, upgrade, admitted),
         Err(refusal) => refusal.into_response(),
     }
 }

@@ -131,9 +131,8 @@ impl Upgrade {
             SEC_WEBSOCKET_ACCEPT,
             HeaderValue::try_from(accept).expect("base64 fits a header"),
         );
-        if let (protocol, true) = self.protocol {
-            let name = HeaderValue::from_static(protocol.name());
-            headers.insert(SEC_WEBSOCKET_PROTOCOL, name);
+        if let (Some(name), true) = (self.protocol.0.name(), self.protocol.1) {
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(name));
         }
         (response, self.on_upgrade)
     }
@@ -154,7 +153,11 @@ fn choose(headers: &HeaderMap) -> Result<(Protocol, bool), Refusal> {
         return Ok((Protocol::UsherV1, false));
     }
     protocols(headers)
-        .find_map(|name| Protocol::ALL.into_iter().find(|known| known.name() == name))
+        .find_map(|name| {
+            Protocol::ALL
+                .into_iter()
+                .find(|known| known.name() == Some(name))
+        })
         .map(|protocol| (protocol, true))
         .ok_or(Refusal::ProtocolUnknown)
 }
