@@ -6,15 +6,18 @@ mod closing;
 mod conformance;
 mod cors;
 mod demo;
+mod events;
 mod frame_rate;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod handover;
 mod listen;
 mod ops;
 mod places;
 mod public;
 mod refusal;
 mod refusal_rate;
+mod request;
 mod session;
 mod socket;
 mod target;

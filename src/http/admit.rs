@@ -16,13 +16,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use warp::http::HeaderMap;
 
-use super::{
-    refusal::Refusal,
-    refusal_rate::RefusalRate,
-    upgrade::{Request, Upgrade},
-};
+use super::{refusal::Refusal, refusal_rate::RefusalRate, request::Request};
 use crate::{
     client_address::TrustedProxies,
+    frame::Protocol,
     metrics::Metrics,
     origin::{AllowedOrigins, Origin},
     registry::{JoinError, Registry, Seat},
@@ -137,11 +134,14 @@ impl Door {
         }
     }
 
-    /// All checks after those of the request's own form.
+    /// All checks after those of the request's own form; of its `ticket` too it is
+    /// said only in its turn that there is none.
     pub(super) async fn admit(
         &self,
-        upgrade: &Upgrade,
+        request: &Request,
         client: IpAddr,
+        ticket: Result<String, Refusal>,
+        protocol: Protocol,
     ) -> Result<Admitted, Refusal> {
         if self.draining.load(Ordering::Relaxed) {
             return Err(Refusal::Draining);
@@ -155,8 +155,8 @@ impl Door {
             return Err(Refusal::Unavailable("NATS is away; try again"));
         }
         self.check_rate(client)?;
-        self.check_origin(upgrade.request())?;
-        let ticket = Ticket::parse(&upgrade.ticket()?).map_err(|_| Refusal::TicketMalformed)?;
+        self.check_origin(request)?;
+        let ticket = Ticket::parse(&ticket?).map_err(|_| Refusal::TicketMalformed)?;
 
         let grant = match self.tickets.redeem(&ticket).await {
             Ok(grant) => grant,
@@ -168,8 +168,8 @@ impl Door {
                 return Err(Refusal::Unavailable("Redis is away; try again"));
             }
         };
-        check_binding(&grant, upgrade.request().origin())?;
-        let seat = match self.registry.join(&grant.user, upgrade.protocol.0).await {
+        check_binding(&grant, request.origin())?;
+        let seat = match self.registry.join(&grant.user, protocol).await {
             Ok(seat) => seat,
             Err(JoinError::Forbidden) => {
                 return Err(Refusal::Unavailable("NATS forbids this user's subject"));

@@ -95,6 +95,12 @@ impl Chunks {
         self.queue.shrink_to_fit();
     }
 
+    /// Forgets all that waits.
+    pub(super) fn clear(&mut self) {
+        self.queue = VecDeque::new();
+        self.in_part = false;
+    }
+
     /// Writes as much as the kernel takes at once, and calls `delivered` with
     /// the arrival of each message that is written whole. Ready with nothing
     /// written only when nothing waits.

@@ -23,8 +23,9 @@ use super::{
     admit::Admitted,
     public,
     refusal::Refusal,
+    request::Request,
     session::{Config, Sessions},
-    upgrade::{Request, Upgrade},
+    upgrade::Upgrade,
     websocket,
 };
 use crate::{frame::Protocol, metrics::Metrics, registry::Registry, user::UserId};

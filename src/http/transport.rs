@@ -21,16 +21,18 @@ pub(super) type Answer = fn(&Message) -> Option<Bytes>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     WebSocket,
+    Events,
 }
 
 impl Kind {
     /// All of them, in the order of their numbers.
-    pub(super) const ALL: [Self; 1] = [Self::WebSocket];
+    pub(super) const ALL: [Self; 2] = [Self::WebSocket, Self::Events];
 
     /// The metrics' label.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::WebSocket => "websocket",
+            Self::Events => "sse",
         }
     }
 }

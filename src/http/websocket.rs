@@ -6,7 +6,9 @@ use hyper::upgrade::{Parts, Upgraded};
 use hyper_util::rt::TokioIo;
 use warp::reply::Response;
 
-use super::{admit::Admitted, session::Sessions, socket::Socket, upgrade::Upgrade};
+use super::{
+    admit::Admitted, handover::Handover, session::Sessions, socket::Socket, upgrade::Upgrade,
+};
 use crate::tls::Stream;
 
 /// Answers 101; the session begins once that is written.
@@ -28,10 +30,10 @@ pub(super) fn begin(sessions: &Arc<Sessions>, upgrade: Upgrade, admitted: Admitt
 }
 
 fn socket(sessions: &Sessions, upgraded: Upgraded) -> Option<Socket<Stream>> {
-    let Parts { io, read_buf, .. } = upgraded.downcast::<TokioIo<Stream>>().ok()?;
+    let Parts { io, read_buf, .. } = upgraded.downcast::<TokioIo<Handover>>().ok()?;
     let config = &sessions.config;
     Some(Socket::new(
-        io.into_inner(),
+        io.into_inner().take()?,
         &read_buf,
         config.max_frame,
         config.frames_per_second,
