@@ -10,6 +10,7 @@ mod cluster;
 mod commands;
 mod delivery;
 mod either;
+mod events;
 mod foreign;
 mod hostile;
 mod limits;
