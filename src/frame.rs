@@ -1,7 +1,8 @@
-//! One message → the bytes of a WebSocket frame, built once.
-//!
-//! A server's frames are not masked (RFC 6455, 5.1), so every session that
-//! speaks the same sub-protocol gets the very same bytes.
+//! One message → the bytes of a frame, built once for all sessions that speak the
+//! same protocol; and the frames that a session says of itself.
+
+pub mod sse;
+mod websocket;
 
 use std::{io::Write as _, sync::Arc, time::Duration};
 
@@ -9,11 +10,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tungstenite::protocol::frame::{
-    FrameHeader,
-    coding::{Data, OpCode},
-};
 
+use self::websocket::Data;
 use crate::{
     close::Ending,
     message::{Message, Stored},
@@ -26,17 +24,37 @@ pub enum Protocol {
     UsherV1,
     /// `usher.raw.v1`: the payload as published, and nothing else.
     RawV1,
+    /// Server-sent events: the JSON of `usher.v1` as each one's `data`.
+    Sse,
 }
 
 impl Protocol {
-    /// Both of them.
-    pub const ALL: [Self; 2] = [Self::UsherV1, Self::RawV1];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::UsherV1, Self::RawV1, Self::Sse];
 
-    /// The WebSocket sub-protocol's name.
-    pub const fn name(self) -> &'static str {
+    /// The name of the WebSocket sub-protocol, where it is one.
+    pub const fn name(self) -> Option<&'static str> {
         match self {
-            Self::UsherV1 => "usher.v1",
-            Self::RawV1 => "usher.raw.v1",
+            Self::UsherV1 => Some("usher.v1"),
+            Self::RawV1 => Some("usher.raw.v1"),
+            Self::Sse => None,
+        }
+    }
+
+    /// Whether it has frames besides those of messages.
+    pub const fn has_own_frames(self) -> bool {
+        !matches!(self, Self::RawV1)
+    }
+
+    /// The frame of a JSON text; `id` is the position that goes with it, where the
+    /// protocol says so beside the text.
+    pub fn frame(self, json: &str, id: Option<&str>) -> Bytes {
+        match self {
+            Self::UsherV1 | Self::RawV1 => {
+                let body = |out: &mut Vec<u8>| out.extend_from_slice(json.as_bytes());
+                websocket::frame(Data::Text, json.len(), body)
+            }
+            Self::Sse => sse::frame(json.as_bytes(), id),
         }
     }
 }
@@ -46,10 +64,10 @@ impl Protocol {
 pub struct Frames<'a> {
     message: &'a Message,
     /// Of the stream that the message is of.
-    #[allow(dead_code, reason = "for events")]
     epoch: Option<Arc<str>>,
     usher_v1: Option<Bytes>,
     raw_v1: Option<Bytes>,
+    sse: Option<Bytes>,
 }
 
 impl<'a> Frames<'a> {
@@ -60,6 +78,7 @@ impl<'a> Frames<'a> {
             epoch,
             usher_v1: None,
             raw_v1: None,
+            sse: None,
         }
     }
 
@@ -67,8 +86,17 @@ impl<'a> Frames<'a> {
     pub fn get(&mut self, protocol: Protocol) -> Bytes {
         let message = self.message;
         match protocol {
-            Protocol::UsherV1 => self.usher_v1.get_or_insert_with(|| event(message)),
+            Protocol::UsherV1 => self.usher_v1.get_or_insert_with(|| {
+                websocket::frame(Data::Text, event_size(message), |out| event(message, out))
+            }),
             Protocol::RawV1 => self.raw_v1.get_or_insert_with(|| raw(message)),
+            Protocol::Sse => self.sse.get_or_insert_with(|| {
+                let mut json = Vec::with_capacity(event_size(message));
+                event(message, &mut json);
+                let position = self.epoch.as_ref().zip(message.stored);
+                let id = position.map(|(epoch, stored)| format!("{epoch}.{}", stored.seq));
+                sse::frame(&json, id.as_deref())
+            }),
         }
         .clone()
     }
@@ -109,8 +137,8 @@ pub enum Resume {
 }
 
 impl Welcome<'_> {
-    /// The frame.
-    pub fn frame(&self) -> Bytes {
+    /// Its JSON.
+    pub fn json(&self) -> String {
         #[derive(Serialize)]
         struct Outer<'a> {
             welcome: &'a Welcome<'a>,
@@ -129,7 +157,7 @@ fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S
 
 /// `{"ping":{}}`: for scripts, which never see a protocol ping. With the sequence up to
 /// which the session has everything, where that is known.
-pub fn ping(seq: Option<u64>) -> Bytes {
+pub fn ping(seq: Option<u64>) -> String {
     control(
         "ping",
         match seq {
@@ -140,7 +168,7 @@ pub fn ping(seq: Option<u64>) -> Bytes {
 }
 
 /// `{"live":{"seq":131}}`: the replay is finished.
-pub fn live(seq: u64) -> Bytes {
+pub fn live(seq: u64) -> String {
     control("live", serde_json::json!({ "seq": seq }))
 }
 
@@ -156,7 +184,7 @@ pub enum GapReason {
 }
 
 /// `{"gap":{"reason":"bus_lost"}}`: messages may have been missed.
-pub fn gap(reason: GapReason) -> Bytes {
+pub fn gap(reason: GapReason) -> String {
     let reason = match reason {
         GapReason::BusLost => "bus_lost",
         GapReason::Retention => "retention",
@@ -166,7 +194,7 @@ pub fn gap(reason: GapReason) -> Bytes {
 }
 
 /// `{"goodbye":{…}}`: the last frame before the close.
-pub fn goodbye(ending: &Ending) -> Bytes {
+pub fn goodbye(ending: &Ending) -> String {
     let mut body = serde_json::json!({ "reason": ending.reason.name() });
     if let Some(after) = ending.reconnect_after {
         body["reconnect_after_ms"] = millis(after).into();
@@ -179,14 +207,17 @@ pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn control(key: &str, body: serde_json::Value) -> Bytes {
+fn control(key: &str, body: serde_json::Value) -> String {
     json(&serde_json::json!({ key: body }))
 }
 
-fn json(value: &impl Serialize) -> Bytes {
-    frame(Data::Text, 128, |out| {
-        serde_json::to_writer(out, value).expect("such a value is always JSON");
-    })
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("such a value is always JSON")
+}
+
+/// Bytes of [`event`] where its payload passes untouched, and a few more.
+fn event_size(message: &Message) -> usize {
+    message.payload.len() + 96
 }
 
 /// `{"event":…,"data":…}`.
@@ -194,36 +225,34 @@ fn json(value: &impl Serialize) -> Bytes {
 /// `data` is the payload itself where that is one valid JSON text: passed on
 /// byte for byte, which is safe because a valid JSON text inside an object is
 /// a valid object. Other UTF-8 becomes a JSON string, anything else base64.
-fn event(message: &Message) -> Bytes {
+fn event(message: &Message, out: &mut Vec<u8>) {
     let payload = &message.payload[..];
-    frame(Data::Text, payload.len() + 96, |out| {
-        out.extend_from_slice(b"{\"event\":\"");
-        out.extend_from_slice(message.event.as_str().as_bytes());
-        out.extend_from_slice(if message.broadcast {
-            b"\",\"broadcast\":true"
-        } else {
-            b"\""
-        });
-        if let Some(Stored { seq, prev }) = message.stored {
-            let _ = write!(out, ",\"seq\":{seq},\"prev\":{prev}");
-        }
-        match std::str::from_utf8(payload) {
-            Ok(text) => {
-                out.extend_from_slice(b",\"data\":");
-                if is_json(text) {
-                    out.extend_from_slice(payload);
-                } else {
-                    serde_json::to_writer(&mut *out, text).expect("a text is always JSON");
-                }
-            }
-            Err(_) => {
-                out.extend_from_slice(b",\"base64\":\"");
-                out.extend_from_slice(BASE64.encode(payload).as_bytes());
-                out.push(b'"');
+    out.extend_from_slice(b"{\"event\":\"");
+    out.extend_from_slice(message.event.as_str().as_bytes());
+    out.extend_from_slice(if message.broadcast {
+        b"\",\"broadcast\":true"
+    } else {
+        b"\""
+    });
+    if let Some(Stored { seq, prev }) = message.stored {
+        let _ = write!(out, ",\"seq\":{seq},\"prev\":{prev}");
+    }
+    match std::str::from_utf8(payload) {
+        Ok(text) => {
+            out.extend_from_slice(b",\"data\":");
+            if is_json(text) {
+                out.extend_from_slice(payload);
+            } else {
+                serde_json::to_writer(&mut *out, text).expect("a text is always JSON");
             }
         }
-        out.push(b'}');
-    })
+        Err(_) => {
+            out.extend_from_slice(b",\"base64\":\"");
+            out.extend_from_slice(BASE64.encode(payload).as_bytes());
+            out.push(b'"');
+        }
+    }
+    out.push(b'}');
 }
 
 fn raw(message: &Message) -> Bytes {
@@ -232,7 +261,7 @@ fn raw(message: &Message) -> Bytes {
         Ok(_) => Data::Text,
         Err(_) => Data::Binary,
     };
-    frame(opcode, payload.len(), |out| out.extend_from_slice(payload))
+    websocket::frame(opcode, payload.len(), |out| out.extend_from_slice(payload))
 }
 
 /// Whether a text is exactly one JSON value (RFC 8259), however deep: skipping
@@ -241,32 +270,10 @@ pub fn is_json(text: &str) -> bool {
     serde_json::from_str::<&RawValue>(text).is_ok()
 }
 
-/// The longest header of a frame that is not masked (RFC 6455, 5.2).
-const MAX_HEADER: usize = 10;
-
-/// Writes the body behind room for a header, then the header against the body.
-fn frame(opcode: Data, capacity: usize, write_body: impl FnOnce(&mut Vec<u8>)) -> Bytes {
-    let mut buffer = Vec::with_capacity(MAX_HEADER + capacity);
-    buffer.resize(MAX_HEADER, 0);
-    write_body(&mut buffer);
-
-    let mut header = [0; MAX_HEADER];
-    let mut rest = &mut header[..];
-    FrameHeader {
-        opcode: OpCode::Data(opcode),
-        ..FrameHeader::default()
-    }
-    .format((buffer.len() - MAX_HEADER) as u64, &mut rest)
-    .expect("ten bytes hold any header that has no mask");
-    let length = MAX_HEADER - rest.len();
-    let start = MAX_HEADER - length;
-    buffer[start..MAX_HEADER].copy_from_slice(&header[..length]);
-    Bytes::from(buffer).slice(start..)
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
+    use tungstenite::protocol::frame::{FrameHeader, coding::OpCode};
 
     use super::*;
     use crate::{close::CloseReason, message::EventName};
@@ -380,24 +387,33 @@ mod tests {
 
     #[test]
     fn control_frames_are_as_the_contract_words_them() {
-        assert_eq!(text(&ping(None)), r#"{"ping":{}}"#);
-        assert_eq!(
-            text(&gap(GapReason::BusLost)),
-            r#"{"gap":{"reason":"bus_lost"}}"#
-        );
+        assert_eq!(ping(None), r#"{"ping":{}}"#);
+        assert_eq!(gap(GapReason::BusLost), r#"{"gap":{"reason":"bus_lost"}}"#);
         let drain = Ending {
             reason: CloseReason::Drain,
             reconnect_after: Some(Duration::from_millis(4210)),
         };
-        let value: Value = serde_json::from_str(&text(&goodbye(&drain))).expect("JSON");
+        let value: Value = serde_json::from_str(&goodbye(&drain)).expect("JSON");
         assert_eq!(
             value,
             json!({"goodbye": {"reason": "drain", "reconnect_after_ms": 4210}})
         );
         assert_eq!(
-            text(&goodbye(&CloseReason::Replaced.into())),
+            goodbye(&CloseReason::Replaced.into()),
             r#"{"goodbye":{"reason":"replaced"}}"#
         );
+    }
+
+    #[test]
+    fn every_protocol_frames_the_same_text() {
+        let (json, id) = (ping(None), Some("k3f9.7"));
+        assert_eq!(text(&Protocol::UsherV1.frame(&json, id)), json);
+        let event = "id: k3f9.7\ndata: {\"ping\":{}}\n\n";
+        assert_eq!(Protocol::Sse.frame(&json, id), event);
+        let message = message("{\"a\":\r\n1}");
+        let frame = Frames::new(&message, None).get(Protocol::Sse);
+        let event = "data: {\"event\":\"message\",\"data\":{\"a\":\ndata: 1}}\n\n";
+        assert_eq!(frame, event);
     }
 
     proptest::proptest! {

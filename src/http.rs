@@ -1,24 +1,30 @@
 //! HTTP: the public door and the operators' door. `warp` lives here alone.
 
 mod admit;
+mod chunks;
 mod closing;
 mod conformance;
 mod cors;
 mod demo;
+mod events;
 mod frame_rate;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod handover;
 mod listen;
 mod ops;
 mod places;
 mod public;
 mod refusal;
 mod refusal_rate;
+mod request;
 mod session;
 mod socket;
 mod target;
 mod tickets;
+mod transport;
 mod upgrade;
+mod websocket;
 
 #[doc(hidden)]
 pub use self::conformance::routes as conformance_routes;

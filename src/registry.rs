@@ -34,6 +34,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use dashmap::DashMap;
 use rand::seq::SliceRandom as _;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
@@ -208,6 +209,18 @@ impl Seat {
     /// Whose session it is.
     pub fn user(&self) -> &UserId {
         self.held.user()
+    }
+
+    /// The frame for scripts that says that the connection is alive, and up to where the
+    /// session has everything.
+    pub fn ping(&self) -> Bytes {
+        let proven = self.outbox.proven();
+        let epoch = self.registry.epoch();
+        let position = proven
+            .zip(epoch)
+            .map(|((_, place), epoch)| position(&epoch, place));
+        let ping = frame::ping(proven.map(|(proven, _)| proven));
+        self.outbox.protocol().frame(&ping, position.as_deref())
     }
 
     /// The session has written frames that it had taken. Returns whether it is still open.
@@ -390,7 +403,7 @@ impl Registry {
         let resume = match resumption {
             None => {
                 seat.outbox.begin(last, None);
-                let live = frame::live(last);
+                let live = live(seat.outbox.protocol(), &epoch, last);
                 if seat
                     .outbox
                     .bring(None, Vec::new(), Some((last, live)), &self.limits)
@@ -476,11 +489,13 @@ impl Registry {
 
     /// Whoever was here while NATS was away may have missed something.
     fn tell_of_the_gap(self: &Arc<Self>) {
-        let gap = frame::gap(GapReason::BusLost);
+        let gap = |protocol: Protocol| protocol.frame(&frame::gap(GapReason::BusLost), None);
+        let (text, event) = (gap(Protocol::UsherV1), gap(Protocol::Sse));
         let mut speechless = Vec::new();
         self.each(|outbox| match outbox.protocol() {
             _ if !outbox.is_welcomed() => {}
-            Protocol::UsherV1 => drop(outbox.push(gap.clone(), None, None, &self.limits)),
+            Protocol::UsherV1 => drop(outbox.push(text.clone(), None, None, &self.limits)),
+            Protocol::Sse => drop(outbox.push(event.clone(), None, None, &self.limits)),
             Protocol::RawV1 => speechless.push(outbox.clone()),
         });
         tokio::spawn(spread(speechless, BUS_LOST_SPREAD, |outbox, _, _| {
@@ -518,6 +533,16 @@ impl Registry {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The frame that says that a replay is finished.
+fn live(protocol: Protocol, epoch: &str, seq: u64) -> Bytes {
+    protocol.frame(&frame::live(seq), Some(&position(epoch, seq)))
+}
+
+/// A place in a stream, as clients name it.
+fn position(epoch: &str, seq: u64) -> String {
+    format!("{epoch}.{seq}")
 }
 
 /// With a hint between these fractions of the longest.

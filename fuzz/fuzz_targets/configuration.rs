@@ -81,7 +81,10 @@ fn replace_secrets(config: &mut Config) -> Vec<(String, String)> {
     }
     // A query may hold a key.
     let jwks = &mut config.tickets_jwt.jwks_url;
-    if jwks.as_ref().is_some_and(|HttpsUrl(url)| url.query().is_some()) {
+    if jwks
+        .as_ref()
+        .is_some_and(|HttpsUrl(url)| url.query().is_some())
+    {
         *jwks = Some(HttpsUrl(url(JWKS)));
         set("USHER_TICKETS__JWT__JWKS_URL", JWKS);
     }

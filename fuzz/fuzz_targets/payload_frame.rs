@@ -21,5 +21,6 @@ fuzz_target!(|input: &[u8]| {
         event: EventName::parse(name).unwrap_or_default(),
         payload: Bytes::copy_from_slice(payload.strip_prefix(b"\n").unwrap_or_default()),
         broadcast,
+        stored: None,
     });
 });

@@ -8,10 +8,12 @@ use usher::{
 
 use crate::{json, websocket};
 
-/// Checks that both frames say this message and nothing else.
+/// Checks that every frame says this message and nothing else.
 pub fn check(message: &Message) {
     let mut frames = Frames::new(message, None);
-    is_the_event(&frames.get(Protocol::UsherV1), message);
+    let text = frames.get(Protocol::UsherV1);
+    is_the_event(&text, message);
+    is_the_same(&frames.get(Protocol::Sse), &text);
 
     let frame = frames.get(Protocol::RawV1);
     let first = match std::str::from_utf8(&message.payload) {
@@ -19,6 +21,23 @@ pub fn check(message: &Message) {
         Err(_) => websocket::BINARY,
     };
     assert_eq!(websocket::frames(&frame), [(first, &message.payload[..])]);
+}
+
+/// A stream of events has this one event: the text, but for its kinds of line break.
+fn is_the_same(event: &[u8], text: &[u8]) {
+    let [(_, text)] = websocket::frames(text)[..] else {
+        unreachable!("it is one frame");
+    };
+    let text = std::str::from_utf8(text).expect("UTF-8");
+    let event = std::str::from_utf8(event).expect("UTF-8");
+    let body = event.strip_suffix("\n\n").expect("a blank line at the end");
+    let data: Vec<&str> = body
+        .split('\n')
+        .map(|line| line.strip_prefix("data: ").expect("a line of data"))
+        .collect();
+    assert!(!body.contains('\r'), "a line ends in one way");
+    let expected = text.replace("\r\n", "\n").replace('\r', "\n");
+    assert_eq!(data.join("\n"), expected);
 }
 
 fn is_the_event(frame: &[u8], message: &Message) {

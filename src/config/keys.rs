@@ -16,8 +16,8 @@ use super::{
 table! {
     /// What browsers reach.
     "public" => public: Public {
-        /// Where WebSocket is served; also `/healthz` and `/readyz`, which answer
-        /// with a status only.
+        /// Where WebSocket and server-sent events are served; also `/healthz` and
+        /// `/readyz`, which answer with a status only.
         listen: SocketAddr = "127.0.0.1:8080",
         /// Put before every path of this listener, such as `/usher`.
         path_prefix: String = "" where path_prefix,
@@ -243,7 +243,8 @@ table! {
         /// How often a session is pinged.
         ping_interval: Duration = "25s" where above_zero,
         /// A session that was not heard of for this long, not even by a pong, is
-        /// closed. Longer than `session.ping_interval`.
+        /// closed; of server-sent events, one that leaves unacknowledged for this long
+        /// what it is sent. Longer than `session.ping_interval`.
         idle_timeout: Duration = "60s" where above_zero,
         /// How long a session lives, less up to a tenth at random. `0s`: for ever.
         max_lifetime: Duration = "0s",

@@ -16,15 +16,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use warp::http::HeaderMap;
 
-use super::{
-    refusal::Refusal,
-    refusal_rate::RefusalRate,
-    upgrade::{Request, Upgrade},
-};
+use super::{refusal::Refusal, refusal_rate::RefusalRate, request::Request};
 use crate::{
     client_address::TrustedProxies,
+    frame::Protocol,
     metrics::Metrics,
     origin::{AllowedOrigins, Origin},
+    position::Position,
     registry::{JoinError, Opening, Registry, Seat},
     tickets::{Grant, RedeemError, Ticket, Tickets},
 };
@@ -139,11 +137,15 @@ impl Door {
         }
     }
 
-    /// All checks after those of the request's own form.
+    /// All checks after those of the request's own form; of its `ticket` too it is
+    /// said only in its turn that there is none.
     pub(super) async fn admit(
         &self,
-        upgrade: &Upgrade,
+        request: &Request,
         client: IpAddr,
+        ticket: Result<String, Refusal>,
+        protocol: Protocol,
+        since: Option<&Position>,
     ) -> Result<Admitted, Refusal> {
         if self.draining.load(Ordering::Relaxed) {
             return Err(Refusal::Draining);
@@ -157,8 +159,8 @@ impl Door {
             return Err(Refusal::Unavailable("NATS is away; try again"));
         }
         self.check_rate(client)?;
-        self.check_origin(upgrade.request())?;
-        let ticket = Ticket::parse(&upgrade.ticket()?).map_err(|_| Refusal::TicketMalformed)?;
+        self.check_origin(request)?;
+        let ticket = Ticket::parse(&ticket?).map_err(|_| Refusal::TicketMalformed)?;
 
         let grant = match self.tickets.redeem(&ticket).await {
             Ok(grant) => grant,
@@ -170,12 +172,9 @@ impl Door {
                 return Err(Refusal::Unavailable("Redis is away; try again"));
             }
         };
-        check_binding(&grant, upgrade.request().origin())?;
-        let (seat, opening) = match self
-            .registry
-            .join(&grant.user, upgrade.protocol.0, upgrade.since.as_ref())
-            .await
-        {
+        check_binding(&grant, request.origin())?;
+        let joined = self.registry.join(&grant.user, protocol, since).await;
+        let (seat, opening) = match joined {
             Ok(joined) => joined,
             Err(JoinError::Forbidden) => {
                 return Err(Refusal::Unavailable("NATS forbids this user's subject"));

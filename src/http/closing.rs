@@ -1,5 +1,5 @@
-//! The end of a WebSocket, said so that the client hears it: a close code seen
-//! as that code, not as 1006.
+//! The end of a session, said so that the client hears it: on a WebSocket a close
+//! code seen as that code, not as 1006; on a stream of events its last frame.
 
 use std::{
     future::poll_fn,
@@ -7,85 +7,62 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::timeout,
-};
-use tungstenite::Message;
+use tokio::time::timeout;
 
-use super::socket::Socket;
+use super::transport::Transport;
 use crate::{
     close::{CloseReason, Ending},
-    frame,
+    frame::{self, Protocol},
 };
 
-/// After our close frame the client's is awaited: a connection dropped with
+/// After our last bytes the client's are awaited: a connection dropped with
 /// unread bytes in it is reset, and what was under way is lost with it.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Says why the session ends, where the client is still there, and waits until
 /// it has been heard. `patience` is for a reader that takes no bytes.
-pub(super) async fn close<S: AsyncRead + AsyncWrite + Unpin>(
-    socket: &mut Socket<S>,
+pub(super) async fn close<T: Transport>(
+    transport: &mut T,
     ending: Ending,
-    raw: bool,
+    protocol: Protocol,
     patience: Duration,
 ) {
     let reason = ending.reason;
     let Some(code) = reason.code() else {
-        // The answer to the client's own close frame.
+        // The answer to the client's own goodbye.
         if reason == CloseReason::ClientLeft {
-            let _ = timeout(LINGER, poll_fn(|cx| poll_flush(socket, cx))).await;
+            let _ = timeout(LINGER, poll_fn(|cx| poll_flush(transport, cx))).await;
         }
         return;
     };
     if reason == CloseReason::SlowConsumer {
-        socket.drop_unsent();
+        transport.drop_unsent();
     }
-    if reason.says_goodbye() && !raw {
-        socket.queue(frame::goodbye(&ending));
+    let own_frames = protocol.has_own_frames();
+    if reason.says_goodbye() && own_frames {
+        transport.queue(protocol.frame(&frame::goodbye(&ending), None));
     }
     let words = match ending.reconnect_after {
-        Some(after) if raw => format!("{} {}", reason.name(), frame::millis(after)),
+        Some(after) if !own_frames => format!("{} {}", reason.name(), frame::millis(after)),
         _ => reason.name().to_owned(),
     };
-    socket.close(code, words);
+    transport.close(code, words);
 
-    let flushed = timeout(patience.max(LINGER), poll_fn(|cx| poll_flush(socket, cx))).await;
-    if flushed != Ok(true) {
-        return;
+    let flushed = timeout(
+        patience.max(LINGER),
+        poll_fn(|cx| poll_flush(transport, cx)),
+    )
+    .await;
+    if flushed == Ok(true) {
+        let heard = poll_fn(|cx| transport.poll_heard(cx, reason));
+        let _ = timeout(LINGER, heard).await;
     }
-    // After such an end nobody can tell where the client's next frame begins.
-    let lost_thread = matches!(
-        reason,
-        CloseReason::ProtocolError
-            | CloseReason::BadUtf8
-            | CloseReason::FrameTooBig
-            | CloseReason::TooManyFrames
-    );
-    let heard = poll_fn(|cx| {
-        if lost_thread {
-            let _ = socket.poll_shutdown(cx);
-            return socket.poll_discard(cx);
-        }
-        loop {
-            match socket.poll_receive(cx) {
-                Poll::Ready(Ok(Message::Close(_)) | Err(_)) => return Poll::Ready(()),
-                Poll::Ready(Ok(_)) => {}
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-    });
-    let _ = timeout(LINGER, heard).await;
 }
 
 /// Ready when all is written (true), or nothing more can be.
-fn poll_flush<S: AsyncRead + AsyncWrite + Unpin>(
-    socket: &mut Socket<S>,
-    cx: &mut Context<'_>,
-) -> Poll<bool> {
-    while socket.has_unsent() {
-        match socket.poll_write(cx, drop) {
+fn poll_flush<T: Transport>(transport: &mut T, cx: &mut Context<'_>) -> Poll<bool> {
+    while transport.has_unsent() {
+        match transport.poll_write(cx, drop) {
             Poll::Ready(Ok(_)) => {}
             Poll::Ready(Err(_)) => return Poll::Ready(false),
             Poll::Pending => return Poll::Pending,

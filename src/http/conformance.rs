@@ -23,8 +23,10 @@ use super::{
     admit::Admitted,
     public,
     refusal::Refusal,
+    request::Request,
     session::{Config, Sessions},
-    upgrade::{Request, Upgrade},
+    upgrade::Upgrade,
+    websocket,
 };
 use crate::{frame::Protocol, metrics::Metrics, registry::Registry, user::UserId};
 
@@ -68,7 +70,7 @@ async fn open(
         place,
         expires_at: None,
     };
-    Ok(sessions.begin(upgrade, admitted))
+    Ok(websocket::begin(sessions, upgrade, admitted))
 }
 
 fn echo(message: &Message) -> Option<Bytes> {

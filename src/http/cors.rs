@@ -15,7 +15,7 @@ use warp::{
     reply::{Reply as _, Response},
 };
 
-use super::{admit::Door, upgrade::Request};
+use super::{admit::Door, request::Request};
 
 const METHODS: HeaderValue = HeaderValue::from_static("GET, POST");
 const HEADERS: HeaderValue = HeaderValue::from_static("Authorization, Content-Type, Last-Event-ID");

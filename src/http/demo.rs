@@ -22,7 +22,7 @@ use warp::{
     reply::{Reply, Response},
 };
 
-use super::{refusal::Refusal, upgrade::origin};
+use super::{refusal::Refusal, request::origin};
 use crate::{
     bus::{PublishError, Publisher, Push, Receipt},
     message::EventName,

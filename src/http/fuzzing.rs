@@ -8,7 +8,10 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tungstenite::Message;
 
-use super::{session, socket::Socket};
+use super::{
+    socket::{self, Socket},
+    transport::Transport as _,
+};
 use crate::close::CloseReason;
 
 /// A client after its upgrade.
@@ -22,7 +25,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     /// The next message, if it is there.
     pub fn receive(&mut self) -> Poll<Result<Message, CloseReason>> {
-        self.0.poll_receive(&Context::from_waker(Waker::noop()))
+        self.0.poll_message(&Context::from_waker(Waker::noop()))
     }
 
     /// Writes what waits to be written.
@@ -34,5 +37,5 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
 /// Whether a session understands a text.
 pub fn understands(text: &str) -> bool {
-    session::is_json_object(text)
+    socket::is_json_object(text)
 }

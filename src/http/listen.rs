@@ -5,7 +5,6 @@
 //! holds a place among the pending ones by asking again and again.
 
 use std::{
-    convert::Infallible,
     io,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
@@ -35,6 +34,7 @@ use warp::{
 };
 
 use super::{
+    handover::{HandedOver, Handover},
     places::Places,
     refusal::{Refusal, retry_after},
     target,
@@ -162,7 +162,7 @@ impl From<hyper::Error> for Cut {
     }
 }
 
-/// Ends with the answer, or when the connection becomes a WebSocket.
+/// Ends with the answer, or when the connection becomes a session's.
 async fn connection(
     stream: TcpStream,
     tls: Option<Acceptor>,
@@ -180,19 +180,28 @@ async fn connection(
             .map_err(|error| Cut::new("tls", error))?,
     };
     let routes = TowerToHyperService::new(warp::service(routes));
+    let connection = Handover::new(stream);
+    let handed = connection.clone();
     let routes = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(handed.clone());
         let checked = target::check(&request);
-        let routes = routes.clone();
+        let (routes, handed) = (routes.clone(), handed.clone());
         async move {
             let mut response = match checked {
-                Ok(()) => routes.call(request).await?,
+                Ok(()) => {
+                    let Ok(response) = routes.call(request).await;
+                    response
+                }
                 Err(refusal) => refusal.into_response(),
             };
+            if handed.is_taken() {
+                return Err(HandedOver);
+            }
             // An upgrade, and the advice to ask for one, say something else there.
             let connection = response.headers_mut().entry(CONNECTION);
             connection.or_insert(HeaderValue::from_static("close"));
-            Ok::<_, Infallible>(response)
+            Ok(response)
         }
     });
     let serving = http1::Builder::new()
@@ -200,12 +209,16 @@ async fn connection(
         .header_read_timeout(bounds.handshake.saturating_sub(begun.elapsed()))
         .max_buf_size(bounds.max_header_bytes)
         .max_headers(bounds.max_headers)
-        .serve_connection(TokioIo::new(stream), routes)
+        .serve_connection(TokioIo::new(connection.clone()), routes)
         .with_upgrades();
-    timeout_at(begun + 2 * bounds.handshake, serving)
+    let served = timeout_at(begun + 2 * bounds.handshake, serving)
         .await
-        .map_err(|error| Cut::new("too_slow", error))??;
-    Ok(())
+        .map_err(|error| Cut::new("too_slow", error))?;
+    match served {
+        // Whoever took it goes on with it.
+        Err(_) if connection.is_taken() => Ok(()),
+        served => Ok(served?),
+    }
 }
 
 /// Answers 503 without looking at the request.

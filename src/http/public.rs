@@ -1,6 +1,6 @@
 //! The public listener's paths.
 
-use std::{convert::Infallible, net::IpAddr, sync::Arc};
+use std::{convert::Infallible, iter, net::IpAddr, sync::Arc};
 
 use hyper::upgrade::OnUpgrade;
 use warp::{
@@ -15,13 +15,17 @@ use super::{
     admit::Door,
     cors,
     demo::{self, Demo},
+    events,
+    handover::Handover,
     listen::Peer,
     refusal::Refusal,
+    request::Request,
     session::Sessions,
     tickets::Mint,
-    upgrade::{Request, Upgrade},
+    upgrade::Upgrade,
+    websocket,
 };
-use crate::readiness::Readiness;
+use crate::{frame::Protocol, readiness::Readiness};
 
 /// Everything under `prefix` (empty, or `/some/path`).
 pub fn routes(
@@ -57,6 +61,7 @@ fn real_routes(
             async move {
                 match (path.as_deref(), mint) {
                     (Some("/ws"), _) => open(&door, &sessions, peer, request).await,
+                    (Some("/events"), _) => events(&door, &sessions, peer, &request).await,
                     (Some("/tickets"), Some(mint)) => tickets(&door, &mint, peer, &request).await,
                     (Some("/healthz"), _) => status(&request.method, true),
                     (Some("/readyz"), _) => status(&request.method, readiness.is_ready()),
@@ -71,15 +76,46 @@ async fn open(door: &Door, sessions: &Arc<Sessions>, peer: IpAddr, request: Requ
     let client = door.client(peer, &request.headers);
     let admitted = async {
         let upgrade = Upgrade::read(request)?;
-        let admitted = door.admit(&upgrade, client).await?;
+        let (request, ticket) = (upgrade.request(), upgrade.ticket());
+        let (protocol, since) = (upgrade.protocol.0, upgrade.since.as_ref());
+        let admitted = door.admit(request, client, ticket, protocol, since);
+        let admitted = admitted.await?;
         Ok((upgrade, admitted))
     }
     .await
     .map_err(|refusal| door.judge(client, refusal));
     door.count(&admitted);
     match admitted {
-        Ok((upgrade, admitted)) => sessions.begin(upgrade, admitted),
+        Ok((upgrade, admitted)) => websocket::begin(sessions, upgrade, admitted),
         Err(refusal) => refusal.into_response(),
+    }
+}
+
+async fn events(
+    door: &Door,
+    sessions: &Arc<Sessions>,
+    peer: IpAddr,
+    request: &Request,
+) -> Response {
+    let client = door.client(peer, &request.headers);
+    if cors::is_preflight(request) {
+        return cors::share(door, request, cors::preflight(door, client, request));
+    }
+    let admitted = async {
+        let since = events::read(request)?;
+        let ticket = request.ticket(iter::empty());
+        let admitted = door.admit(request, client, ticket, Protocol::Sse, since.as_ref());
+        admitted.await
+    }
+    .await
+    .map_err(|refusal| door.judge(client, refusal));
+    door.count(&admitted);
+    match admitted {
+        Ok(admitted) => {
+            let head = cors::share(door, request, events::head());
+            events::begin(sessions, request, head, admitted)
+        }
+        Err(refusal) => cors::share(door, request, refusal.into_response()),
     }
 }
 
@@ -108,11 +144,13 @@ pub(super) fn request() -> impl Filter<Extract = (Request,), Error = Infallible>
         .and(raw_query())
         .and(warp::header::headers_cloned())
         .and(warp::ext::optional::<OnUpgrade>())
-        .map(|method, query, headers, on_upgrade| Request {
+        .and(warp::ext::optional::<Handover>())
+        .map(|method, query, headers, on_upgrade, connection| Request {
             method,
             query,
             headers,
             on_upgrade,
+            connection,
         })
 }
 

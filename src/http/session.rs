@@ -1,4 +1,4 @@
-//! A session over WebSocket, from its welcome to its close.
+//! A session, from its welcome to its close, whatever carries it.
 
 use std::{
     future::poll_fn,
@@ -8,25 +8,23 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bytes::Bytes;
-use hyper::upgrade::{Parts, Upgraded};
-use hyper_util::rt::TokioIo;
 use prometheus::{IntCounter, IntGauge};
 use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, Sleep, sleep_until},
 };
-use tungstenite::Message;
-use warp::reply::Response;
 
-use super::{admit::Admitted, closing, socket::Socket, upgrade::Upgrade};
+use super::{
+    admit::Admitted,
+    closing,
+    transport::{Answer, Kind, Transport},
+};
 use crate::{
     close::{CloseReason, Ending},
-    frame::{self, Protocol, Welcome},
+    frame::{Protocol, Welcome},
     jitter,
     metrics::Metrics,
     registry::{Next, Seat},
-    tls::Stream,
 };
 
 /// Frames taken from the outbox at a time.
@@ -56,20 +54,29 @@ pub struct Config {
 /// Begins sessions, and knows what they share.
 #[derive(Debug)]
 pub struct Sessions {
-    config: Config,
+    pub(super) config: Config,
     metrics: Arc<Metrics>,
+    counts: [Counts; Kind::ALL.len()],
+    /// The frame that answers a client's message: none, but in `conformance`.
+    answer: Answer,
+}
+
+/// What is counted by transport.
+#[derive(Debug)]
+struct Counts {
     open: IntGauge,
     delivered: IntCounter,
-    /// The frame that answers a client's message: none, but in `conformance`.
-    answer: fn(&Message) -> Option<Bytes>,
 }
 
 impl Sessions {
     /// None is open yet.
     pub fn new(config: Config, metrics: Arc<Metrics>) -> Self {
+        let counts = |kind: Kind| Counts {
+            open: metrics.sessions.with_label_values(&[kind.name()]),
+            delivered: metrics.messages_delivered.with_label_values(&[kind.name()]),
+        };
         Self {
-            open: metrics.sessions.with_label_values(&["websocket"]),
-            delivered: metrics.messages_delivered.with_label_values(&["websocket"]),
+            counts: Kind::ALL.map(counts),
             config,
             metrics,
             answer: |_| None,
@@ -77,48 +84,44 @@ impl Sessions {
     }
 
     /// Sessions that answer.
-    pub(super) fn answering(self, answer: fn(&Message) -> Option<Bytes>) -> Self {
+    pub(super) fn answering(self, answer: Answer) -> Self {
         Self { answer, ..self }
     }
 
     /// How many are open.
     pub fn open(&self) -> i64 {
-        self.open.get()
+        self.counts.iter().map(|counts| counts.open.get()).sum()
     }
 
-    /// Answers 101, and lets the session live in a task of its own.
-    pub(super) fn begin(self: &Arc<Self>, upgrade: Upgrade, admitted: Admitted) -> Response {
-        let sessions = self.clone();
-        let (response, on_upgrade) = upgrade.accept();
-        // A session's memory is this future, so nothing is in it twice: what a
-        // session is made from stays on the stack of a plain function, and its
-        // end is a box of its own.
+    /// Lets a session live in a task of its own.
+    pub(super) fn begin<T>(self: Arc<Self>, transport: T, admitted: Admitted)
+    where
+        T: Transport + Send + 'static,
+    {
+        let mut session = Session::new(self, transport, admitted);
+        // A session's memory is this future, so nothing is in it twice, and its end
+        // is a box of its own.
         tokio::spawn(async move {
-            // A failed upgrade merely drops the seat.
-            let Ok(upgraded) = on_upgrade.await else {
-                return;
-            };
-            let Some(mut session) = Session::begin(sessions, upgraded, admitted) else {
-                tracing::error!("an upgraded connection is not the one that was accepted");
-                return;
-            };
             let ending = poll_fn(|cx| session.poll_open(cx)).await;
             Box::pin(session.close(ending)).await;
         });
-        response
+    }
+
+    fn counts<T: Transport>(&self) -> &Counts {
+        &self.counts[T::KIND as usize]
     }
 }
 
-struct Session {
+struct Session<T> {
     sessions: Arc<Sessions>,
-    socket: Socket<Stream>,
+    transport: T,
     seat: Seat,
     /// One of `public.max_sessions`.
     place: OwnedSemaphorePermit,
     /// Fires at or before the next of the moments below.
     timer: Pin<Box<Sleep>>,
     ping_at: Instant,
-    /// When the client last got a text frame.
+    /// When the client last got a frame that its script sees.
     texted: Instant,
     heard: Instant,
     expires: Option<Instant>,
@@ -126,10 +129,8 @@ struct Session {
     stalled: Option<Instant>,
 }
 
-impl Session {
-    /// None where the connection is not the one that was accepted.
-    fn begin(sessions: Arc<Sessions>, upgraded: Upgraded, admitted: Admitted) -> Option<Self> {
-        let Parts { io, read_buf, .. } = upgraded.downcast::<TokioIo<Stream>>().ok()?;
+impl<T: Transport> Session<T> {
+    fn new(sessions: Arc<Sessions>, mut transport: T, admitted: Admitted) -> Self {
         let Admitted {
             seat,
             opening,
@@ -137,14 +138,9 @@ impl Session {
             expires_at,
         } = admitted;
         let config = &sessions.config;
-        let mut socket = Socket::new(
-            io.into_inner(),
-            &read_buf,
-            config.max_frame,
-            config.frames_per_second,
-        );
         let now = Instant::now();
-        if seat.outbox().protocol() == Protocol::UsherV1 {
+        let protocol = seat.outbox().protocol();
+        if protocol.has_own_frames() {
             let welcome = Welcome {
                 session: &ulid::Ulid::new().to_string(),
                 user: seat.user().as_str(),
@@ -154,7 +150,7 @@ impl Session {
                 seq: opening.stream.as_ref().map(|(_, last)| *last),
                 resume: opening.resume,
             };
-            socket.queue(welcome.frame());
+            transport.queue(protocol.frame(&welcome.json(), None));
         }
         let ticket_ends = expires_at.map(|at| {
             now + at
@@ -165,7 +161,7 @@ impl Session {
             .max_lifetime
             .map(|most| now + jitter::fraction_of(most, 0.9, 1.0));
         let ping_at = now + config.ping_interval;
-        sessions.open.inc();
+        sessions.counts::<T>().open.inc();
         let mut session = Self {
             timer: Box::pin(sleep_until(ping_at)),
             ping_at,
@@ -174,29 +170,35 @@ impl Session {
             expires: ticket_ends.into_iter().chain(lifetime_ends).min(),
             stalled: None,
             sessions,
-            socket,
+            transport,
             seat,
             place,
         };
         session.arm();
-        Some(session)
+        session
     }
 
     async fn close(self, ending: Ending) {
         let Self {
             sessions,
-            mut socket,
+            mut transport,
             seat,
             place,
             ..
         } = self;
-        let raw = seat.outbox().protocol() == Protocol::RawV1;
+        let protocol = seat.outbox().protocol();
         // Nothing more is sent to it, so it holds no subscription while it goes.
         drop(seat);
-        closing::close(&mut socket, ending, raw, sessions.config.write_timeout).await;
+        closing::close(
+            &mut transport,
+            ending,
+            protocol,
+            sessions.config.write_timeout,
+        )
+        .await;
         let closes = &sessions.metrics.session_closes;
         closes.with_label_values(&[ending.reason.name()]).inc();
-        sessions.open.dec();
+        sessions.counts::<T>().open.dec();
         drop(place);
     }
 
@@ -217,24 +219,13 @@ impl Session {
         }
     }
 
-    fn poll_receive(&mut self, cx: &Context<'_>) -> Poll<CloseReason> {
-        while let Poll::Ready(received) = self.socket.poll_receive(cx) {
-            let message = match received {
-                Ok(message) => message,
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        let raw = !self.protocol().has_own_frames();
+        let answer = self.sessions.answer;
+        while let Poll::Ready(received) = self.transport.poll_receive(cx, raw, answer) {
+            match received {
+                Ok(()) => self.heard = Instant::now(),
                 Err(reason) => return Poll::Ready(reason),
-            };
-            self.heard = Instant::now();
-            let understood = match &message {
-                Message::Close(_) => return Poll::Ready(CloseReason::ClientLeft),
-                Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => true,
-                Message::Text(text) => self.is_raw() || is_json_object(text),
-                Message::Binary(_) => self.is_raw(),
-            };
-            if !understood {
-                return Poll::Ready(CloseReason::BadFrame);
-            }
-            if let Some(answer) = (self.sessions.answer)(&message) {
-                self.socket.queue(answer);
             }
         }
         Poll::Pending
@@ -245,9 +236,11 @@ impl Session {
         // means that the kernel takes no more, and nothing else.
         for _ in 0..WRITES {
             // Backlog stays in the outbox, where it is bounded and can be shed.
-            if !self.socket.has_unsent() {
-                let Self { seat, socket, .. } = self;
-                let take = |outgoing| socket.queue_outgoing(outgoing);
+            if !self.transport.has_unsent() {
+                let Self {
+                    seat, transport, ..
+                } = self;
+                let take = |outgoing| transport.queue_outgoing(outgoing);
                 match seat.outbox().poll_next(cx, BATCH, take) {
                     Poll::Ready(Next::Frames) => {}
                     Poll::Ready(Next::Ended(ending)) => return Poll::Ready(ending),
@@ -269,11 +262,11 @@ impl Session {
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CloseReason>> {
         let sessions = &self.sessions;
         let delivered = |arrived: std::time::Instant| {
-            sessions.delivered.inc();
+            sessions.counts::<T>().delivered.inc();
             let seconds = arrived.elapsed().as_secs_f64();
             sessions.metrics.delivery_seconds.observe(seconds);
         };
-        match self.socket.poll_write(cx, delivered) {
+        match self.transport.poll_write(cx, delivered) {
             Poll::Ready(Ok(written)) => {
                 if written.visible {
                     self.texted = Instant::now();
@@ -314,7 +307,7 @@ impl Session {
                 self.seat.outbox().end(CloseReason::SessionExpired.into());
                 return Poll::Ready(None);
             }
-            if passed(self.heard, config.idle_timeout) {
+            if T::ANSWERS && passed(self.heard, config.idle_timeout) {
                 return Poll::Ready(Some(CloseReason::Idle));
             }
             if self
@@ -328,15 +321,16 @@ impl Session {
                 self.ping_at = now + config.ping_interval;
                 // A client that does not read gets no pile of pings.
                 if self.stalled.is_none() {
-                    self.socket.ping();
+                    self.transport.heartbeat();
                     queued = true;
                 }
             }
-            if !self.is_raw() && passed(self.texted, config.ping_interval) && self.stalled.is_none()
+            if self.protocol().has_own_frames()
+                && passed(self.texted, config.ping_interval)
+                && self.stalled.is_none()
             {
                 self.texted = now;
-                let proven = self.seat.outbox().proven();
-                self.socket.queue(frame::ping(proven));
+                self.transport.queue(self.seat.ping());
                 queued = true;
             }
             self.arm();
@@ -349,8 +343,11 @@ impl Session {
     /// Sets the timer to the next moment at which something is to be done.
     fn arm(&mut self) {
         let config = &self.sessions.config;
-        let mut next = self.ping_at.min(self.heard + config.idle_timeout);
-        if !self.is_raw() && self.stalled.is_none() {
+        let mut next = self.ping_at;
+        if T::ANSWERS {
+            next = next.min(self.heard + config.idle_timeout);
+        }
+        if self.protocol().has_own_frames() && self.stalled.is_none() {
             next = next.min(self.texted + config.ping_interval);
         }
         if let Some(expires) = self.expires {
@@ -362,11 +359,7 @@ impl Session {
         self.timer.as_mut().reset(next);
     }
 
-    fn is_raw(&self) -> bool {
-        self.seat.outbox().protocol() == Protocol::RawV1
+    fn protocol(&self) -> Protocol {
+        self.seat.outbox().protocol()
     }
-}
-
-pub(super) fn is_json_object(text: &str) -> bool {
-    text.trim_start().starts_with('{') && frame::is_json(text)
 }

@@ -3,14 +3,13 @@
 //! bytes, shared by many sessions, and are written past it.
 
 use std::{
-    collections::VecDeque,
-    io::{self, IoSlice, Read, Write},
+    io::{self, Read, Write},
     pin::Pin,
     task::{Context, Poll, Waker, ready},
     time::Instant,
 };
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tungstenite::{
     Error, Message, WebSocket,
@@ -21,53 +20,19 @@ use tungstenite::{
     },
 };
 
-use super::frame_rate::FrameRate;
-use crate::{
-    close::CloseReason,
-    registry::{Charge, Outgoing},
+use super::{
+    chunks::{Chunks, Written},
+    frame_rate::FrameRate,
+    transport::{Answer, Kind, Transport, poll_discard},
 };
+use crate::{close::CloseReason, frame, registry::Outgoing};
 
 /// Eagerly allocated for each session, so small; larger frames make it grow.
 const READ_BUFFER: usize = 256;
-/// Frames given to the kernel by one call.
-const MAX_SLICES: usize = 32;
-
 /// A connection after its upgrade.
 pub(super) struct Socket<S> {
     websocket: WebSocket<Wire<S>>,
-    chunks: VecDeque<Chunk>,
-    /// The first chunk was written in part, so its rest must follow.
-    in_part: bool,
-    /// What was written may wait in the stream still, encrypted.
-    unflushed: bool,
-}
-
-/// Bytes on their way: a whole frame, or several control frames.
-struct Chunk {
-    bytes: Bytes,
-    arrived: Option<Instant>,
-    source: Source,
-}
-
-enum Source {
-    /// A frame that counts in the outbox until it is written, and its memory for
-    /// as long as it is here.
-    Outbox(#[allow(dead_code, reason = "counts until it is dropped")] Charge),
-    /// A text frame of the session's own.
-    Session,
-    /// Control frames, which no script sees.
-    Control,
-}
-
-/// What a write did.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Written {
-    /// Bytes of frames that count in the outbox.
-    pub(super) bytes: usize,
-    /// Such frames that are written whole now.
-    pub(super) frames: usize,
-    /// A frame that scripts see was written whole.
-    pub(super) visible: bool,
+    chunks: Chunks,
 }
 
 /// What tungstenite reads from and writes to.
@@ -105,9 +70,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                 let early = early.to_vec();
                 WebSocket::from_partially_read(wire, early, Role::Server, Some(config))
             },
-            chunks: VecDeque::new(),
-            in_part: false,
-            unflushed: false,
+            chunks: Chunks::default(),
         }
     }
 
@@ -116,7 +79,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// # Errors
     ///
     /// How the session ends.
-    pub(super) fn poll_receive(&mut self, cx: &Context<'_>) -> Poll<Result<Message, CloseReason>> {
+    pub(super) fn poll_message(&mut self, cx: &Context<'_>) -> Poll<Result<Message, CloseReason>> {
         self.websocket.get_mut().waker.clone_from(cx.waker());
         let received = self.websocket.read();
         if self.websocket.get_ref().flooded {
@@ -142,72 +105,79 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         })
     }
 
-    /// Reads and forgets; ready when the client has closed its side. For when
-    /// tungstenite has lost the thread of what the client sends.
-    pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut buffer = [0; 1024];
-        loop {
-            let mut buffer = ReadBuf::new(&mut buffer);
-            let stream = Pin::new(&mut self.websocket.get_mut().stream);
-            match ready!(stream.poll_read(cx, &mut buffer)) {
-                Ok(()) if !buffer.filled().is_empty() => {}
-                Ok(()) | Err(_) => return Poll::Ready(()),
-            }
-        }
-    }
-
-    /// Queues a frame of our own, behind what is queued.
-    pub(super) fn queue(&mut self, bytes: Bytes) {
-        self.push(Chunk {
-            bytes,
-            arrived: None,
-            source: Source::Session,
-        });
-    }
-
-    /// Queues a frame from the outbox.
-    pub(super) fn queue_outgoing(&mut self, outgoing: Outgoing) {
-        let Outgoing {
-            bytes,
-            arrived,
-            charge,
-            ..
-        } = outgoing;
-        self.push(Chunk {
-            bytes,
-            arrived,
-            source: Source::Outbox(charge),
-        });
-    }
-
-    fn push(&mut self, chunk: Chunk) {
-        self.place_control();
-        self.chunks.push_back(chunk);
-    }
-
     /// Control frames go behind what was queued before them, and before the rest.
     fn place_control(&mut self) {
         let control = std::mem::take(&mut self.websocket.get_mut().control);
         if !control.is_empty() {
-            self.chunks.push_back(Chunk {
-                bytes: control.into(),
-                arrived: None,
-                source: Source::Control,
-            });
+            self.chunks.queue_control(control.into());
         }
     }
+}
 
-    /// Queues a protocol ping.
-    pub(super) fn ping(&mut self) {
+impl<S: AsyncRead + AsyncWrite + Unpin> Transport for Socket<S> {
+    const KIND: Kind = Kind::WebSocket;
+    const ANSWERS: bool = true;
+
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        raw: bool,
+        answer: Answer,
+    ) -> Poll<Result<(), CloseReason>> {
+        let message = ready!(self.poll_message(cx))?;
+        let understood = match &message {
+            Message::Close(_) => return Poll::Ready(Err(CloseReason::ClientLeft)),
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => true,
+            Message::Text(text) => raw || is_json_object(text),
+            Message::Binary(_) => raw,
+        };
+        if !understood {
+            return Poll::Ready(Err(CloseReason::BadFrame));
+        }
+        if let Some(answer) = answer(&message) {
+            self.queue(answer);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn queue(&mut self, frame: Bytes) {
+        self.place_control();
+        self.chunks.queue(frame);
+    }
+
+    fn queue_outgoing(&mut self, outgoing: Outgoing) {
+        self.place_control();
+        self.chunks.queue_outgoing(outgoing);
+    }
+
+    fn heartbeat(&mut self) {
         let _ = self.websocket.write(Message::Ping(Bytes::new()));
         let _ = self.websocket.flush();
     }
 
-    /// Queues the close frame.
-    pub(super) fn close(&mut self, code: u16, reason: String) {
+    fn has_unsent(&self) -> bool {
+        self.chunks.has_unsent() || !self.websocket.get_ref().control.is_empty()
+    }
+
+    fn drop_unsent(&mut self) {
+        self.chunks.drop_unsent();
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        delivered: impl FnMut(Instant),
+    ) -> Poll<io::Result<Written>> {
+        self.place_control();
+        let stream = &mut self.websocket.get_mut().stream;
+        self.chunks.poll_write(stream, cx, delivered)
+    }
+
+    /// The close frame.
+    fn close(&mut self, code: u16, words: String) {
         let frame = CloseFrame {
             code: code.into(),
-            reason: reason.into(),
+            reason: words.into(),
         };
         let control = &mut self.websocket.get_mut().control;
         Frame::close(Some(frame))
@@ -215,85 +185,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             .expect("a vector takes all that is written");
     }
 
-    /// Whether anything waits to be written.
-    pub(super) fn has_unsent(&self) -> bool {
-        !self.chunks.is_empty() || !self.websocket.get_ref().control.is_empty() || self.unflushed
-    }
-
-    /// Forgets what waits, but for the rest of a frame that has begun.
-    pub(super) fn drop_unsent(&mut self) {
-        self.chunks.truncate(usize::from(self.in_part));
-        self.chunks.shrink_to_fit();
-    }
-
-    /// Writes as much as the kernel takes at once, and calls `delivered` with
-    /// the arrival of each message that is written whole. Ready with nothing
-    /// written only when nothing waits.
-    pub(super) fn poll_write(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut delivered: impl FnMut(Instant),
-    ) -> Poll<io::Result<Written>> {
-        self.place_control();
-        // One write at a time waits in the stream, so that backlog stays where it
-        // is counted.
-        ready!(self.poll_flush(cx))?;
-        let stream = Pin::new(&mut self.websocket.get_mut().stream);
-        let mut count = match self.chunks.len() {
-            0 => return Poll::Ready(Ok(Written::default())),
-            1 => ready!(stream.poll_write(cx, &self.chunks[0].bytes))?,
-            _ => {
-                let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-                for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
-                    *slice = IoSlice::new(&chunk.bytes);
-                }
-                let used = self.chunks.len().min(MAX_SLICES);
-                ready!(stream.poll_write_vectored(cx, &slices[..used]))?
+    /// Waits for the client's close frame.
+    fn poll_heard(&mut self, cx: &mut Context<'_>, reason: CloseReason) -> Poll<()> {
+        // After such an end nobody can tell where the client's next frame begins.
+        let lost_thread = matches!(
+            reason,
+            CloseReason::ProtocolError
+                | CloseReason::BadUtf8
+                | CloseReason::FrameTooBig
+                | CloseReason::TooManyFrames
+        );
+        if lost_thread {
+            let stream = &mut self.websocket.get_mut().stream;
+            let _ = Pin::new(&mut *stream).poll_shutdown(cx);
+            return poll_discard(stream, cx).map(drop);
+        }
+        loop {
+            match ready!(self.poll_message(cx)) {
+                Ok(Message::Close(_)) | Err(_) => return Poll::Ready(()),
+                Ok(_) => {}
             }
-        };
-        if count == 0 {
-            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
-        self.unflushed = true;
-        if let Poll::Ready(Err(error)) = self.poll_flush(cx) {
-            return Poll::Ready(Err(error));
-        }
-        let mut written = Written::default();
-        while let Some(chunk) = self.chunks.front_mut() {
-            let part = count.min(chunk.bytes.len());
-            count -= part;
-            let counts = matches!(chunk.source, Source::Outbox(_));
-            written.bytes += if counts { part } else { 0 };
-            if part < chunk.bytes.len() {
-                chunk.bytes.advance(part);
-                self.in_part |= part > 0;
-                break;
-            }
-            written.frames += usize::from(counts);
-            written.visible |= !matches!(chunk.source, Source::Control);
-            chunk.arrived.into_iter().for_each(&mut delivered);
-            self.chunks.pop_front();
-            self.in_part = false;
-        }
-        if self.chunks.is_empty() && self.chunks.capacity() > 8 {
-            self.chunks = VecDeque::new();
-        }
-        Poll::Ready(Ok(written))
     }
+}
 
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.unflushed {
-            ready!(Pin::new(&mut self.websocket.get_mut().stream).poll_flush(cx))?;
-            self.unflushed = false;
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Tells the client that no more will come.
-    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let stream = Pin::new(&mut self.websocket.get_mut().stream);
-        stream.poll_shutdown(cx).map(drop)
-    }
+pub(super) fn is_json_object(text: &str) -> bool {
+    text.trim_start().starts_with('{') && frame::is_json(text)
 }
 
 fn reason(error: &Error) -> CloseReason {

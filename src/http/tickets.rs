@@ -10,7 +10,7 @@ use warp::{
     reply::{Reply as _, Response},
 };
 
-use super::{admit::Door, refusal::Refusal, upgrade::Request};
+use super::{admit::Door, refusal::Refusal, request::Request};
 use crate::{
     metrics::Metrics,
     tickets::{Order, Tickets},

@@ -5,41 +5,20 @@ use hyper::upgrade::OnUpgrade;
 use warp::http::{
     HeaderMap, HeaderValue, Method, StatusCode,
     header::{
-        AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderName, ORIGIN, SEC_WEBSOCKET_ACCEPT,
-        SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING,
-        UPGRADE,
+        CONNECTION, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+        SEC_WEBSOCKET_VERSION, UPGRADE,
     },
 };
 use warp::reply::{Reply as _, Response};
 
-use super::refusal::Refusal;
-use crate::{
-    frame::Protocol,
-    position::{Position, PositionError},
+use super::{
+    refusal::Refusal,
+    request::{Request, tokens},
 };
+use crate::{frame::Protocol, position::Position};
 
 /// Before the ticket in a sub-protocol.
 const TICKET_PROTOCOL: &str = "usher.ticket.";
-
-/// A request as it came. No `Debug`: the query may hold a ticket.
-pub(super) struct Request {
-    pub(super) method: Method,
-    pub(super) query: String,
-    pub(super) headers: HeaderMap,
-    pub(super) on_upgrade: Option<OnUpgrade>,
-}
-
-impl Request {
-    /// The page's origin, as [`origin`] reads it.
-    pub(super) fn origin(&self) -> Option<&str> {
-        origin(&self.headers)
-    }
-
-    /// The `Host` header.
-    pub(super) fn host(&self) -> Option<&str> {
-        self.headers.get(HOST)?.to_str().ok()
-    }
-}
 
 /// A request that may become a WebSocket.
 pub(super) struct Upgrade {
@@ -66,7 +45,7 @@ impl Upgrade {
         if !asks || version != Some(b"13") {
             return Err(Refusal::UpgradeRequired);
         }
-        if has_body(headers) {
+        if request.has_body() {
             return Err(Refusal::BadRequest("a request for a WebSocket has no body"));
         }
         let key = match headers.get(SEC_WEBSOCKET_KEY) {
@@ -79,7 +58,7 @@ impl Upgrade {
         };
         let on_upgrade = request.on_upgrade.take().ok_or(Refusal::UpgradeRequired)?;
         let protocol = choose(headers)?;
-        let since = read_since(&request.query)?;
+        let since = request.since()?;
         if since.is_some() && protocol.0 == Protocol::RawV1 {
             return Err(Refusal::SinceMalformed("usher.raw.v1 has no since"));
         }
@@ -98,26 +77,9 @@ impl Upgrade {
 
     /// The ticket, in whichever of the three places it is.
     pub(super) fn ticket(&self) -> Result<String, Refusal> {
-        let in_query = query_values(&self.request.query, "ticket");
         let in_protocols = protocols(&self.request.headers)
             .filter_map(|name| name.strip_prefix(TICKET_PROTOCOL).map(str::to_owned));
-        let in_header = self
-            .request
-            .headers
-            .get_all(AUTHORIZATION)
-            .iter()
-            .filter_map(|value| {
-                let (scheme, ticket) = value.to_str().ok()?.split_once(' ')?;
-                scheme
-                    .eq_ignore_ascii_case("usher-ticket")
-                    .then(|| ticket.trim().to_owned())
-            });
-        let mut tickets = in_query.into_iter().chain(in_protocols).chain(in_header);
-        let ticket = tickets.next().ok_or(Refusal::TicketMissing)?;
-        match tickets.next() {
-            None => Ok(ticket),
-            Some(_) => Err(Refusal::BadRequest("pass one ticket, in one place")),
-        }
+        self.request.ticket(in_protocols)
     }
 
     /// The 101, and the future of the upgraded connection.
@@ -131,20 +93,11 @@ impl Upgrade {
             SEC_WEBSOCKET_ACCEPT,
             HeaderValue::try_from(accept).expect("base64 fits a header"),
         );
-        if let (protocol, true) = self.protocol {
-            let name = HeaderValue::from_static(protocol.name());
-            headers.insert(SEC_WEBSOCKET_PROTOCOL, name);
+        if let (Some(name), true) = (self.protocol.0.name(), self.protocol.1) {
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(name));
         }
         (response, self.on_upgrade)
     }
-}
-
-/// The `Origin` header; an unreadable one, or a second, is one that nothing allows.
-pub(super) fn origin(headers: &HeaderMap) -> Option<&str> {
-    let mut origins = headers.get_all(ORIGIN).iter();
-    let origin = origins.next()?;
-    let readable = origin.to_str().ok().filter(|_| origins.next().is_none());
-    Some(readable.unwrap_or("null"))
 }
 
 /// The first known sub-protocol in the client's order; the default where none
@@ -154,30 +107,13 @@ fn choose(headers: &HeaderMap) -> Result<(Protocol, bool), Refusal> {
         return Ok((Protocol::UsherV1, false));
     }
     protocols(headers)
-        .find_map(|name| Protocol::ALL.into_iter().find(|known| known.name() == name))
+        .find_map(|name| {
+            Protocol::ALL
+                .into_iter()
+                .find(|known| known.name() == Some(name))
+        })
         .map(|protocol| (protocol, true))
         .ok_or(Refusal::ProtocolUnknown)
-}
-
-fn read_since(query: &str) -> Result<Option<Position>, Refusal> {
-    let values = query_values(query, "since");
-    match &values[..] {
-        [] => Ok(None),
-        [since] => match Position::parse(since) {
-            Ok(position) => Ok(Some(position)),
-            Err(PositionError) => Err(Refusal::SinceMalformed(
-                "since is EPOCH.SEQ, such as k3f9.121, or 0",
-            )),
-        },
-        _ => Err(Refusal::SinceMalformed("pass since once")),
-    }
-}
-
-fn query_values(query: &str, key: &str) -> Vec<String> {
-    form_urlencoded::parse(query.as_bytes())
-        .filter(|(name, _)| name == key)
-        .map(|(_, value)| value.into_owned())
-        .collect()
 }
 
 fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
@@ -186,18 +122,4 @@ fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 
 fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     tokens(headers, name).any(|listed| listed.eq_ignore_ascii_case(token))
-}
-
-fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    headers
-        .get_all(name)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-}
-
-fn has_body(headers: &HeaderMap) -> bool {
-    let length = headers.get(CONTENT_LENGTH).map(HeaderValue::as_bytes);
-    headers.contains_key(TRANSFER_ENCODING) || !matches!(length, None | Some(b"0"))
 }

@@ -155,6 +155,7 @@ impl Registry {
                     );
                     let last = suspect.last;
                     let gap = frame::gap(GapReason::NotInStream);
+                    let gap = suspect.outbox.protocol().frame(&gap, None);
                     if suspect.outbox.go_back(last, gap, &self.limits) {
                         durable.wants(suspect.entry.clone(), suspect.outbox.clone());
                     }

@@ -507,10 +507,14 @@ impl Outbox {
 
     /// Up to where everything was compared with the stream and is written, or at least
     /// taken; none in live mode, and while something waits.
-    pub fn proven(&self) -> Option<u64> {
+    /// And the position of a client that has that: the last of what it was sent, or this.
+    pub fn proven(&self) -> Option<(u64, u64)> {
         let inner = self.inner();
         let chain = inner.chain.as_ref()?;
-        (inner.queue.is_empty() && !chain.is_behind()).then(|| chain.proven())
+        let [user, broadcast] = chain.covered();
+        let proven = chain.proven();
+        let idle = inner.queue.is_empty() && !chain.is_behind();
+        idle.then(|| (proven, proven.max(user).max(broadcast)))
     }
 
     /// Whether there is a backlog that the session could write at once, if it

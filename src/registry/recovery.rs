@@ -14,6 +14,7 @@ use super::{
     Entry, Registry,
     chain::{Behind, Kind, Why},
     durable::{Durable, Waiting},
+    live,
     outbox::{Brought, Outbox},
 };
 use crate::{
@@ -183,9 +184,15 @@ impl Registry {
             behind.expected = left;
             lost && !std::mem::replace(&mut behind.told, true)
         });
-        let gap = (gap == Some(true)).then(|| frame::gap(GapReason::Retention));
+        let gap = (gap == Some(true)).then(|| {
+            let gap = frame::gap(GapReason::Retention);
+            outbox.protocol().frame(&gap, None)
+        });
         let brought = self.frames(durable, outbox, events);
-        let done = done.then(|| (lasts.up_to, frame::live(lasts.up_to)));
+        let done = done.then(|| {
+            let live = live(outbox.protocol(), &look.epoch, lasts.up_to);
+            (lasts.up_to, live)
+        });
         Ok(match outbox.bring(gap, brought, done, &self.limits) {
             true => Step::Again,
             false => Step::Rest,

@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::{
@@ -35,6 +36,32 @@ impl Stream {
             Self::Tls(stream) => stream.get_ref().0.peer_addr(),
         }
     }
+
+    /// From now on the connection is broken where what was sent is not acknowledged
+    /// by the other end's kernel for so long: a machine that vanishes says nothing.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not take it, or has no such thing.
+    pub fn set_unacknowledged_timeout(&self, limit: Duration) -> io::Result<()> {
+        let stream = match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        };
+        set_user_timeout(stream, limit)
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn set_user_timeout(stream: &TcpStream, limit: Duration) -> io::Result<()> {
+    let limit = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
+    rustix::net::sockopt::set_tcp_user_timeout(stream, limit)?;
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn set_user_timeout(_: &TcpStream, _: Duration) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 impl AsyncRead for Stream {
@@ -89,5 +116,29 @@ impl AsyncWrite for Stream {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_kernel_is_told_how_long_it_may_wait() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let stream = TcpStream::connect(address).await.expect("a connection");
+        let stream = Stream::Plain(stream);
+        let limit = Duration::from_millis(1500);
+        stream
+            .set_unacknowledged_timeout(limit)
+            .expect("it takes it");
+        let Stream::Plain(stream) = stream else {
+            unreachable!("it is plain");
+        };
+        let kept = rustix::net::sockopt::tcp_user_timeout(&stream);
+        assert_eq!(kept, Ok(1500));
     }
 }

@@ -1,6 +1,6 @@
 //! The demo page and the reference client in a real browser:
-//! `tests/browser/demo.mjs`. And the client's rule, case by case, without one:
-//! `tests/browser/client.mjs`.
+//! `tests/browser/demo.mjs`; and server-sent events there, `tests/browser/events.mjs`.
+//! And the client's rule, case by case, without one: `tests/browser/client.mjs`.
 
 use std::{net::TcpListener, path::Path, process::Command, time::Duration};
 
@@ -19,11 +19,7 @@ const LIMIT: Duration = Duration::from_secs(130);
 
 #[tokio::test]
 async fn the_demo_page_shows_pushes_and_survives_its_gateway() {
-    let playwright = root().join(".servers/node/node_modules/playwright-core");
-    assert!(
-        playwright.exists(),
-        "there is no playwright-core yet: run \"make test\" once"
-    );
+    has_package("playwright-core");
     let chromium = process::server("chromium");
     let screenshot = Path::new(env!("CARGO_TARGET_TMPDIR")).join("demo.png");
 
@@ -49,6 +45,28 @@ async fn the_demo_page_shows_pushes_and_survives_its_gateway() {
     assert!(remember_tickets(&script) >= 4, "{}", script.output());
 }
 
+/// A browser's own client of events repeats the ticket that is used up; the one of
+/// `docs/frontend.md` gets a fresh one.
+#[tokio::test]
+async fn an_event_source_gets_pushes_and_a_page_its_next_ticket() {
+    has_package("playwright-core");
+    has_package("eventsource");
+    let gateway = Builder::new()
+        .set("session.max_lifetime", "3s")
+        .argument("--embedded")
+        .argument("--demo")
+        .start()
+        .await;
+    let mut command = node("events.mjs");
+    command
+        .arg(format!("http://{}", gateway.public))
+        .arg(process::server("chromium"));
+    let mut script = Process::spawn(command);
+    let status = script.wait_for(LIMIT).await;
+    assert!(status.success(), "{}", script.output());
+    assert!(remember_tickets(&script) >= 5, "{}", script.output());
+}
+
 #[tokio::test]
 async fn the_client_keeps_the_rule() {
     let mut script = Process::spawn(node("client.mjs"));
@@ -70,6 +88,14 @@ fn node(script: &str) -> Command {
     let mut command = Command::new(process::server("node"));
     command.arg(root().join("tests/browser").join(script));
     command
+}
+
+fn has_package(name: &str) {
+    let package = root().join(".servers/node/node_modules").join(name);
+    assert!(
+        package.exists(),
+        "there is no {name} yet: run \"make test\" once"
+    );
 }
 
 fn root() -> &'static Path {

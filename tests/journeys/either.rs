@@ -8,7 +8,7 @@ use usher::proto::{
 };
 
 use super::support::{
-    Client, Gateway, Nats, Redis,
+    Client, Events, Gateway, Nats, Redis,
     gateway::Builder,
     grpc::{issue, push, push_with_receipt, pushed},
     servers,
@@ -55,6 +55,9 @@ on_either! {
     nonsense_is_4102 [] nonsense;
     a_drain_says_goodbye [("drain.delay", "100ms"), ("drain.window", "500ms")] a_drain;
     what_is_too_large_is_refused [] too_large;
+    server_sent_events_are_the_same_session
+        [("drain.delay", "100ms"), ("drain.window", "500ms")]
+        as_events;
 }
 
 /// A gateway and a service that pushes, on one kind of backend.
@@ -269,4 +272,23 @@ async fn too_large(mut world: World) {
         "{}",
         refused.message()
     );
+}
+
+async fn as_events(mut world: World) {
+    let ticket = world.ticket("42").await;
+    let mut events = Events::open(&world.gateway, &ticket).await;
+    Events::builder(&world.gateway, &ticket)
+        .refused()
+        .await
+        .assert_refused(401, "ticket_unknown");
+    let mut socket = world.open("42").await;
+    assert_eq!(world.receipt("42").await, (PushStatus::Queued, 2));
+    world.push("42", "[1,\n2]").await;
+    for _ in 0..2 {
+        let seen = (events.next_data().await, socket.next_data().await);
+        assert_eq!(seen.0, seen.1);
+    }
+    world.gateway.terminate();
+    assert_eq!(events.expect_goodbye().await["reason"], "drain");
+    assert!(world.gateway.wait().await.success());
 }

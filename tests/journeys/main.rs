@@ -11,6 +11,7 @@ mod commands;
 mod delivery;
 mod durable;
 mod either;
+mod events;
 mod foreign;
 mod hostile;
 mod limits;

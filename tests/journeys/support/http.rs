@@ -68,6 +68,13 @@ pub(crate) fn head(method: &str, address: &str, path: &str, headers: &[(&str, &s
 ///
 /// Where the connection ends too soon, it is not HTTP, or a ticket is in it.
 pub(crate) async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Response {
+    let mut response = read_head(stream, buffer).await;
+    read_body(&mut response, stream, buffer).await;
+    response
+}
+
+/// Reads an answer as far as its headers go.
+pub(crate) async fn read_head(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Response {
     let end = loop {
         if let Some(end) = find(buffer, b"\r\n\r\n") {
             break end;
@@ -79,7 +86,16 @@ pub(crate) async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Respon
         );
     };
     let head: Vec<u8> = buffer.drain(..end + 4).collect();
-    let mut response = parse_head(&text(&head));
+    secrets::assert_none_in("an answer's head", &head);
+    parse_head(&text(&head))
+}
+
+/// Reads the rest of an answer.
+pub(crate) async fn read_body(
+    response: &mut Response,
+    stream: &mut TcpStream,
+    buffer: &mut Vec<u8>,
+) {
     let is_chunked = response
         .header("transfer-encoding")
         .is_some_and(|v| v.contains("chunked"));
@@ -93,9 +109,7 @@ pub(crate) async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Respon
         while more(stream, buffer).await {}
         std::mem::take(buffer)
     };
-    secrets::assert_none_in("an answer's head", &head);
     secrets::assert_none_in("an answer's body", &response.body);
-    response
 }
 
 async fn more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> bool {

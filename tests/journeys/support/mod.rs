@@ -16,6 +16,7 @@ pub(crate) mod process;
 pub(crate) mod raw_ws;
 pub(crate) mod redis;
 pub(crate) mod secrets;
+pub(crate) mod sse;
 pub(crate) mod tls;
 pub(crate) mod wait;
 
@@ -27,6 +28,7 @@ pub(crate) use self::{
     raw_ws::RawWs,
     redis::Redis,
     secrets::secret,
+    sse::Events,
     wait::eventually,
 };
 

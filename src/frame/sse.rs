@@ -1,0 +1,75 @@
+//! Server-sent events (the HTML standard, 9.2.6).
+
+use bytes::Bytes;
+
+/// A comment: it keeps a connection alive, and no script sees it.
+pub const HEARTBEAT: &[u8] = b":\n\n";
+
+/// One event without a name, whose `data` is `json`, and its `id` a position.
+///
+/// What a client joins again with `\n` is what came apart at `\n`, `\r\n` or `\r`: in
+/// a JSON text those stand between its tokens only, where one is as good as another.
+pub fn frame(json: &[u8], id: Option<&str>) -> Bytes {
+    let mut out = Vec::with_capacity(json.len() + 8 + id.map_or(0, |id| id.len() + 5));
+    if let Some(id) = id {
+        out.extend_from_slice(b"id: ");
+        out.extend_from_slice(id.as_bytes());
+        out.push(b'\n');
+    }
+    let mut rest = json;
+    loop {
+        out.extend_from_slice(b"data: ");
+        let end = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+        let Some(end) = end else {
+            break;
+        };
+        out.extend_from_slice(&rest[..end]);
+        out.push(b'\n');
+        let length = if rest[end..].starts_with(b"\r\n") {
+            2
+        } else {
+            1
+        };
+        rest = &rest[end + length..];
+    }
+    out.extend_from_slice(rest);
+    out.extend_from_slice(b"\n\n");
+    out.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(json: &str, id: Option<&str>) -> String {
+        String::from_utf8(frame(json.as_bytes(), id).to_vec()).expect("UTF-8")
+    }
+
+    #[test]
+    fn a_line_is_a_field_and_a_blank_line_ends_the_event() {
+        assert_eq!(text("{}", None), "data: {}\n\n");
+        assert_eq!(text(" {} ", None), "data:  {} \n\n");
+        assert_eq!(text("{}", Some("k3f9.121")), "id: k3f9.121\ndata: {}\n\n");
+    }
+
+    #[test]
+    fn line_breaks_of_every_kind_come_apart() {
+        let expected = "data: [1,\ndata: 2,\ndata: 3,\ndata: \ndata: 4]\ndata: \n\n";
+        assert_eq!(text("[1,\n2,\r\n3,\r\r4]\n", None), expected);
+        assert_eq!(text("\n\r", None), "data: \ndata: \ndata: \n\n");
+    }
+
+    proptest::proptest! {
+        /// Whatever is in it: a client that reads lines gets one event with that data.
+        #[test]
+        fn nothing_breaks_out_of_its_event(json in "[a\n\r :id]{0,40}") {
+            let text = text(&json, None);
+            let body = text.strip_suffix("\n\n").expect("a blank line at the end");
+            proptest::prop_assert!(!body.contains('\r') && !body.contains("\n\n"));
+            let lines: Option<Vec<&str>> =
+                body.split('\n').map(|line| line.strip_prefix("data: ")).collect();
+            let seen = json.replace("\r\n", "\n").replace('\r', "\n");
+            proptest::prop_assert_eq!(lines.map(|lines| lines.join("\n")), Some(seen));
+        }
+    }
+}

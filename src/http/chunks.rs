@@ -1,0 +1,176 @@
+//! Bytes on their way to one client: frames that many sessions share, and what the
+//! session itself has to say, several to a call where several wait.
+
+use std::{
+    collections::VecDeque,
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use bytes::{Buf as _, Bytes};
+use tokio::io::AsyncWrite;
+
+use crate::registry::{Charge, Outgoing};
+
+/// Chunks given to the kernel by one call.
+const MAX_SLICES: usize = 32;
+
+/// What waits to be written, in order.
+#[derive(Default)]
+pub(super) struct Chunks {
+    queue: VecDeque<Chunk>,
+    /// The first chunk was written in part, so its rest must follow.
+    in_part: bool,
+    /// What was written may wait in the stream still, encrypted.
+    unflushed: bool,
+}
+
+/// A whole frame, or several that no script sees.
+struct Chunk {
+    bytes: Bytes,
+    arrived: Option<Instant>,
+    source: Source,
+}
+
+enum Source {
+    /// A frame that counts in the outbox until it is written, and its memory for
+    /// as long as it is here.
+    Outbox(#[allow(dead_code, reason = "counts until it is dropped")] Charge),
+    /// A frame of the session's own.
+    Session,
+    /// What no script sees.
+    Control,
+}
+
+/// What a write did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Written {
+    /// Bytes of frames that count in the outbox.
+    pub(super) bytes: usize,
+    /// Such frames that are written whole now.
+    pub(super) frames: usize,
+    /// A frame that scripts see was written whole.
+    pub(super) visible: bool,
+}
+
+impl Chunks {
+    /// Queues a frame of the session's own.
+    pub(super) fn queue(&mut self, bytes: Bytes) {
+        self.push(bytes, None, Source::Session);
+    }
+
+    /// Queues a frame from the outbox.
+    pub(super) fn queue_outgoing(&mut self, outgoing: Outgoing) {
+        let Outgoing {
+            bytes,
+            arrived,
+            charge,
+            ..
+        } = outgoing;
+        self.push(bytes, arrived, Source::Outbox(charge));
+    }
+
+    /// Queues what no script sees.
+    pub(super) fn queue_control(&mut self, bytes: Bytes) {
+        self.push(bytes, None, Source::Control);
+    }
+
+    fn push(&mut self, bytes: Bytes, arrived: Option<Instant>, source: Source) {
+        self.queue.push_back(Chunk {
+            bytes,
+            arrived,
+            source,
+        });
+    }
+
+    /// Whether anything waits to be written.
+    pub(super) fn has_unsent(&self) -> bool {
+        !self.queue.is_empty() || self.unflushed
+    }
+
+    /// Forgets what waits, but for the rest of a frame that has begun.
+    pub(super) fn drop_unsent(&mut self) {
+        self.queue.truncate(usize::from(self.in_part));
+        self.queue.shrink_to_fit();
+    }
+
+    /// Forgets all that waits.
+    pub(super) fn clear(&mut self) {
+        self.queue = VecDeque::new();
+        self.in_part = false;
+    }
+
+    /// Writes as much as the kernel takes at once, and calls `delivered` with
+    /// the arrival of each message that is written whole. Ready with nothing
+    /// written only when nothing waits.
+    pub(super) fn poll_write<S: AsyncWrite + Unpin>(
+        &mut self,
+        stream: &mut S,
+        cx: &mut Context<'_>,
+        delivered: impl FnMut(Instant),
+    ) -> Poll<io::Result<Written>> {
+        // One write at a time waits in the stream, so that backlog stays where it
+        // is counted.
+        ready!(self.poll_flush(stream, cx))?;
+        let out = Pin::new(&mut *stream);
+        let count = match self.queue.len() {
+            0 => return Poll::Ready(Ok(Written::default())),
+            1 => ready!(out.poll_write(cx, &self.queue[0].bytes))?,
+            _ => {
+                let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+                for (slice, chunk) in slices.iter_mut().zip(&self.queue) {
+                    *slice = IoSlice::new(&chunk.bytes);
+                }
+                let used = self.queue.len().min(MAX_SLICES);
+                ready!(out.poll_write_vectored(cx, &slices[..used]))?
+            }
+        };
+        if count == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.unflushed = true;
+        if let Poll::Ready(Err(error)) = self.poll_flush(stream, cx) {
+            return Poll::Ready(Err(error));
+        }
+        Poll::Ready(Ok(self.take_off(count, delivered)))
+    }
+
+    /// So many bytes are written.
+    fn take_off(&mut self, mut count: usize, mut delivered: impl FnMut(Instant)) -> Written {
+        let mut written = Written::default();
+        while let Some(chunk) = self.queue.front_mut() {
+            let part = count.min(chunk.bytes.len());
+            count -= part;
+            let counts = matches!(chunk.source, Source::Outbox(_));
+            written.bytes += if counts { part } else { 0 };
+            if part < chunk.bytes.len() {
+                chunk.bytes.advance(part);
+                self.in_part |= part > 0;
+                break;
+            }
+            written.frames += usize::from(counts);
+            written.visible |= !matches!(chunk.source, Source::Control);
+            chunk.arrived.into_iter().for_each(&mut delivered);
+            self.queue.pop_front();
+            self.in_part = false;
+        }
+        if self.queue.is_empty() && self.queue.capacity() > 8 {
+            self.queue = VecDeque::new();
+        }
+        written
+    }
+
+    fn poll_flush<S: AsyncWrite + Unpin>(
+        &mut self,
+        stream: &mut S,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.unflushed {
+            ready!(Pin::new(stream).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,176 @@
+//! Server-sent events: what a request for them says, and how they are written.
+//!
+//! The answer has no length and is not chunked: it lasts as long as its connection,
+//! which suits HTTP/1.0 too.
+
+use std::{
+    io,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::{Instant, SystemTime},
+};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
+use warp::{
+    http::{
+        HeaderValue, Method,
+        header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, DATE},
+    },
+    reply::Response,
+};
+
+use super::{
+    admit::Admitted,
+    chunks::{Chunks, Written},
+    handover::Handover,
+    refusal::Refusal,
+    request::{Request, position},
+    session::Sessions,
+    transport::{Answer, Kind, Transport, poll_discard},
+};
+use crate::{close::CloseReason, frame::sse, position::Position, registry::Outgoing};
+
+const LAST_EVENT_ID: &str = "last-event-id";
+
+/// Checks all that the contract checks before it looks at the gateway's own state:
+/// method, body, where the client left off.
+pub(super) fn read(request: &Request) -> Result<Option<Position>, Refusal> {
+    if request.method != Method::GET {
+        return Err(Refusal::MethodNotAllowed("GET"));
+    }
+    if request.has_body() {
+        return Err(Refusal::BadRequest("a request for events has no body"));
+    }
+    let mut ids = request.headers.get_all(LAST_EVENT_ID).iter();
+    let id = match (ids.next(), ids.next()) {
+        (None, _) => b"",
+        (Some(id), None) => id.as_bytes(),
+        (Some(_), Some(_)) => return Err(Refusal::SinceMalformed("send Last-Event-ID once")),
+    };
+    match id {
+        // What a browser sends that has seen no id, and so nothing of a position.
+        b"" => request.since(),
+        id => position(std::str::from_utf8(id).unwrap_or("?")).map(Some),
+    }
+}
+
+/// The head of a good answer.
+pub(super) fn head() -> Response {
+    let mut response = Response::default();
+    let headers = response.headers_mut();
+    let date = httpdate::fmt_http_date(SystemTime::now());
+    let date = HeaderValue::try_from(date).expect("a date fits a header");
+    headers.insert(DATE, date);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// Takes the request's connection, and begins a session that writes this head and
+/// then events. Hyper's part of the connection ends with whatever this returns.
+pub(super) fn begin(
+    sessions: &Arc<Sessions>,
+    request: &Request,
+    head: Response,
+    admitted: Admitted,
+) -> Response {
+    match request.connection.as_ref().and_then(Handover::take) {
+        Some(stream) => {
+            // Heartbeats are answered by nobody but the client's kernel.
+            if let Err(error) = stream.set_unacknowledged_timeout(sessions.config.idle_timeout) {
+                tracing::debug!(%error, "a client that goes silently will be noticed late");
+            }
+            let events = Events::new(stream, &head);
+            sessions.clone().begin(events, admitted);
+        }
+        None => tracing::error!("the connection of a request for events is gone"),
+    }
+    head
+}
+
+/// A stream of events.
+pub(super) struct Events<S> {
+    stream: S,
+    chunks: Chunks,
+}
+
+impl<S> Events<S> {
+    fn new(stream: S, head: &Response) -> Self {
+        let mut chunks = Chunks::default();
+        chunks.queue_control(written(head));
+        Self { stream, chunks }
+    }
+}
+
+/// A head as HTTP/1.1 has it.
+fn written(head: &Response) -> Bytes {
+    let mut out = b"HTTP/1.1 200 OK\r\n".to_vec();
+    for (name, value) in head.headers() {
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    out.into()
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Transport for Events<S> {
+    const KIND: Kind = Kind::Events;
+    const ANSWERS: bool = false;
+
+    /// Whatever a client sends after its request says nothing; that it has closed its
+    /// side says that it has left.
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        _: bool,
+        _: Answer,
+    ) -> Poll<Result<(), CloseReason>> {
+        Poll::Ready(Err(match ready!(poll_discard(&mut self.stream, cx)) {
+            Ok(()) => CloseReason::ClientLeft,
+            Err(_) => CloseReason::ConnectionLost,
+        }))
+    }
+
+    fn queue(&mut self, frame: Bytes) {
+        self.chunks.queue(frame);
+    }
+
+    fn queue_outgoing(&mut self, outgoing: Outgoing) {
+        self.chunks.queue_outgoing(outgoing);
+    }
+
+    fn heartbeat(&mut self) {
+        self.chunks
+            .queue_control(Bytes::from_static(sse::HEARTBEAT));
+    }
+
+    fn has_unsent(&self) -> bool {
+        self.chunks.has_unsent()
+    }
+
+    /// An event that was written in part is none: clients forget it at the end.
+    fn drop_unsent(&mut self) {
+        self.chunks.clear();
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        delivered: impl FnMut(Instant),
+    ) -> Poll<io::Result<Written>> {
+        self.chunks.poll_write(&mut self.stream, cx, delivered)
+    }
+
+    /// There are no words for it: the stream ends.
+    fn close(&mut self, _: u16, _: String) {}
+
+    fn poll_heard(&mut self, cx: &mut Context<'_>, _: CloseReason) -> Poll<()> {
+        let _ = std::pin::Pin::new(&mut self.stream).poll_shutdown(cx);
+        poll_discard(&mut self.stream, cx).map(drop)
+    }
+}

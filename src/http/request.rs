@@ -1,0 +1,106 @@
+//! A request as it came, and what all requests for a session say in the same way.
+
+use hyper::upgrade::OnUpgrade;
+use warp::http::{
+    HeaderMap, HeaderValue, Method,
+    header::{AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderName, ORIGIN, TRANSFER_ENCODING},
+};
+
+use super::{handover::Handover, refusal::Refusal};
+use crate::position::{Position, PositionError};
+
+/// A request. No `Debug`: the query may hold a ticket.
+pub(super) struct Request {
+    pub(super) method: Method,
+    pub(super) query: String,
+    pub(super) headers: HeaderMap,
+    pub(super) on_upgrade: Option<OnUpgrade>,
+    /// The connection that it came on.
+    pub(super) connection: Option<Handover>,
+}
+
+impl Request {
+    /// The page's origin, as [`origin`] reads it.
+    pub(super) fn origin(&self) -> Option<&str> {
+        origin(&self.headers)
+    }
+
+    /// The `Host` header.
+    pub(super) fn host(&self) -> Option<&str> {
+        self.headers.get(HOST)?.to_str().ok()
+    }
+
+    /// What a request for a session never has.
+    pub(super) fn has_body(&self) -> bool {
+        let length = self.headers.get(CONTENT_LENGTH).map(HeaderValue::as_bytes);
+        self.headers.contains_key(TRANSFER_ENCODING) || !matches!(length, None | Some(b"0"))
+    }
+
+    /// Where the client left off, as the query says it.
+    pub(super) fn since(&self) -> Result<Option<Position>, Refusal> {
+        let values = query_values(&self.query, "since");
+        match &values[..] {
+            [] => Ok(None),
+            [since] => position(since).map(Some),
+            _ => Err(Refusal::SinceMalformed("pass since once")),
+        }
+    }
+
+    /// The ticket of the query, of `Authorization`, or one `elsewhere`.
+    pub(super) fn ticket(
+        &self,
+        elsewhere: impl Iterator<Item = String>,
+    ) -> Result<String, Refusal> {
+        let in_query = query_values(&self.query, "ticket");
+        let in_header = self
+            .headers
+            .get_all(AUTHORIZATION)
+            .iter()
+            .filter_map(|value| {
+                let (scheme, ticket) = value.to_str().ok()?.split_once(' ')?;
+                scheme
+                    .eq_ignore_ascii_case("usher-ticket")
+                    .then(|| ticket.trim().to_owned())
+            });
+        let mut tickets = in_query.into_iter().chain(elsewhere).chain(in_header);
+        let ticket = tickets.next().ok_or(Refusal::TicketMissing)?;
+        match tickets.next() {
+            None => Ok(ticket),
+            Some(_) => Err(Refusal::BadRequest("pass one ticket, in one place")),
+        }
+    }
+}
+
+/// A position, as a client writes it.
+pub(super) fn position(text: &str) -> Result<Position, Refusal> {
+    Position::parse(text).map_err(|PositionError| {
+        Refusal::SinceMalformed("since is EPOCH.SEQ, such as k3f9.121, or 0")
+    })
+}
+
+/// The `Origin` header; an unreadable one, or a second, is one that nothing allows.
+pub(super) fn origin(headers: &HeaderMap) -> Option<&str> {
+    let mut origins = headers.get_all(ORIGIN).iter();
+    let origin = origins.next()?;
+    let readable = origin.to_str().ok().filter(|_| origins.next().is_none());
+    Some(readable.unwrap_or("null"))
+}
+
+fn query_values(query: &str, key: &str) -> Vec<String> {
+    form_urlencoded::parse(query.as_bytes())
+        .filter(|(name, _)| name == key)
+        .map(|(_, value)| value.into_owned())
+        .collect()
+}
+
+pub(super) fn tokens<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'a str> {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+}

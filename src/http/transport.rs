@@ -1,0 +1,108 @@
+//! What carries a session's frames to its client. A session knows nothing else of it.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, ReadBuf};
+use tungstenite::Message;
+
+use super::chunks::Written;
+use crate::{close::CloseReason, registry::Outgoing};
+
+/// The frame that answers a client's message, if any does.
+pub(super) type Answer = fn(&Message) -> Option<Bytes>;
+
+/// By which of the ways a session is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    WebSocket,
+    Events,
+}
+
+impl Kind {
+    /// All of them, in the order of their numbers.
+    pub(super) const ALL: [Self; 2] = [Self::WebSocket, Self::Events];
+
+    /// The metrics' label.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::WebSocket => "websocket",
+            Self::Events => "sse",
+        }
+    }
+}
+
+/// One client's connection. What is queued is written in order.
+pub(super) trait Transport {
+    /// Which it is.
+    const KIND: Kind;
+    /// A client answers heartbeats, so one of which nothing is heard is gone.
+    const ANSWERS: bool;
+
+    /// Ready when something of the client was heard; what it says is looked at, and
+    /// `raw` where any message is good.
+    ///
+    /// # Errors
+    ///
+    /// How the session ends.
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        raw: bool,
+        answer: Answer,
+    ) -> Poll<Result<(), CloseReason>>;
+
+    /// Queues a frame of our own.
+    fn queue(&mut self, frame: Bytes);
+
+    /// Queues a frame from the outbox.
+    fn queue_outgoing(&mut self, outgoing: Outgoing);
+
+    /// Queues what keeps the connection alive, and no script sees.
+    fn heartbeat(&mut self);
+
+    /// Whether anything waits to be written.
+    fn has_unsent(&self) -> bool;
+
+    /// Forgets what waits, as far as the client still understands what follows.
+    fn drop_unsent(&mut self);
+
+    /// Writes as much as the kernel takes at once, and calls `delivered` with
+    /// the arrival of each message that is written whole. Ready with nothing
+    /// written only when nothing waits.
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        delivered: impl FnMut(Instant),
+    ) -> Poll<io::Result<Written>>;
+
+    /// Queues what says that nothing follows, where there are words for it.
+    fn close(&mut self, code: u16, words: String);
+
+    /// After all is written: ready when the client has heard the end.
+    fn poll_heard(&mut self, cx: &mut Context<'_>, reason: CloseReason) -> Poll<()>;
+}
+
+/// Reads and forgets; ready when the client has closed its side.
+///
+/// # Errors
+///
+/// The connection is broken.
+pub(super) fn poll_discard<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    let mut buffer = [0; 1024];
+    loop {
+        let mut buffer = ReadBuf::new(&mut buffer);
+        ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer))?;
+        if buffer.filled().is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+    }
+}
