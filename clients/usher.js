@@ -12,7 +12,8 @@ function usher({ url, getTicket, onState, onEvent, onGap }) {
   const isFinal = (code) =>
     [1000, 1002, 1005, 1007, 1008, 1009].includes(code) || (code >= 4100 && code <= 4199);
   let socket, timer, position, attempts = 0, sessions = 0, closed = false;
-  let openedAt, silence, hint, epoch, lastEvent, lastProof; // of one connection
+  let openedAt, silence, hint, begin, lastEvent, lastProof; // of one connection
+  let epoch, last = {}; // in durable mode: the stream, and its last event of each kind
 
   async function connect() {
     [openedAt, silence, hint] = [Infinity, 30_000, undefined];
@@ -39,10 +40,18 @@ function usher({ url, getTicket, onState, onEvent, onGap }) {
     if (welcome) {
       openedAt = performance.now();
       silence = 2000 * welcome.ping;
-      epoch = welcome.epoch; // epoch and seq: in durable mode only
-      position ??= epoch && `${epoch}.${welcome.seq}`;
+      begin = welcome.seq; // epoch and seq: in durable mode only
+      if (welcome.epoch !== epoch || begin < Math.max(last.user, last.all)) last = { user: 0, all: 0 };
+      epoch = welcome.epoch;
+      position ??= epoch && `${epoch}.${begin}`;
     }
     watch();
+    if (frame.event && frame.seq) {
+      const kind = frame.broadcast ? "all" : "user";
+      if (frame.seq <= last[kind]) return; // it was here before
+      if (frame.prev > last[kind] && frame.prev > begin) onGap("missing");
+      last[kind] = frame.seq;
+    }
     // Where to resume: after the last event, or what live or ping has proved since.
     lastEvent = frame.seq ?? lastEvent;
     lastProof = Math.max(lastProof, live?.seq ?? -1, ping?.seq ?? -1);

@@ -288,3 +288,178 @@ impl Behind {
         self.let_go = true;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::registry::{Limits, outbox::outgoing};
+
+    const LIMITS: fn() -> Limits = || Limits {
+        messages: 8,
+        bytes: usize::MAX,
+        total_bytes: usize::MAX,
+        total: Default::default(),
+    };
+
+    /// What happens to a session: its stream has `1..` of alternating kinds.
+    #[derive(Debug, Clone)]
+    enum Step {
+        /// The next messages are stored, and republished.
+        Stored(u8),
+        /// The next one is stored, and its republish is lost.
+        Lost,
+        /// The last one comes again.
+        Again,
+        /// Somebody reads the stream and brings what there is.
+        Brought,
+        /// What is queued is given up, from this one of the last on.
+        GivenUp(u8),
+        /// The connection to NATS is lost.
+        Down,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            4 => (1..12u8).prop_map(Step::Stored),
+            2 => Just(Step::Lost),
+            1 => Just(Step::Again),
+            3 => Just(Step::Brought),
+            1 => (0..4u8).prop_map(Step::GivenUp),
+            1 => Just(Step::Down),
+        ];
+        proptest::collection::vec(step, 0..60)
+    }
+
+    fn kind(seq: u64) -> Kind {
+        match seq % 3 {
+            0 => Kind::Broadcast,
+            _ => Kind::User,
+        }
+    }
+
+    /// Of the same kind, before it.
+    fn prev(seq: u64) -> u64 {
+        let same = (1..seq).rev().find(|&before| kind(before) == kind(seq));
+        same.unwrap_or(0)
+    }
+
+    /// A session, and what it was sent: sequence, and what was covered before.
+    struct Session {
+        chain: Chain,
+        sent: Vec<(u64, u64)>,
+        stored: u64,
+    }
+
+    impl Session {
+        fn live(&mut self, seq: u64) {
+            let stored = Stored {
+                seq,
+                prev: prev(seq),
+            };
+            match self.chain.offer(kind(seq), stored) {
+                Offer::Next(before) => self.sent.push((seq, before)),
+                Offer::Known => {}
+                Offer::Hole | Offer::Behind => {
+                    let behind = self.chain.fall_behind(Why::Hole);
+                    let outgoing = outgoing(seq, &LIMITS());
+                    behind.hold(kind(seq), stored, outgoing, 8, usize::MAX);
+                }
+            }
+        }
+
+        /// As `recovery` does it: what is stored by now, then what came meanwhile.
+        fn bring(&mut self) {
+            for _ in 0..3 {
+                if !self.chain.is_behind() {
+                    return;
+                }
+                for seq in 1..=self.stored {
+                    let covered = self.chain.covered()[kind(seq) as usize];
+                    if seq > covered {
+                        self.chain.cover(kind(seq), seq);
+                        self.sent.push((seq, covered));
+                    }
+                }
+                self.chain.prove(self.stored);
+                let sent = &mut self.sent;
+                self.chain.settle(|_, before, outgoing| {
+                    sent.push((outgoing.bytes.len() as u64, before));
+                });
+            }
+        }
+    }
+
+    proptest! {
+        /// Whatever is lost, doubled and given up: once it was brought up to date, a
+        /// session has been sent every message of the stream once, each kind in order.
+        #[test]
+        fn nothing_is_missing_and_nothing_comes_twice(steps in steps()) {
+            let mut session = Session { chain: Chain::joining(), sent: Vec::new(), stored: 0 };
+            session.chain.begin(0);
+            session.bring();
+            for step in steps {
+                match step {
+                    Step::Stored(count) => for _ in 0..count {
+                        session.stored += 1;
+                        session.live(session.stored);
+                    },
+                    Step::Lost => session.stored += 1,
+                    Step::Again if session.stored > 0 => session.live(session.stored),
+                    Step::Again => {}
+                    Step::Brought => session.bring(),
+                    Step::GivenUp(count) => {
+                        session.chain.fall_behind(Why::Slow);
+                        for _ in 0..count {
+                            if let Some((seq, before)) = session.sent.pop() {
+                                session.chain.rewind(kind(seq), before);
+                            }
+                        }
+                    }
+                    Step::Down => drop(session.chain.fall_behind(Why::Lost)),
+                }
+                // A session goes on by itself wherever it is not behind.
+                for kinds in Kind::ALL {
+                    let of_kind = session.sent.iter().map(|(seq, _)| *seq);
+                    let of_kind: Vec<_> = of_kind.filter(|&seq| kind(seq) == kinds).collect();
+                    let whole = (1..).filter(|&seq| kind(seq) == kinds);
+                    let whole: Vec<_> = whole.take(of_kind.len()).collect();
+                    prop_assert_eq!(of_kind, whole);
+                }
+            }
+            session.chain.fall_behind(Why::Lost);
+            session.bring();
+            prop_assert!(!session.chain.is_behind());
+            prop_assert_eq!(session.sent.len() as u64, session.stored);
+        }
+    }
+
+    #[test]
+    fn where_it_begins_decides_what_is_known() {
+        let mut chain = Chain::joining();
+        let stored = |seq, prev| Stored { seq, prev };
+        assert_eq!(chain.offer(Kind::User, stored(5, 4)), Offer::Behind);
+        chain.begin(7);
+        chain.settle(|_, _, _| unreachable!("nothing is held"));
+        assert_eq!(chain.offer(Kind::User, stored(7, 5)), Offer::Known);
+        assert_eq!(chain.offer(Kind::User, stored(9, 6)), Offer::Next(7));
+        assert_eq!(chain.offer(Kind::Broadcast, stored(10, 8)), Offer::Hole);
+        assert_eq!(chain.offer(Kind::User, stored(12, 11)), Offer::Hole);
+        assert_eq!(chain.offer(Kind::User, stored(12, 9)), Offer::Next(9));
+    }
+
+    #[test]
+    fn what_is_held_is_bounded() {
+        let mut chain = Chain::joining();
+        chain.begin(0);
+        for seq in 1..=9 {
+            let behind = chain.behind().expect("it joins");
+            let stored = Stored { seq, prev: seq - 1 };
+            behind.hold(Kind::User, stored, outgoing(seq, &LIMITS()), 8, usize::MAX);
+        }
+        assert_eq!(chain.behind().expect("it joins").held_bytes(), 0);
+        chain.settle(|_, _, _| panic!("let go"));
+        assert!(chain.is_behind(), "they are in the stream");
+    }
+}

@@ -749,6 +749,18 @@ impl Inner {
     }
 }
 
+/// A frame of so many bytes, for the tests of who hands it on.
+#[cfg(test)]
+pub(super) fn outgoing(bytes: u64, limits: &Limits) -> Outgoing {
+    let bytes: Bytes = vec![0; bytes as usize].into();
+    Outgoing {
+        charge: Charge::new(bytes.len(), limits),
+        bytes,
+        arrived: None,
+        origin: Origin::Here,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

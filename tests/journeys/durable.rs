@@ -1,6 +1,7 @@
 //! Durable mode: what was missed is sent, or it is said that something is lost.
 
 mod cluster;
+mod events;
 mod holes;
 mod outage;
 mod publishing;

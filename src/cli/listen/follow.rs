@@ -9,7 +9,7 @@ use super::{
     backoff::{Backoff, stays_away},
     ended_well,
     frame::Frame,
-    place::Place,
+    place::{Place, Seen},
     refused::Refused,
     screen::{Screen, state},
     session::{Close, Received, Session},
@@ -187,6 +187,13 @@ impl Follower {
             self.place.welcomed(welcome.epoch.clone(), welcome.seq);
             if let Some(patience) = welcome.patience() {
                 session.set_patience(patience);
+            }
+        }
+        if let (Some(_), Some(seq), Some(prev)) = (&frame.event, frame.seq, frame.prev) {
+            match self.place.event(seq, prev, frame.broadcast) {
+                Seen::New => {}
+                Seen::AfterGap => state(format_args!("a message before {seq} is missing")),
+                Seen::Already => return,
             }
         }
         self.place.reached(frame.position());

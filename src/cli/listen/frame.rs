@@ -15,6 +15,8 @@ pub(super) struct Frame<'a> {
     pub(super) event: Option<Cow<'a, str>>,
     /// An event's.
     pub(super) seq: Option<u64>,
+    /// An event's: the sequence of the one before it of its kind.
+    pub(super) prev: Option<u64>,
     #[serde(borrow)]
     pub(super) data: Option<&'a RawValue>,
     #[serde(borrow)]

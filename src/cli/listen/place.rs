@@ -10,6 +10,19 @@ pub(super) struct Place {
     welcomed_at: Option<u64>,
     /// The largest of what events, `live` and `ping` said.
     reached: Option<u64>,
+    /// The sequence of the last event of this stream: to the user, to all.
+    last: [u64; 2],
+}
+
+/// What an event is to somebody who has seen those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// Not yet.
+    New,
+    /// Not yet; and one before it is missing.
+    AfterGap,
+    /// It was there before.
+    Already,
 }
 
 impl Place {
@@ -24,10 +37,28 @@ impl Place {
     /// A new connection was welcomed, after [`Place::since`] was sent.
     pub(super) fn welcomed(&mut self, epoch: Option<String>, seq: Option<u64>) {
         self.sent = self.since();
+        // Another stream, or one that has lost its end, counts anew.
+        if self.epoch != epoch || self.last.iter().any(|last| Some(*last) > seq) {
+            self.last = [0; 2];
+        }
         self.epoch = epoch;
         self.welcomed_at = seq;
         // Sequences of another stream say nothing of this one.
         self.reached = None;
+    }
+
+    /// An event of the stream comes.
+    pub(super) fn event(&mut self, seq: u64, prev: u64, broadcast: bool) -> Seen {
+        let last = &mut self.last[usize::from(broadcast)];
+        if seq <= *last {
+            return Seen::Already;
+        }
+        let gap = prev > *last && Some(prev) > self.welcomed_at;
+        *last = seq;
+        match gap {
+            true => Seen::AfterGap,
+            false => Seen::New,
+        }
     }
 
     /// An event, a `live` or a `ping` says how far this connection is.
@@ -97,6 +128,30 @@ mod tests {
         assert_eq!(place.since().as_deref(), Some("old.950"), "as it was sent");
         place.reached(Some(4));
         assert_eq!(place.since().as_deref(), Some("new.4"));
+    }
+
+    #[test]
+    fn an_event_shows_whether_one_is_missing_or_came_before() {
+        let mut place = Place::default();
+        welcomed(&mut place, "k3f9", 120);
+        for (seq, prev, broadcast, seen) in [
+            (121, 90, false, Seen::New),
+            (121, 90, false, Seen::Already),
+            (122, 100, true, Seen::New),
+            (125, 121, false, Seen::New),
+            (127, 126, false, Seen::AfterGap),
+            (128, 122, true, Seen::New),
+            (123, 0, true, Seen::Already),
+        ] {
+            assert_eq!(place.event(seq, prev, broadcast), seen, "{seq}");
+        }
+        welcomed(&mut place, "k3f9", 130);
+        assert_eq!(place.event(127, 0, false), Seen::Already, "sent again");
+        assert_eq!(place.event(129, 0, false), Seen::New);
+        welcomed(&mut place, "new", 2);
+        assert_eq!(place.event(1, 0, false), Seen::New);
+        welcomed(&mut place, "new", 0);
+        assert_eq!(place.event(1, 0, false), Seen::New, "it has lost its end");
     }
 
     #[test]

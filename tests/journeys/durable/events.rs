@@ -1,0 +1,92 @@
+//! Server-sent events in durable mode: the position is each event's id.
+
+use serde_json::{Value, json};
+
+use super::{store, world_with};
+use crate::support::{Client, Events, Gateway, Redis, sse::Item};
+
+const SUBJECT: &str = "usher.user.42";
+
+/// The next frame with its id, comments left out.
+async fn next(events: &mut Events) -> (Value, Option<String>) {
+    loop {
+        match events.next().await {
+            Item::Event { data, id } => {
+                return (serde_json::from_str(&data).expect("JSON"), id);
+            }
+            Item::Comment(_) => {}
+            Item::End => panic!("the stream is over"),
+        }
+    }
+}
+
+async fn resume(gateway: &Gateway, redis: &Redis, id: &str, since: &str) -> Events {
+    let events = Events::builder(gateway, &redis.ticket("42").await);
+    events.header("Last-Event-ID", id).since(since).open().await
+}
+
+#[tokio::test]
+async fn last_event_id_is_where_it_goes_on() {
+    let (nats, redis, gateway) =
+        world_with(&[("session.ping_interval", "1s"), ("durable.audit", "1s")]).await;
+    let nats = nats.client().await;
+    let mut events = Events::open(&gateway, &redis.ticket("42").await).await;
+    let epoch = events.welcome()["epoch"]
+        .as_str()
+        .expect("an epoch")
+        .to_owned();
+    let id = |seq: u64| Some(format!("{epoch}.{seq}"));
+    store(&nats, SUBJECT, 1).await;
+    let event = json!({"event": "message", "seq": 1, "prev": 0, "data": 1});
+    assert_eq!(next(&mut events).await, (event, id(1)));
+    // What a ping says is where the client would go on.
+    let last = store(&nats, "usher.user.43", 0).await;
+    loop {
+        let (frame, found) = next(&mut events).await;
+        assert!(frame["ping"].is_object() && found.is_some(), "{frame}");
+        if frame["ping"]["seq"] == last && found == id(last) {
+            break;
+        }
+    }
+    drop(events);
+
+    store(&nats, SUBJECT, 2).await;
+    store(&nats, "usher.broadcast", 3).await;
+    // The header goes before the parameter, which is where a new EventSource began.
+    let mut events = resume(&gateway, &redis, &format!("{epoch}.{last}"), "0").await;
+    assert_eq!(events.welcome()["resume"], "complete");
+    let event = json!({"event": "message", "seq": 3, "prev": 0, "data": 2});
+    assert_eq!(next(&mut events).await, (event, id(3)));
+    let (event, found) = next(&mut events).await;
+    assert_eq!((&event["broadcast"], found), (&json!(true), id(4)));
+    assert_eq!(
+        next(&mut events).await,
+        (json!({"live": {"seq": 4}}), id(4))
+    );
+    let mut events = resume(&gateway, &redis, "", &format!("{epoch}.3")).await;
+    let (event, _) = next(&mut events).await;
+    assert_eq!(event["data"], 3);
+}
+
+/// Both ways of a session have the same frames.
+#[tokio::test]
+async fn a_slow_stream_catches_up_as_a_websocket_does() {
+    let (nats, redis, gateway) = world_with(&[
+        ("session.queue_messages", "20"),
+        ("session.write_timeout", "10m"),
+    ])
+    .await;
+    let publisher = nats.client().await;
+    let slow = Events::builder(&gateway, &redis.ticket("42").await);
+    let mut slow = slow.small_buffers().open().await;
+    let mut quick = Client::open(&gateway, &redis.ticket("42").await).await;
+    let payload = "x".repeat(50_000);
+    for number in 0..200 {
+        store(&publisher, SUBJECT, format!("[{number},\"{payload}\"]")).await;
+        assert_eq!(quick.next_data().await[0], number);
+    }
+    assert!(gateway.metric("usher_messages_postponed_total").await > 0.0);
+    for number in 0..200 {
+        assert_eq!(slow.next_data().await[0], number);
+    }
+}
