@@ -13,6 +13,7 @@ mod helm_test;
 mod matrix;
 mod objects;
 mod presets;
+mod proxies;
 mod refusals;
 #[path = "../journeys/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the journeys use all of it")]
