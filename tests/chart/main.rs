@@ -13,6 +13,7 @@ mod helm_test;
 mod matrix;
 mod objects;
 mod presets;
+mod prometheus;
 mod proxies;
 mod refusals;
 #[path = "../journeys/support/mod.rs"]
