@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run up test check bench hostile rolling storm chaos churn stuck chart conformance trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
+.PHONY: help run up test check bench hostile rolling storm interest chaos churn stuck chart image-check conformance trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
 
 CARGO ?= cargo
 # Where cargo builds, asked only by who needs it.
@@ -56,6 +56,13 @@ storm: tools servers ## let 15,000 clients connect at once, into benches/storm.t
 chart: tools servers ## lint and test the chart alone
 	.servers/bin/helm lint --strict helm --set demo.enabled=true
 	$(CARGO) test --test chart
+
+image-check: tools ## build the image's program twice, and run it in an empty root; needs root, takes long
+	@tests/servers.sh
+	@image/check.sh twice
+
+interest: servers ## measure what 200,000 users cost NATS, alone and clustered, and Redis, into benches/interest.txt
+	python3 benches/interest.py | tee benches/interest.txt
 
 conformance: tools ## have Autobahn judge how sessions keep RFC 6455
 	@tests/servers.sh autobahn

@@ -10,6 +10,7 @@ mod configuration;
 mod golden;
 mod helm;
 mod helm_test;
+mod image;
 mod matrix;
 mod objects;
 mod presets;

@@ -154,9 +154,14 @@ fn a_pod_has_the_time_that_a_drain_takes() {
             .set(&format!("drain.window={window}"));
         let objects = render.objects();
         assert_eq!(objects.pod()["terminationGracePeriodSeconds"], seconds);
-        let deadline = objects.deployment()["spec"]["progressDeadlineSeconds"].as_i64();
-        assert!(deadline.expect("a number") > seconds, "{delay} {window}");
+        // The next one goes when the one before has sent everybody away.
+        let spec = &objects.deployment()["spec"];
+        let ready = spec["minReadySeconds"].as_i64().expect("a number");
+        assert_eq!(ready, seconds - 10, "{delay} {window}");
+        assert!(spec["progressDeadlineSeconds"].as_i64() > Some(ready));
     }
+    let own = Render::minimal().set("minReadySeconds=3").objects();
+    assert_eq!(own.deployment()["spec"]["minReadySeconds"], 3);
 }
 
 #[test]
