@@ -5,15 +5,16 @@ session at once, before the gateway has sent any away; that is what most of this
 {{- define "usher.meshAnnotations" -}}
 {{- $drain := include "usher.drainSeconds" . | int -}}
 {{- if eq .Values.mesh.type "istio" }}
-# Ends when no connection is left, however long that takes within the grace period, native
-# sidecar or not; by itself it would end 5 s after SIGTERM. The least is drain.delay and 5 s,
-# since in that time newcomers are still let in.
+# Ends when no connection is left, however long that takes within the grace period; by itself
+# it would end 5 s after SIGTERM. {{ if .Values.mesh.nativeSidecar }}A native sidecar hears of it only after the gateway,
+# so it need not wait beyond that.{{ else }}The least is drain.delay and 5 s, since in that time
+# newcomers are still let in.{{ end }}
 # Starts before the gateway, which would find neither NATS nor Redis without it.
 proxy.istio.io/config: |
   holdApplicationUntilProxyStarts: true
   proxyMetadata:
     EXIT_ON_ZERO_ACTIVE_CONNECTIONS: "true"
-    MINIMUM_DRAIN_DURATION: {{ add 5 (include "usher.seconds" .Values.drain.delay | int) }}s
+    MINIMUM_DRAIN_DURATION: {{ if .Values.mesh.nativeSidecar }}1{{ else }}{{ add 5 (include "usher.seconds" .Values.drain.delay | int) }}{{ end }}s
   terminationDrainDuration: {{ add $drain 5 }}s
 {{- if .Values.mesh.nativeSidecar }}
 sidecar.istio.io/nativeSidecar: "true"

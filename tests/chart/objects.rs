@@ -475,7 +475,11 @@ fn a_sidecar_outlives_the_drain() {
         let template = &objects.deployment()["spec"]["template"];
         template["metadata"]["annotations"].clone()
     };
-    let istio = annotations(Render::minimal().set("mesh.type=istio"));
+    let istio = annotations(
+        Render::minimal()
+            .set("mesh.type=istio")
+            .set("mesh.nativeSidecar=false"),
+    );
     let settings: Value =
         serde_yaml_ng::from_str(istio["proxy.istio.io/config"].as_str().expect("a text"))
             .expect("YAML");
@@ -486,6 +490,15 @@ fn a_sidecar_outlives_the_drain() {
     assert_eq!(settings["proxyMetadata"]["MINIMUM_DRAIN_DURATION"], "9s");
     assert_eq!(settings["terminationDrainDuration"], "39s");
     assert_eq!(settings["holdApplicationUntilProxyStarts"], true);
+
+    assert!(istio["sidecar.istio.io/nativeSidecar"].is_null());
+    let native = annotations(Render::minimal().set("mesh.type=istio"));
+    assert_eq!(native["sidecar.istio.io/nativeSidecar"], "true");
+    let settings = native["proxy.istio.io/config"].as_str().expect("a text");
+    assert!(
+        settings.contains("MINIMUM_DRAIN_DURATION: 1s"),
+        "{settings}"
+    );
 
     let native = annotations(Render::minimal().set("mesh.type=linkerd"));
     assert_eq!(

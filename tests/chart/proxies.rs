@@ -85,16 +85,13 @@ impl Proxy {
 
     /// HAProxy as the example has it.
     async fn example_haproxy(gateways: [&Gateway; 2]) -> Self {
-        let proxy = Self::start("haproxy", |address, _| {
+        Self::start("haproxy", |address, _| {
             example("examples/haproxy.cfg", gateways)
                 .replace("bind :8000", &format!("bind {address}"))
                 // A process here has fewer descriptors.
                 .replace("maxconn 40000", "maxconn 1000")
         })
-        .await;
-        // Its checks have to find the gateways ready first.
-        sleep(Duration::from_secs(3)).await;
-        proxy
+        .await
     }
 
     /// All that it has logged.
