@@ -1,5 +1,3 @@
-# syntax=docker/dockerfile:1
-#
 # The image: one static program, the public authorities' certificates, and nothing else; no
 # shell. Runs as 65532, needs no right and writes no file.
 #

