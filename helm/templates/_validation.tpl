@@ -114,7 +114,8 @@ value by itself; here they are seen together. All complaints come at once.
 {{- if or (gt $ttl 300000) (lt $ttl 1000) -}}
   {{- $bad = append $bad (printf "tickets.ttl (%s) must be from 1s to 300s" $v.tickets.ttl) -}}
 {{- end -}}
-{{- if and $v.durable.enabled (gt (include "usher.milliseconds" $v.durable.duplicateWindow | int64) (include "usher.milliseconds" $v.durable.maxAge | int64)) -}}
+{{- $age := include "usher.milliseconds" $v.durable.maxAge | int64 -}}
+{{- if and $v.durable.enabled $age (gt (include "usher.milliseconds" $v.durable.duplicateWindow | int64) $age) -}}
   {{- $bad = append $bad (printf "durable.duplicateWindow (%s) must not be above durable.maxAge (%s)" $v.durable.duplicateWindow $v.durable.maxAge) -}}
 {{- end -}}
 {{- if and $v.durable.enabled $v.demo.enabled (gt (int $v.durable.replicas) 1) -}}
