@@ -15,8 +15,8 @@ use crate::{
     helm::{NAME, NAMESPACE, Objects, Render},
     presets,
     support::{
-        Gateway,
-        process::{Process, server},
+        Gateway, eventually, http,
+        process::{Process, free_port, server},
         servers,
     },
 };
@@ -137,4 +137,83 @@ fn the_test_has_what_it_needs_to_speak_tls() {
     let without = Render::minimal().set("public.tls.existingSecret=usher-tls");
     assert!(without.objects().all("Pod").is_empty());
     assert!(without.notes().contains("set test.existingSecret"));
+}
+
+/// The demo's servers, as their containers start them, and a gateway with the configuration
+/// that it gets: only addresses and folders are this machine's.
+#[tokio::test]
+async fn the_demo_works_as_it_is_rendered() {
+    let objects = presets::objects("demo");
+    let folder = TempDir::new().expect("a folder");
+    let root = folder.path().display().to_string();
+    let [nats, redis, monitor, public, grpc, ops] = [(); 6].map(|()| free_port().to_string());
+    let started = |name: &str, program: &str, command: &str, ports: &[(&str, &String)]| {
+        let deployment = objects.one("Deployment", &format!("-demo-{name}"));
+        let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+        assert_eq!(texts(&container["command"]), [command]);
+        let local = |text: &String| match ports.iter().find(|(port, _)| port == text) {
+            Some((_, port)) => (*port).clone(),
+            None => text.replace("/data", &root).replace("0.0.0.0", "127.0.0.1"),
+        };
+        let mut command = Command::new(server(program));
+        command.args(texts(&container["args"]).iter().map(local));
+        Process::spawn(command)
+    };
+    let _nats = started(
+        "nats",
+        "nats-server",
+        "nats-server",
+        &[("4222", &nats), ("8222", &monitor)],
+    );
+    let _redis = started(
+        "redis",
+        "redis-server",
+        "valkey-server",
+        &[("6379", &redis)],
+    );
+
+    let config = objects
+        .toml()
+        .replace(
+            &format!("{NAME}-demo-nats:4222"),
+            &format!("127.0.0.1:{nats}"),
+        )
+        .replace(
+            &format!("{NAME}-demo-redis:6379"),
+            &format!("127.0.0.1:{redis}"),
+        )
+        .replace("0.0.0.0:8080", &format!("127.0.0.1:{public}"))
+        .replace("0.0.0.0:9090", &format!("127.0.0.1:{grpc}"))
+        .replace("0.0.0.0:9100", &format!("127.0.0.1:{ops}"));
+    let file = folder.path().join("usher.toml");
+    fs::write(&file, config).expect("written");
+    let program = Path::new(env!("CARGO_BIN_EXE_usher"));
+    let mut gateway = Command::new(program);
+    gateway.env_clear().args(["serve", "--config"]).arg(&file);
+    let mut gateway = Process::spawn(gateway);
+    eventually("the gateway is ready", || {
+        assert!(gateway.try_wait().is_none(), "{}", gateway.output());
+        let ops = format!("127.0.0.1:{ops}");
+        async move {
+            let listens = tokio::net::TcpStream::connect(&ops).await.is_ok();
+            listens && http::get(&ops, "/readyz", &[]).await.status == 200
+        }
+    })
+    .await;
+    // What the probe of the demo's NATS asks.
+    let monitor = format!("127.0.0.1:{monitor}");
+    assert_eq!(http::get(&monitor, "/healthz", &[]).await.status, 200);
+    let jetstream = http::get(&monitor, "/jsz", &[]).await.json();
+    assert!(jetstream["config"]["store_dir"].is_string(), "{jetstream}");
+    // Without a token, since a demo asks for none.
+    let mut ticket = Command::new(program);
+    ticket
+        .env_clear()
+        .args(["ticket", "42", "--grpc", &format!("127.0.0.1:{grpc}")]);
+    let ticket = ticket.output().expect("it runs");
+    assert!(
+        ticket.status.success(),
+        "{}",
+        String::from_utf8_lossy(&ticket.stderr)
+    );
 }
