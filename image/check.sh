@@ -72,8 +72,29 @@ mount -t tmpfs -o size=256m,mode=755 tmpfs "$work/root"
 mkdir -p "$work/root/etc/usher" "$work/root/etc/ssl/certs" "$work/root/dev"
 cp /etc/ssl/certs/ca-certificates.crt "$work/root/etc/ssl/certs/"
 install -m 0755 "$program" "$work/root/usher"
-printf '127.0.0.1 localhost servers.push.svc\n' >"$work/root/etc/hosts"
-printf 'nameserver 127.0.0.1\noptions ndots:1 timeout:1 attempts:1\n' >"$work/root/etc/resolv.conf"
+printf '127.0.0.1 localhost\n' >"$work/root/etc/hosts"
+# As a cluster's, with its search list; who answers is below.
+printf 'search push.svc.cluster.local svc.cluster.local cluster.local\nnameserver 127.0.0.99\noptions ndots:5 timeout:1 attempts:2\n' >"$work/root/etc/resolv.conf"
+python3 - >"$work/dns.log" 2>&1 <<'PYTHON' &
+import socket
+
+# Knows servers.push.svc.cluster.local, and nothing else.
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("127.0.0.99", 53))
+while True:
+    query, client = server.recvfrom(512)
+    labels, at = [], 12
+    while query[at]:
+        labels.append(query[at + 1 : at + 1 + query[at]].decode())
+        at += query[at] + 1
+    question, kind = query[12 : at + 5], query[at + 2]
+    known = ".".join(labels) == "servers.push.svc.cluster.local"
+    answers = known and kind == 1
+    head = query[:2] + bytes([0x85, 0x80 if known else 0x83, 0, 1, 0, int(answers), 0, 0, 0, 0])
+    record = b"\xc0\x0c\0\1\0\1\0\0\0\x05\0\4\x7f\0\0\1" if answers else b""
+    server.sendto(head + question + record, client)
+PYTHON
+pids+=($!)
 free() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 nats=$(free) redis=$(free) public=$(free) grpc=$(free) ops=$(free)
 cat >"$work/root/etc/usher/usher.toml" <<TOML
@@ -85,7 +106,7 @@ allow_anonymous = true
 [ops]
 listen = "0.0.0.0:$ops"
 [nats]
-url = "nats://servers.push.svc:$nats"
+url = "nats://servers:$nats"
 [redis]
 url = "redis://servers.push.svc:$redis"
 [drain]
@@ -110,7 +131,7 @@ pids+=($!)
 for _ in $(seq 50); do "${in_it[@]}" check --config /etc/usher/usher.toml >"$work/check" 2>&1 && break || sleep 0.1; done
 cat "$work/check"
 "${in_it[@]}" check --config /etc/usher/usher.toml >/dev/null || die "it does not reach servers by their names"
-say "it finds NATS and Redis by names, through the hosts file that it is given"
+say "it finds NATS (by servers) and Redis (by servers.push.svc) through the DNS of its resolv.conf"
 
 "${in_it[@]}" serve --config /etc/usher/usher.toml >"$work/usher.log" 2>&1 &
 gateway=$!
