@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run up test check bench hostile rolling storm chaos churn stuck conformance trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
+.PHONY: help run up test check bench hostile rolling storm interest chaos churn stuck chart image-check conformance trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
 
 CARGO ?= cargo
 # Where cargo builds, asked only by who needs it.
@@ -52,6 +52,17 @@ rolling: tools servers ## restart three gateways behind haproxy under 5,000 clie
 
 storm: tools servers ## let 15,000 clients connect at once, into benches/storm.txt; fails where one stays out
 	$(CARGO) bench --bench gateway -- storm | tee benches/storm.txt
+
+chart: tools servers ## lint and test the chart alone
+	.servers/bin/helm lint --strict helm --set demo.enabled=true
+	$(CARGO) test --test chart
+
+image-check: tools ## build the image's program twice, and run it in an empty root; needs root, takes long
+	@tests/servers.sh
+	@image/check.sh twice
+
+interest: servers ## measure what 200,000 users cost NATS, alone and clustered, and Redis, into benches/interest.txt
+	python3 benches/interest.py | tee benches/interest.txt
 
 conformance: tools ## have Autobahn judge how sessions keep RFC 6455
 	@tests/servers.sh autobahn
@@ -114,11 +125,13 @@ deny: tools
 		echo "advisories: NOT checked, since their database is out of reach"; \
 	fi
 
-# nats-server and Redis, and foreign clients in Python.
+# nats-server and Redis, foreign clients in Python, a browser, and what the chart is
+# tested with.
 servers:
 	@tests/servers.sh
 	@tests/servers.sh python
 	@tests/servers.sh browser
+	@tests/servers.sh chart
 
 tools:
 	@command -v $(CARGO) >/dev/null || { echo "Rust is missing: install it with rustup, https://rustup.rs" >&2; exit 1; }

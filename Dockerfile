@@ -1,0 +1,48 @@
+# The image: one static program, the public authorities' certificates, and nothing else; no
+# shell. Runs as 65532, needs no right and writes no file.
+#
+#   docker build --tag registry.example.com/usher:0.1.0 \
+#     --build-arg REVISION="$(git rev-parse HEAD)" .
+#
+# To have the image itself the same to the byte, pin the compiler's by its digest, and let
+# BuildKit set every file's time:
+#
+#   --build-arg RUST=docker.io/library/rust:1.95.0-bookworm@sha256:… \
+#   --build-arg SOURCE_DATE_EPOCH="$(git log -1 --format=%ct)" \
+#   --output type=image,rewrite-timestamp=true,push=true,name=…
+
+ARG RUST=docker.io/library/rust:1.95.0-bookworm
+
+FROM ${RUST} AS build
+WORKDIR /usher
+ENV CARGO_TARGET_DIR=/target
+# What Cargo.lock names comes first: as long as it does not change, this layer is kept.
+# benches and tests are named by Cargo.toml, but not built.
+COPY Cargo.toml Cargo.lock build.rs ./
+COPY .cargo .cargo
+COPY proto proto
+COPY image/build.sh image/build.sh
+RUN image/build.sh dependencies
+COPY clients clients
+COPY src src
+# The program's own files are newer than what stood for them.
+RUN find src -type f -exec touch {} + && image/build.sh \
+    && install -D -m 0755 /target/usher /image/usher \
+    && install -D -m 0644 /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ca-certificates.crt
+
+FROM scratch
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="usher" \
+      org.opencontainers.image.description="The last mile from NATS to your users' screens: a real-time gateway" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.base.name="scratch"
+COPY --from=build /image/ /
+ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
+USER 65532:65532
+EXPOSE 8080 9090 9100
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["/usher"]
+CMD ["serve"]

@@ -1,0 +1,164 @@
+{{/* Names, labels, images, and what values mean in numbers. */}}
+
+{{- define "usher.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* Short enough for every suffix that objects add to it. */}}
+{{- define "usher.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else if contains (include "usher.name" .) .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (include "usher.name" .) | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "usher.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "usher.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What selects pods: these two and no more, since a Deployment can't change them. */}}
+{{- define "usher.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "usher.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{/* What every object has besides its name and instance. */}}
+{{- define "usher.commonLabels" -}}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: usher
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "usher.labels" -}}
+{{ include "usher.selectorLabels" . }}
+app.kubernetes.io/component: gateway
+{{ include "usher.commonLabels" . }}
+{{- end -}}
+
+{{/* Objects beside the gateway, which its selectors must not find: (list context component). */}}
+{{- define "usher.besideSelectorLabels" -}}
+{{- $ := index . 0 -}}
+app.kubernetes.io/name: {{ include "usher.name" $ }}-{{ index . 1 }}
+app.kubernetes.io/instance: {{ $.Release.Name }}
+{{- end -}}
+
+{{- define "usher.besideLabels" -}}
+{{- $ := index . 0 -}}
+{{ include "usher.besideSelectorLabels" . }}
+app.kubernetes.io/component: {{ index . 1 }}
+{{ include "usher.commonLabels" $ }}
+{{- end -}}
+
+{{/* An image: (list context image default-tag). */}}
+{{- define "usher.image" -}}
+{{- $ := index . 0 -}}
+{{- $image := index . 1 -}}
+{{- $registry := default $image.registry ($.Values.global).imageRegistry -}}
+{{- with $registry -}}{{ . | trimSuffix "/" }}/{{- end -}}
+{{- $image.repository -}}
+{{- if $image.digest -}}@{{ $image.digest }}{{- else -}}:{{ $image.tag | default (index . 2) }}{{- end -}}
+{{- end -}}
+
+{{/* A duration of Usher's, such as 25s or 500ms, in milliseconds. */}}
+{{- define "usher.milliseconds" -}}
+{{- $number := regexFind "^[0-9]+" . | int64 -}}
+{{- $unit := regexFind "[a-z]+$" . -}}
+{{- mul $number (get (dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000) $unit) -}}
+{{- end -}}
+
+{{/* The same in whole seconds, rounded up. */}}
+{{- define "usher.seconds" -}}
+{{- div (add (include "usher.milliseconds" . | int64) 999) 1000 -}}
+{{- end -}}
+
+{{/* A size of Usher's, such as 256MiB, in bytes. */}}
+{{- define "usher.bytes" -}}
+{{- $number := regexFind "^[0-9]+" . | int64 -}}
+{{- $unit := regexFind "[A-Za-z]+$" . -}}
+{{- mul $number (get (dict "B" 1 "KiB" 1024 "MiB" 1048576 "GiB" 1073741824) $unit) -}}
+{{- end -}}
+
+{{/* A quantity of memory of Kubernetes's, such as 512Mi, in bytes; 0 where it is none that we know. */}}
+{{- define "usher.quantity" -}}
+{{- $text := toString . -}}
+{{- $unit := regexFind "[A-Za-z]*$" $text -}}
+{{- $factor := get (dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776) $unit -}}
+{{- if and $factor (regexMatch "^[0-9]+(\\.[0-9]+)?[A-Za-z]*$" $text) -}}
+{{- mulf (regexFind "^[0-9.]+" $text | float64) $factor | floor | int64 -}}
+{{- else -}}0{{- end -}}
+{{- end -}}
+
+{{/* The memory that a gateway may come to need, by docs/operations.md. */}}
+{{- define "usher.memory" -}}
+{{- $queues := include "usher.bytes" .Values.session.totalQueueBytes | int64 -}}
+{{- add 20000000 (mul 4096 (int64 .Values.public.maxSessions)) (div (mul 12 $queues) 10) -}}
+{{- end -}}
+
+{{/* From the signal to the last session's end. */}}
+{{- define "usher.drainSeconds" -}}
+{{- $delay := include "usher.milliseconds" .Values.drain.delay | int64 -}}
+{{- $window := include "usher.milliseconds" .Values.drain.window | int64 -}}
+{{- div (add $delay $window 999) 1000 -}}
+{{- end -}}
+
+{{- define "usher.gracePeriodSeconds" -}}
+{{- add 10 (include "usher.drainSeconds" . | int64) -}}
+{{- end -}}
+
+{{/* How long a proxy may hear nothing: three pings. */}}
+{{- define "usher.idleSeconds" -}}
+{{- $ping := include "usher.milliseconds" .Values.session.pingInterval | int64 -}}
+{{- div (add (mul 3 $ping) 999) 1000 -}}
+{{- end -}}
+
+{{- define "usher.appProtocol" -}}
+{{- .Values.service.appProtocol | default (ternary "https" "http" (ne .Values.public.tls.existingSecret "")) -}}
+{{- end -}}
+
+{{- define "usher.natsUrl" -}}
+{{- if .Values.demo.enabled -}}nats://{{ include "usher.fullname" . }}-demo-nats:4222{{- else -}}{{ .Values.nats.url }}{{- end -}}
+{{- end -}}
+
+{{- define "usher.redisUrl" -}}
+{{- if .Values.demo.enabled -}}redis://{{ include "usher.fullname" . }}-demo-redis:6379{{- else -}}{{ .Values.redis.url }}{{- end -}}
+{{- end -}}
+
+{{/* Nothing guards the push API; so it is in a demo without a Secret. */}}
+{{- define "usher.anonymous" -}}
+{{- $known := or .Values.grpc.existingSecret .Values.grpc.tls.clientCa -}}
+{{- if and (not $known) (or .Values.grpc.allowAnonymous .Values.demo.enabled) -}}true{{- end -}}
+{{- end -}}
+
+{{/* Whether the test pod has what it needs. */}}
+{{- define "usher.canTest" -}}
+{{- $encrypted := or .Values.public.tls.existingSecret .Values.grpc.tls.existingSecret -}}
+{{- if and .Values.test.enabled (or (not $encrypted) .Values.test.existingSecret) -}}true{{- end -}}
+{{- end -}}
+
+{{- define "usher.meshNamespace" -}}
+{{- .Values.mesh.namespace | default (ternary "istio-system" "linkerd" (eq .Values.mesh.type "istio")) -}}
+{{- end -}}
+
+{{/* The public paths, as the browser asks for them. */}}
+{{- define "usher.paths" -}}
+{{- $prefix := .Values.public.pathPrefix -}}
+{{- range list "/ws" "/events" "/tickets" }}
+- {{ $prefix }}{{ . }}
+{{- end }}
+{{- end -}}
+
+{{/* Where Prometheus finds this release's metrics, in its own words. */}}
+{{- define "usher.metricsSelector" -}}
+namespace="{{ .Release.Namespace }}",job="{{ include "usher.fullname" . }}-ops"
+{{- end -}}

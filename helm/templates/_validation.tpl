@@ -1,0 +1,180 @@
+{{/*
+What can't be, in words: which value, why, and the mend. values.schema.json sees a
+value by itself; here they are seen together. All complaints come at once.
+*/}}
+{{- define "usher.validate" -}}
+{{- $v := .Values -}}
+{{- $bad := list -}}
+{{- $ways := or $v.httpRoute.enabled $v.traefik.enabled $v.nginx.enabled -}}
+
+{{- if $v.demo.enabled -}}
+  {{- if or $v.nats.url $v.nats.urlKey -}}
+    {{- $bad = append $bad "demo.enabled brings its own NATS, but nats.url or nats.urlKey is given too: keep one of the two" -}}
+  {{- end -}}
+  {{- if or $v.redis.url $v.redis.urlKey -}}
+    {{- $bad = append $bad "demo.enabled brings its own Redis, but redis.url or redis.urlKey is given too: keep one of the two" -}}
+  {{- end -}}
+{{- else -}}
+  {{- if not (or $v.nats.url $v.nats.urlKey) -}}
+    {{- $bad = append $bad "nats.url is required: where your NATS is, such as --set nats.url=nats://nats.nats.svc:4222, or nats.existingSecret and nats.urlKey where the URL is secret. For a look without either server: --set demo.enabled=true" -}}
+  {{- end -}}
+  {{- if not (or $v.redis.url $v.redis.urlKey) -}}
+    {{- $bad = append $bad "redis.url is required: where tickets are kept, such as --set redis.url=redis://redis.redis.svc:6379, or redis.existingSecret and redis.urlKey where the URL is secret. For a look without either server: --set demo.enabled=true" -}}
+  {{- end -}}
+  {{- if not (or $v.grpc.existingSecret $v.grpc.tls.clientCa $v.grpc.allowAnonymous) -}}
+    {{- $bad = append $bad "grpc.existingSecret is required, since whoever reaches the push API could be any user: kubectl create secret generic usher-grpc --from-literal=tokens=$(openssl rand -hex 32), then --set grpc.existingSecret=usher-grpc; or grpc.tls.existingSecret with grpc.tls.clientCa=true; or grpc.allowAnonymous=true where something else guards the way" -}}
+  {{- end -}}
+{{- end -}}
+{{- if and $v.grpc.allowAnonymous (or $v.grpc.existingSecret $v.grpc.tls.clientCa) -}}
+  {{- $bad = append $bad "grpc.allowAnonymous says that callers need nothing, but grpc.existingSecret or grpc.tls.clientCa asks them for something: keep one of the two" -}}
+{{- end -}}
+{{- if and $v.grpc.tls.clientCa (not $v.grpc.tls.existingSecret) -}}
+  {{- $bad = append $bad "grpc.tls.clientCa needs TLS: set grpc.tls.existingSecret, a Secret with tls.crt, tls.key and ca.crt" -}}
+{{- end -}}
+
+{{- range $name := list "nats" "redis" -}}
+  {{- $section := get $v $name -}}
+  {{- $keys := list -}}
+  {{- range $key := list "urlKey" "credentialsKey" "tokenKey" "passwordKey" -}}
+    {{- if get $section $key -}}{{- $keys = append $keys (printf "%s.%s" $name $key) -}}{{- end -}}
+  {{- end -}}
+  {{- if and $keys (not $section.existingSecret) -}}
+    {{- $bad = append $bad (printf "%s names a key, but no Secret: set %s.existingSecret" (first $keys) $name) -}}
+  {{- end -}}
+  {{- if and $section.existingSecret (not $keys) -}}
+    {{- $bad = append $bad (printf "%s.existingSecret is given, but none of its keys: set %s.urlKey or %s.passwordKey, whichever it holds" $name $name $name) -}}
+  {{- end -}}
+  {{- if and $section.url $section.urlKey -}}
+    {{- $bad = append $bad (printf "%s.url and %s.urlKey are both given: keep one of the two" $name $name) -}}
+  {{- end -}}
+  {{- if regexMatch "://[^/,]*@" $section.url -}}
+    {{- $bad = append $bad (printf "%s.url holds credentials, and a ConfigMap is no place for them: put the URL into a Secret and name it by %s.existingSecret and %s.urlKey" $name $name $name) -}}
+  {{- end -}}
+  {{- if and $section.user (not $section.passwordKey) -}}
+    {{- $bad = append $bad (printf "%s.user has no password: set %s.existingSecret and %s.passwordKey" $name $name $name) -}}
+  {{- end -}}
+  {{- if and $section.tls.clientCertificate (not $section.tls.existingSecret) -}}
+    {{- $bad = append $bad (printf "%s.tls.clientCertificate needs %s.tls.existingSecret, a Secret with tls.crt, tls.key and ca.crt" $name $name) -}}
+  {{- end -}}
+{{- end -}}
+{{- if and $v.nats.passwordKey (not $v.nats.user) -}}
+  {{- $bad = append $bad "nats.passwordKey belongs to no user: set nats.user" -}}
+{{- end -}}
+{{- if gt (len (compact (list $v.nats.credentialsKey $v.nats.tokenKey $v.nats.user))) 1 -}}
+  {{- $bad = append $bad "nats.credentialsKey, nats.tokenKey and nats.user are three ways to log in: keep one" -}}
+{{- end -}}
+{{- if and $v.redis.tls.existingSecret $v.redis.url (not (hasPrefix "rediss://" $v.redis.url)) -}}
+  {{- $bad = append $bad "redis.tls.existingSecret is for TLS, and redis.url asks for none: write rediss://HOST:PORT there" -}}
+{{- end -}}
+{{- if and $v.redis.url (not (regexMatch "^rediss?://" $v.redis.url)) -}}
+  {{- $bad = append $bad "redis.url must begin with redis:// or rediss://" -}}
+{{- end -}}
+
+{{- with $v.tickets.jwt -}}
+  {{- $sources := compact (list .secretKey .publicKeyKey .jwksUrl) -}}
+  {{- if gt (len $sources) 1 -}}
+    {{- $bad = append $bad "tickets.jwt.secretKey, .publicKeyKey and .jwksUrl are three ways to check a token: keep one" -}}
+  {{- end -}}
+  {{- if and (or .secretKey .publicKeyKey) (not .existingSecret) -}}
+    {{- $bad = append $bad "tickets.jwt.secretKey or .publicKeyKey names a key, but no Secret: set tickets.jwt.existingSecret" -}}
+  {{- end -}}
+  {{- if and .existingSecret (not (or .secretKey .publicKeyKey)) -}}
+    {{- $bad = append $bad "tickets.jwt.existingSecret is given, but none of its keys: set tickets.jwt.secretKey or .publicKeyKey" -}}
+  {{- end -}}
+  {{- if and .jwksUrl (not (and .issuer .audience)) -}}
+    {{- $bad = append $bad "tickets.jwt.jwksUrl needs tickets.jwt.issuer and .audience: its keys sign tokens for others too" -}}
+  {{- end -}}
+{{- end -}}
+
+{{- if $ways -}}
+  {{- if not $v.public.trustedProxies -}}
+    {{- $bad = append $bad "public.trustedProxies is required behind a proxy: the addresses of its pods, such as --set 'public.trustedProxies={10.0.0.0/8}'; without it every client has the proxy's address" -}}
+  {{- end -}}
+  {{- if not $v.hosts -}}
+    {{- $bad = append $bad "hosts is required with httpRoute, traefik or nginx: the names that browsers ask for, such as --set 'hosts={push.example.com}'" -}}
+  {{- end -}}
+{{- end -}}
+{{- if and $v.httpRoute.enabled (not $v.httpRoute.parentRefs) -}}
+  {{- $bad = append $bad "httpRoute.parentRefs is required: the Gateway that the route hangs on, such as --set 'httpRoute.parentRefs[0].name=public'" -}}
+{{- end -}}
+{{- if and $v.cookieAffinity.enabled (not (or $ways (eq $v.mesh.type "istio"))) -}}
+  {{- $bad = append $bad "cookieAffinity.enabled needs a proxy that sets the cookie: httpRoute, traefik, nginx, or mesh.type=istio; for a Service there is service.sessionAffinity" -}}
+{{- end -}}
+{{- if and $v.traefik.enabled $v.traefik.tlsSecret $v.traefik.certResolver -}}
+  {{- $bad = append $bad "traefik.tlsSecret and traefik.certResolver are two ways to a certificate: keep one" -}}
+{{- end -}}
+{{- if and $v.traefik.enabled (not $v.traefik.tls) (or $v.traefik.tlsSecret $v.traefik.certResolver) -}}
+  {{- $bad = append $bad "traefik.tls is false, but traefik.tlsSecret or traefik.certResolver is given: keep one of the two" -}}
+{{- end -}}
+
+{{- if le (include "usher.milliseconds" $v.session.idleTimeout | int64) (include "usher.milliseconds" $v.session.pingInterval | int64) -}}
+  {{- $bad = append $bad (printf "session.idleTimeout (%s) must be longer than session.pingInterval (%s), or quiet sessions are closed" $v.session.idleTimeout $v.session.pingInterval) -}}
+{{- end -}}
+{{- $ttl := include "usher.milliseconds" $v.tickets.ttl | int64 -}}
+{{- if or (gt $ttl 300000) (lt $ttl 1000) -}}
+  {{- $bad = append $bad (printf "tickets.ttl (%s) must be from 1s to 300s" $v.tickets.ttl) -}}
+{{- end -}}
+{{- $age := include "usher.milliseconds" $v.durable.maxAge | int64 -}}
+{{- if and $v.durable.enabled $age (gt (include "usher.milliseconds" $v.durable.duplicateWindow | int64) $age) -}}
+  {{- $bad = append $bad (printf "durable.duplicateWindow (%s) must not be above durable.maxAge (%s)" $v.durable.duplicateWindow $v.durable.maxAge) -}}
+{{- end -}}
+{{- if and $v.durable.enabled $v.demo.enabled (gt (int $v.durable.replicas) 1) -}}
+  {{- $bad = append $bad "durable.replicas is more than 1, and the demo has one NATS" -}}
+{{- end -}}
+{{- $ports := list (int $v.public.port) (int $v.grpc.port) (int $v.ops.port) -}}
+{{- if ne (len (uniq $ports)) 3 -}}
+  {{- $bad = append $bad "public.port, grpc.port and ops.port must differ" -}}
+{{- end -}}
+
+{{- with ($v.resources.limits).memory -}}
+  {{- $limit := include "usher.quantity" . | int64 -}}
+  {{- $needed := include "usher.memory" $ | int64 -}}
+  {{- if and (gt $limit 0) (lt $limit $needed) -}}
+    {{- $bad = append $bad (printf "resources.limits.memory (%s) is less than %d public.maxSessions and session.totalQueueBytes (%s) may come to need: give it %dMi, or lower one of them" (toString .) (int $v.public.maxSessions) $v.session.totalQueueBytes (div (add $needed 1048575) 1048576)) -}}
+  {{- end -}}
+{{- end -}}
+
+{{- if $v.autoscaling.enabled -}}
+  {{- if gt (int $v.autoscaling.minReplicas) (int $v.autoscaling.maxReplicas) -}}
+    {{- $bad = append $bad (printf "autoscaling.minReplicas (%d) is more than autoscaling.maxReplicas (%d)" (int $v.autoscaling.minReplicas) (int $v.autoscaling.maxReplicas)) -}}
+  {{- end -}}
+  {{- if not (or $v.autoscaling.targetCpu $v.autoscaling.targetSessions) -}}
+    {{- $bad = append $bad "autoscaling.enabled has nothing to scale by: set autoscaling.targetCpu or autoscaling.targetSessions" -}}
+  {{- end -}}
+  {{- if and $v.autoscaling.targetCpu (not ($v.resources.requests).cpu) -}}
+    {{- $bad = append $bad "autoscaling.targetCpu is a share of resources.requests.cpu, which is not given" -}}
+  {{- end -}}
+  {{- if and $v.public.maxSessions (gt (int $v.autoscaling.targetSessions) (int $v.public.maxSessions)) -}}
+    {{- $bad = append $bad (printf "autoscaling.targetSessions (%d) is more than public.maxSessions (%d): gateways would be full before another comes" (int $v.autoscaling.targetSessions) (int $v.public.maxSessions)) -}}
+  {{- end -}}
+{{- end -}}
+{{- if and $v.podDisruptionBudget.enabled (has (toString $v.podDisruptionBudget.maxUnavailable) (list "0" "0%")) -}}
+  {{- $bad = append $bad "podDisruptionBudget.maxUnavailable is 0: no node could ever be drained" -}}
+{{- end -}}
+
+{{- if and (eq $v.service.type "ClusterIP") (or $v.service.nodePort (ne $v.service.externalTrafficPolicy "Cluster")) -}}
+  {{- $bad = append $bad "service.nodePort and service.externalTrafficPolicy need service.type NodePort or LoadBalancer" -}}
+{{- end -}}
+{{- if and (ne $v.service.type "LoadBalancer") (or $v.service.loadBalancerClass $v.service.loadBalancerSourceRanges) -}}
+  {{- $bad = append $bad "service.loadBalancerClass and service.loadBalancerSourceRanges need service.type LoadBalancer" -}}
+{{- end -}}
+{{- if and $v.serviceMonitor.enabled $v.podMonitor.enabled -}}
+  {{- $bad = append $bad "serviceMonitor and podMonitor would have every gateway scraped twice: keep one of the two" -}}
+{{- end -}}
+{{- if $v.networkPolicy.enabled -}}
+  {{- range $name := list "nats" "redis" -}}
+    {{- $allowed := list -}}
+    {{- range get $v.networkPolicy (printf "%sPorts" $name) -}}{{- $allowed = append $allowed (int .) -}}{{- end -}}
+    {{- range $url := splitList "," (get $v $name).url -}}
+      {{- $port := regexFind ":[0-9]+(/[0-9]*)?$" (trim $url) | regexFind "^:[0-9]+" | trimPrefix ":" | int -}}
+      {{- if and $port (not (has $port $allowed)) -}}
+        {{- $bad = append $bad (printf "networkPolicy.%sPorts does not have %d, the port of %s.url: no gateway would reach it" $name $port $name) -}}
+      {{- end -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+
+{{- if $bad -}}
+{{- fail (printf "\n\nUsher can't be installed so:\n\n  - %s\n" (join "\n  - " $bad)) -}}
+{{- end -}}
+{{- end -}}

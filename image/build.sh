@@ -1,0 +1,33 @@
+#!/bin/sh
+# Builds the program of the image: static, and the same to the byte wherever it is built
+# from the same sources by the same compiler. The Dockerfile runs this, and so does
+# image/check.sh, so that what is proven is what is shipped.
+#
+#   image/build.sh dependencies   only what Cargo.lock names, with nothing in src
+#   image/build.sh                the program, into $CARGO_TARGET_DIR/usher
+set -eu
+
+cd "$(dirname "$0")/.."
+target=$(rustc -vV | sed -n 's/^host: //p')
+CARGO_HOME=${CARGO_HOME:-$HOME/.cargo}
+CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target/image}
+# No path of this machine in the program: neither from Rust nor from C (jemalloc, ring).
+maps="$PWD=/usher $CARGO_HOME=/cargo $CARGO_TARGET_DIR=/target"
+RUSTFLAGS="-C target-feature=+crt-static"
+CFLAGS="-g0"
+for map in $maps; do
+    RUSTFLAGS="$RUSTFLAGS --remap-path-prefix=$map"
+    CFLAGS="$CFLAGS -ffile-prefix-map=$map"
+done
+export CARGO_TARGET_DIR RUSTFLAGS CFLAGS
+export CARGO_INCREMENTAL=0
+export LC_ALL=C TZ=UTC
+
+if [ "${1-}" = dependencies ]; then
+    mkdir -p src
+    [ -e src/lib.rs ] || : >src/lib.rs
+    [ -e src/main.rs ] || echo 'fn main() {}' >src/main.rs
+fi
+# With --target, the flags are for the program alone, not for what builds it.
+cargo build --release --locked --target "$target" --bin usher
+cp "$CARGO_TARGET_DIR/$target/release/usher" "$CARGO_TARGET_DIR/usher"

@@ -1,0 +1,189 @@
+//! The values that become the program's configuration: all of its keys are there, with its
+//! defaults, and what is rendered is what the program reads.
+
+use std::{collections::BTreeMap, fs};
+
+use tempfile::TempDir;
+use usher::config::{Config, reference};
+
+use crate::{
+    helm::{Objects, Render},
+    presets,
+    values::documented,
+};
+
+/// Keys that values of other names make: listeners, files, and what is secret.
+const MADE: [&str; 30] = [
+    "public.listen",
+    "public.tls.certificate_file",
+    "public.tls.key_file",
+    "grpc.listen",
+    "grpc.tokens",
+    "grpc.tls.certificate_file",
+    "grpc.tls.key_file",
+    "grpc.tls.client_ca_file",
+    "ops.listen",
+    "nats.url",
+    "nats.credentials_file",
+    "nats.token",
+    "nats.user",
+    "nats.password",
+    "nats.tls.ca_file",
+    "nats.tls.certificate_file",
+    "nats.tls.key_file",
+    "redis.url",
+    "redis.user",
+    "redis.password",
+    "redis.tls.ca_file",
+    "redis.tls.certificate_file",
+    "redis.tls.key_file",
+    "tickets.jwt.secret",
+    "tickets.jwt.public_key_file",
+    "tickets.jwt.jwks_url",
+    "tickets.jwt.issuer",
+    "tickets.jwt.audience",
+    // Nothing of it is for a cluster.
+    "telemetry.otlp_endpoint",
+    "durable.enabled",
+];
+
+/// What the chart has otherwise than the program; values.yaml says why.
+const OTHERWISE: [&str; 3] = ["public.max_sessions", "drain.delay", "log.format"];
+
+/// `session.ping_interval` → `session.pingInterval`.
+fn as_value(key: &str) -> String {
+    let mut value = String::new();
+    let mut upper = false;
+    for c in key.chars() {
+        match c {
+            '_' => upper = true,
+            c if upper => {
+                value.extend(c.to_uppercase());
+                upper = false;
+            }
+            c => value.push(c),
+        }
+    }
+    value
+}
+
+#[test]
+fn every_key_is_a_value_with_the_programs_default() {
+    let values: BTreeMap<_, _> = documented()
+        .into_iter()
+        .map(|value| (value.path, value.default))
+        .collect();
+    for key in reference() {
+        if MADE.contains(&key.key) {
+            continue;
+        }
+        let name = as_value(key.key);
+        let found = values
+            .get(&name)
+            .unwrap_or_else(|| panic!("{} has no value {name} in helm/values.yaml", key.key));
+        if OTHERWISE.contains(&key.key) {
+            continue;
+        }
+        // JSON and TOML write these the same, but for the space between items.
+        let found = found.to_string().replace("\",\"", "\", \"");
+        let default = key.default.unwrap_or_default();
+        assert_eq!(found, default, "{name} in helm/values.yaml");
+    }
+}
+
+/// The configuration of a preset, read by the program, with files where it has them.
+fn loaded(objects: &Objects) -> Result<Config, String> {
+    let folder = TempDir::new().expect("a folder");
+    let root = folder.path().display().to_string();
+    let toml = objects.toml().replace("/etc/usher/", &format!("{root}/"));
+    for line in toml.lines() {
+        let Some(path) = line
+            .split('"')
+            .nth(1)
+            .filter(|path| path.starts_with(&root))
+        else {
+            continue;
+        };
+        let file = std::path::Path::new(path);
+        fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
+        let content = match file.file_name().and_then(|name| name.to_str()) {
+            Some("tokens") => "0123456789abcdef0123\nfedcba98765432100123\n",
+            Some("url") if path.contains("redis") => "rediss://redis.example.com:6380",
+            Some("url") => "tls://nats.example.com:4222",
+            _ => "something secret that is long enough for anything",
+        };
+        fs::write(file, content).expect("written");
+    }
+    let file = folder.path().join("usher.toml");
+    fs::write(&file, toml).expect("written");
+    Config::load(Some(&file), []).map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_program_reads_what_is_rendered() {
+    let knows_durable = reference().iter().any(|key| key.key == "durable.enabled");
+    for preset in presets::all() {
+        let mut render = preset.render();
+        if !knows_durable {
+            render = render.set("durable.enabled=false");
+        }
+        let objects = render.objects();
+        let config = loaded(&objects).unwrap_or_else(|error| panic!("{}: {error}", preset.name));
+        assert_eq!(config.public.listen.port(), 8080, "{}", preset.name);
+        assert!(!config.grpc.listen.ip().is_loopback());
+    }
+}
+
+#[test]
+fn what_is_set_is_what_the_program_gets() {
+    let objects = Render::minimal()
+        .set("session.pingInterval=40s")
+        .set("session.idleTimeout=2m")
+        .set("public.allowedOrigins={https://a.example.com,https://b.example.com:8443}")
+        .set("public.pathPrefix=/us-her")
+        .set("log.filter=info\\,usher::bus=debug")
+        .set("listenAddress=[::]")
+        .set("session.maxFrame=8KiB")
+        .json(r#"tickets.keyPrefix="it's \"quoted\" \\ <&>:""#)
+        .objects();
+    let config = loaded(&objects).expect("good");
+    assert_eq!(config.session.ping_interval.as_secs(), 40);
+    assert_eq!(config.session.idle_timeout.as_secs(), 120);
+    assert_eq!(
+        config.public.allowed_origins,
+        ["https://a.example.com", "https://b.example.com:8443"]
+    );
+    assert_eq!(config.public.path_prefix, "/us-her");
+    assert_eq!(config.log.filter, "info,usher::bus=debug");
+    assert!(config.public.listen.is_ipv6());
+    assert_eq!(config.tickets.key_prefix, "it's \"quoted\" \\ <&>:");
+    assert_eq!(config.grpc.tokens.len(), 2);
+}
+
+#[test]
+fn durable_is_told_of_only_where_it_is_on() {
+    let off = Render::minimal().objects();
+    assert!(!off.toml().contains("durable"), "{}", off.toml());
+    let on = Render::minimal().set("durable.enabled=true").objects();
+    let (_, section) = on.toml().split_once("[durable]\n").expect("the section");
+    let section = section.split("\n\n").next().unwrap_or_default();
+    for line in [
+        "enabled = true",
+        "stream = \"USHER\"",
+        "manage_stream = true",
+        "max_age = \"24h\"",
+        "max_messages_per_user = 1000",
+        "max_bytes = \"1GiB\"",
+        "replicas = 1",
+        "storage = \"file\"",
+        "duplicate_window = \"2m\"",
+        "audit = \"60s\"",
+        "max_broadcasts = 10000",
+        "max_replay = 1000",
+    ] {
+        assert!(
+            section.lines().any(|found| found == line),
+            "no {line:?} in {section}"
+        );
+    }
+}

@@ -1,0 +1,336 @@
+//! What the chart refuses, in words that say which value, why, and the mend.
+
+use std::fs;
+
+use tempfile::TempDir;
+
+use crate::{helm::Render, values::documented};
+
+/// Beside values that are good, each of these is refused in these words.
+const IMPOSSIBLE: &[(&[&str], &str)] = &[
+    (&["demo.enabled=true"], "demo.enabled brings its own NATS"),
+    (&["demo.enabled=true"], "demo.enabled brings its own Redis"),
+    (
+        &["nats.url="],
+        "nats.url is required: where your NATS is, such as --set nats.url=nats://",
+    ),
+    (
+        &["redis.url="],
+        "redis.url is required: where tickets are kept, such as --set redis.url=redis://",
+    ),
+    (
+        &["grpc.existingSecret="],
+        "grpc.existingSecret is required, since whoever reaches the push API could be any user",
+    ),
+    (
+        &["grpc.allowAnonymous=true"],
+        "grpc.allowAnonymous says that callers need nothing",
+    ),
+    (&["grpc.tls.clientCa=true"], "grpc.tls.clientCa needs TLS"),
+    (
+        &["nats.tokenKey=token"],
+        "nats.tokenKey names a key, but no Secret: set nats.existingSecret",
+    ),
+    (
+        &["nats.existingSecret=s"],
+        "nats.existingSecret is given, but none of its keys",
+    ),
+    (
+        &["nats.existingSecret=s", "nats.urlKey=url"],
+        "nats.url and nats.urlKey are both given",
+    ),
+    (
+        &["nats.url=nats://me:word@nats:4222"],
+        "nats.url holds credentials, and a ConfigMap is no place for them",
+    ),
+    (
+        &["nats.url=nats://a:1\\,nats://me:word@b:1"],
+        "nats.url holds credentials",
+    ),
+    (
+        &["redis.url=redis://:word@redis:6379"],
+        "redis.url holds credentials",
+    ),
+    (
+        &["redis.url=redis.redis.svc:6379"],
+        "redis.url must begin with redis:// or rediss://",
+    ),
+    (&["nats.user=me"], "nats.user has no password"),
+    (&["redis.user=me"], "redis.user has no password"),
+    (
+        &["nats.existingSecret=s", "nats.passwordKey=p"],
+        "nats.passwordKey belongs to no user",
+    ),
+    (
+        &[
+            "nats.existingSecret=s",
+            "nats.passwordKey=p",
+            "nats.user=u",
+            "nats.tokenKey=t",
+        ],
+        "three ways to log in",
+    ),
+    (
+        &["nats.tls.clientCertificate=true"],
+        "nats.tls.clientCertificate needs nats.tls.existingSecret",
+    ),
+    (
+        &["redis.tls.existingSecret=s"],
+        "redis.url asks for none: write rediss://",
+    ),
+    (
+        &["tickets.jwt.secretKey=k"],
+        "names a key, but no Secret: set tickets.jwt.existingSecret",
+    ),
+    (
+        &["tickets.jwt.existingSecret=s"],
+        "set tickets.jwt.secretKey or .publicKeyKey",
+    ),
+    (
+        &[
+            "tickets.jwt.existingSecret=s",
+            "tickets.jwt.secretKey=k",
+            "tickets.jwt.publicKeyKey=p",
+        ],
+        "three ways to check a token",
+    ),
+    (
+        &["tickets.jwt.jwksUrl=https://login.example.com/jwks"],
+        "needs tickets.jwt.issuer and .audience",
+    ),
+    (
+        &["nginx.enabled=true", "hosts={a.example.com}"],
+        "public.trustedProxies is required behind a proxy",
+    ),
+    (
+        &["traefik.enabled=true", "hosts={a.example.com}"],
+        "public.trustedProxies is required behind a proxy",
+    ),
+    (
+        &["httpRoute.enabled=true", "hosts={a.example.com}"],
+        "public.trustedProxies is required behind a proxy",
+    ),
+    (
+        &["nginx.enabled=true", "public.trustedProxies={10.0.0.0/8}"],
+        "hosts is required with httpRoute, traefik or nginx",
+    ),
+    (
+        &["httpRoute.enabled=true"],
+        "httpRoute.parentRefs is required",
+    ),
+    (
+        &["cookieAffinity.enabled=true"],
+        "cookieAffinity.enabled needs a proxy that sets the cookie",
+    ),
+    (
+        &[
+            "traefik.enabled=true",
+            "traefik.tlsSecret=s",
+            "traefik.certResolver=r",
+        ],
+        "two ways to a certificate",
+    ),
+    (
+        &[
+            "traefik.enabled=true",
+            "traefik.tlsSecret=s",
+            "traefik.tls=false",
+        ],
+        "traefik.tls is false",
+    ),
+    (
+        &["session.idleTimeout=25s"],
+        "session.idleTimeout (25s) must be longer than session.pingInterval (25s)",
+    ),
+    (
+        &["session.idleTimeout=20000ms"],
+        "must be longer than session.pingInterval",
+    ),
+    (
+        &["tickets.ttl=6m"],
+        "tickets.ttl (6m) must be from 1s to 300s",
+    ),
+    (
+        &["durable.enabled=true", "durable.maxAge=1m"],
+        "durable.duplicateWindow (2m) must not be above durable.maxAge (1m)",
+    ),
+    (
+        &["public.port=9090"],
+        "public.port, grpc.port and ops.port must differ",
+    ),
+    (
+        &["resources.limits.memory=256Mi"],
+        "resources.limits.memory (256Mi) is less than 20000 public.maxSessions and session.totalQueueBytes (256MiB) may come to need: give it 405Mi",
+    ),
+    (
+        &["public.maxSessions=200000"],
+        "resources.limits.memory (640Mi) is less than 200000",
+    ),
+    (
+        &["session.totalQueueBytes=1GiB"],
+        "session.totalQueueBytes (1GiB) may come to need",
+    ),
+    (
+        &[
+            "autoscaling.enabled=true",
+            "autoscaling.minReplicas=5",
+            "autoscaling.maxReplicas=4",
+        ],
+        "autoscaling.minReplicas (5) is more than autoscaling.maxReplicas (4)",
+    ),
+    (
+        &["autoscaling.enabled=true", "autoscaling.targetCpu=0"],
+        "nothing to scale by",
+    ),
+    (
+        &["autoscaling.enabled=true", "resources.requests.cpu=null"],
+        "a share of resources.requests.cpu, which is not given",
+    ),
+    (
+        &[
+            "autoscaling.enabled=true",
+            "autoscaling.targetSessions=30000",
+        ],
+        "gateways would be full before another comes",
+    ),
+    (
+        &["podDisruptionBudget.maxUnavailable=0"],
+        "no node could ever be drained",
+    ),
+    (
+        &["podDisruptionBudget.maxUnavailable=0%"],
+        "no node could ever be drained",
+    ),
+    (
+        &["service.nodePort=30080"],
+        "need service.type NodePort or LoadBalancer",
+    ),
+    (
+        &["service.loadBalancerClass=x"],
+        "need service.type LoadBalancer",
+    ),
+    (
+        &["serviceMonitor.enabled=true", "podMonitor.enabled=true"],
+        "scraped twice",
+    ),
+    (
+        &["networkPolicy.enabled=true", "nats.url=nats://nats:4333"],
+        "networkPolicy.natsPorts does not have 4333, the port of nats.url",
+    ),
+    (
+        &[
+            "networkPolicy.enabled=true",
+            "redis.url=redis://redis:6380/3",
+        ],
+        "networkPolicy.redisPorts does not have 6380",
+    ),
+];
+
+#[test]
+fn what_cannot_be_is_refused_in_words() {
+    for (values, words) in IMPOSSIBLE {
+        let mut render = Render::minimal();
+        for value in *values {
+            render = render.set(value);
+        }
+        render.refused(words);
+    }
+}
+
+/// So that nobody has to mend one after the other.
+#[test]
+fn all_complaints_come_at_once() {
+    let error = Render::bare().try_text().expect_err("nothing is given");
+    for words in [
+        "nats.url is required",
+        "redis.url is required",
+        "grpc.existingSecret is required",
+        "demo.enabled=true",
+    ] {
+        assert!(error.contains(words), "{words}: {error}");
+    }
+}
+
+/// By the schema: a key that is not known, in every section, and a type that is not right.
+#[test]
+fn an_unknown_key_is_refused_wherever_it_is() {
+    let mut sections: Vec<String> = documented()
+        .into_iter()
+        .map(|value| match value.path.rsplit_once('.') {
+            Some((section, _)) => format!("{section}."),
+            None => String::new(),
+        })
+        .collect();
+    sections.dedup();
+    assert!(sections.len() > 30);
+    for section in sections {
+        let render = Render::minimal().set(&format!("{section}nonsense=1"));
+        render.refused("additional properties 'nonsense' not allowed");
+    }
+}
+
+#[test]
+fn a_value_of_another_kind_is_refused() {
+    for (value, words) in [
+        ("replicaCount=many", "got string, want integer"),
+        ("session.pingInterval=25", "got number, want string"),
+        ("session.pingInterval=soon", "does not match pattern"),
+        ("session.queueBytes=1MB", "does not match pattern"),
+        ("service.type=Headless", "value must be one of"),
+        ("mesh.type=consul", "value must be one of"),
+        ("image.pullPolicy=Sometimes", "value must be one of"),
+        ("image.digest=latest", "does not match pattern"),
+        ("public.pathPrefix=usher/", "does not match pattern"),
+        ("public.port=80", "minimum"),
+        ("hosts=push.example.com", "got string, want array"),
+        (
+            "tickets.jwt.jwksUrl=http://login.example.com",
+            "does not match pattern",
+        ),
+        ("prometheusRule.nearlyFull=2", "maximum"),
+        ("demo.enabled=perhaps", "got string, want boolean"),
+    ] {
+        Render::minimal().set(value).refused(words);
+    }
+}
+
+/// A subchart gets `global` from its parent, and `enabled` for the parent's condition.
+#[test]
+fn it_renders_as_a_subchart() {
+    let folder = TempDir::new().expect("a folder");
+    let parent = folder.path().join("parent");
+    fs::create_dir_all(parent.join("charts")).expect("a folder");
+    let chart = "apiVersion: v2\nname: parent\nversion: 1.0.0\n\
+                 dependencies:\n  - {name: usher, version: 0.1.0, condition: usher.enabled}\n";
+    fs::write(parent.join("Chart.yaml"), chart).expect("written");
+    copy(
+        &crate::helm::project().join("helm"),
+        &parent.join("charts/usher"),
+    );
+    let render = |enabled: &str| {
+        Render::of(parent.clone())
+            .set(&format!("usher.enabled={enabled}"))
+            .set("global.imageRegistry=registry.example.com")
+            .set("global.somebodyElses=thing")
+            .set("usher.demo.enabled=true")
+    };
+    let objects = render("true").objects();
+    let image = objects.pod()["containers"][0]["image"].as_str();
+    assert_eq!(image, Some("registry.example.com/usher:0.1.0"));
+    let nats = objects.one("Deployment", "-demo-nats");
+    let image = &nats["spec"]["template"]["spec"]["containers"][0]["image"];
+    assert_eq!(image, "registry.example.com/library/nats:2.15.1-alpine");
+    assert!(render("false").objects().0.is_empty());
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in from.read_dir().expect("a folder") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        match entry.path().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(fs::copy(entry.path(), target).expect("copied")),
+        }
+    }
+}
