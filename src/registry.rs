@@ -47,7 +47,7 @@ pub use self::{
 use self::{
     durable::Durable,
     held::{Bus, Directory, Held, Joined, Member},
-    outbox::Admission,
+    outbox::{Admission, Done},
     recovery::Resumption,
 };
 use crate::{
@@ -350,9 +350,6 @@ impl Registry {
         // From here on the session is told of a loss; what was lost before
         // shows in the life.
         seat.outbox.admit(Admission::Welcomed);
-        if !self.is_connected() || seat.held.confirmed_in() != Some(self.life()) {
-            return Err(JoinError::Unconfirmed);
-        }
         let opening = match (begun, &self.durable) {
             (Some((look, resumption)), Some(durable)) => {
                 if durable.epoch().as_ref() != Some(&look.epoch) {
@@ -366,7 +363,11 @@ impl Registry {
                 resume: since.map_or(Resume::None, |_| Resume::Gap),
             },
         };
-        Ok((seat, opening))
+        if self.is_connected() && seat.held.confirmed_in() == Some(self.life()) {
+            Ok((seat, opening))
+        } else {
+            Err(JoinError::Unconfirmed)
+        }
     }
 
     /// What the stream has, and what a client that was here before has of it.
@@ -403,10 +404,14 @@ impl Registry {
         let resume = match resumption {
             None => {
                 seat.outbox.begin(last, None);
-                let live = live(seat.outbox.protocol(), &epoch, last);
+                let done = Done {
+                    up_to: last,
+                    live: live(seat.outbox.protocol(), &epoch, last),
+                    losses: 0,
+                };
                 if seat
                     .outbox
-                    .bring(None, Vec::new(), Some((last, live)), &self.limits)
+                    .bring(None, Vec::new(), Some(done), &self.limits)
                 {
                     durable.wants(seat.held.clone(), seat.outbox.clone());
                 }
@@ -480,6 +485,8 @@ impl Registry {
         for entry in self.users.0.iter() {
             let entry = entry.value();
             entry.each(|outbox| {
+                // Whoever was brought up to date meanwhile was so before this.
+                outbox.lose();
                 if outbox.is_welcomed() && outbox.queue_for_catching_up() {
                     durable.wants(entry.clone(), outbox.clone());
                 }

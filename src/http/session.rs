@@ -189,6 +189,8 @@ impl<T: Transport> Session<T> {
         let protocol = seat.outbox().protocol();
         // Nothing more is sent to it, so it holds no subscription while it goes.
         drop(seat);
+        let closes = &sessions.metrics.session_closes;
+        closes.with_label_values(&[ending.reason.name()]).inc();
         closing::close(
             &mut transport,
             ending,
@@ -196,8 +198,6 @@ impl<T: Transport> Session<T> {
             sessions.config.write_timeout,
         )
         .await;
-        let closes = &sessions.metrics.session_closes;
-        closes.with_label_values(&[ending.reason.name()]).inc();
         sessions.counts::<T>().open.dec();
         drop(place);
     }

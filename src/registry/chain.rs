@@ -32,6 +32,9 @@ pub(super) struct Chain {
     proven: u64,
     /// It was told where it begins.
     begun: bool,
+    /// How often the connection to NATS was lost, or came back: what was read before that
+    /// does not show what came to be missed by it.
+    losses: u32,
     behind: Option<Box<Behind>>,
 }
 
@@ -142,6 +145,7 @@ impl Chain {
         let behind = self.behind.get_or_insert_with(|| Behind::new(why));
         if why == Why::Lost {
             behind.doubtful = [true; 2];
+            self.losses = self.losses.wrapping_add(1);
         }
         if why == Why::Slow {
             behind.why = match behind.why {
@@ -190,6 +194,11 @@ impl Chain {
             self.cover(kind, up_to);
         }
         self.proven = up_to.max(self.proven);
+    }
+
+    /// How often the connection to NATS was lost or came back by now.
+    pub(super) fn losses(&self) -> u32 {
+        self.losses
     }
 
     /// Up to where that was said last.

@@ -28,6 +28,8 @@ use crate::{
 const CHECK: Duration = Duration::from_millis(10);
 /// Messages that a stream stores at most between two checks.
 const PLAUSIBLE: u64 = 10_000;
+/// As long where the stream does not answer.
+const UNANSWERED: Duration = Duration::from_secs(1);
 /// What is known comes again: the stream is looked at for that at most this often.
 const AGAIN: Duration = Duration::from_secs(1);
 /// The stream's word on a live message is waited for this long; all others wait behind.
@@ -64,7 +66,7 @@ pub struct Config {
 /// A session that is to be brought something.
 pub(super) type Waiting = (Arc<Entry>, Arc<Outbox>);
 
-/// Remembers the last check of a live message.
+/// Until when a plausible claim is believed, since the last check of one.
 #[derive(Debug, Default)]
 pub(super) struct Checked(Option<Instant>);
 
@@ -160,16 +162,20 @@ impl Registry {
         if stored.seq <= last {
             return Genuine::Yes;
         }
-        let lately = checked.0.is_some_and(|at| at.elapsed() < CHECK);
+        let lately = checked.0.is_some_and(|until| Instant::now() < until);
         if lately && stored.seq - last <= PLAUSIBLE {
             return Genuine::Yes;
         }
-        checked.0 = Some(Instant::now());
-        match timeout(PATIENCE, self.look(durable)).await {
-            Ok(Ok(look)) if stored.seq <= look.last => Genuine::Yes,
-            Ok(Ok(_)) => Genuine::No,
-            Ok(Err(_)) | Err(_) => Genuine::Unknown,
-        }
+        let begun = Instant::now();
+        let look = timeout(PATIENCE, self.look(durable)).await;
+        let (genuine, believed_until) = match look {
+            Ok(Ok(look)) if stored.seq <= look.last => (Genuine::Yes, begun + CHECK),
+            Ok(Ok(_)) => (Genuine::No, begun + CHECK),
+            // All others wait behind this one, which must not be so for each.
+            Ok(Err(_)) | Err(_) => (Genuine::Unknown, Instant::now() + UNANSWERED),
+        };
+        checked.0 = Some(believed_until);
+        genuine
     }
 
     /// Something that is known came again, which is also what the first messages of a

@@ -146,6 +146,20 @@ pub struct Pace {
     pub why: Why,
     /// The first read has been judged.
     pub begun: bool,
+    /// Goes with what is read from here on: see [`Done`].
+    pub losses: u32,
+}
+
+/// Everything that there is in the stream was brought to a session.
+#[derive(Debug)]
+pub struct Done {
+    /// Up to here.
+    pub up_to: u64,
+    /// The frame that says so, to a client that waits for it.
+    pub live: Bytes,
+    /// [`Pace::losses`] when it was read; it counts for nothing where the connection to
+    /// NATS was lost or came back since.
+    pub losses: u32,
 }
 
 /// What a session that catches up is brought.
@@ -303,8 +317,8 @@ impl Outbox {
         (inner.droppable() > 0).then(|| inner.give_up_backlog())
     }
 
-    /// The connection to NATS is lost: what comes after it is held until the session has
-    /// been brought what it missed.
+    /// The connection to NATS is lost, or has come back: what comes after that is held until
+    /// the session has been brought what it missed.
     pub fn lose(&self) {
         if let Some(chain) = &mut self.inner().chain {
             chain.fall_behind(Why::Lost);
@@ -358,7 +372,7 @@ impl Outbox {
         let over = inner.ending.is_some();
         let busy = inner.unsent_messages > 0;
         let chain = inner.chain.as_mut()?;
-        let covered = chain.covered();
+        let (covered, losses) = (chain.covered(), chain.losses());
         let behind = chain.behind_since_it_began()?;
         if over || busy {
             behind.queued = false;
@@ -371,6 +385,7 @@ impl Outbox {
             expected: behind.expected,
             why: behind.why,
             begun: behind.begun,
+            losses,
         })
     }
 
@@ -387,7 +402,7 @@ impl Outbox {
         &self,
         first: Option<Bytes>,
         brought: Vec<Brought>,
-        done: Option<(u64, Bytes)>,
+        done: Option<Done>,
         limits: &Limits,
     ) -> bool {
         let mut inner = self.inner();
@@ -416,7 +431,12 @@ impl Outbox {
                 inner.queue(frame(bytes, Origin::Stream(kind, before)));
             }
         }
-        if let Some((up_to, live)) = done
+        if let Some(Done {
+            up_to,
+            live,
+            losses,
+        }) = done
+            && inner.losses() == Some(losses)
             && let Some(mut chain) = inner.chain.take()
         {
             chain.prove(up_to);
@@ -654,6 +674,10 @@ impl Inner {
         self.give_back(lost, self.unsent_bytes);
         self.discarded = true;
         lost
+    }
+
+    fn losses(&self) -> Option<u32> {
+        self.chain.as_ref().map(|chain| chain.losses())
     }
 
     fn has_room_for(&self, size: usize, limits: &Limits) -> bool {

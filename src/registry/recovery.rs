@@ -15,7 +15,7 @@ use super::{
     chain::{Behind, Kind, Why},
     durable::{Durable, Waiting},
     live,
-    outbox::{Brought, Outbox},
+    outbox::{Brought, Done, Outbox},
 };
 use crate::{
     bus::stream::{Bounds, Found, Look, Of, Read, StreamError},
@@ -135,6 +135,9 @@ impl Registry {
             let total = reads[kind as usize].as_ref().map_or(0, Read::total);
             total < pace.expected[kind as usize]
         });
+        if !short {
+            outbox.amend(|behind| behind.short = 0);
+        }
         if short
             && outbox
                 .amend(Behind::falls_short)
@@ -191,7 +194,11 @@ impl Registry {
         let brought = self.frames(durable, outbox, events);
         let done = done.then(|| {
             let live = live(outbox.protocol(), &look.epoch, lasts.up_to);
-            (lasts.up_to, live)
+            Done {
+                up_to: lasts.up_to,
+                live,
+                losses: pace.losses,
+            }
         });
         Ok(match outbox.bring(gap, brought, done, &self.limits) {
             true => Step::Again,
