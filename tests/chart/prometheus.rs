@@ -380,6 +380,8 @@ async fn every_panel_has_data_and_every_alert_fires() {
     provoke_newcomers(&prometheus, &main, &redis, &mut seen).await;
     provoke_files(&prometheus, &main, &nats, &redis, &mut seen).await;
 
+    provoke_forgeries(&prometheus, &main, &redis, &mut seen).await;
+
     redis.pause();
     let newcomer = async || drop(Client::try_open(&main, &"t".repeat(43)).await);
     prometheus
@@ -399,6 +401,22 @@ async fn every_panel_has_data_and_every_alert_fires() {
 
     let never: Vec<_> = names().difference(&seen).cloned().collect();
     assert!(never.is_empty(), "nothing here provokes {never:?}");
+}
+
+/// Somebody publishes where only the stream republishes.
+async fn provoke_forgeries(
+    prometheus: &Prometheus,
+    main: &Gateway,
+    redis: &Redis,
+    seen: &mut BTreeSet<String>,
+) {
+    let nats = Nats::keeping_for_all().await;
+    let durable = Gateway::durable(&nats, redis).start().await;
+    let _session = Client::open(&durable, &redis.ticket("42").await).await;
+    prometheus.scrapes(&[("usher-0", main), ("usher-1", &durable)]);
+    let forge = async || nats.publish("usher.live.user.42", "\"false\"").await;
+    prometheus.fires(seen, "UsherNotFromTheStream", forge).await;
+    prometheus.scrapes(&[("usher-0", main)]);
 }
 
 /// Clients that do not read: backlogs, closes, losses, and late deliveries.
