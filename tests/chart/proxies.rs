@@ -13,7 +13,7 @@ use tokio::{
 use crate::{
     helm::{Render, read},
     support::{
-        Client, Frame, Gateway, Nats, Redis, eventually,
+        Client, Events, Frame, Gateway, Nats, Redis, eventually,
         process::{Process, free_port, server},
         servers,
     },
@@ -223,9 +223,23 @@ async fn an_upgrade_passes_and_no_log_holds_a_ticket() {
         again.assert_refused(401, "ticket_unknown");
         client.close(1000).await;
         drop(client);
-        eventually("both are logged", || {
+        // Events come at once, each as it is published, and the end comes through.
+        let ticket = redis.ticket(&user).await;
+        let events = Events::builder(&one, &ticket).at(&proxy.address);
+        let mut events = events.open().await;
+        for order in 2..5 {
+            let payload = format!("{{\"order\":{order}}}");
+            nats.publish(&format!("usher.user.{user}"), &payload).await;
+            assert_eq!(events.next_data().await["order"], order);
+        }
+        let again = Events::builder(&one, &ticket).at(&proxy.address);
+        again.refused().await.assert_refused(401, "ticket_unknown");
+        drop(events);
+        eventually("all are logged", || {
             let log = proxy.log();
-            async move { log.matches("/ws").count() >= 2 }
+            let count = |path| log.matches(path).count();
+            let logged = count("/ws") >= 2 && count("/events") >= 2;
+            async move { logged }
         })
         .await;
         assert!(

@@ -16,6 +16,9 @@ use super::{
 /// An open stream.
 pub(crate) struct Events {
     stream: TcpStream,
+    /// Chunks that a proxy has cut the stream into, as far as they are not unpacked;
+    /// none where it is not chunked.
+    chunks: Option<Vec<u8>>,
     /// What was read, and is no whole line yet.
     buffer: Vec<u8>,
     /// The gateway's answer to the request.
@@ -84,7 +87,8 @@ impl Events {
                 return item;
             }
             let what = format!("something of a stream, within {PATIENCE:?}");
-            let read = self.stream.read_buf(&mut self.buffer);
+            let packed = self.chunks.as_mut().unwrap_or(&mut self.buffer);
+            let read = self.stream.read_buf(packed);
             match patiently(&what, read).await {
                 // What is no whole event by then is forgotten.
                 Ok(0) | Err(_) => return Item::End,
@@ -93,8 +97,26 @@ impl Events {
         }
     }
 
+    /// Takes whole chunks (RFC 9112, 7.1) apart.
+    fn unpack(&mut self) {
+        let Some(chunks) = &mut self.chunks else {
+            return;
+        };
+        while let Some(end) = chunks.windows(2).position(|pair| pair == b"\r\n") {
+            let size = str::from_utf8(&chunks[..end]).expect("a chunk's size");
+            let size = usize::from_str_radix(size.trim(), 16).expect("a chunk's size");
+            let (start, whole) = (end + 2, end + 2 + size + 2);
+            if chunks.len() < whole {
+                return;
+            }
+            self.buffer.extend_from_slice(&chunks[start..start + size]);
+            chunks.drain(..whole);
+        }
+    }
+
     /// A line ends with `\n`, `\r\n` or `\r`.
     fn read_lines(&mut self) {
+        self.unpack();
         let is_end = |byte: &u8| matches!(byte, b'\n' | b'\r');
         while let Some(end) = self.buffer.iter().position(is_end) {
             let length = match self.buffer[end..] {
@@ -274,8 +296,14 @@ impl Builder {
         if response.status != 200 {
             return Err(response);
         }
+        let is_chunked = response.header("transfer-encoding") == Some("chunked");
+        let (chunks, buffer) = match is_chunked {
+            true => (Some(buffer), Vec::new()),
+            false => (None, buffer),
+        };
         let mut events = Events {
             stream,
+            chunks,
             buffer,
             response,
             welcome: Value::Null,
