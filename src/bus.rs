@@ -25,6 +25,7 @@ mod writer;
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
+use tokio::sync::Notify;
 use url::Url;
 
 pub use self::{
@@ -48,7 +49,8 @@ pub fn nats<K: Subscriber>(
     metrics: Arc<Metrics>,
     readiness: Readiness,
 ) -> (Interest<K>, Publisher, Option<Stream>) {
-    let (publisher, queue, shared) = Publisher::new(&config);
+    let gone = Arc::new(Notify::new());
+    let (publisher, queue, shared) = Publisher::new(&config, gone.clone());
     let subjects = Subjects::new(&config.prefix).durable(config.stream.is_some());
     let stream = config.stream.clone().map(|stream| {
         readiness.await_stream();
@@ -57,6 +59,7 @@ pub fn nats<K: Subscriber>(
             Dialer::new(config.clone()),
             subjects.clone(),
             &config.reply_prefix,
+            gone,
             readiness.clone(),
         )
     });
@@ -77,7 +80,7 @@ pub fn embedded<K: Subscriber>(
     subscriptions: Arc<Subscriptions<K>>,
     metrics: Arc<Metrics>,
 ) -> (Interest<K>, Publisher) {
-    let (publisher, queue, shared) = Publisher::new(config);
+    let (publisher, queue, shared) = Publisher::new(config, Arc::default());
     let embedded = embedded::Embedded::new(queue, shared, subscriptions, metrics);
     (Interest::Embedded(embedded), publisher)
 }

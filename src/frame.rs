@@ -179,8 +179,6 @@ pub enum GapReason {
     BusLost,
     /// They are kept no longer, or there are more than are sent again.
     Retention,
-    /// Something was sent that is not in the stream.
-    NotInStream,
 }
 
 /// `{"gap":{"reason":"bus_lost"}}`: messages may have been missed.
@@ -188,7 +186,6 @@ pub fn gap(reason: GapReason) -> String {
     let reason = match reason {
         GapReason::BusLost => "bus_lost",
         GapReason::Retention => "retention",
-        GapReason::NotInStream => "not_in_stream",
     };
     control("gap", serde_json::json!({ "reason": reason }))
 }

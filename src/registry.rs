@@ -47,7 +47,7 @@ pub use self::{
 use self::{
     durable::Durable,
     held::{Bus, Directory, Held, Joined, Member},
-    outbox::{Admission, Done},
+    outbox::{Admission, Done, Resumed},
     recovery::Resumption,
 };
 use crate::{
@@ -417,9 +417,18 @@ impl Registry {
                 }
                 Resume::None
             }
-            Some(Resumption { at, resume, skip }) => {
-                let told = resume == Resume::Gap;
-                seat.outbox.begin(at, Some((told, skip)));
+            Some(Resumption {
+                at,
+                resume,
+                skip,
+                missed,
+            }) => {
+                let resumed = Resumed {
+                    told: resume == Resume::Gap,
+                    skip,
+                    missed,
+                };
+                seat.outbox.begin(at, Some(resumed));
                 self.metrics.caught_up(Why::Joining.name());
                 seat.catch_up();
                 resume

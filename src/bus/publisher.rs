@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use serde::Deserialize;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
     time::{Instant, timeout, timeout_at},
 };
 
@@ -108,8 +108,10 @@ pub struct Published {
 pub struct Publisher {
     jobs: mpsc::Sender<Job>,
     shared: Arc<Shared>,
-    /// A stream acknowledges what is published.
-    durable: bool,
+    /// The stream that acknowledges what is published.
+    stream: Option<Arc<str>>,
+    /// Told where there is none.
+    gone: Arc<Notify>,
 }
 
 /// Something on its way to whoever carries it out.
@@ -139,7 +141,10 @@ pub(super) struct Shared {
 
 impl Publisher {
     /// A publisher, and where what it is given comes out.
-    pub(super) fn new(config: &Config) -> (Self, mpsc::Receiver<Job>, Arc<Shared>) {
+    pub(super) fn new(
+        config: &Config,
+        gone: Arc<Notify>,
+    ) -> (Self, mpsc::Receiver<Job>, Arc<Shared>) {
         let (jobs, queue) = mpsc::channel(QUEUE);
         let shared = Arc::new(Shared {
             questions: Questions::new(&config.reply_prefix),
@@ -148,7 +153,8 @@ impl Publisher {
         let publisher = Self {
             jobs,
             shared: shared.clone(),
-            durable: config.stream.is_some(),
+            stream: config.stream.as_ref().map(|stream| stream.name[..].into()),
+            gone,
         };
         (publisher, queue, shared)
     }
@@ -160,12 +166,13 @@ impl Publisher {
     ///
     /// [`PublishError`] says whether the message can still arrive.
     pub async fn publish(&self, push: Push, receipt: bool) -> Result<Published, PublishError> {
-        if self.durable {
+        if let Some(stream) = &self.stream {
             let user = push.user.clone();
-            let seq = self.store(push).await?;
-            let receipt = match receipt {
+            let Stored { seq, duplicate } = self.store(push, stream).await?;
+            let receipt = match receipt && !duplicate {
                 // Whatever becomes of the question, the message is stored.
                 true => Some(self.probe(user, seq).await.unwrap_or(Receipt::Offline)),
+                // Who has it was asked when it came for the first time.
                 false => None,
             };
             return Ok(Published {
@@ -185,7 +192,7 @@ impl Publisher {
 
     /// Publishes, and waits for the stream's word; of a duplicate that is the first
     /// one's.
-    async fn store(&self, push: Push) -> Result<u64, PublishError> {
+    async fn store(&self, push: Push, stream: &str) -> Result<Stored, PublishError> {
         let deadline = Instant::now() + CONFIRM;
         let mut answers = self.shared.questions.ask(1);
         let submitted = self.submit(Task::Push(push), Some(answers.reply())).await;
@@ -195,7 +202,12 @@ impl Publisher {
             Err(error) => return Err(error),
         };
         match answer {
-            Some(Answer::Message(message)) => acknowledged(&message),
+            Some(Answer::Message(message)) if message.headers.status() == Some(503) => {
+                self.gone.notify_one();
+                let nobody = "no stream captures it; see `usher check`";
+                Err(PublishError::NotStored(nobody.to_owned()))
+            }
+            Some(Answer::Message(message)) => acknowledged(&message, stream),
             _ => Err(PublishError::Unconfirmed),
         }
     }
@@ -273,27 +285,44 @@ fn sessions(answer: Answer) -> Option<u32> {
     }
 }
 
-/// A stream's acknowledgement (NATS's ADR-8: `{"stream":…,"seq":…}` or `{"error":…}`).
-fn acknowledged(answer: &ServerMessage) -> Result<u64, PublishError> {
+/// Where a message is.
+struct Stored {
+    seq: u64,
+    /// It was there already.
+    duplicate: bool,
+}
+
+/// A stream's acknowledgement: `{"stream":…,"seq":…}` or `{"error":…}`, as JetStream's
+/// API has it.
+fn acknowledged(answer: &ServerMessage, stream: &str) -> Result<Stored, PublishError> {
     #[derive(Deserialize)]
     struct Body {
+        #[serde(default)]
+        stream: String,
         seq: Option<u64>,
+        #[serde(default)]
+        duplicate: bool,
         error: Option<Refusal>,
     }
     #[derive(Deserialize)]
     struct Refusal {
         description: String,
     }
-    if answer.headers.status() == Some(503) {
-        let nobody = "no stream captures it; see `usher check`";
-        return Err(PublishError::NotStored(nobody.to_owned()));
-    }
-    match serde_json::from_slice(&answer.payload) {
+    let body: Result<Body, _> = serde_json::from_slice(&answer.payload);
+    match body {
         Ok(Body {
             error: Some(refusal),
             ..
         }) => Err(PublishError::NotStored(refusal.description)),
-        Ok(Body { seq: Some(seq), .. }) => Ok(seq),
+        Ok(body) if body.stream != stream => Err(PublishError::NotStored(format!(
+            "the stream {:?} captures it, and durable.stream is {stream:?}",
+            body.stream
+        ))),
+        Ok(Body {
+            seq: Some(seq),
+            duplicate,
+            ..
+        }) => Ok(Stored { seq, duplicate }),
         _ => Err(PublishError::Unconfirmed),
     }
 }

@@ -19,7 +19,7 @@ mod upkeep;
 use std::{sync::Arc, time::Duration};
 
 use serde::Deserialize;
-use tokio::time::timeout;
+use tokio::{sync::Notify, time::timeout};
 
 use self::{connection::Caller, lasts::Waiting, looks::Looks};
 pub use self::{
@@ -96,7 +96,11 @@ struct Shared {
     config: Config,
     subjects: Subjects,
     caller: Caller,
+    /// For looks alone: live messages wait for them, and must not wait behind replays.
+    looker: Caller,
     looks: Looks,
+    /// Somebody has found that there is no stream.
+    gone: Arc<Notify>,
     lasts: Waiting,
     /// Reads at once: each holds its messages in memory.
     reads: tokio::sync::Semaphore,
@@ -112,15 +116,26 @@ impl Stream {
         dialer: Dialer,
         subjects: Subjects,
         reply_prefix: &str,
+        gone: Arc<Notify>,
         readiness: Readiness,
     ) -> Self {
-        let stream = Self::new(config, subjects, Caller::start(dialer, reply_prefix));
+        let caller = |dialer| Caller::start(dialer, reply_prefix);
+        let (caller, looker) = (caller(dialer.clone()), caller(dialer));
+        let stream = Self::new(config, subjects, caller, looker, gone);
         tokio::spawn(upkeep::keep(stream.clone(), readiness));
         stream
     }
 
-    fn new(config: Config, subjects: Subjects, caller: Caller) -> Self {
+    fn new(
+        config: Config,
+        subjects: Subjects,
+        caller: Caller,
+        looker: Caller,
+        gone: Arc<Notify>,
+    ) -> Self {
         Self(Arc::new(Shared {
+            looker,
+            gone,
             config,
             subjects,
             caller,
@@ -186,6 +201,13 @@ impl Stream {
         body: &impl serde::Serialize,
     ) -> Result<A, StreamError> {
         let answer = self.call(&format!("$JS.API.{what}"), body).await?;
+        self.understand(&answer)
+    }
+
+    fn understand<A: for<'de> Deserialize<'de>>(
+        &self,
+        answer: &ServerMessage,
+    ) -> Result<A, StreamError> {
         if answer.headers.status() == Some(503) {
             return Err(StreamError::NoJetStream);
         }
@@ -197,10 +219,18 @@ impl Stream {
         subject: &str,
         body: &impl serde::Serialize,
     ) -> Result<ServerMessage, StreamError> {
-        let mut answers = self.0.caller.ask(subject, body, 1).await?;
-        let answer = timeout(ANSWER, answers.next()).await;
-        answer.map_err(|_| StreamError::TimedOut)?
+        call(&self.0.caller, subject, body).await
     }
+}
+
+async fn call(
+    caller: &Caller,
+    subject: &str,
+    body: &impl serde::Serialize,
+) -> Result<ServerMessage, StreamError> {
+    let mut answers = caller.ask(subject, body, 1).await?;
+    let answer = timeout(ANSWER, answers.next()).await;
+    answer.map_err(|_| StreamError::TimedOut)?
 }
 
 /// A header of the server's own, as a number.

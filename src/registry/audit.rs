@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     bus::stream::{Lasts, StreamError},
-    frame::{self, GapReason},
+    close::CloseReason,
     jitter,
 };
 
@@ -50,7 +50,7 @@ impl Registry {
     pub(super) async fn look_twice(self: Arc<Self>, durable: Arc<Durable>) {
         loop {
             sleep(TICK).await;
-            let mut due = Vec::new();
+            let mut due: Vec<Arc<Entry>> = Vec::new();
             {
                 let mut joined = durable.joined();
                 let now = Instant::now();
@@ -58,7 +58,12 @@ impl Registry {
                     due.extend(joined.pop_front().map(|(_, entry)| entry));
                 }
             }
-            self.compare(&durable, due).await;
+            // A user who joined several times is looked at once.
+            due.sort_unstable_by_key(Arc::as_ptr);
+            due.dedup_by(|one, other| Arc::ptr_eq(one, other));
+            for entry in self.compare(&durable, due).await {
+                self.look_later(&durable, &entry);
+            }
         }
     }
 
@@ -74,14 +79,18 @@ impl Registry {
         loop {
             next += jitter::fraction_of(durable.config.audit, 0.9, 1.1);
             sleep_until(next).await;
-            let entries = self.users.0.iter();
-            let all = entries.map(|entry| entry.value().clone()).collect();
-            self.compare(&durable, all).await;
+            self.compare(&durable, self.entries()).await;
             next = next.max(Instant::now());
         }
     }
 
-    async fn compare(self: &Arc<Self>, durable: &Arc<Durable>, entries: Vec<Arc<Entry>>) {
+    /// Brings sessions what they miss; returns those that could not be looked at.
+    async fn compare(
+        self: &Arc<Self>,
+        durable: &Arc<Durable>,
+        entries: Vec<Arc<Entry>>,
+    ) -> Vec<Arc<Entry>> {
+        let mut rest = Vec::new();
         for chunk in entries.chunks(CHUNK) {
             match self.suspects(durable, chunk).await {
                 Ok(suspects) if suspects.is_empty() => {}
@@ -94,10 +103,12 @@ impl Registry {
                 }
                 Err(error) => {
                     tracing::debug!(%error, "sessions cannot be compared with the stream");
-                    return;
+                    // Whoever is gone has nothing to miss.
+                    rest.extend(chunk.iter().filter(|entry| !entry.is_empty()).cloned());
                 }
             }
         }
+        rest
     }
 
     /// Those of them to whom something may be missing.
@@ -150,15 +161,10 @@ impl Registry {
                 }
                 Audit::Beyond => {
                     tracing::error!(
-                        "a session was brought what is not in the stream: somebody but NATS \
-                         publishes where the stream republishes; see the permissions"
+                        "a session has what the stream does not have: the stream has lost its end, \
+                         or somebody but NATS publishes where it republishes; see the permissions"
                     );
-                    let last = suspect.last;
-                    let gap = frame::gap(GapReason::NotInStream);
-                    let gap = suspect.outbox.protocol().frame(&gap, None);
-                    if suspect.outbox.go_back(last, gap, &self.limits) {
-                        durable.wants(suspect.entry.clone(), suspect.outbox.clone());
-                    }
+                    suspect.outbox.end(CloseReason::BusLost.into());
                 }
             }
         }

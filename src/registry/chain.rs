@@ -30,6 +30,8 @@ pub(super) struct Chain {
     covered: [u64; 2],
     /// Everything of both kinds up to here was compared with the stream.
     proven: u64,
+    /// Nothing up to here was ever its.
+    began: u64,
     /// It was told where it begins.
     begun: bool,
     /// How often the connection to NATS was lost, or came back: what was read before that
@@ -137,6 +139,8 @@ impl Chain {
         *now = covered.min(*now);
         if let Some(behind) = &mut self.behind {
             behind.doubtful[kind as usize] = true;
+            // What it was not sent can be nobody's predecessor.
+            behind.brought[kind as usize] = 0;
         }
     }
 
@@ -148,10 +152,9 @@ impl Chain {
             self.losses = self.losses.wrapping_add(1);
         }
         if why == Why::Slow {
-            behind.why = match behind.why {
-                Why::Joining => Why::Joining,
-                _ => Why::Slow,
-            };
+            if self.begun {
+                behind.why = Why::Slow;
+            }
             behind.let_go_of_all();
             behind.holds = false;
         }
@@ -165,6 +168,11 @@ impl Chain {
     /// The same, where it was told where it begins.
     pub(super) fn behind_since_it_began(&mut self) -> Option<&mut Behind> {
         self.behind.as_deref_mut().filter(|_| self.begun)
+    }
+
+    /// Whether it was given everything to its user up to `seq`, that one included.
+    pub(super) fn was_given(&self, seq: u64) -> bool {
+        seq > self.began && seq <= self.covered[Kind::User as usize]
     }
 
     pub(super) fn is_behind(&self) -> bool {
@@ -184,6 +192,7 @@ impl Chain {
     /// Where it begins.
     pub(super) fn begin(&mut self, at: u64) {
         self.covered = [at; 2];
+        self.began = at;
         self.proven = at;
         self.begun = true;
     }

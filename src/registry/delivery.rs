@@ -42,6 +42,10 @@ impl Registry {
                     self.answer_probes(&mut probes, &mut interest);
                     continue;
                 }
+                () = checked.is_due() => {
+                    self.check(&mut checked).await;
+                    continue;
+                }
             };
             match event {
                 Event::Message {
@@ -148,8 +152,18 @@ impl Registry {
     /// turn too, to let go of what it has taken.
     async fn keep_within_total(&self) {
         self.give_turns(|| self.limits.exceeded()).await;
-        while self.limits.exceeded() && self.shed() {
-            self.give_turns(|| self.limits.exceeded()).await;
+        while self.limits.exceeded() {
+            let backlogs = self.backlogs();
+            if backlogs.is_empty() {
+                return;
+            }
+            for (entry, outbox) in backlogs {
+                if !self.limits.exceeded() {
+                    return;
+                }
+                self.shed(entry, outbox);
+                self.give_turns(|| self.limits.exceeded()).await;
+            }
         }
     }
 
@@ -217,7 +231,7 @@ impl Registry {
         }
     }
 
-    fn entries(&self) -> Vec<Arc<Entry>> {
+    pub(super) fn entries(&self) -> Vec<Arc<Entry>> {
         let entries = self.users.0.iter();
         entries.map(|entry| entry.value().clone()).collect()
     }
@@ -257,39 +271,36 @@ impl Registry {
         interest.answer(&request.reply, answer.to_string().as_bytes());
     }
 
-    /// Gives up the largest backlog that its session can be brought again later; where
-    /// there is none, the largest, and its session with it. False where there is none.
-    fn shed(&self) -> bool {
+    /// Gives up a backlog that its session can be brought again later, and else the
+    /// session with it.
+    fn shed(&self, entry: Arc<Entry>, outbox: Arc<Outbox>) {
         if let Some(durable) = &self.durable
-            && let Some((entry, outbox)) = self.largest(Outbox::droppable)
             && let Some((lost, wants)) = outbox.shed()
         {
             self.metrics.postponed(lost);
             if wants {
                 durable.wants(entry, outbox);
             }
-            return true;
+        } else {
+            let lost = outbox.cut(CloseReason::SlowConsumer);
+            self.metrics.dropped("slow_consumer", lost);
         }
-        let Some((_, outbox)) = self.largest(Outbox::backlog) else {
-            return false;
-        };
-        let lost = outbox.cut(CloseReason::SlowConsumer);
-        self.metrics.dropped("slow_consumer", lost);
-        true
     }
 
-    fn largest(&self, size: impl Fn(&Outbox) -> usize) -> Option<(Arc<Entry>, Arc<Outbox>)> {
-        let mut largest = None;
-        let mut most = 0;
+    /// Sessions with a backlog, the largest first; those first that can be brought it
+    /// again.
+    fn backlogs(&self) -> Vec<(Arc<Entry>, Arc<Outbox>)> {
+        let mut backlogs = Vec::new();
         for entry in self.entries() {
             entry.each(|outbox| {
-                let now = size(outbox);
-                if now > most {
-                    most = now;
-                    largest = Some((entry.clone(), outbox.clone()));
+                let size = (outbox.droppable(), outbox.backlog());
+                if size != (0, 0) {
+                    backlogs.push((size, entry.clone(), outbox.clone()));
                 }
             });
         }
-        largest
+        backlogs.sort_unstable_by_key(|(size, ..)| std::cmp::Reverse(*size));
+        let sessions = backlogs.into_iter();
+        sessions.map(|(_, entry, outbox)| (entry, outbox)).collect()
     }
 }

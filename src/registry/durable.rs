@@ -12,7 +12,7 @@ use std::{
 
 use tokio::{
     sync::Notify,
-    time::{Instant, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{Entry, Registry, outbox::Outbox, spread};
@@ -66,9 +66,24 @@ pub struct Config {
 /// A session that is to be brought something.
 pub(super) type Waiting = (Arc<Entry>, Arc<Outbox>);
 
-/// Until when a plausible claim is believed, since the last check of one.
+/// What is believed of live messages since the last check of one.
 #[derive(Debug, Default)]
-pub(super) struct Checked(Option<Instant>);
+pub(super) struct Checked {
+    /// A plausible claim is believed until then.
+    until: Option<Instant>,
+    /// The highest that was believed, and not checked yet.
+    claimed: Option<u64>,
+}
+
+impl Checked {
+    /// Ready when it is time to check what was believed; never, where that is nothing.
+    pub(super) async fn is_due(&self) {
+        match (self.claimed, self.until) {
+            (Some(_), Some(until)) => sleep_until(until).await,
+            _ => std::future::pending().await,
+        }
+    }
+}
 
 /// What the stream says of a live message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +138,7 @@ impl Registry {
     /// What the stream's leader has; whoever holds a place in another stream of the same
     /// name is told to come anew.
     pub(super) async fn look(self: &Arc<Self>, durable: &Durable) -> Result<Look, StreamError> {
+        let known = durable.last.load(Ordering::Relaxed);
         let look = durable.stream.look().await?;
         let before = durable.lock_epoch().replace(look.epoch.clone());
         match before {
@@ -130,6 +146,11 @@ impl Registry {
                 tracing::warn!("the stream was made anew; all sessions have to come again");
                 durable.last.store(look.last, Ordering::Relaxed);
                 self.send_away(CloseReason::BusLost);
+            }
+            _ if look.last < known => {
+                tracing::warn!("the stream has lost its end; whoever has more has to come again");
+                durable.last.store(look.last, Ordering::Relaxed);
+                self.send_away_beyond(look.last);
             }
             _ => {
                 durable.last.fetch_max(look.last, Ordering::Relaxed);
@@ -162,20 +183,62 @@ impl Registry {
         if stored.seq <= last {
             return Genuine::Yes;
         }
-        let lately = checked.0.is_some_and(|until| Instant::now() < until);
-        if lately && stored.seq - last <= PLAUSIBLE {
+        let plausible = stored.seq - last <= PLAUSIBLE;
+        let lately = checked.until.is_some_and(|until| Instant::now() < until);
+        if lately && plausible {
+            checked.claimed = checked.claimed.max(Some(stored.seq));
             return Genuine::Yes;
         }
+        match self.check(checked).await {
+            Some(last) if stored.seq <= last => Genuine::Yes,
+            // Whoever forges one may forge more.
+            Some(_) => {
+                checked.until = None;
+                Genuine::No
+            }
+            // Rather than bring it to everybody from a stream that does not answer.
+            None if plausible => {
+                checked.claimed = checked.claimed.max(Some(stored.seq));
+                Genuine::Yes
+            }
+            None => Genuine::Unknown,
+        }
+    }
+
+    /// Holds what was believed against the stream; returns its last sequence, where it
+    /// answers.
+    pub(super) async fn check(self: &Arc<Self>, checked: &mut Checked) -> Option<u64> {
+        let durable = self.durable.as_ref()?;
         let begun = Instant::now();
-        let look = timeout(PATIENCE, self.look(durable)).await;
-        let (genuine, believed_until) = match look {
-            Ok(Ok(look)) if stored.seq <= look.last => (Genuine::Yes, begun + CHECK),
-            Ok(Ok(_)) => (Genuine::No, begun + CHECK),
+        let Ok(Ok(look)) = timeout(PATIENCE, self.look(durable)).await else {
             // All others wait behind this one, which must not be so for each.
-            Ok(Err(_)) | Err(_) => (Genuine::Unknown, Instant::now() + UNANSWERED),
+            checked.until = Some(Instant::now() + UNANSWERED);
+            return None;
         };
-        checked.0 = Some(believed_until);
-        genuine
+        checked.until = Some(begun + CHECK);
+        if checked
+            .claimed
+            .take()
+            .is_some_and(|claimed| claimed > look.last)
+        {
+            tracing::error!(
+                "a session was brought what is not in the stream: somebody but NATS publishes \
+                 where it republishes; see the permissions"
+            );
+            self.metrics.dropped("not_in_stream", 1);
+            self.send_away_beyond(look.last);
+        }
+        Some(look.last)
+    }
+
+    /// Ends sessions that have more than there is in the stream.
+    fn send_away_beyond(&self, last: u64) {
+        self.each(|outbox| {
+            let covered = outbox.covered().unwrap_or_default();
+            if outbox.is_welcomed() && covered.iter().any(|covered| *covered > last) {
+                outbox.end(CloseReason::BusLost.into());
+            }
+        });
     }
 
     /// Something that is known came again, which is also what the first messages of a

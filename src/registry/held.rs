@@ -161,6 +161,11 @@ impl<U, M: Member> Held<U, M> {
         self.state().seats.iter().for_each(f);
     }
 
+    /// Whether nobody sits here any more.
+    pub fn is_empty(&self) -> bool {
+        self.is_vacant()
+    }
+
     fn is_vacant(&self) -> bool {
         self.state().seats.is_empty()
     }

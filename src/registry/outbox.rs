@@ -150,6 +150,17 @@ pub struct Pace {
     pub losses: u32,
 }
 
+/// A session that goes on where another one ended; it is told when it is up to date.
+#[derive(Debug, Clone, Copy)]
+pub struct Resumed {
+    /// It was told that something is lost.
+    pub told: bool,
+    /// So many of the oldest that it missed it does not get.
+    pub skip: u64,
+    /// So many it missed of each kind.
+    pub missed: [u64; 2],
+}
+
 /// Everything that there is in the stream was brought to a session.
 #[derive(Debug)]
 pub struct Done {
@@ -338,20 +349,19 @@ impl Outbox {
         true
     }
 
-    /// Where the session begins: everything up to `at` is covered or not owed. Where it
-    /// resumes, it is told when it is up to date; `resumed` says whether it was told of a
-    /// loss, and how many of the oldest it does not get.
-    pub fn begin(&self, at: u64, resumed: Option<(bool, u64)>) {
+    /// Where the session begins: everything up to `at` is covered or not owed.
+    pub fn begin(&self, at: u64, resumed: Option<Resumed>) {
         let mut inner = self.inner();
         let Some(chain) = &mut inner.chain else {
             return;
         };
         chain.begin(at);
-        if let (Some((told, skip)), Some(behind)) = (resumed, chain.behind()) {
+        if let (Some(resumed), Some(behind)) = (resumed, chain.behind()) {
             behind.announced = true;
             behind.begun = true;
-            behind.told = told;
-            behind.skip = skip;
+            behind.told = resumed.told;
+            behind.skip = resumed.skip;
+            behind.expected = resumed.missed;
         }
     }
 
@@ -487,31 +497,6 @@ impl Outbox {
         Audit::Good
     }
 
-    /// It has been brought what is not in the stream: it is told so, and begins anew
-    /// behind `last`. Whether somebody has to bring it what it missed.
-    pub fn go_back(&self, last: u64, gap: Bytes, limits: &Limits) -> bool {
-        let mut inner = self.inner();
-        let Inner { chain, ending, .. } = &mut *inner;
-        let (Some(chain), None) = (chain, ending) else {
-            return false;
-        };
-        if chain.is_behind() {
-            return false;
-        }
-        chain.begin(last);
-        let behind = chain.fall_behind(Why::Hole);
-        behind.told = true;
-        behind.queued = true;
-        inner.queue(Outgoing {
-            charge: Charge::new(gap.len(), limits),
-            bytes: gap,
-            arrived: None,
-            origin: Origin::Here,
-        });
-        inner.wake();
-        true
-    }
-
     /// Everything up to here is covered, of each kind; none in live mode.
     pub fn covered(&self) -> Option<[u64; 2]> {
         self.inner().chain.as_ref().map(|chain| chain.covered())
@@ -521,8 +506,7 @@ impl Outbox {
     pub fn has_up_to(&self, seq: u64) -> bool {
         let inner = self.inner();
         let chain = inner.chain.as_ref();
-        chain.is_some_and(|chain| chain.covered()[Kind::User as usize] >= seq)
-            && inner.ending.is_none()
+        chain.is_some_and(|chain| chain.was_given(seq)) && inner.ending.is_none()
     }
 
     /// Up to where everything was compared with the stream and is written, or at least

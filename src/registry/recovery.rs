@@ -15,7 +15,7 @@ use super::{
     chain::{Behind, Kind, Why},
     durable::{Durable, Waiting},
     live,
-    outbox::{Brought, Done, Outbox},
+    outbox::{Brought, Done, Outbox, Pace},
 };
 use crate::{
     bus::stream::{Bounds, Found, Look, Of, Read, StreamError},
@@ -51,6 +51,8 @@ pub(super) struct Resumption {
     pub(super) resume: Resume,
     /// So many of the oldest that it missed are left out.
     pub(super) skip: u64,
+    /// So many it missed of each kind.
+    pub(super) missed: [u64; 2],
 }
 
 impl Registry {
@@ -109,6 +111,11 @@ impl Registry {
             return Ok(Step::Rest);
         };
         let look = self.look(durable).await?;
+        if pace.covered.iter().any(|covered| *covered > look.last) {
+            // It has lost its end, or never had what somebody slipped in.
+            outbox.end(CloseReason::BusLost.into());
+            return Ok(Step::Rest);
+        }
         let lasts = durable.stream.lasts(entry.user(), &look).await?;
         let last = [lasts.user, lasts.broadcast];
         let wanted = |kind: Kind| {
@@ -145,22 +152,14 @@ impl Registry {
         {
             return Ok(Step::Lagging);
         }
-        let too_many = match pace.begun {
-            true => 0,
-            false => missed.saturating_sub(durable.config.max_replay),
-        };
-        if too_many > 0 && pace.why == Why::Slow {
+        let beyond = missed.saturating_sub(durable.config.max_replay);
+        let too_many = if pace.begun { 0 } else { beyond };
+        if beyond > 0 && pace.why == Why::Slow {
             let dropped = outbox.cut(CloseReason::SlowConsumer);
             self.metrics.dropped("slow_consumer", dropped);
             return Ok(Step::Rest);
         }
-        let intact = Kind::ALL.iter().all(|&kind| {
-            let kind = kind as usize;
-            match &reads[kind] {
-                Some(read) => read.intact,
-                None => !pace.doubtful[kind] || look.has_all_after(pace.covered[kind]),
-            }
-        });
+        let intact = self.is_intact(durable, &look, &pace, &reads).await?;
         let lost = short || too_many > 0 || !intact;
         if lost && outbox.protocol() == Protocol::RawV1 {
             outbox.end(CloseReason::BusLost.into());
@@ -170,12 +169,13 @@ impl Registry {
             self.metrics.caught_up(pace.why.name());
         }
 
-        let (events, left) = merge(reads);
+        let (events, left) = merge(reads, pace.covered, last, lasts.up_to);
         let mut reached = pace.covered;
         for (kind, found) in &events {
             reached[*kind as usize] = found.seq;
         }
-        let done = left == [0; 2] && reached.iter().zip(last).all(|(now, last)| *now >= last);
+        // What is left beyond that comes live, or has come.
+        let done = reached.iter().zip(last).all(|(now, last)| *now >= last);
         if events.is_empty() && !done {
             return Ok(Step::Lagging);
         }
@@ -184,7 +184,7 @@ impl Registry {
                 behind.begun = true;
                 behind.skip = too_many;
             }
-            behind.expected = left;
+            behind.expected = if done { [0; 2] } else { left };
             lost && !std::mem::replace(&mut behind.told, true)
         });
         let gap = (gap == Some(true)).then(|| {
@@ -204,6 +204,32 @@ impl Registry {
             true => Step::Again,
             false => Step::Rest,
         })
+    }
+
+    /// Whether nothing is gone of what was to be read. What rests on the stream's
+    /// beginning rests on where that is now: it may have moved since the look.
+    async fn is_intact(
+        self: &Arc<Self>,
+        durable: &Durable,
+        look: &Look,
+        pace: &Pace,
+        reads: &[Option<Read>; 2],
+    ) -> Result<bool, StreamError> {
+        let mut resting = Vec::new();
+        for (kind, read) in reads.iter().enumerate() {
+            match read {
+                Some(read) if !read.intact => return Ok(false),
+                Some(read) if read.anchored => {}
+                None if !pace.doubtful[kind] => {}
+                _ => resting.push(pace.covered[kind]),
+            }
+        }
+        if resting.is_empty() {
+            return Ok(true);
+        }
+        let now = self.look(durable).await?;
+        let has_all = resting.iter().all(|&after| now.has_all_after(after));
+        Ok(has_all && now.epoch == look.epoch)
     }
 
     /// The frames of what is brought, in order.
@@ -238,7 +264,7 @@ impl Registry {
     /// Where a client begins that comes back with this position, and whether it can be
     /// shown that it gets all that it missed.
     pub(super) async fn resumption(
-        &self,
+        self: &Arc<Self>,
         durable: &Durable,
         entry: &Entry,
         since: &Position,
@@ -271,7 +297,9 @@ impl Registry {
         );
         let ((user, to_user), (broadcast, to_all)) = (user?, broadcast?);
         let skip = (to_user + to_all).saturating_sub(durable.config.max_replay);
-        let complete = known && user && broadcast && skip == 0;
+        let now = self.look(durable).await?;
+        let still = now.has_all_after(at) && now.epoch == look.epoch;
+        let complete = known && user && broadcast && skip == 0 && still;
         Ok(Resumption {
             at,
             resume: match complete {
@@ -279,6 +307,7 @@ impl Registry {
                 false => Resume::Gap,
             },
             skip,
+            missed: [to_user, to_all],
         })
     }
 }
@@ -290,16 +319,29 @@ fn of(kind: Kind, entry: &Entry) -> Of<'_> {
     }
 }
 
-/// Both kinds in the stream's order, as far as both are known; and how many of each are
-/// left then.
-fn merge(reads: [Option<Read>; 2]) -> (Vec<(Kind, Found)>, [u64; 2]) {
-    let horizon = reads
-        .iter()
-        .flatten()
-        .filter(|read| read.more > 0)
-        .map(|read| read.found.last().map_or(0, |found| found.seq))
-        .min()
-        .unwrap_or(u64::MAX);
+/// Both kinds in the stream's order, as far as both are known, which is never beyond
+/// `up_to`: the two reads are of different moments, and perhaps of different replicas. And
+/// how many of each are left then. `last` are those of each kind up to there.
+fn merge(
+    reads: [Option<Read>; 2],
+    covered: [u64; 2],
+    last: [u64; 2],
+    up_to: u64,
+) -> (Vec<(Kind, Found)>, [u64; 2]) {
+    let known = |kind: Kind| {
+        let kind = kind as usize;
+        let read = reads[kind].as_ref();
+        let end = read
+            .and_then(|read| read.found.last())
+            .map(|found| found.seq);
+        let end = end.unwrap_or(covered[kind]);
+        let more = read.is_some_and(|read| read.more > 0);
+        match more || end < last[kind] {
+            true => end,
+            false => u64::MAX,
+        }
+    };
+    let horizon = known(Kind::User).min(known(Kind::Broadcast)).min(up_to);
     let mut left = [0; 2];
     let mut events = Vec::new();
     for (kind, read) in Kind::ALL.into_iter().zip(reads) {
@@ -331,13 +373,19 @@ mod tests {
         });
         Some(Read {
             intact: true,
+            anchored: false,
             found: found.collect(),
             more,
         })
     }
 
+    /// Of a session that has nothing, up to 100.
     fn merged(reads: [Option<Read>; 2]) -> (Vec<u64>, [u64; 2]) {
-        let (events, left) = merge(reads);
+        merged_with(reads, [0; 2])
+    }
+
+    fn merged_with(reads: [Option<Read>; 2], last: [u64; 2]) -> (Vec<u64>, [u64; 2]) {
+        let (events, left) = merge(reads, [0; 2], last, 100);
         (events.iter().map(|(_, found)| found.seq).collect(), left)
     }
 
@@ -354,5 +402,19 @@ mod tests {
         let (events, left) = merged([read(&[7], 1), None]);
         assert_eq!((events, left), (vec![7], [1, 0]));
         assert_eq!(merged([None, None]), (vec![], [0, 0]));
+    }
+
+    #[test]
+    fn a_later_read_does_not_go_ahead_of_an_earlier_one() {
+        let (events, left) = merged_with([read(&[98], 0), read(&[99, 101], 0)], [98, 99]);
+        assert_eq!(
+            (events, left),
+            (vec![98, 99], [0, 1]),
+            "of the moment of the first"
+        );
+        let (events, left) = merged_with([read(&[90], 0), read(&[95, 99], 0)], [98, 99]);
+        assert_eq!((events, left), (vec![90], [0, 2]), "a replica that lags");
+        let (events, left) = merged_with([read(&[], 0), read(&[99], 0)], [98, 99]);
+        assert_eq!((events, left), (vec![], [0, 1]), "one that lags still more");
     }
 }

@@ -65,6 +65,7 @@ pub(super) async fn read(
     let mut replies = stream.0.caller.ask(&subject, &body, count).await?;
     let mut second = Read {
         intact: true,
+        anchored: false,
         found: Vec::new(),
         more: 0,
     };

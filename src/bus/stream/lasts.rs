@@ -125,7 +125,7 @@ async fn answer(stream: &Stream, asking: Vec<One>) -> Vec<One> {
                 broadcast: found.broadcast,
                 up_to: found.up_to,
             }),
-            Ok(_) if one.deadline > Instant::now() => {
+            Ok(_) | Err(StreamError::TimedOut) if one.deadline > Instant::now() => {
                 lagging.push(one);
                 continue;
             }

@@ -8,11 +8,11 @@ use std::{
 use serde::Deserialize;
 use serde_json::json;
 use tokio::{
-    sync::{Notify, oneshot},
+    sync::oneshot,
     time::{Instant, sleep, timeout_at},
 };
 
-use super::{ANSWER, Stream, StreamError};
+use super::{ANSWER, Stream, StreamError, call};
 
 /// Between two questions, where no leader answers.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -44,7 +44,6 @@ impl Look {
 #[derive(Debug, Default)]
 pub(super) struct Looks {
     state: Mutex<State>,
-    gone: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -56,11 +55,6 @@ struct State {
 impl Looks {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Ready when a look has found that there is no stream.
-    pub(super) async fn gone(&self) {
-        self.gone.notified().await;
     }
 }
 
@@ -91,7 +85,7 @@ async fn run(stream: Stream) {
         };
         let look = ask(&stream).await;
         if let Err(StreamError::NotThere(_)) = look {
-            stream.0.looks.gone.notify_one();
+            stream.0.gone.notify_one();
         }
         for one in waiting {
             let _ = one.send(look.clone());
@@ -103,11 +97,13 @@ async fn run(stream: Stream) {
 async fn ask(stream: &Stream) -> Result<Look, StreamError> {
     let deadline = Instant::now() + ANSWER;
     loop {
-        let (what, nothing) = (format!("STREAM.INFO.{}", stream.0.config.name), json!({}));
-        let asking = stream.ask::<Answer>(&what, &nothing);
+        let subject = format!("$JS.API.STREAM.INFO.{}", stream.0.config.name);
+        let nothing = json!({});
+        let asking = call(&stream.0.looker, &subject, &nothing);
         let answer = timeout_at(deadline, asking)
             .await
             .unwrap_or(Err(StreamError::TimedOut))?;
+        let answer: Answer = stream.understand(&answer)?;
         if let Some(look) = answer.look(&stream.0.config.name)? {
             return Ok(look);
         }

@@ -25,6 +25,8 @@ pub struct Read {
     /// there still, or none was removed for its age or for want of room, and there are
     /// fewer than a subject may have. (Limits remove the oldest first.)
     pub intact: bool,
+    /// The message at that very sequence is there still, which shows it by itself.
+    pub anchored: bool,
     /// Oldest first; not that one.
     pub found: Vec<Found>,
     /// How many more there were when the read began. What is removed while it is under
@@ -58,7 +60,16 @@ pub(super) async fn read(
 ) -> Result<Read, StreamError> {
     let deadline = Instant::now() + ANSWER;
     let reading = async {
-        let mut read = batch(stream, of, after, bounds).await?;
+        let mut read = batch(stream, of, after, after, bounds).await?;
+        if read.found.is_empty() && read.more > 0 {
+            // It alone is as large as the bounds.
+            let rest = batch(stream, of, after, after + 1, bounds).await?;
+            read = Read {
+                anchored: true,
+                intact: true,
+                ..rest
+            };
+        }
         let within = |limit| read.total() < limit;
         read.intact |= look.has_all_after(after) && look.per_subject.is_none_or(within);
         if let (Of::Broadcast, false) = (of, read.intact) {
@@ -75,13 +86,14 @@ async fn batch(
     stream: &Stream,
     of: Of<'_>,
     after: u64,
+    from: u64,
     bounds: Bounds,
 ) -> Result<Read, StreamError> {
     let subject = format!("$JS.API.DIRECT.GET.{}", stream.0.config.name);
     // The one at the sequence itself says more than it costs.
     let count = bounds.messages + 1;
     let body = json!({
-        "seq": after.max(1),
+        "seq": from.max(1),
         "next_by_subj": stream.subject(of),
         "batch": count,
         "max_bytes": bounds.bytes,
@@ -89,6 +101,7 @@ async fn batch(
     let mut replies = stream.0.caller.ask(&subject, &body, count + 1).await?;
     let mut read = Read {
         intact: false,
+        anchored: false,
         found: Vec::new(),
         more: 0,
     };
@@ -102,6 +115,7 @@ async fn batch(
                 read.more = number(&reply, "Nats-Num-Pending").unwrap_or(0);
                 if seq == after {
                     read.intact = true;
+                    read.anchored = true;
                 } else {
                     let message = message(reply, matches!(of, Of::Broadcast));
                     read.found.push(Found { seq, message });

@@ -228,11 +228,27 @@ pub(super) fn with_epoch(mut config: Value, epoch: &str) -> Value {
 fn all_of(found: &Value, wanted: &Value) -> Value {
     let mut all: Vec<Value> = found.as_array().cloned().unwrap_or_default();
     for subject in wanted.as_array().into_iter().flatten() {
-        if !all.contains(subject) {
+        if !all.iter().any(|pattern| covers(pattern, subject)) {
             all.push(subject.clone());
         }
     }
     all.into()
+}
+
+/// Whether all that one subject stands for is part of what another one does.
+fn covers(pattern: &Value, subject: &Value) -> bool {
+    let (Some(pattern), Some(subject)) = (pattern.as_str(), subject.as_str()) else {
+        return false;
+    };
+    let (mut pattern, mut subject) = (pattern.split('.'), subject.split('.'));
+    loop {
+        match (pattern.next(), subject.next()) {
+            (Some(">"), Some(_)) | (None, None) => return true,
+            (Some("*"), Some(token)) if token != ">" => {}
+            (Some(one), Some(other)) if one == other => {}
+            _ => return false,
+        }
+    }
 }
 
 type Judgement = (&'static str, Option<&'static str>, Mend);
@@ -370,6 +386,23 @@ mod tests {
         );
         assert_eq!(mended["max_msgs_per_subject"], 10);
         assert_eq!(mended["a_field_of_the_future"], 7);
+    }
+
+    #[test]
+    fn a_subject_may_be_covered_by_a_wider_one() {
+        for (pattern, subject, covered) in [
+            ("usher.user.*", "usher.user.*", true),
+            ("usher.user.>", "usher.user.*", true),
+            ("usher.*.*", "usher.user.*", true),
+            ("usher.>", "usher.broadcast", true),
+            ("usher.user.*", "usher.user.>", false),
+            ("usher.user", "usher.user.*", false),
+            ("usher.user.42", "usher.user.*", false),
+            ("usher.user.*.*", "usher.user.*", false),
+        ] {
+            let (pattern, subject) = (pattern.into(), subject.into());
+            assert_eq!(covers(&pattern, &subject), covered, "{pattern} {subject}");
+        }
     }
 
     #[test]

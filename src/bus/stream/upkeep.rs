@@ -20,6 +20,9 @@ use crate::{
 /// Between two tries, where the stream is not as Usher needs it; up to half as much less.
 const PAUSE: Duration = Duration::from_secs(2);
 
+/// A stream that was right is looked at again, up to half as much earlier.
+const AGAIN: Duration = Duration::from_secs(60);
+
 /// A stream that is there, or was created.
 #[derive(Debug)]
 pub struct Checked {
@@ -78,7 +81,8 @@ pub(super) async fn keep(stream: Stream, readiness: Readiness) {
                     readiness.stream_up();
                     tokio::select! {
                         _ = up.wait_for(|up| !*up) => {}
-                        () = stream.0.looks.gone() => {}
+                        () = stream.0.gone.notified() => {}
+                        () = sleep(jitter::fraction_of(AGAIN, 0.5, 1.0)) => {}
                     }
                     continue;
                 }
@@ -140,15 +144,17 @@ async fn by_hand(bus: &Bus, reach: Reach) -> Result<Vec<Checked>, StreamError> {
     let Some(config) = bus.stream.clone() else {
         return Ok(Vec::new());
     };
-    let caller = Caller::start(Dialer::new(bus.clone()), &bus.reply_prefix);
+    let caller = || Caller::start(Dialer::new(bus.clone()), &bus.reply_prefix);
+    let (caller, looker) = (caller(), caller());
     let subjects = Subjects::new(&bus.prefix).durable(true);
-    let mut up = caller.up();
-    let connected = tokio::time::timeout(super::ANSWER, up.wait_for(|up| *up)).await;
-    if !matches!(connected, Ok(Ok(_))) {
-        return Err(StreamError::Away);
+    for caller in [&caller, &looker] {
+        let mut up = caller.up();
+        let connected = tokio::time::timeout(super::ANSWER, up.wait_for(|up| *up)).await;
+        if !matches!(connected, Ok(Ok(_))) {
+            return Err(StreamError::Away);
+        }
     }
-    drop(connected);
-    let stream = Stream::new(config, subjects, caller);
+    let stream = Stream::new(config, subjects, caller, looker, Default::default());
     see_to(&stream, reach).await
 }
 
@@ -161,11 +167,15 @@ async fn see_to(stream: &Stream, reach: Reach) -> Result<Vec<Checked>, StreamErr
         return Ok(checked);
     };
     match one(stream, &shape, reach).await {
-        Ok(second) => {
-            checked.push(second);
-            if reach != Reach::Nothing {
+        Ok(mut second) => {
+            if reach == Reach::Nothing {
+                second
+                    .left
+                    .extend(marked_otherwise(stream, &name, &epoch).await?);
+            } else {
                 begin_anew(stream, &name, &epoch).await?;
             }
+            checked.push(second);
         }
         Err(StreamError::NotThere(_)) if reach == Reach::Nothing => checked.push(Checked {
             name,
@@ -183,6 +193,23 @@ async fn see_to(stream: &Stream, reach: Reach) -> Result<Vec<Checked>, StreamErr
         Err(error) => return Err(error),
     }
     Ok(checked)
+}
+
+/// The second stream is not read where it does not say that it goes with the first one.
+async fn marked_otherwise(
+    stream: &Stream,
+    name: &str,
+    epoch: &str,
+) -> Result<Option<Difference>, StreamError> {
+    let (config, _) = ask(stream, "INFO", name, &json!({})).await?;
+    let found = shape::epoch(&config);
+    Ok((found != Some(epoch)).then(|| Difference {
+        field: "metadata",
+        key: Some("durable.max_broadcasts"),
+        wanted: shape::with_epoch(json!({}), epoch)["metadata"].take(),
+        found: config["metadata"].clone(),
+        mend: Mend::KeepsMore,
+    }))
 }
 
 /// What the second stream has of a first one that is no more is of no use.

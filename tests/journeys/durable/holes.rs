@@ -6,7 +6,7 @@ use async_nats::HeaderMap;
 use serde_json::json;
 
 use super::{loses_what_is_stored, republishes_again, store, store_with, world, world_with};
-use crate::support::Client;
+use crate::support::{Client, Frame};
 
 const SUBJECT: &str = "usher.user.42";
 
@@ -55,7 +55,7 @@ async fn a_tail_is_found_by_the_audit() {
     // Where everything was compared with the stream, the client is told so.
     let last = store(&nats, "usher.user.43", 0).await;
     loop {
-        if let crate::support::Frame::Text(text) = client.next_frame().await {
+        if let Frame::Text(text) = client.next_frame().await {
             let frame: serde_json::Value = serde_json::from_str(&text).expect("JSON");
             if frame["ping"]["seq"] == last {
                 break;
@@ -97,6 +97,65 @@ async fn a_publishers_own_sequence_does_not_count() {
     let since = super::position(&client);
     let (mut client, _) = super::resume(&gateway, &redis, "42", &since).await;
     assert_eq!(super::replayed_data(&mut client).await, [1, 2, 3]);
+}
+
+/// What slips through between two checks is found by the next one, and its session begins
+/// anew, where its client can tell what is true.
+#[tokio::test]
+async fn who_was_shown_something_false_comes_again() {
+    let (nats, redis, gateway) = world().await;
+    let nats = nats.client().await;
+    let mut client = Client::open(&gateway, &redis.ticket("42").await).await;
+    let ticket = redis.ticket("42").await;
+    let raw = Client::builder(&gateway, &ticket).protocols(&["usher.raw.v1"]);
+    let mut raw = raw.open().await;
+    let since = super::position(&client);
+    store(&nats, SUBJECT, 1).await;
+    assert_eq!(client.next_data().await, 1);
+    let mut next = 2;
+    let forged = loop {
+        // Behind a genuine one, which is what is checked.
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Stream", "USHER");
+        headers.insert("Nats-Sequence", (next + 5).to_string());
+        headers.insert("Nats-Last-Sequence", next.to_string());
+        let genuine = nats.publish(SUBJECT, next.to_string().into());
+        genuine.await.expect("published");
+        let false_one = nats.publish_with_headers("usher.live.user.42", headers, "0".into());
+        false_one.await.expect("published");
+        nats.flush().await.expect("flushed");
+        let (code, seen) = until_closed_or(&mut client, next).await;
+        if code.is_some() {
+            break (code, seen);
+        }
+        next += 1;
+        assert!(next < 200, "none slips through: is there a check at all?");
+    };
+    assert_eq!(forged, (Some(4003), true));
+    assert_eq!(raw.expect_close().await.0, 4003);
+    let (mut client, told) = super::resume(&gateway, &redis, "42", &since).await;
+    assert_eq!(told, "complete");
+    let all = super::replayed_data(&mut client).await;
+    assert_eq!(all, (1..=next).collect::<Vec<_>>());
+}
+
+/// Reads until the close, or for as long as what is false would take to show. Returns the
+/// code, and whether something false was shown.
+async fn until_closed_or(client: &mut Client, genuine: u64) -> (Option<u16>, bool) {
+    let mut shown = false;
+    loop {
+        match client.next_frame_within(Duration::from_millis(100)).await {
+            Some(Frame::Closed(code, _)) => return (Some(code), shown),
+            Some(Frame::Text(text)) => {
+                let frame: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+                shown |= frame["data"] == 0;
+                assert!(shown || frame["data"] == genuine, "{frame}");
+            }
+            Some(other) => panic!("{other:?}"),
+            None if shown => {}
+            None => return (None, false),
+        }
+    }
 }
 
 /// Whoever may publish where the stream republishes; nobody should.

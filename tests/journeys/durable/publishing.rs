@@ -6,7 +6,7 @@ use usher::proto::PushStatus;
 
 use super::{api, store, store_with};
 use crate::support::{
-    Client, Gateway, Nats, Redis,
+    Client, Gateway, Nats, Redis, eventually,
     grpc::{push, push_with_receipt, pushed},
     servers,
 };
@@ -77,6 +77,40 @@ async fn a_duplicate_is_stored_once() {
     for data in [3, 6] {
         assert_eq!(other.next_data().await, data);
     }
+}
+
+/// Nobody was given it then, and nobody is now.
+#[tokio::test]
+async fn a_duplicate_is_dispatched_and_no_more() {
+    let (_nats, redis, gateway) = world().await;
+    let mut caller = gateway.grpc().await;
+    let request = || usher::proto::PushRequest {
+        message_id: "order-7".to_owned(),
+        ..push_with_receipt("42", "1")
+    };
+    let first = pushed(&mut caller, request()).await;
+    assert_eq!((first.status(), first.seq), (PushStatus::Offline, 1));
+    let mut client = Client::open(&gateway, &redis.ticket("42").await).await;
+    let again = pushed(&mut caller, request()).await;
+    assert_eq!((again.status(), again.seq), (PushStatus::Dispatched, 1));
+    pushed(&mut caller, push("42", "2")).await;
+    assert_eq!(client.next_data().await, 2);
+}
+
+/// A stream that somebody deletes is made again, also where nobody joins.
+#[tokio::test]
+async fn a_push_finds_that_the_stream_is_gone() {
+    let (nats, redis) = tokio::join!(Nats::keeping_for_all(), Redis::start());
+    let gateway = Gateway::durable(&nats, &redis).start().await;
+    let mut caller = gateway.grpc().await;
+    pushed(&mut caller, push("42", "1")).await;
+    let context = super::jetstream(&nats.client().await);
+    context.delete_stream("USHER").await.expect("deleted");
+    eventually("it takes pushes again", || {
+        let mut caller = caller.clone();
+        async move { caller.push_notification(push("42", "2")).await.is_ok() }
+    })
+    .await;
 }
 
 /// The question who has it goes where the stream republishes.

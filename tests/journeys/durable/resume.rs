@@ -300,6 +300,72 @@ async fn what_was_not_to_be_kept_is_no_loss() {
     assert_eq!(replayed_data(&mut client).await, [1, 3]);
 }
 
+/// One that is larger than all that is read at once, where a client left off and after it.
+#[tokio::test]
+async fn large_messages_hold_up_nothing() {
+    let (nats, redis, gateway) = world_with(&[("session.queue_bytes", "1KiB")]).await;
+    let nats = nats.client().await;
+    let begin = position(&Client::open(&gateway, &redis.ticket("42").await).await);
+    let large = format!("\"{}\"", "x".repeat(5000));
+    for data in [large.as_str(), "1", &large, &large, "2"] {
+        store(&nats, SUBJECT, data).await;
+    }
+    for left_off in 0..=5 {
+        let since = begin.replace(".0", &format!(".{left_off}"));
+        let (mut client, told) = resume(&gateway, &redis, "42", &since).await;
+        assert_eq!(told, "complete", "{left_off}");
+        let seqs: Vec<_> = replayed(&mut client).await.iter().map(|e| e.0).collect();
+        assert_eq!(seqs, (left_off + 1..=5).collect::<Vec<u64>>());
+    }
+    let (mut client, _) = resume(&gateway, &redis, "42", &begin.replace(".0", ".4")).await;
+    store(&nats, SUBJECT, 3).await;
+    assert_eq!(replayed_data(&mut client).await, [2]);
+    assert_eq!(client.next_data().await, 3);
+}
+
+/// A client keeps one position for both kinds, so neither may go ahead of the other.
+#[tokio::test]
+async fn both_kinds_come_in_one_order_while_a_client_catches_up() {
+    let (nats, redis, gateway) = world().await;
+    let begin = position(&Client::open(&gateway, &redis.ticket("42").await).await);
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let publishing = {
+        let (nats, stop) = (nats.client().await, stop.clone());
+        tokio::spawn(async move {
+            let mut number = 0;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                for subject in ["usher.broadcast", SUBJECT] {
+                    let published = nats.publish(subject, number.to_string().into()).await;
+                    published.expect("published");
+                    number += 1;
+                }
+                nats.flush().await.expect("flushed");
+                sleep(Duration::from_micros(300)).await;
+            }
+        })
+    };
+    let mut since = begin;
+    for _ in 0..150 {
+        let (mut client, _) = resume(&gateway, &redis, "42", &since).await;
+        let mut before = 0;
+        let mut live = false;
+        for _ in 0..40 {
+            let frame = client.next_json().await;
+            live |= frame["live"].is_object();
+            let Some(seq) = frame["seq"].as_u64() else {
+                continue;
+            };
+            assert!(seq > before, "{seq} after {before}");
+            before = seq;
+        }
+        let welcome = client.welcome()["seq"].as_u64().expect("a sequence");
+        let epoch = since.split('.').next().expect("an epoch").to_owned();
+        since = format!("{epoch}.{}", if live { before } else { welcome });
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    publishing.await.expect("published");
+}
+
 /// In `usher.raw.v1` there is no way to say where one left off; what is lost on the way
 /// is brought all the same.
 #[tokio::test]
