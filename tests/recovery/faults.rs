@@ -1,0 +1,153 @@
+//! What goes wrong, and for how long.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use rand::{Rng as _, rngs::StdRng, seq::SliceRandom as _};
+use tokio::{sync::watch, time::sleep};
+
+use crate::{
+    client::Order,
+    shared::GATEWAYS,
+    world::{Scale, World},
+};
+
+/// A link's keepalive gives a silent NATS up after 10 s: these lie on both sides.
+const BRIEF: (u64, u64) = (200, 3_000);
+const LONG: (u64, u64) = (11_000, 13_000);
+/// A large message: a few of them are more than anybody keeps for a client that does not
+/// read.
+const LARGE: usize = 16 * 1024;
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Fault {
+    GatewayKilled(usize),
+    GatewayDrained(usize),
+    ClientsCut(usize),
+    NatsKilled,
+    NatsStopped,
+    NatsFrozen,
+    NatsFrozenForLong,
+    NatsOutOfReach(usize),
+    NatsOutOfReachForLong(usize),
+    /// The clients of this user do not read for a while, and have much to read.
+    SlowReaders(usize),
+    ClientAway(usize),
+    /// A user gets more than is kept while its clients are away.
+    MoreThanIsKept(usize),
+    /// A client is away for longer than anything is kept.
+    LongerThanIsKept(usize),
+}
+
+/// A fault, how long it lasts, and when after its beginning the next one comes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Planned {
+    pub(crate) fault: Fault,
+    lasts: Duration,
+    pub(crate) next: Duration,
+}
+
+/// All faults once, those that are brief several times, in a random order.
+pub(crate) fn deck(rng: &mut StdRng, scale: &Scale) -> Vec<Planned> {
+    let mut faults = vec![
+        Fault::NatsKilled,
+        Fault::NatsKilled,
+        Fault::NatsStopped,
+        Fault::NatsFrozen,
+        Fault::NatsFrozenForLong,
+        Fault::NatsOutOfReachForLong(rng.random_range(0..GATEWAYS)),
+        Fault::MoreThanIsKept(rng.random_range(0..scale.users)),
+        Fault::LongerThanIsKept(rng.random_range(0..scale.clients)),
+    ];
+    for gateway in 0..GATEWAYS {
+        faults.extend([
+            Fault::GatewayKilled(gateway),
+            Fault::GatewayDrained(gateway),
+            Fault::ClientsCut(gateway),
+            Fault::NatsOutOfReach(gateway),
+            Fault::SlowReaders(rng.random_range(0..scale.users)),
+            Fault::ClientAway(rng.random_range(0..scale.clients)),
+        ]);
+    }
+    faults.shuffle(rng);
+    let plan = |fault| {
+        let (least, most) = match fault {
+            Fault::NatsFrozenForLong | Fault::NatsOutOfReachForLong(_) => LONG,
+            _ => BRIEF,
+        };
+        Planned {
+            fault,
+            lasts: Duration::from_millis(rng.random_range(least..most)),
+            next: Duration::from_millis(rng.random_range(500..4_000)),
+        }
+    };
+    faults.into_iter().map(plan).collect()
+}
+
+impl Fault {
+    /// What it is called where it is counted.
+    fn name(self) -> String {
+        let name = format!("{self:?}");
+        name.split('(').next().unwrap_or_default().to_owned()
+    }
+}
+
+impl Planned {
+    /// Begins it, waits, and ends it.
+    pub(crate) async fn happens(self, world: &World) {
+        let lasts = self.lasts;
+        match self.fault {
+            Fault::GatewayKilled(gateway) => world.replace(gateway, false, lasts).await,
+            Fault::GatewayDrained(gateway) => world.replace(gateway, true, lasts).await,
+            Fault::ClientsCut(gateway) => world.proxies[gateway].cut(),
+            Fault::NatsKilled => {
+                let mut nats = world.nats.lock().await;
+                nats.kill();
+                sleep(lasts).await;
+                nats.restart().await;
+            }
+            Fault::NatsStopped => {
+                let mut nats = world.nats.lock().await;
+                nats.stop().await;
+                sleep(lasts).await;
+                nats.restart().await;
+            }
+            Fault::NatsFrozen | Fault::NatsFrozenForLong => {
+                let mut nats = world.nats.lock().await;
+                nats.pause();
+                sleep(lasts).await;
+                nats.resume();
+            }
+            Fault::NatsOutOfReach(gateway) | Fault::NatsOutOfReachForLong(gateway) => {
+                let _one = world.reaches[gateway].lock().await;
+                world.networks[gateway].cut();
+                sleep(lasts).await;
+                world.networks[gateway].mend();
+            }
+            Fault::SlowReaders(user) => {
+                for client in world.clients_of(user) {
+                    world.order(client, Order::Pause(lasts));
+                }
+                // One after the other they would take as long as they last.
+                join_all((0..200).map(|_| world.extra.send(Some(user), LARGE))).await;
+            }
+            Fault::ClientAway(client) => world.order(client, Order::Away(lasts)),
+            Fault::MoreThanIsKept(user) => {
+                let (call, called) = watch::channel(false);
+                for client in world.clients_of(user) {
+                    world.order(client, Order::AwayUntil(called.clone()));
+                }
+                let more = world.scale.retention.per_user * 5 / 4;
+                for _ in 0..more.div_ceil(100) {
+                    join_all((0..100).map(|_| world.extra.send(Some(user), 0))).await;
+                }
+                call.send_replace(true);
+            }
+            Fault::LongerThanIsKept(client) => {
+                let length = world.scale.retention.age + lasts;
+                world.order(client, Order::Away(length));
+            }
+        }
+        world.shared.count(format!("fault: {}", self.fault.name()));
+    }
+}

@@ -1,0 +1,147 @@
+//! Durable mode's proof: while everything goes wrong, every client has in the end exactly
+//! what was sent to it, in order, or was told `gap` where that is true.
+//!
+//! A run ends when `RECOVERY_SECONDS` are over, `RECOVERY_MESSAGES` are stored and all
+//! faults have happened at least once. `RECOVERY_SEED` repeats the order, the kinds and
+//! the lengths of an earlier run's faults, though never its timing.
+
+mod auditor;
+mod client;
+mod faults;
+mod proxy;
+mod publisher;
+mod session;
+mod shared;
+#[path = "../journeys/support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the journeys use all of it")]
+mod support;
+mod world;
+
+use std::{env, str::FromStr, sync::Arc, time::Duration};
+
+use rand::{SeedableRng as _, rngs::StdRng};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+
+use self::{
+    auditor::Retention,
+    client::Swallow,
+    support::eventually,
+    world::{Scale, World},
+};
+
+/// Faults at once, those left out that only keep clients away.
+const AT_ONCE: usize = 3;
+
+fn setting<T: FromStr>(name: &str, default: T) -> T {
+    match env::var(name) {
+        Ok(text) => text.parse().ok().unwrap_or_else(|| panic!("{name}={text}")),
+        Err(_) => default,
+    }
+}
+
+/// So large that a run of this length stores as many, with what outages take of it.
+fn scale(seconds: u64, messages: usize) -> Scale {
+    Scale {
+        users: 40,
+        clients: 60,
+        rate: (messages / seconds.max(1) as usize * 3 / 2).max(60),
+        retention: Retention {
+            age: Duration::from_secs(if seconds < 300 { 30 } else { 90 }),
+            per_user: if seconds < 300 { 400 } else { 2_000 },
+            broadcasts: 10_000,
+            replay: if seconds < 300 { 450 } else { 2_200 },
+        },
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everybody_has_everything_or_was_told_of_a_gap() {
+    let seconds = setting("RECOVERY_SECONDS", 60);
+    let messages = setting("RECOVERY_MESSAGES", 10_000);
+    let seed = setting("RECOVERY_SEED", 20_261_124);
+    println!("RECOVERY_SECONDS={seconds} RECOVERY_MESSAGES={messages} RECOVERY_SEED={seed}");
+    let scale = scale(seconds, messages);
+    let world = Arc::new(World::start(scale, seed, None).await);
+    let mut rng = StdRng::seed_from_u64(seed);
+    let start = Instant::now();
+    let mut happening = JoinSet::new();
+    let mut enough = false;
+    while !enough {
+        for planned in faults::deck(&mut rng, &scale) {
+            println!("after {:.1?}: {:?}", start.elapsed(), planned.fault);
+            while happening.len() >= AT_ONCE {
+                let ended: Option<Result<(), _>> = happening.join_next().await;
+                ended.expect("some are there").expect("a fault's task");
+            }
+            let among = world.clone();
+            happening.spawn(async move { planned.happens(&among).await });
+            sleep(planned.next).await;
+        }
+        let stored = world.shared.auditor().stored();
+        enough = start.elapsed() >= Duration::from_secs(seconds) && stored >= messages;
+    }
+    while let Some(ended) = happening.join_next().await {
+        ended.expect("a fault's task");
+    }
+    let audit = world.audit().await;
+    let summary = audit.summary(&world.shared);
+    println!("after {:.1?}: {summary}", start.elapsed());
+    assert!(
+        audit.complaints.is_empty(),
+        "{} complaints, with RECOVERY_SEED={seed}; the first: {:#?}\n{summary}",
+        audit.complaints.len(),
+        &audit.complaints[..audit.complaints.len().min(20)],
+    );
+    let total = audit.total;
+    assert_eq!(
+        audit.unknown, 0,
+        "all that was sent is acknowledged in the end"
+    );
+    assert_eq!(
+        (total.lost, total.false_completes, total.false_gaps),
+        (0, 0, 0)
+    );
+    assert!(total.complete > 0 && total.gap > 0, "{summary}");
+    for what in ["closed 1006", "closed 1012"] {
+        assert!(world.shared.counted(what) > 0, "nobody saw it: {what}");
+    }
+}
+
+/// The proof of the auditor: it misses what one client loses on purpose, as it would
+/// miss what a gateway loses.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_swallowed_message_is_found() {
+    let of_a_session = Swallow::Event(5);
+    for (swallows, false_completes) in [(of_a_session, 0), (Swallow::OfAReplay, 1)] {
+        let client = 3;
+        let world = World::start(scale(60, 6_000), 1, Some((client, swallows))).await;
+        let heard = || world.shared.heard(client).len();
+        for _ in 0..3 {
+            let before = heard();
+            let more = || std::future::ready(heard() >= before + 20);
+            eventually("the client reads on", more).await;
+            // Something to miss, for whoever comes back.
+            world.order(client, client::Order::Away(Duration::from_secs(1)));
+            for proxy in &world.proxies {
+                proxy.cut();
+            }
+        }
+        let audit = world.audit().await;
+        let total = audit.total;
+        assert_eq!(
+            (total.lost, total.false_completes, total.false_gaps),
+            (1, false_completes, 0),
+            "{:#?}",
+            audit.complaints,
+        );
+        let of_it = |complaint: &String| complaint.starts_with(&format!("client {client}: "));
+        assert!(
+            audit.complaints.iter().all(of_it),
+            "{:#?}",
+            audit.complaints
+        );
+    }
+}

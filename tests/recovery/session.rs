@@ -1,0 +1,163 @@
+//! An open session, over a WebSocket or as server-sent events, and what comes over it.
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde::Deserialize;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    net::TcpStream,
+};
+use tokio_tungstenite::{
+    WebSocketStream, client_async,
+    tungstenite::{Error, Message, client::IntoClientRequest as _},
+};
+
+use crate::{proxy::connect, shared::Payload};
+
+/// A frame of `usher.v1`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Frame {
+    pub(crate) welcome: Option<Welcome>,
+    pub(crate) event: Option<String>,
+    pub(crate) seq: u64,
+    pub(crate) prev: u64,
+    pub(crate) broadcast: bool,
+    pub(crate) data: Option<Payload>,
+    pub(crate) ping: Option<Place>,
+    pub(crate) live: Option<Place>,
+    pub(crate) gap: Option<serde_json::Value>,
+    pub(crate) goodbye: Option<Goodbye>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Welcome {
+    pub(crate) epoch: String,
+    pub(crate) seq: u64,
+    pub(crate) resume: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Place {
+    pub(crate) seq: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Goodbye {
+    pub(crate) reconnect_after_ms: Option<u64>,
+}
+
+/// What comes over a session.
+pub(crate) enum Item {
+    /// A frame, and the `id` beside it where there is one.
+    Frame(Box<Frame>, Option<String>),
+    /// The end, by its code; 1006 is none.
+    End(u16),
+}
+
+pub(crate) enum Session {
+    Socket(Box<WebSocketStream<TcpStream>>),
+    Events(BufReader<TcpStream>),
+}
+
+impl Session {
+    pub(crate) async fn open(
+        address: &str,
+        ticket: &str,
+        since: Option<&str>,
+        events: bool,
+    ) -> Result<Self, String> {
+        let stream = connect(address).await.map_err(|_| "no connection")?;
+        let since = since.map_or(String::new(), |since| format!("&since={since}"));
+        if events {
+            return Self::open_events(stream, address, ticket, &since).await;
+        }
+        let url = format!("ws://{address}/ws?ticket={ticket}{since}");
+        let mut request = url.into_client_request().map_err(|e| e.to_string())?;
+        let protocol = "usher.v1".parse().map_err(|_| "no protocol")?;
+        let headers = request.headers_mut();
+        headers.insert("sec-websocket-protocol", protocol);
+        match client_async(request, stream).await {
+            Ok((socket, _)) => Ok(Self::Socket(Box::new(socket))),
+            Err(Error::Http(response)) => Err(response.status().as_str().to_owned()),
+            Err(_) => Err("cut off".to_owned()),
+        }
+    }
+
+    async fn open_events(
+        mut stream: TcpStream,
+        address: &str,
+        ticket: &str,
+        since: &str,
+    ) -> Result<Self, String> {
+        let request = format!(
+            "GET /events?ticket={ticket}{since} HTTP/1.1\r\nHost: {address}\r\n\
+             Accept: text/event-stream\r\n\r\n"
+        );
+        let sent = stream.write_all(request.as_bytes()).await;
+        sent.map_err(|_| "cut off")?;
+        let mut stream = BufReader::new(stream);
+        let mut status = String::new();
+        loop {
+            let line = line(&mut stream).await.ok_or("cut off")?;
+            if line.is_empty() {
+                break;
+            }
+            if status.is_empty() {
+                let code = line.split(' ').nth(1);
+                code.ok_or("no status")?.clone_into(&mut status);
+            }
+        }
+        match &*status {
+            "200" => Ok(Self::Events(stream)),
+            _ => Err(status),
+        }
+    }
+
+    /// What comes next. Where this is dropped, part of an event may be lost: it is the
+    /// end of the session.
+    pub(crate) async fn next(&mut self) -> Item {
+        match self {
+            Self::Socket(socket) => loop {
+                return match socket.next().await {
+                    Some(Ok(Message::Text(text))) => frame(text.as_str(), None),
+                    Some(Ok(Message::Close(close))) => {
+                        // The answer to it.
+                        let _ = socket.flush().await;
+                        Item::End(close.map_or(1005, |close| close.code.into()))
+                    }
+                    Some(Ok(_)) => {
+                        // The pong must leave now, not with the next read.
+                        let _ = socket.flush().await;
+                        continue;
+                    }
+                    Some(Err(_)) | None => Item::End(1006),
+                };
+            },
+            Self::Events(stream) => {
+                let (mut data, mut id) = (String::new(), None);
+                while let Some(line) = line(stream).await {
+                    if let Some(more) = line.strip_prefix("data: ") {
+                        data += more;
+                    } else if let Some(place) = line.strip_prefix("id: ") {
+                        id = Some(place.to_owned());
+                    } else if line.is_empty() && !data.is_empty() {
+                        return frame(&data, id);
+                    }
+                }
+                Item::End(1006)
+            }
+        }
+    }
+}
+
+fn frame(text: &str, id: Option<String>) -> Item {
+    let frame = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}"));
+    Item::Frame(Box::new(frame), id)
+}
+
+/// None at the end of the connection, also in the middle of a line.
+async fn line(stream: &mut BufReader<TcpStream>) -> Option<String> {
+    let mut line = String::new();
+    stream.read_line(&mut line).await.ok()?;
+    Some(line.strip_suffix('\n')?.trim_end_matches('\r').to_owned())
+}

@@ -1,0 +1,136 @@
+//! What clients, publishers and faults of a run all know.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::{sync::watch, time::Instant};
+
+use crate::auditor::{Auditor, Heard, Id, Retention, What};
+
+/// Gateways side by side.
+pub(crate) const GATEWAYS: usize = 3;
+
+/// What a run does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Everybody publishes and reads.
+    Running,
+    /// No new message is sent; those under way are sent until they are acknowledged.
+    Settling,
+    /// Everybody comes back once more, and goes when it has everything.
+    Closing,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    auditor: Mutex<Auditor>,
+    /// What each client read.
+    heard: Vec<Mutex<Vec<Heard>>>,
+    counts: Mutex<BTreeMap<String, usize>>,
+    complaints: Mutex<Vec<String>>,
+    /// Which stream it is, as the first welcome said.
+    epoch: Mutex<Option<String>>,
+    pub(crate) phase: watch::Sender<Phase>,
+    begin: Instant,
+}
+
+/// What stands in a message.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Payload {
+    pub(crate) publisher: usize,
+    pub(crate) user: Option<usize>,
+    pub(crate) number: usize,
+    pub(crate) padding: String,
+}
+
+impl Payload {
+    pub(crate) fn id(&self) -> Id {
+        Id {
+            publisher: self.publisher,
+            user: self.user,
+            number: self.number,
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(retention: Retention, clients: usize) -> Self {
+        Self {
+            auditor: Mutex::new(Auditor::new(retention)),
+            heard: (0..clients).map(|_| Mutex::default()).collect(),
+            counts: Mutex::default(),
+            complaints: Mutex::default(),
+            epoch: Mutex::default(),
+            phase: watch::channel(Phase::Running).0,
+            begin: Instant::now(),
+        }
+    }
+
+    pub(crate) fn now(&self) -> Duration {
+        self.begin.elapsed()
+    }
+
+    pub(crate) fn auditor(&self) -> MutexGuard<'_, Auditor> {
+        lock(&self.auditor)
+    }
+
+    /// A client has read something.
+    pub(crate) fn hears(&self, client: usize, what: What) {
+        let at = self.now();
+        lock(&self.heard[client]).push(Heard { at, what });
+    }
+
+    pub(crate) fn heard(&self, client: usize) -> MutexGuard<'_, Vec<Heard>> {
+        lock(&self.heard[client])
+    }
+
+    /// All see one stream; nobody makes it anew.
+    pub(crate) fn is_of(&self, epoch: &str) {
+        let mut known = lock(&self.epoch);
+        let known = known.get_or_insert_with(|| epoch.to_owned());
+        if known != epoch {
+            self.complain(format!("{epoch} is another stream than {known}"));
+        }
+    }
+
+    /// Something that nobody should have seen.
+    pub(crate) fn complain(&self, complaint: String) {
+        lock(&self.complaints).push(complaint);
+    }
+
+    pub(crate) fn complaints(&self) -> Vec<String> {
+        lock(&self.complaints).clone()
+    }
+
+    pub(crate) fn count(&self, what: impl Into<String>) {
+        self.count_more(what, 1);
+    }
+
+    pub(crate) fn count_more(&self, what: impl Into<String>, more: usize) {
+        *lock(&self.counts).entry(what.into()).or_default() += more;
+    }
+
+    /// How much of all that begins so.
+    pub(crate) fn counted(&self, what: &str) -> usize {
+        let counts = lock(&self.counts);
+        let found = counts.iter().filter(|(name, _)| name.starts_with(what));
+        found.map(|(_, count)| count).sum()
+    }
+
+    /// All that was counted, for people.
+    pub(crate) fn counts(&self) -> String {
+        let counts = lock(&self.counts);
+        let lines = counts
+            .iter()
+            .map(|(what, count)| format!("  {what}: {count}\n"));
+        lines.collect()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
