@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run up test check bench hostile rolling storm interest chaos churn stuck chart image-check conformance trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
+.PHONY: help run up test check bench hostile rolling storm durable recovery interest chaos churn stuck chart image-check conformance trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
 
 CARGO ?= cargo
 # Where cargo builds, asked only by who needs it.
@@ -41,6 +41,15 @@ hostile: tools servers ## measure what sessions notice of 2,000 hostile clients,
 chaos: tools servers ## ten minutes of faults, with an auditor who knows what was sent
 	CHAOS_SECONDS=$${CHAOS_SECONDS:-600} $(CARGO) test --release --test chaos -- --nocapture
 
+# RECOVERY_SEED repeats the faults of another run.
+recovery: tools servers ## 500,000 messages in durable mode while everything goes wrong, into benches/recovery.txt
+	{ \
+		echo "RECOVERY_SECONDS=$${RECOVERY_SECONDS:-600} RECOVERY_MESSAGES=$${RECOVERY_MESSAGES:-500000} make recovery"; \
+		echo "$$(nproc) cores, $$(uname -sr), $$(.servers/bin/nats-server --version)"; \
+		RECOVERY_SECONDS=$${RECOVERY_SECONDS:-600} RECOVERY_MESSAGES=$${RECOVERY_MESSAGES:-500000} \
+			$(CARGO) test --release --test recovery -- --nocapture everybody; \
+	} | tee benches/recovery.txt
+
 churn: tools servers ## open and close 200,000 sessions: nothing may be left of them
 	CHURN_SESSIONS=$${CHURN_SESSIONS:-200000} $(CARGO) test --release --test load -- churn --nocapture
 
@@ -52,6 +61,9 @@ rolling: tools servers ## restart three gateways behind haproxy under 5,000 clie
 
 storm: tools servers ## let 15,000 clients connect at once, into benches/storm.txt; fails where one stays out
 	$(CARGO) bench --bench gateway -- storm | tee benches/storm.txt
+
+durable: tools servers ## measure durable mode beside live mode, into benches/durable.txt; fails where messages are twice as late, or lost
+	$(CARGO) bench --bench gateway -- durable | tee benches/durable.txt
 
 chart: tools servers ## lint and test the chart alone
 	.servers/bin/helm lint --strict helm --set demo.enabled=true

@@ -11,7 +11,8 @@
 //! - A `gap` is false where neither can have taken anything after the client's position,
 //!   nor can have left too little to show it.
 //! - `live` and `ping` say that everything up to them has come. So does a position, when
-//!   the client comes back with it.
+//!   the client comes back with it; so on a connection both kinds together come in the
+//!   stream's order.
 //! - What comes twice is counted; it has to show by its sequence.
 //!
 //! What a message was when it was stored is known within the time between its sending and
@@ -298,11 +299,15 @@ impl Reader<'_> {
             What::Live(seq) => {
                 self.has_all(seq, at, "live");
                 self.live = true;
-                self.is_at(None, seq);
+                let event = self.last_event;
+                if event > seq {
+                    self.complain(format!("{event} came, and then everything up to {seq}"));
+                }
+                self.is_at(seq);
             }
             What::Ping(seq) => {
                 self.has_all(seq, at, "a ping");
-                self.is_at(None, seq);
+                self.is_at(seq);
             }
             What::Gap => {
                 self.verdict.gap_frames += 1;
@@ -361,10 +366,15 @@ impl Reader<'_> {
                 return self.complain(format!("{seq} is {stored:?}, and came as {id:?}"));
             }
         }
-        self.is_at(Some(seq), 0);
+        let before = std::mem::replace(&mut self.last_event, seq);
+        self.is_at(0);
         if seq <= self.last[kind] {
             self.verdict.duplicates += 1;
             return;
+        }
+        if before > seq {
+            // Whoever is cut off between the two comes back with the later one.
+            self.complain(format!("{seq} came after {before}"));
         }
         if seq <= self.covered[kind] {
             let covered = self.covered[kind];
@@ -385,8 +395,7 @@ impl Reader<'_> {
     }
 
     /// The contract's rule of which position to keep.
-    fn is_at(&mut self, event: Option<u64>, said: u64) {
-        self.last_event = event.unwrap_or(self.last_event);
+    fn is_at(&mut self, said: u64) {
         self.said = said.max(self.said);
         self.position = Some(self.last_event.max(self.said));
     }
@@ -405,7 +414,7 @@ impl Reader<'_> {
         let user = (kind == 0).then_some(self.user);
         let replay = auditor.retention.replay;
         for (seq, begun) in auditor.of(user, self.covered[kind] + 1..=up_to) {
-            let told = self.told.is_some_and(|told| begun <= told);
+            let told = self.told.is_some_and(|told| begun < told);
             let gone = auditor.may_be_gone(seq, at)
                 || auditor.after_both(self.user, seq, at, replay) >= replay;
             if told && gone {
@@ -669,6 +678,25 @@ mod tests {
         case.store(Some(ME));
         case.read(Some(ME), 1);
         case.back(0, Resume::Complete);
+        case.hear(What::Live(1));
+        assert_eq!(case.verdict().complaints.len(), 1);
+    }
+
+    #[test]
+    fn both_kinds_together_come_in_order() {
+        let mut case = Case::new();
+        case.store(None);
+        case.store(Some(ME));
+        case.read(Some(ME), 2);
+        case.read(None, 1);
+        case.hear(What::Live(2));
+        assert_eq!(case.verdict().complaints.len(), 1);
+        // What is brought and what is proven belong together.
+        let mut case = Case::new();
+        case.store(None);
+        case.store(Some(ME));
+        case.read(None, 1);
+        case.read(Some(ME), 2);
         case.hear(What::Live(1));
         assert_eq!(case.verdict().complaints.len(), 1);
     }

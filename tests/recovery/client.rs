@@ -291,10 +291,13 @@ impl Client {
             }
             Frame {
                 ping: Some(ping), ..
-            } => {
-                position.said = ping.seq.max(position.said);
-                What::Ping(ping.seq)
-            }
+            } => match ping.seq {
+                Some(seq) => {
+                    position.said = seq.max(position.said);
+                    What::Ping(seq)
+                }
+                None => return,
+            },
             Frame { gap: Some(gap), .. } => {
                 let reason = gap["reason"].as_str().expect("a reason");
                 self.shared.count(format!("gap frames: {reason}"));
@@ -302,14 +305,11 @@ impl Client {
             }
             other => panic!("no frame of ours: {other:?}"),
         };
-        if let Some(id) = id {
-            let seq = match what {
-                What::Event { seq, .. } | What::Live(seq) | What::Ping(seq) => seq,
-                other => panic!("{id} beside {other:?}"),
-            };
-            if id != format!("{}.{seq}", position.epoch) {
-                self.shared.complain(format!("the id of {what:?} is {id}"));
-            }
+        // A browser keeps this as `Last-Event-ID`: it must be what the rule says.
+        let place = format!("{}.{}", position.epoch, position.seq());
+        if id.as_ref().is_some_and(|id| *id != place) {
+            let complaint = format!("the id of {what:?} is {id:?}, and the position {place}");
+            self.shared.complain(complaint);
         }
         self.shared.hears(self.index, what);
     }

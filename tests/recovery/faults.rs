@@ -15,9 +15,11 @@ use crate::{
 /// A link's keepalive gives a silent NATS up after 10 s: these lie on both sides.
 const BRIEF: (u64, u64) = (200, 3_000);
 const LONG: (u64, u64) = (11_000, 13_000);
-/// A large message: a few of them are more than anybody keeps for a client that does not
-/// read.
-const LARGE: usize = 16 * 1024;
+/// Long enough for a gateway to find that a client does not read.
+const SLOW: (u64, u64) = (3_000, 5_000);
+/// A large message, and so many of them as the kernel does not keep for a client that
+/// does not read.
+const LARGE: (usize, usize) = (24 * 1024, 350);
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Fault {
@@ -32,6 +34,8 @@ pub(crate) enum Fault {
     NatsOutOfReachForLong(usize),
     /// The clients of this user do not read for a while, and have much to read.
     SlowReaders(usize),
+    /// The same, with more to read than is kept.
+    SlowReadersOfMoreThanIsKept(usize),
     ClientAway(usize),
     /// A user gets more than is kept while its clients are away.
     MoreThanIsKept(usize),
@@ -56,6 +60,7 @@ pub(crate) fn deck(rng: &mut StdRng, scale: &Scale) -> Vec<Planned> {
         Fault::NatsFrozen,
         Fault::NatsFrozenForLong,
         Fault::NatsOutOfReachForLong(rng.random_range(0..GATEWAYS)),
+        Fault::SlowReadersOfMoreThanIsKept(rng.random_range(0..scale.users)),
         Fault::MoreThanIsKept(rng.random_range(0..scale.users)),
         Fault::LongerThanIsKept(rng.random_range(0..scale.clients)),
     ];
@@ -73,6 +78,7 @@ pub(crate) fn deck(rng: &mut StdRng, scale: &Scale) -> Vec<Planned> {
     let plan = |fault| {
         let (least, most) = match fault {
             Fault::NatsFrozenForLong | Fault::NatsOutOfReachForLong(_) => LONG,
+            Fault::SlowReaders(_) | Fault::SlowReadersOfMoreThanIsKept(_) => SLOW,
             _ => BRIEF,
         };
         Planned {
@@ -124,12 +130,10 @@ impl Planned {
                 sleep(lasts).await;
                 world.networks[gateway].mend();
             }
-            Fault::SlowReaders(user) => {
-                for client in world.clients_of(user) {
-                    world.order(client, Order::Pause(lasts));
-                }
-                // One after the other they would take as long as they last.
-                join_all((0..200).map(|_| world.extra.send(Some(user), LARGE))).await;
+            Fault::SlowReaders(user) => slow(world, user, lasts, LARGE.1).await,
+            Fault::SlowReadersOfMoreThanIsKept(user) => {
+                let more = world.scale.retention.per_user * 21 / 20;
+                slow(world, user, lasts, more).await;
             }
             Fault::ClientAway(client) => world.order(client, Order::Away(lasts)),
             Fault::MoreThanIsKept(user) => {
@@ -138,9 +142,7 @@ impl Planned {
                     world.order(client, Order::AwayUntil(called.clone()));
                 }
                 let more = world.scale.retention.per_user * 5 / 4;
-                for _ in 0..more.div_ceil(100) {
-                    join_all((0..100).map(|_| world.extra.send(Some(user), 0))).await;
-                }
+                flood(world, user, 0, more).await;
                 call.send_replace(true);
             }
             Fault::LongerThanIsKept(client) => {
@@ -149,5 +151,22 @@ impl Planned {
             }
         }
         world.shared.count(format!("fault: {}", self.fault.name()));
+    }
+}
+
+async fn slow(world: &World, user: usize, lasts: Duration, messages: usize) {
+    for client in world.clients_of(user) {
+        world.order(client, Order::Pause(lasts));
+    }
+    flood(world, user, LARGE.0, messages).await;
+}
+
+/// One after the other they would take too long, and all at once too much.
+async fn flood(world: &World, user: usize, padding: usize, messages: usize) {
+    let mut left = messages;
+    while left > 0 {
+        let now = left.min(100);
+        join_all((0..now).map(|_| world.extra.send(Some(user), padding))).await;
+        left -= now;
     }
 }

@@ -59,7 +59,7 @@ fn scale(seconds: u64, messages: usize) -> Scale {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everybody_has_everything_or_was_told_of_a_gap() {
-    let seconds = setting("RECOVERY_SECONDS", 60);
+    let seconds = setting("RECOVERY_SECONDS", 50);
     let messages = setting("RECOVERY_MESSAGES", 10_000);
     let seed = setting("RECOVERY_SEED", 20_261_124);
     println!("RECOVERY_SECONDS={seconds} RECOVERY_MESSAGES={messages} RECOVERY_SEED={seed}");
@@ -71,7 +71,7 @@ async fn everybody_has_everything_or_was_told_of_a_gap() {
     let mut enough = false;
     while !enough {
         for planned in faults::deck(&mut rng, &scale) {
-            println!("after {:.1?}: {:?}", start.elapsed(), planned.fault);
+            eprintln!("after {:.1?}: {:?}", start.elapsed(), planned.fault);
             while happening.len() >= AT_ONCE {
                 let ended: Option<Result<(), _>> = happening.join_next().await;
                 ended.expect("some are there").expect("a fault's task");

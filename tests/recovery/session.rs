@@ -23,7 +23,7 @@ pub(crate) struct Frame {
     pub(crate) prev: u64,
     pub(crate) broadcast: bool,
     pub(crate) data: Option<Payload>,
-    pub(crate) ping: Option<Place>,
+    pub(crate) ping: Option<Ping>,
     pub(crate) live: Option<Place>,
     pub(crate) gap: Option<serde_json::Value>,
     pub(crate) goodbye: Option<Goodbye>,
@@ -39,6 +39,12 @@ pub(crate) struct Welcome {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Place {
     pub(crate) seq: u64,
+}
+
+/// It names no place while the gateway cannot vouch for one.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Ping {
+    pub(crate) seq: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]

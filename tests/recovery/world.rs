@@ -132,7 +132,6 @@ impl World {
             .set("session.idle_timeout", "8s")
             .set("session.queue_messages", "64")
             .set("session.queue_bytes", "128KiB")
-            .set("session.write_timeout", "5s")
             .set("drain.delay", "300ms")
             .set("drain.window", "1s")
             .start_unready()
