@@ -1,18 +1,20 @@
 //! What a gateway costs, beside the least that it could cost.
 //!
-//! `cargo bench --bench gateway [-- [--quick] [memory|burst|unicast|broadcast|latency]…]`
+//! `cargo bench --bench gateway [-- [--quick] [memory|burst|unicast|broadcast|latency|events]…]`
 //! starts a nats-server, a redis-server and gateways by itself. Every figure
 //! that depends on the machine stands beside a floor that was measured in the
 //! same run, in turns; only the ratio of the two travels.
 //!
-//! `hostile`, `rolling` and `storm` are parts that are run only when they are asked
-//! for, and that fail where a bound is missed.
+//! `hostile`, `rolling`, `storm` and `durable` are parts that are run only when they are
+//! asked for, and that fail where a bound is missed.
 
 mod attackers;
 mod attacks;
 mod balancer;
 mod browser;
 mod crowd;
+mod durable;
+mod events;
 mod floor;
 mod hostile;
 mod parts;
@@ -38,15 +40,17 @@ use crate::{
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-const PARTS: [&str; 8] = [
+const PARTS: [&str; 10] = [
     "memory",
     "burst",
     "unicast",
     "broadcast",
     "latency",
+    "events",
     "hostile",
     "rolling",
     "storm",
+    "durable",
 ];
 
 const FULL: Scale = Scale {
@@ -59,6 +63,7 @@ const FULL: Scale = Scale {
     slices: 11,
     rolling: 5_000,
     storm: 15_000,
+    returning: 10_000,
     rounds: 3,
 };
 
@@ -72,6 +77,7 @@ const QUICK: Scale = Scale {
     slices: 3,
     rolling: 1_000,
     storm: 3_000,
+    returning: 1_000,
     rounds: 1,
 };
 
@@ -139,6 +145,9 @@ fn bench(arguments: Vec<String>) -> Outcome<()> {
     if unicast || broadcast || latency {
         bench.load(unicast, broadcast, latency)?;
     }
+    if wants("events") {
+        bench.events()?;
+    }
     let asked_for = |part: &str| wanted.iter().any(|wanted| *wanted == part);
     let mut outcome = Ok(());
     if asked_for("hostile") {
@@ -149,6 +158,9 @@ fn bench(arguments: Vec<String>) -> Outcome<()> {
     }
     if asked_for("storm") {
         outcome = outcome.and(bench.storm());
+    }
+    if asked_for("durable") {
+        outcome = outcome.and(bench.durable());
     }
     bench.report.end();
     outcome

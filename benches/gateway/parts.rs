@@ -1,6 +1,7 @@
 //! What is measured.
 
 use std::{
+    net::SocketAddr,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -11,7 +12,7 @@ use crate::{
     payload::{Numbers, random_users},
     process::Memory,
     publisher::Publisher,
-    reader::{Reader, Sessions},
+    reader::{Reader, Sessions, Transport},
     report::{Report, Target, median, percentile},
     servers::{Gateway, Servers},
 };
@@ -36,12 +37,14 @@ pub(crate) struct Scale {
     pub(crate) rolling: usize,
     /// Clients that connect at the same moment.
     pub(crate) storm: usize,
+    /// Clients that come back in durable mode.
+    pub(crate) returning: usize,
     /// Rounds, of which the median counts.
     pub(crate) rounds: usize,
 }
 
 /// Messages a second when latency is measured.
-const PACE: u32 = 5000;
+pub(crate) const PACE: u32 = 5000;
 /// jemalloc gives unused pages back within ten seconds.
 const DECAY: Duration = Duration::from_secs(12);
 
@@ -59,9 +62,9 @@ pub(crate) struct Bench {
 
 /// Something to write frames to sessions: CPU seconds per million of them, and
 /// how many a second.
-struct Cost {
-    cpu: f64,
-    rate: f64,
+pub(crate) struct Cost {
+    pub(crate) cpu: f64,
+    pub(crate) rate: f64,
     bytes: u64,
 }
 
@@ -103,11 +106,12 @@ impl Bench {
             }
         }
 
-        self.one_each(&users)?;
+        let nats = self.servers.nats;
+        self.one_each(nats, &users)?;
         let full = gateway.process.memory();
         sleep(DECAY);
         let idle = gateway.process.memory();
-        self.one_each(&users)?;
+        self.one_each(nats, &users)?;
         let after = gateway.process.memory();
         self.report
             .part("Memory of a session: own user, own subscription, one message read");
@@ -132,10 +136,29 @@ impl Bench {
         Ok(())
     }
 
+    /// Memory of one idle session among many, each of its own user, when it has read two
+    /// messages.
+    pub(crate) fn idle_session(
+        &mut self,
+        transport: Transport,
+        nats: SocketAddr,
+        gateway: &Gateway,
+    ) -> Outcome<f64> {
+        let users = users("user", self.scale.idle);
+        let tickets = self.servers.tickets(&users)?;
+        let before = gateway.process.memory();
+        let _sessions = self.reader.open_by(transport, gateway.public, tickets)?;
+        self.one_each(nats, &users)?;
+        sleep(DECAY);
+        self.one_each(nats, &users)?;
+        let after = gateway.process.memory();
+        Ok((after.resident - before.resident) / users.len() as f64)
+    }
+
     /// One message to each user, read.
-    fn one_each(&mut self, users: &[String]) -> Outcome<()> {
+    fn one_each(&mut self, nats: SocketAddr, users: &[String]) -> Outcome<()> {
         let run = self.next_run();
-        let mut publisher = Publisher::connect(self.servers.nats)?;
+        let mut publisher = Publisher::connect(nats)?;
         for subject in subjects(users) {
             publisher.publish(
                 &subject,
@@ -238,28 +261,8 @@ impl Bench {
             let bytes = self.reader.tally.finish(count as u64)?.bytes;
             floors.push(cost(floor.process.cpu() - cpu, start, count as u64, bytes));
 
-            let run = self.next_run();
-            let mut publisher = Publisher::connect(self.servers.nats)?;
             let nats_cpu = self.servers.nats_process.cpu();
-            let (cpu, start) = (gateway.process.cpu(), Instant::now());
-            let mut next = vec![0; subjects.len()];
-            for user in random_users(run, subjects.len(), count) {
-                let numbers = Numbers {
-                    run,
-                    seq: next[user],
-                    at: Duration::ZERO,
-                };
-                next[user] += 1;
-                publisher.publish(&subjects[user], numbers)?;
-            }
-            publisher.confirm()?;
-            let bytes = self.reader.tally.finish(count as u64)?.bytes;
-            costs.push(cost(
-                gateway.process.cpu() - cpu,
-                start,
-                count as u64,
-                bytes,
-            ));
+            costs.push(self.flat_out(gateway, subjects, count)?);
             nats.push((self.servers.nats_process.cpu() - nats_cpu) / count as f64 * 1e6);
         }
         self.report
@@ -278,6 +281,32 @@ impl Bench {
             &Target::None,
         );
         Ok(())
+    }
+
+    /// Messages to random users as fast as they go.
+    pub(crate) fn flat_out(
+        &mut self,
+        gateway: &Gateway,
+        subjects: &[String],
+        count: usize,
+    ) -> Outcome<Cost> {
+        let run = self.next_run();
+        let mut publisher = Publisher::connect(self.servers.nats)?;
+        let (cpu, start) = (gateway.process.cpu(), Instant::now());
+        let mut next = vec![0; subjects.len()];
+        for user in random_users(run, subjects.len(), count) {
+            let numbers = Numbers {
+                run,
+                seq: next[user],
+                at: Duration::ZERO,
+            };
+            next[user] += 1;
+            publisher.publish(&subjects[user], numbers)?;
+        }
+        publisher.confirm()?;
+        let bytes = self.reader.tally.finish(count as u64)?.bytes;
+        let cpu = gateway.process.cpu() - cpu;
+        Ok(cost(cpu, start, count as u64, bytes))
     }
 
     fn broadcast(&mut self, gateway: &Gateway, floor: &mut Floor) -> Outcome<()> {
@@ -388,8 +417,20 @@ impl Bench {
         count: usize,
         per_second: u32,
     ) -> Outcome<Vec<f64>> {
+        self.paced_by(self.servers.nats, subjects, raw, count, per_second)
+    }
+
+    /// The same by this NATS.
+    pub(crate) fn paced_by(
+        &mut self,
+        nats: SocketAddr,
+        subjects: &[String],
+        raw: bool,
+        count: usize,
+        per_second: u32,
+    ) -> Outcome<Vec<f64>> {
         let run = self.next_run();
-        let mut publisher = Publisher::connect(self.servers.nats)?;
+        let mut publisher = Publisher::connect(nats)?;
         let mut next = vec![0; subjects.len()];
         let each = (0..)
             .zip(random_users(run, subjects.len(), count))
@@ -439,7 +480,7 @@ impl Bench {
         }
     }
 
-    fn next_run(&mut self) -> u64 {
+    pub(crate) fn next_run(&mut self) -> u64 {
         self.run += 1;
         self.reader.tally.begin(self.run);
         self.run

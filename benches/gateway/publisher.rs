@@ -8,7 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::payload::{self, Numbers, Payload};
+use serde_json::Value;
+
+use crate::{
+    Outcome,
+    payload::{self, Numbers, Payload},
+};
 
 /// Written to the socket at a time when speed is all.
 const CHUNK: usize = 64 * 1024;
@@ -17,6 +22,8 @@ pub(crate) struct Publisher {
     stream: BufReader<TcpStream>,
     buffer: Vec<u8>,
     payload: Payload,
+    /// Where a stream's acknowledgements go; empty until one is asked for.
+    inbox: String,
 }
 
 impl Publisher {
@@ -27,6 +34,7 @@ impl Publisher {
             stream: BufReader::new(stream),
             buffer: Vec::with_capacity(2 * CHUNK),
             payload: Payload::new(),
+            inbox: String::new(),
         };
         publisher
             .buffer
@@ -38,8 +46,12 @@ impl Publisher {
     /// Publishes a message; it leaves with the next [`Publisher::send`], or when
     /// there are many.
     pub(crate) fn publish(&mut self, subject: &str, numbers: Numbers) -> io::Result<()> {
+        self.publish_to(subject, "", numbers)
+    }
+
+    fn publish_to(&mut self, subject: &str, reply: &str, numbers: Numbers) -> io::Result<()> {
         let payload = self.payload.number(numbers);
-        write!(self.buffer, "PUB {subject} {}\r\n", payload.len())?;
+        write!(self.buffer, "PUB {subject} {reply} {}\r\n", payload.len())?;
         self.buffer.extend_from_slice(payload);
         self.buffer.extend_from_slice(b"\r\n");
         if self.buffer.len() >= CHUNK {
@@ -55,19 +67,44 @@ impl Publisher {
         Ok(())
     }
 
+    /// Publishes a message, and returns its sequence when a stream has stored it, and so
+    /// all that were published before it.
+    pub(crate) fn store(&mut self, subject: &str, numbers: Numbers) -> Outcome<u64> {
+        if self.inbox.is_empty() {
+            self.inbox = format!("_INBOX.bench.{:032x}", rand::random::<u128>());
+            write!(self.buffer, "SUB {} 1\r\n", self.inbox)?;
+        }
+        let inbox = self.inbox.clone();
+        self.publish_to(subject, &inbox, numbers)?;
+        self.send()?;
+        let answer = loop {
+            if self.line()?.starts_with("MSG ") {
+                break self.line()?;
+            }
+        };
+        let answer: Value = serde_json::from_str(&answer)?;
+        let seq = answer["seq"].as_u64();
+        seq.ok_or_else(|| format!("the stream said {answer}").into())
+    }
+
     /// Returns when the server has taken all that was published.
     pub(crate) fn confirm(&mut self) -> io::Result<()> {
         self.buffer.extend_from_slice(b"PING\r\n");
         self.send()?;
+        while self.line()? != "PONG" {}
+        Ok(())
+    }
+
+    /// The next line from the server, whose pings are answered on the way.
+    fn line(&mut self) -> io::Result<String> {
         loop {
             let mut line = String::new();
             if self.stream.read_line(&mut line)? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             match line.trim_end() {
-                "PONG" => return Ok(()),
                 "PING" => self.stream.get_mut().write_all(b"PONG\r\n")?,
-                _ => {}
+                line => return Ok(line.to_owned()),
             }
         }
     }

@@ -4,6 +4,7 @@
 
 use std::{
     cell::RefCell,
+    collections::BTreeMap,
     future::{pending, poll_fn},
     io,
     net::SocketAddr,
@@ -17,6 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::Value;
 use tokio::{
     io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf},
     net::TcpStream,
@@ -35,7 +37,36 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, PartialEq)]
 enum Wrapping {
     WebSocket,
+    Events,
     Nats,
+}
+
+/// What carries a session.
+#[derive(Clone, Copy)]
+pub(crate) enum Transport {
+    WebSocket,
+    /// Server-sent events.
+    Events,
+}
+
+/// Somebody who comes: a ticket, and the position from which it goes on.
+pub(crate) struct Visitor {
+    pub(crate) ticket: String,
+    pub(crate) since: Option<String>,
+}
+
+/// What a gateway has said besides messages.
+#[derive(Clone, Default)]
+pub(crate) struct Told {
+    /// How many were told each `resume`.
+    pub(crate) resume: BTreeMap<String, usize>,
+    /// Of the last welcome; empty in live mode.
+    pub(crate) epoch: String,
+    /// How many were told `live`, by how many messages they had by then.
+    pub(crate) live: BTreeMap<u64, usize>,
+    pub(crate) last_live: Option<Instant>,
+    /// How often somebody was told `gap`.
+    pub(crate) gaps: usize,
 }
 
 /// What has been read, of all sessions together.
@@ -55,6 +86,7 @@ struct Details {
     out_of_order: u64,
     latencies: Vec<u32>,
     ended: Vec<String>,
+    told: Told,
 }
 
 /// A finished run.
@@ -122,6 +154,28 @@ impl Tally {
         })
     }
 
+    /// Waits until so many were told `live`; returns what was told.
+    pub(crate) fn told(&self, live: usize) -> Outcome<Told> {
+        let mut progress = (0, Instant::now());
+        loop {
+            let told = self.details().told.clone();
+            let now = told.live.values().sum();
+            if now >= live {
+                return Ok(told);
+            }
+            if now > progress.0 {
+                progress = (now, Instant::now());
+            } else if progress.1.elapsed() >= PATIENCE {
+                let ended = &self.details().ended;
+                let ended = &ended[..ended.len().min(5)];
+                return Err(
+                    format!("{now} of {live} were told `live`; sessions ended: {ended:?}").into(),
+                );
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     fn details(&self) -> MutexGuard<'_, Details> {
         self.details.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -171,12 +225,41 @@ impl Reader {
 
     /// Opens a session for each ticket, and returns when all are welcome.
     pub(crate) fn open(&self, gateway: SocketAddr, tickets: Vec<String>) -> Outcome<Sessions> {
+        self.open_by(Transport::WebSocket, gateway, tickets)
+    }
+
+    /// The same over either transport.
+    pub(crate) fn open_by(
+        &self,
+        transport: Transport,
+        gateway: SocketAddr,
+        tickets: Vec<String>,
+    ) -> Outcome<Sessions> {
+        let visitors = tickets.into_iter().map(|ticket| Visitor {
+            ticket,
+            since: None,
+        });
+        self.visit(transport, gateway, visitors.collect())
+    }
+
+    /// Opens a session for each visitor, and returns when all are welcome.
+    pub(crate) fn visit(
+        &self,
+        transport: Transport,
+        gateway: SocketAddr,
+        visitors: Vec<Visitor>,
+    ) -> Outcome<Sessions> {
         let permits = Arc::new(Semaphore::new(OPENING));
-        self.spawn(tickets, move |ticket| {
-            let permits = permits.clone();
+        self.spawn(visitors, move |visitor| {
+            let (permits, tally) = (permits.clone(), self.tally.clone());
             async move {
                 let _permit = permits.acquire().await;
-                upgrade(gateway, &ticket).await
+                let (session, welcome) = enter(transport, gateway, &visitor).await?;
+                let told = &mut tally.details().told;
+                let word = |name: &str| welcome[name].as_str().unwrap_or_default().to_owned();
+                *told.resume.entry(word("resume")).or_default() += 1;
+                told.epoch = word("epoch");
+                Ok(session)
             }
         })
     }
@@ -227,7 +310,12 @@ impl Reader {
                 let _ = tell.send(outcome);
                 drop(tell);
                 if let Some(mut session) = session {
-                    let end = poll_fn(|cx| session.poll_run(cx, &tally)).await;
+                    // What came with the welcome.
+                    let rest = std::mem::take(&mut session.rest);
+                    let end = match session.take(&rest, &tally) {
+                        Ok(()) => poll_fn(|cx| session.poll_run(cx, &tally)).await,
+                        Err(end) => end,
+                    };
                     tally.details().ended.push(end);
                 }
             });
@@ -240,25 +328,45 @@ impl Reader {
     }
 }
 
-/// Opens a session by hand: what a browser sends, and no more.
-async fn upgrade(gateway: SocketAddr, ticket: &str) -> io::Result<Session> {
+/// Opens a session by hand, with what a browser sends and no more; returns its welcome,
+/// too.
+async fn enter(
+    transport: Transport,
+    gateway: SocketAddr,
+    visitor: &Visitor,
+) -> io::Result<(Session, Value)> {
     let mut stream = TcpStream::connect(gateway).await?;
     stream.set_nodelay(true)?;
-    let request = format!(
-        "GET /ws?ticket={ticket} HTTP/1.1\r\nHost: {gateway}\r\nUpgrade: websocket\r\n\
-         Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: usher.v1\r\n\r\n"
-    );
+    let (path, wrapping, status, headers) = match transport {
+        Transport::WebSocket => (
+            "/ws",
+            Wrapping::WebSocket,
+            "101",
+            "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: usher.v1\r\n",
+        ),
+        Transport::Events => (
+            "/events",
+            Wrapping::Events,
+            "200",
+            "Accept: text/event-stream\r\n",
+        ),
+    };
+    let Visitor { ticket, since } = visitor;
+    let since = since.as_ref().map(|since| format!("&since={since}"));
+    let since = since.unwrap_or_default();
+    let request =
+        format!("GET {path}?ticket={ticket}{since} HTTP/1.1\r\nHost: {gateway}\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).await?;
-    let mut session = Session::new(stream, Wrapping::WebSocket);
+    let mut session = Session::new(stream, wrapping);
     let head = session.read_until(b"\r\n\r\n").await?;
-    if !head.starts_with(b"HTTP/1.1 101") {
+    if !head.starts_with(format!("HTTP/1.1 {status}").as_bytes()) {
         return Err(io::Error::other(
             String::from_utf8_lossy(&head).into_owned(),
         ));
     }
-    poll_fn(|cx| session.poll_welcome(cx)).await?;
-    Ok(session)
+    let welcome = poll_fn(|cx| session.poll_welcome(cx)).await?;
+    Ok((session, welcome))
 }
 
 thread_local! {
@@ -315,14 +423,22 @@ impl Session {
         }
     }
 
-    fn poll_welcome(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_welcome(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Value>> {
         loop {
-            if let Some((piece, used)) = websocket(&self.rest) {
-                let welcome =
-                    matches!(piece, Piece::Text(text) if text.starts_with(b"{\"welcome\""));
+            while let Some((piece, used)) = self.cut(&self.rest) {
+                let welcome = match piece {
+                    Piece::Text(text) => serde_json::from_slice(text).unwrap_or_default(),
+                    // A blank line, or a comment.
+                    Piece::Other if self.wrapping == Wrapping::Events => None,
+                    _ => Some(Value::Null),
+                };
                 self.rest.drain(..used);
-                let unexpected = || io::Error::other("the first frame is no welcome");
-                return Poll::Ready(welcome.then_some(()).ok_or_else(unexpected));
+                if let Some(mut frame) = welcome {
+                    let welcome = frame["welcome"].take();
+                    let unexpected = || io::Error::other("the first frame is no welcome");
+                    let welcome = welcome.is_object().then_some(welcome);
+                    return Poll::Ready(welcome.ok_or_else(unexpected));
+                }
             }
             let mut chunk = [0; 1024];
             let mut buffer = ReadBuf::new(&mut chunk);
@@ -331,6 +447,14 @@ impl Session {
                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
             }
             self.rest.extend_from_slice(buffer.filled());
+        }
+    }
+
+    fn cut<'a>(&self, bytes: &'a [u8]) -> Option<(Piece<'a>, usize)> {
+        match self.wrapping {
+            Wrapping::WebSocket => websocket(bytes),
+            Wrapping::Events => event(bytes),
+            Wrapping::Nats => nats(bytes),
         }
     }
 
@@ -361,17 +485,19 @@ impl Session {
         let now = payload::now();
         let (mut messages, mut size) = (0, 0);
         let mut details = tally.details();
-        loop {
-            let cut = match self.wrapping {
-                Wrapping::WebSocket => websocket(bytes),
-                Wrapping::Nats => nats(bytes),
-            };
-            let Some((piece, used)) = cut else { break };
+        while let Some((piece, used)) = self.cut(bytes) {
             bytes = &bytes[used..];
-            let after = usize::from(self.wrapping == Wrapping::WebSocket);
+            let after = usize::from(self.wrapping != Wrapping::Nats);
             match piece {
                 Piece::Text(text) => {
                     let Some(numbers) = payload::read(text, after) else {
+                        if text.starts_with(b"{\"live\"") {
+                            let ours = self.run == details.run;
+                            let had = if ours { self.next } else { 0 };
+                            *details.told.live.entry(had).or_default() += 1;
+                            details.told.last_live = Some(Instant::now());
+                        }
+                        details.told.gaps += usize::from(text.starts_with(b"{\"gap\""));
                         continue;
                     };
                     if numbers.run != details.run {
@@ -433,6 +559,16 @@ pub(crate) fn websocket(bytes: &[u8]) -> Option<(Piece<'_>, usize)> {
         _ => Piece::Other,
     };
     Some((piece, start + length))
+}
+
+/// The same for a stream of events, whose data has no line breaks here: its lines.
+fn event(bytes: &[u8]) -> Option<(Piece<'_>, usize)> {
+    let line = bytes.iter().position(|&byte| byte == b'\n')?;
+    let piece = match bytes[..line].strip_prefix(b"data: ") {
+        Some(data) => Piece::Text(data),
+        None => Piece::Other,
+    };
+    Some((piece, line + 1))
 }
 
 /// The same for what a NATS server sends.

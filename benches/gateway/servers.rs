@@ -28,6 +28,25 @@ pub(crate) struct Servers {
     _folder: TempDir,
 }
 
+/// A NATS of its own, with JetStream.
+pub(crate) struct JetStream {
+    pub(crate) address: SocketAddr,
+    pub(crate) process: Process,
+    _folder: TempDir,
+}
+
+impl JetStream {
+    pub(crate) fn start() -> Outcome<Self> {
+        let folder = TempDir::new()?;
+        let (process, address) = start_nats(&find("nats-server")?, folder.path(), true)?;
+        Ok(Self {
+            address,
+            process,
+            _folder: folder,
+        })
+    }
+}
+
 /// Where `name` is: where `tests/servers.sh` has put one that is new enough, or
 /// on PATH.
 pub(crate) fn find(name: &str) -> Outcome<PathBuf> {
@@ -66,7 +85,7 @@ pub(crate) fn mint(redis: &mut redis::Connection, users: &[String]) -> Outcome<V
 impl Servers {
     pub(crate) fn start() -> Outcome<Self> {
         let folder = TempDir::new()?;
-        let (nats_process, nats) = start_nats(&find("nats-server")?, folder.path())?;
+        let (nats_process, nats) = start_nats(&find("nats-server")?, folder.path(), false)?;
         let (redis_process, redis) = start_redis(&find("redis-server")?, folder.path())?;
         Ok(Self {
             nats,
@@ -105,7 +124,16 @@ impl Servers {
         self.gateway_with(&[])
     }
 
-    /// The same, but for these variables too.
+    /// One in durable mode.
+    pub(crate) fn durable_gateway(&self, nats: &JetStream, storage: &str) -> Outcome<Gateway> {
+        self.gateway_with(&[
+            ("USHER_NATS__URL", format!("nats://{}", nats.address)),
+            ("USHER_DURABLE__ENABLED", "true".to_owned()),
+            ("USHER_DURABLE__STORAGE", storage.to_owned()),
+        ])
+    }
+
+    /// One with the default configuration, but for addresses and these variables.
     pub(crate) fn gateway_with(&self, variables: &[(&str, String)]) -> Outcome<Gateway> {
         let folder = TempDir::new()?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_usher"));
@@ -147,11 +175,14 @@ pub(crate) struct Gateway {
     _folder: TempDir,
 }
 
-fn start_nats(program: &Path, folder: &Path) -> Outcome<(Process, SocketAddr)> {
+fn start_nats(program: &Path, folder: &Path, jetstream: bool) -> Outcome<(Process, SocketAddr)> {
     let mut command = Command::new(program);
     command
         .args(["-a", "127.0.0.1", "-p", "-1", "--ports_file_dir"])
         .arg(folder);
+    if jetstream {
+        command.arg("-js").arg("-sd").arg(folder);
+    }
     let mut process = Process::start(&mut command)?;
     let file = folder.join(format!("nats-server_{}.ports", process.pid()));
     let address = until("nats-server listens", || {

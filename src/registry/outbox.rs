@@ -340,10 +340,15 @@ impl Outbox {
     /// somebody has to bring it.
     pub fn is_missing_something(&self) -> bool {
         let mut inner = self.inner();
-        let Some(chain) = inner.chain.as_mut().filter(|chain| !chain.is_behind()) else {
+        let Some(chain) = &mut inner.chain else {
             return false;
         };
+        let was_behind = chain.is_behind();
+        // A step that is under way may have begun before it.
         let behind = chain.fall_behind(Why::Lost);
+        if was_behind {
+            return false;
+        }
         behind.why = Why::Hole;
         behind.queued = true;
         true
