@@ -318,8 +318,8 @@ async fn large_messages_hold_up_nothing() {
         assert_eq!(seqs, (left_off + 1..=5).collect::<Vec<u64>>());
     }
     let (mut client, _) = resume(&gateway, &redis, "42", &begin.replace(".0", ".4")).await;
-    store(&nats, SUBJECT, 3).await;
     assert_eq!(replayed_data(&mut client).await, [2]);
+    store(&nats, SUBJECT, 3).await;
     assert_eq!(client.next_data().await, 3);
 }
 
