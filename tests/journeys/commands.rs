@@ -26,8 +26,13 @@ use tokio_tungstenite::{
 
 use self::run::{Ran, Running, bare, command, on_a_terminal, run, to_end};
 use crate::support::{
-    Client, Gateway, Nats, Redis, eventually, gateway::Builder, process::free_port, secret,
-    servers, tls::Ca, wait::patiently, world,
+    Client, Gateway, Nats, Redis, eventually,
+    gateway::Builder,
+    process::{bounded, free_port},
+    secret, servers,
+    tls::Ca,
+    wait::{PATIENCE, patiently},
+    world,
 };
 
 const TOKEN: &str = "a-token-that-is-long-enough";
@@ -332,10 +337,8 @@ async fn a_pusher_that_is_interrupted_says_how_far_it_got() {
     }
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, Signal::INT).expect("it runs");
-    let ended = tokio::task::spawn_blocking(move || child.wait_with_output());
-    let output = patiently("an end", ended)
+    let output = bounded("usher", pid, PATIENCE, move || child.wait_with_output())
         .await
-        .expect("no panic")
         .expect("usher ends");
     drop(writer);
     assert_eq!(output.status.code(), Some(1));

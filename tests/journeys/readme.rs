@@ -3,12 +3,15 @@
 use std::{
     fs,
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
+use rustix::process::Pid;
 use serde_json::json;
 
-use super::support::{Client, Gateway, gateway::Builder, secret, wait::patiently, world};
+use super::support::{
+    Client, Gateway, gateway::Builder, process::bounded, secret, wait::PATIENCE, world,
+};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -29,9 +32,16 @@ fn blocks(chapter: &str, kind: &str) -> Vec<String> {
 }
 
 async fn run(what: &str, mut command: Command) -> Output {
-    let running = tokio::task::spawn_blocking(move || command.output());
-    let ended = patiently(what, running).await.expect("no panic");
-    ended.unwrap_or_else(|error| panic!("{what} does not run: {error}"))
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{what} does not run: {error}"));
+    let pid = Pid::from_child(&child);
+    bounded(what, pid, PATIENCE, move || child.wait_with_output())
+        .await
+        .unwrap_or_else(|error| panic!("{what}: {error}"))
 }
 
 /// Runs a shell line with `usher` standing for the program as it is built, and

@@ -28,7 +28,7 @@ use tokio::{
 use self::{
     auditor::Retention,
     client::Swallow,
-    support::eventually,
+    support::{eventually, overdue},
     world::{Scale, World},
 };
 
@@ -62,6 +62,7 @@ async fn everybody_has_everything_or_was_told_of_a_gap() {
     let seconds = setting("RECOVERY_SECONDS", 50);
     let messages = setting("RECOVERY_MESSAGES", 10_000);
     let seed = setting("RECOVERY_SEED", 20_261_124);
+    overdue::allow(Duration::from_secs(seconds + 600));
     println!("RECOVERY_SECONDS={seconds} RECOVERY_MESSAGES={messages} RECOVERY_SEED={seed}");
     let scale = scale(seconds, messages);
     let world = Arc::new(World::start(scale, seed, None).await);

@@ -16,10 +16,10 @@ use rustix::{
 use serde_json::Value;
 use tokio::{
     sync::mpsc::{UnboundedReceiver, unbounded_channel},
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, timeout_at},
 };
 
-use crate::support::Gateway;
+use crate::support::{Gateway, process::bounded};
 
 /// A client waits for seconds by its own rules, several times over.
 const LONG: Duration = Duration::from_secs(60);
@@ -66,13 +66,14 @@ pub(super) async fn run(gateway: &Gateway, arguments: &[&str]) -> Ran {
 
 /// Runs it with this as its standard input.
 pub(super) async fn to_end(mut command: Command, input: Vec<u8>) -> Ran {
-    let ran = tokio::task::spawn_blocking(move || {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("usher runs");
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("usher runs");
+    let process = Pid::from_child(&child);
+    bounded("usher", process, Duration::from_secs(300), move || {
         let mut stdin = child.stdin.take().expect("a pipe");
         // One that has seen enough closes it.
         let writer = thread::spawn(move || drop(stdin.write_all(&input)));
@@ -83,11 +84,8 @@ pub(super) async fn to_end(mut command: Command, input: Vec<u8>) -> Ran {
             out: String::from_utf8(output.stdout).expect("text"),
             err: String::from_utf8(output.stderr).expect("text"),
         }
-    });
-    timeout(Duration::from_secs(300), ran)
-        .await
-        .expect("in time")
-        .expect("no panic")
+    })
+    .await
 }
 
 impl Ran {
@@ -158,7 +156,11 @@ impl Running {
 
     /// The next line.
     pub(super) async fn line(&mut self) -> String {
-        match timeout(LONG, self.lines.recv()).await {
+        self.line_before(Instant::now() + LONG).await
+    }
+
+    async fn line_before(&mut self, deadline: Instant) -> String {
+        match timeout_at(deadline, self.lines.recv()).await {
             Ok(Some(line)) => line,
             Ok(None) => panic!("it printed no more: {}", self.err()),
             Err(_) => panic!("nothing was printed within {LONG:?}: {}", self.err()),
@@ -167,8 +169,9 @@ impl Running {
 
     /// The next line as JSON, pings left out.
     pub(super) async fn frame(&mut self) -> Value {
+        let deadline = Instant::now() + LONG;
         loop {
-            let line = self.line().await;
+            let line = self.line_before(deadline).await;
             let frame: Value =
                 serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"));
             if frame["ping"].is_null() {
@@ -252,15 +255,13 @@ pub(super) async fn on_a_terminal(mut command: Command, input: Stdio) -> (Option
         .expect("usher runs");
     // Else our own copies of the terminal keep it open.
     drop(command);
-    let shown = tokio::task::spawn_blocking(move || {
+    let process = Pid::from_child(&child);
+    bounded("usher", process, LONG, move || {
         let mut shown = Vec::new();
         // Linux ends a terminal that nobody has open any more with an error.
         let _ = File::from(terminal).read_to_end(&mut shown);
         let code = child.wait().expect("usher ends").code();
         (code, String::from_utf8_lossy(&shown).into_owned())
-    });
-    timeout(LONG, shown)
-        .await
-        .expect("in time")
-        .expect("no panic")
+    })
+    .await
 }

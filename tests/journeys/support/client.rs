@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpSocket, TcpStream},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_tungstenite::{
     WebSocketStream,
@@ -134,11 +134,14 @@ impl Client {
 
     /// The next text frame as it was sent, `ping` frames left out.
     pub(crate) async fn next_text(&mut self) -> String {
+        let deadline = Instant::now() + PATIENCE;
         loop {
-            match self.next_frame().await {
-                Frame::Text(text) if text.starts_with("{\"ping\":") => {}
-                Frame::Text(text) => return text,
-                other => panic!("{other:?} instead of a text frame, after {:?}", self.seen),
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.next_frame_within(left).await {
+                Some(Frame::Text(text)) if text.starts_with("{\"ping\":") => {}
+                Some(Frame::Text(text)) => return text,
+                Some(other) => panic!("{other:?} instead of a text frame, after {:?}", self.seen),
+                None => panic!("nothing came within {PATIENCE:?}, after {:?}", self.seen),
             }
         }
     }
@@ -201,9 +204,9 @@ impl Client {
 
     /// Checks that nothing but pings comes for as long.
     pub(crate) async fn quiet_for(&mut self, time: Duration) {
-        let deadline = tokio::time::Instant::now() + time;
+        let deadline = Instant::now() + time;
         loop {
-            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+            let left = deadline.saturating_duration_since(Instant::now());
             match self.next_frame_within(left).await {
                 None => return,
                 Some(Frame::Text(text)) if text.starts_with("{\"ping\":") => {}

@@ -2,7 +2,8 @@
 //! clients that see what a browser, a publisher or an operator would see.
 //!
 //! Everything ends when it is dropped. Waits are for events, each with a bound
-//! ([`wait::PATIENCE`]). What a test mints as a ticket is looked for in all that
+//! ([`wait::PATIENCE`]), and a test that never ends all the same ends the run
+//! ([`overdue`]). What a test mints as a ticket is looked for in all that
 //! the gateway prints or answers, and must not be there ([`secrets`]).
 
 pub(crate) mod client;
@@ -12,6 +13,7 @@ pub(crate) mod http;
 pub(crate) mod login;
 pub(crate) mod nats;
 pub(crate) mod network;
+pub(crate) mod overdue;
 pub(crate) mod process;
 pub(crate) mod raw_ws;
 pub(crate) mod redis;

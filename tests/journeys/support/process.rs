@@ -5,21 +5,24 @@ use std::{
     io::Read,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, PoisonError},
     thread::{self, JoinHandle},
     time::Duration,
 };
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::wait::PATIENCE;
+use super::{
+    overdue::{self, Output},
+    wait::PATIENCE,
+};
 
 /// A running program.
 pub(crate) struct Process {
     name: String,
     child: Child,
-    output: Arc<Mutex<Vec<u8>>>,
+    output: Output,
     readers: Vec<JoinHandle<()>>,
 }
 
@@ -33,7 +36,8 @@ impl Process {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
-        let output = Arc::default();
+        let output = Output::default();
+        overdue::watch(&output);
         let stdout = child.stdout.take().expect("stdout is a pipe");
         let stderr = child.stderr.take().expect("stderr is a pipe");
         let readers = vec![keep(stdout, &output), keep(stderr, &output)];
@@ -119,9 +123,13 @@ impl Process {
         self.collect();
     }
 
+    /// What a process has started in its turn may go on, and keep its streams open.
     fn collect(&mut self) {
+        let deadline = std::time::Instant::now() + Duration::from_secs(5);
         for reader in self.readers.drain(..) {
-            let _ = reader.join();
+            while !reader.is_finished() && std::time::Instant::now() < deadline {
+                thread::sleep(Duration::from_millis(1));
+            }
         }
     }
 }
@@ -132,7 +140,7 @@ impl Drop for Process {
     }
 }
 
-fn keep(mut from: impl Read + Send + 'static, into: &Arc<Mutex<Vec<u8>>>) -> JoinHandle<()> {
+fn keep(mut from: impl Read + Send + 'static, into: &Output) -> JoinHandle<()> {
     let into = Arc::clone(into);
     thread::spawn(move || {
         let mut chunk = [0; 8192];
@@ -142,6 +150,28 @@ fn keep(mut from: impl Read + Send + 'static, into: &Arc<Mutex<Vec<u8>>>) -> Joi
                 .extend_from_slice(&chunk[..length]);
         }
     })
+}
+
+/// Does what can only be waited for on a thread of its own: until that process has
+/// ended, which is killed at the limit.
+///
+/// # Panics
+///
+/// Where it was.
+pub(crate) async fn bounded<T: Send + 'static>(
+    what: &str,
+    process: Pid,
+    limit: Duration,
+    ends: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    let mut ends = tokio::task::spawn_blocking(ends);
+    match timeout(limit, &mut ends).await {
+        Ok(ended) => ended.expect("no panic"),
+        Err(_) => {
+            let _ = kill_process(process, Signal::KILL);
+            panic!("{what} still runs after {limit:?}");
+        }
+    }
 }
 
 /// A server that `tests/servers.sh` has found.

@@ -133,6 +133,10 @@ impl Events {
 
     /// The next event's data as it was sent, `ping` frames left out.
     pub(crate) async fn next_text(&mut self) -> String {
+        patiently("something of a stream but pings", self.text()).await
+    }
+
+    async fn text(&mut self) -> String {
         loop {
             match self.next().await {
                 Item::Comment(_) => {}
