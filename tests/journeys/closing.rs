@@ -265,7 +265,7 @@ async fn any_object_is_taken() {
 
 /// Waits until the gateway has had all messages, or has left the user's subject
 /// since its one session is over.
-async fn all_arrived(nats: &Nats, gateway: &Gateway, count: f64) {
+pub(crate) async fn all_arrived(nats: &Nats, gateway: &Gateway, count: f64) {
     eventually("all messages have arrived, or nobody is there", || async {
         gateway.metric("usher_messages_received_total").await == count
             || nats.subscriptions("usher.user.42").await == 0

@@ -228,10 +228,10 @@ async fn errors_name_the_gateway_and_what_to_do() {
     ran.failed(&[&gateway.grpc, "Redis is away", "usher check"]);
 }
 
-/// 20,000 lines, as fast as it goes, and each in its place on the screen.
+/// 5,000 lines, as fast as it goes, and each in its place on the screen.
 #[tokio::test]
 async fn lines_arrive_in_their_order() {
-    const LINES: u64 = 20_000;
+    const LINES: u64 = 5_000;
     let (nats, redis) = servers().await;
     let gateway = Gateway::builder(&nats, &redis)
         .set("session.queue_messages", "20000")
@@ -637,10 +637,10 @@ async fn a_listener_comes_back_to_where_it_was() {
     assert_eq!(asked, "/some/prefix/ws?since=k3f9.131");
     say(&mut socket, welcome(25.0, Some(("n3w", 7)))).await;
     say(&mut socket, json!({"ping": {"seq": 8}})).await;
-    eventually("it is read", || {
-        std::future::ready(listener.err().matches("connected").count() == 3)
-    })
-    .await;
+    while !listener.line().await.contains("{\"seq\":8}") {}
+    // It is through with a line before it writes the next one.
+    say(&mut socket, json!({"ping": {}})).await;
+    while !listener.line().await.contains("{}") {}
     listener.signal(Signal::INT);
     let goodbye = patiently("a goodbye", socket.next()).await;
     let Some(Ok(Message::Close(Some(frame)))) = goodbye else {

@@ -5,7 +5,10 @@ use std::collections::HashSet;
 
 use serde_json::json;
 
-use crate::support::{Client, Events, Gateway, Nats, eventually, servers, world};
+use crate::{
+    closing::all_arrived,
+    support::{Client, Events, Gateway, Nats, eventually, servers, world},
+};
 
 const SLOW: &str = r#"usher_session_closes_total{reason="slow_consumer"}"#;
 
@@ -160,9 +163,7 @@ async fn a_stuck_reader_does_not_hold_up_a_drain() {
         .open()
         .await;
     flood(&nats).await;
-    gateway
-        .metric_becomes("usher_messages_received_total", 300.0)
-        .await;
+    all_arrived(&nats, &gateway, 300.0).await;
     gateway.terminate();
     assert_eq!(gateway.wait().await.code(), Some(0));
 }
