@@ -90,6 +90,11 @@ impl Chunks {
         !self.queue.is_empty() || self.unflushed
     }
 
+    /// How many chunks wait.
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
     /// Forgets what waits, but for the rest of a frame that has begun.
     pub(super) fn drop_unsent(&mut self) {
         self.queue.truncate(usize::from(self.in_part));

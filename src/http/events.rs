@@ -153,6 +153,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport for Events<S> {
         self.chunks.has_unsent()
     }
 
+    fn unsent(&self) -> usize {
+        self.chunks.len()
+    }
+
     /// An event that was written in part is none: clients forget it at the end.
     fn drop_unsent(&mut self) {
         self.chunks.clear();

@@ -11,6 +11,7 @@ use std::{
 use prometheus::{IntCounter, IntGauge};
 use tokio::{
     sync::OwnedSemaphorePermit,
+    task::coop::has_budget_remaining,
     time::{Instant, Sleep, sleep_until},
 };
 
@@ -31,6 +32,9 @@ use crate::{
 const BATCH: usize = 64;
 /// Writes in one turn.
 const WRITES: usize = 32;
+/// Chunks that wait to be written where nothing more is read: a batch of the outbox, and
+/// some answers.
+const UNSENT: usize = BATCH + 16;
 
 /// How sessions are kept.
 #[derive(Debug, Clone)]
@@ -203,26 +207,48 @@ impl<T: Transport> Session<T> {
     }
 
     /// Serves both directions and the clock until the session is over.
+    ///
+    /// What is received may use up all that tokio grants a turn, so it comes after what
+    /// is sent; and before the clock, for which it counts that something was heard.
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+        if let Poll::Ready(ending) = self.poll_send(cx) {
+            return Poll::Ready(ending);
+        }
         if let Poll::Ready(reason) = self.poll_receive(cx) {
             return Poll::Ready(reason.into());
         }
+        let unread = self.is_full();
+        let mut has_more = self.transport.has_unsent() && self.stalled.is_none();
         loop {
-            if let Poll::Ready(ending) = self.poll_send(cx) {
+            if has_more && let Poll::Ready(ending) = self.poll_send(cx) {
                 return Poll::Ready(ending);
             }
             match self.poll_timer(cx) {
                 Poll::Ready(Some(reason)) => return Poll::Ready(reason.into()),
-                Poll::Ready(None) => {}
-                Poll::Pending => return Poll::Pending,
+                Poll::Ready(None) => has_more = true,
+                Poll::Pending => break,
             }
         }
+        if unread && !self.is_full() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    /// Whether so much waits to be written that nothing is read.
+    fn is_full(&self) -> bool {
+        self.transport.unsent() >= UNSENT
     }
 
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         let raw = !self.protocol().has_own_frames();
         let answer = self.sessions.answer;
-        while let Poll::Ready(received) = self.transport.poll_receive(cx, raw, answer) {
+        // Whoever does not read the answers is asked nothing more: what wakes us then is
+        // that the kernel takes something, or the clock.
+        while !self.is_full() {
+            let Poll::Ready(received) = self.transport.poll_receive(cx, raw, answer) else {
+                break;
+            };
             match received {
                 Ok(()) => self.heard = Instant::now(),
                 Err(reason) => return Poll::Ready(reason),
@@ -232,8 +258,7 @@ impl<T: Transport> Session<T> {
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
-        // Fewer writes than tokio grants a turn: a write that is pending then
-        // means that the kernel takes no more, and nothing else.
+        // Fewer writes than tokio grants a turn.
         for _ in 0..WRITES {
             // Backlog stays in the outbox, where it is bounded and can be shed.
             if !self.transport.has_unsent() {
@@ -283,7 +308,8 @@ impl<T: Transport> Session<T> {
             }
             Poll::Ready(Err(_)) => Poll::Ready(Err(CloseReason::ConnectionLost)),
             Poll::Pending => {
-                if self.stalled.is_none() {
+                // Else it means that the turn is over, and nothing else.
+                if self.stalled.is_none() && has_budget_remaining() {
                     self.stalled = Some(Instant::now());
                     self.arm();
                 }
@@ -296,7 +322,9 @@ impl<T: Transport> Session<T> {
     /// something new to write.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<Option<CloseReason>> {
         loop {
-            if self.timer.as_mut().poll(cx).is_pending() {
+            // At the end of a turn it would be pending for that alone.
+            let over = !has_budget_remaining() && Instant::now() >= self.timer.deadline();
+            if !over && self.timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
             let config = &self.sessions.config;

@@ -159,6 +159,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport for Socket<S> {
         self.chunks.has_unsent() || !self.websocket.get_ref().control.is_empty()
     }
 
+    fn unsent(&self) -> usize {
+        self.chunks.len()
+    }
+
     fn drop_unsent(&mut self) {
         self.chunks.drop_unsent();
     }

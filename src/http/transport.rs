@@ -69,6 +69,9 @@ pub(super) trait Transport {
     /// Whether anything waits to be written.
     fn has_unsent(&self) -> bool;
 
+    /// How many chunks wait to be written.
+    fn unsent(&self) -> usize;
+
     /// Forgets what waits, as far as the client still understands what follows.
     fn drop_unsent(&mut self);
 

@@ -2,7 +2,13 @@
 //! that the other still gets its messages. What a single bad frame is answered is
 //! in `closing`, and every plain 'no' in `refusals`.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -11,8 +17,8 @@ use tokio::{
 };
 
 use crate::support::{
-    Client, Gateway, Nats, RawWs, Redis, http,
-    raw_ws::{CLOSE, CONTINUATION, PING, TEXT, close_payload, frame, frame_with},
+    Client, Gateway, Nats, RawWs, Redis, eventually, http,
+    raw_ws::{CLOSE, CONTINUATION, PING, PONG, TEXT, close_payload, frame, frame_with},
     servers,
     wait::patiently,
     world,
@@ -198,6 +204,53 @@ async fn pings_of_one_that_does_not_read_pile_up_nowhere() {
         .metric_becomes("usher_session_closes_total{reason=\"slow_consumer\"}", 1.0)
         .await;
     gateway.metric_becomes("usher_sessions", 2.0).await;
+    innocent.still_get(&nats).await;
+}
+
+/// Whoever does not read the answers is not read from either, so that they pile up in no
+/// memory of ours; and gets every one of them later.
+#[tokio::test]
+async fn one_that_reads_late_gets_all_answers() {
+    const PINGS: usize = 250_000;
+    let (nats, redis) = servers().await;
+    let gateway = Gateway::builder(&nats, &redis)
+        .set("session.frames_per_second", "1000000")
+        .set("session.write_timeout", "10m")
+        .start()
+        .await;
+    let mut innocent = Innocent::beside(&gateway, &redis).await;
+    let ticket = redis.ticket("late").await;
+    let builder = Client::builder(&gateway, &ticket).small_buffers();
+    let mut session = builder.raw().await;
+    let mut writer = session.writer();
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counts = sent.clone();
+    let writing = tokio::spawn(async move {
+        let pings = frame(PING, &[b'x'; 125]).repeat(1000);
+        for _ in 0..PINGS / 1000 {
+            writer.write_all(&pings).await.expect("taken");
+            counts.fetch_add(1000, Ordering::Relaxed);
+        }
+    });
+    let mut before = usize::MAX;
+    eventually("no more is taken", || {
+        let now = sent.load(Ordering::Relaxed);
+        let same = std::mem::replace(&mut before, now) == now && now > 0;
+        async move {
+            sleep(Duration::from_secs(1)).await;
+            same
+        }
+    })
+    .await;
+    assert!(!writing.is_finished(), "all of it was taken");
+    innocent.still_get(&nats).await;
+
+    let mut answers = 0;
+    while answers < PINGS {
+        let frame = session.read().await.expect("the session lives");
+        answers += usize::from(frame.opcode() == PONG);
+    }
+    writing.await.expect("all is taken");
     innocent.still_get(&nats).await;
 }
 

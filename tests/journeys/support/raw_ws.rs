@@ -1,7 +1,7 @@
 //! A WebSocket written and read by hand: for clients that break the rules, and
 //! for clients that just stop reading.
 
-use std::time::Duration;
+use std::{os::fd::AsFd as _, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -68,6 +68,13 @@ impl RawWs {
         let response = patiently("an answer", http::read(&mut stream, &mut buffer)).await;
         assert_eq!(response.status, 101, "{response:?}");
         Self::new(stream, buffer)
+    }
+
+    /// Another handle of the connection, to write while this one reads.
+    pub(crate) fn writer(&self) -> TcpStream {
+        let handle = self.stream.as_fd().try_clone_to_owned();
+        let handle = std::net::TcpStream::from(handle.expect("a handle"));
+        TcpStream::from_std(handle).expect("a connection")
     }
 
     /// Writes these bytes as they are.
