@@ -63,10 +63,10 @@ fn document() -> String {
             Some(default) => format!("`{default}`"),
             None => "none".to_owned(),
         };
-        let secret = if key.secret {
-            " Secret: also as a file."
-        } else {
-            ""
+        let secret = match (key.secret, key.kind.starts_with("a list")) {
+            (true, true) => " Secret: also as a file, one a line.",
+            (true, false) => " Secret: also as a file.",
+            (false, _) => "",
         };
         let doc = key.doc.replace('|', "\\|");
         let _ = writeln!(
