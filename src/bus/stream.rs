@@ -1,8 +1,8 @@
 //! The stream that keeps what is published: what is in it, read straight from it.
 //!
 //! Never a consumer and never a stream for a user: a look at the whole stream, the
-//! last messages of many subjects at once, and batches of one subject's messages
-//! (NATS's ADR-31, direct get), over a connection of their own.
+//! last messages of many subjects at once, and batches of one subject's messages, or of
+//! all subjects' where many wait (NATS's ADR-31, direct get), over a connection of their own.
 //!
 //! Direct gets are answered by any replica, and one that lags answers without an
 //! error. So each answer is held against what the stream's leader had before
@@ -14,18 +14,23 @@ mod lasts;
 mod looks;
 mod read;
 mod shape;
+mod sweep;
+mod turns;
 mod upkeep;
 
 use std::{sync::Arc, time::Duration};
 
 use serde::Deserialize;
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::timeout,
+};
 
-use self::{connection::Caller, lasts::Waiting, looks::Looks};
+use self::{connection::Caller, lasts::Waiting, looks::Looks, turns::Turns};
 pub use self::{
     lasts::Lasts,
     looks::Look,
-    read::{Bounds, Found, Read},
+    read::{Bounds, Found, Read, Reads},
     shape::{Difference, Mend},
     upkeep::{Checked, apply, check},
 };
@@ -56,15 +61,6 @@ pub struct Config {
     pub on_disk: bool,
     /// For how long a message id is remembered.
     pub duplicate_window: Duration,
-}
-
-/// Which messages.
-#[derive(Debug, Clone, Copy)]
-pub enum Of<'a> {
-    /// Those to one user.
-    User(&'a UserId),
-    /// Those to all.
-    Broadcast,
 }
 
 /// The stream cannot be asked, or did not say.
@@ -102,12 +98,17 @@ struct Shared {
     /// Somebody has found that there is no stream.
     gone: Arc<Notify>,
     lasts: Waiting,
-    /// Reads at once: each holds its messages in memory.
-    reads: tokio::sync::Semaphore,
+    /// Whose turn it is to read.
+    turns: Turns,
+    /// Memory for what was read for many at once, in bytes.
+    room: Arc<Semaphore>,
+    /// Who counts at once.
+    counts: Semaphore,
 }
 
-/// Batches that are read at once.
-const MAX_READS: usize = 32;
+/// So many count at once. NATS answers one after the other, so that more would only wait
+/// there, and have others wait.
+const MAX_COUNTS: usize = 16;
 
 impl Stream {
     /// Connects, and sees to the stream for as long as the process lives.
@@ -141,7 +142,9 @@ impl Stream {
             caller,
             looks: Looks::default(),
             lasts: Waiting::default(),
-            reads: tokio::sync::Semaphore::new(MAX_READS),
+            turns: Turns::default(),
+            room: Arc::new(Semaphore::new(sweep::ROOM)),
+            counts: Semaphore::new(MAX_COUNTS),
         }))
     }
 
@@ -164,34 +167,47 @@ impl Stream {
         lasts::lasts(self, user, look).await
     }
 
-    /// The messages after a sequence, oldest first, as many as the bounds allow.
+    /// The messages to a user and the broadcasts, each after a sequence, oldest first, as
+    /// many as the bounds allow; of what is none nothing is read. Waits for its turn.
     ///
     /// # Errors
     ///
-    /// [`StreamError`], after two seconds at the latest.
+    /// [`StreamError`], two seconds after its turn has come at the latest.
     pub async fn read(
         &self,
-        of: Of<'_>,
-        after: u64,
+        user: &UserId,
+        after: [Option<u64>; 2],
         bounds: Bounds,
         look: &Look,
-    ) -> Result<Read, StreamError> {
-        let Ok(_permit) = self.0.reads.acquire().await else {
+    ) -> Result<Reads, StreamError> {
+        turns::read(self, user, after, bounds, look).await
+    }
+
+    /// The same, to learn how many there are and whether any is gone. It does not wait for
+    /// those who read.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError`], two seconds after its turn has come at the latest.
+    pub async fn count(
+        &self,
+        user: &UserId,
+        after: [Option<u64>; 2],
+        look: &Look,
+    ) -> Result<[Option<Read>; 2], StreamError> {
+        let Ok(_place) = self.0.counts.acquire().await else {
             return Err(StreamError::Away);
         };
-        read::read(self, of, after, bounds, look).await
+        let bounds = Bounds {
+            messages: 0,
+            bytes: 1,
+        };
+        read::read(self, user, after, bounds, look).await
     }
 
     /// The name of the second stream, which keeps more broadcasts than the first.
     fn broadcasts_name(&self) -> String {
         format!("{}_BROADCASTS", self.0.config.name)
-    }
-
-    fn subject(&self, of: Of<'_>) -> String {
-        match of {
-            Of::User(user) => self.0.subjects.user(user),
-            Of::Broadcast => self.0.subjects.broadcast(),
-        }
     }
 
     /// Asks JetStream's API one question in JSON, answered in JSON.

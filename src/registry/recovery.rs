@@ -18,7 +18,7 @@ use super::{
     outbox::{Brought, Done, Outbox, Pace},
 };
 use crate::{
-    bus::stream::{Bounds, Found, Look, Of, Read, StreamError},
+    bus::stream::{Bounds, Found, Look, Read, StreamError},
     close::CloseReason,
     frame::{self, Frames, GapReason, Protocol, Resume},
     jitter,
@@ -26,8 +26,10 @@ use crate::{
     position::Position,
 };
 
-/// Steps under way at once.
-const MAX_STEPS: usize = 64;
+/// Steps under way at once: as many as may be read for together. What a step has read is
+/// bounded by the stream's own bounds on that; one that waits for its turn holds next to
+/// nothing.
+const MAX_STEPS: usize = 2048;
 /// Before a step that the stream did not answer is tried again.
 const PAUSE: Duration = Duration::from_millis(400);
 /// Before a replica that lags is asked again, and how often that is done before what is
@@ -122,24 +124,18 @@ impl Registry {
             let kind = kind as usize;
             last[kind] > pace.covered[kind] || pace.expected[kind] > 0
         };
-        let read = async |kind: Kind| {
-            if !wanted(kind) {
-                return Ok(None);
-            }
-            let bounds = Bounds {
-                messages: (self.limits.messages / 2).max(1),
-                bytes: self.limits.bytes / 2,
-            };
-            let after = pace.covered[kind as usize];
-            let read = durable.stream.read(of(kind, entry), after, bounds, &look);
-            read.await.map(Some)
+        let bounds = Bounds {
+            messages: (self.limits.messages / 2).max(1),
+            bytes: self.limits.bytes / 2,
         };
-        let (user, broadcast) = tokio::join!(read(Kind::User), read(Kind::Broadcast));
-        let reads = [user?, broadcast?];
+        let after = Kind::ALL.map(|kind| wanted(kind).then_some(pace.covered[kind as usize]));
+        let reading = durable.stream.read(entry.user(), after, bounds, &look);
+        // Keeps its place or its memory until its frames are queued.
+        let read = reading.await?;
 
-        let missed: u64 = reads.iter().flatten().map(Read::total).sum();
+        let missed: u64 = read.of.iter().flatten().map(Read::total).sum();
         let short = Kind::ALL.iter().any(|&kind| {
-            let total = reads[kind as usize].as_ref().map_or(0, Read::total);
+            let total = read.of[kind as usize].as_ref().map_or(0, Read::total);
             total < pace.expected[kind as usize]
         });
         if !short {
@@ -159,7 +155,7 @@ impl Registry {
             self.metrics.dropped("slow_consumer", dropped);
             return Ok(Step::Rest);
         }
-        let intact = self.is_intact(durable, &look, &pace, &reads).await?;
+        let intact = self.is_intact(durable, &look, &pace, &read.of).await?;
         let lost = short || too_many > 0 || !intact;
         if lost && outbox.protocol() == Protocol::RawV1 {
             outbox.end(CloseReason::BusLost.into());
@@ -169,7 +165,7 @@ impl Registry {
             self.metrics.caught_up(pace.why.name());
         }
 
-        let (events, left) = merge(reads, pace.covered, last, lasts.up_to);
+        let (events, left) = merge(read.of, pace.covered, last, lasts.up_to);
         let mut reached = pace.covered;
         for (kind, found) in &events {
             reached[*kind as usize] = found.seq;
@@ -280,26 +276,19 @@ impl Registry {
             Position::After { .. } => (0, false),
         };
         let lasts = durable.stream.lasts(entry.user(), look).await?;
-        let judge = async |kind: Kind, last: u64| {
-            if last <= at {
-                return Ok((look.has_all_after(at), 0));
-            }
-            let bounds = Bounds {
-                messages: 1,
-                bytes: 1,
-            };
-            let read = durable.stream.read(of(kind, entry), at, bounds, look);
-            read.await.map(|read| (read.intact, read.total()))
-        };
-        let (user, broadcast) = tokio::join!(
-            judge(Kind::User, lasts.user),
-            judge(Kind::Broadcast, lasts.broadcast)
-        );
-        let ((user, to_user), (broadcast, to_all)) = (user?, broadcast?);
+        let last = [lasts.user, lasts.broadcast];
+        let after = last.map(|last| (last > at).then_some(at));
+        let counted = durable.stream.count(entry.user(), after, look).await?;
+        let intact = counted.iter().all(|read| match read {
+            Some(read) => read.intact,
+            None => look.has_all_after(at),
+        });
+        let total = |read: Option<Read>| read.map_or(0, |read| read.total());
+        let [to_user, to_all] = counted.map(total);
         let skip = (to_user + to_all).saturating_sub(durable.config.max_replay);
         let now = self.look(durable).await?;
         let still = now.has_all_after(at) && now.epoch == look.epoch;
-        let complete = known && user && broadcast && skip == 0 && still;
+        let complete = known && intact && skip == 0 && still;
         Ok(Resumption {
             at,
             resume: match complete {
@@ -309,13 +298,6 @@ impl Registry {
             skip,
             missed: [to_user, to_all],
         })
-    }
-}
-
-fn of(kind: Kind, entry: &Entry) -> Of<'_> {
-    match kind {
-        Kind::User => Of::User(entry.user()),
-        Kind::Broadcast => Of::Broadcast,
     }
 }
 

@@ -3,6 +3,7 @@
 mod cluster;
 mod events;
 mod holes;
+mod many;
 mod outage;
 mod publishing;
 mod resume;

@@ -81,7 +81,7 @@ pub(super) async fn read(
         };
         second.intact &= prev <= ends && seq > ends;
         ends = seq;
-        let message = message(reply, true);
+        let message = message(&reply, true);
         second.found.push(Found { seq, message });
     }
     if second.more == 0 {

@@ -1,21 +1,34 @@
 //! Batches of one subject's messages.
 
 use serde_json::json;
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, timeout_at},
+};
 
-use super::{ANSWER, Look, Of, Stream, StreamError, broadcasts, number};
+use super::{ANSWER, Look, Stream, StreamError, broadcasts, number};
 use crate::{
     bus::{reader, wire::ServerMessage},
     message::Message,
+    user::UserId,
 };
 
-/// How much is read at once.
+/// How much of each kind is read at once.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// Messages.
+    /// Messages; where it is none, they are only counted.
     pub messages: usize,
     /// Bytes; one message comes however large it is.
     pub bytes: usize,
+}
+
+/// What was read for one session at once.
+#[derive(Debug, Default)]
+pub struct Reads {
+    /// Of the messages to its user, and of the broadcasts; none of what it does not want.
+    pub of: [Option<Read>; 2],
+    /// Its part of the memory that there is for what was read and is not handed on yet.
+    pub(super) _room: Option<OwnedSemaphorePermit>,
 }
 
 /// What was found after a sequence.
@@ -51,17 +64,47 @@ impl Read {
     }
 }
 
+/// Which messages.
+#[derive(Debug, Clone, Copy)]
+enum Of<'a> {
+    /// Those to one user.
+    User(&'a UserId),
+    /// Those to all.
+    Broadcast,
+}
+
+/// The messages to a user and the broadcasts, each after a sequence.
 pub(super) async fn read(
+    stream: &Stream,
+    user: &UserId,
+    after: [Option<u64>; 2],
+    bounds: Bounds,
+    look: &Look,
+) -> Result<[Option<Read>; 2], StreamError> {
+    let one = async |of, after| match after {
+        Some(after) => one(stream, of, after, bounds, look).await.map(Some),
+        None => Ok(None),
+    };
+    let (user, broadcast) =
+        tokio::join!(one(Of::User(user), after[0]), one(Of::Broadcast, after[1]));
+    Ok([user?, broadcast?])
+}
+
+async fn one(
     stream: &Stream,
     of: Of<'_>,
     after: u64,
-    bounds: Bounds,
+    mut bounds: Bounds,
     look: &Look,
 ) -> Result<Read, StreamError> {
+    if let Of::Broadcast = of {
+        // It takes a message to find the place in the second stream.
+        bounds.messages = bounds.messages.max(1);
+    }
     let deadline = Instant::now() + ANSWER;
     let reading = async {
         let mut read = batch(stream, of, after, after, bounds).await?;
-        if read.found.is_empty() && read.more > 0 {
+        if read.anchored && read.found.is_empty() && read.more > 0 && bounds.messages > 0 {
             // It alone is as large as the bounds.
             let rest = batch(stream, of, after, after + 1, bounds).await?;
             read = Read {
@@ -94,7 +137,7 @@ async fn batch(
     let count = bounds.messages + 1;
     let body = json!({
         "seq": from.max(1),
-        "next_by_subj": stream.subject(of),
+        "next_by_subj": subject_of(stream, of),
         "batch": count,
         "max_bytes": bounds.bytes,
     });
@@ -107,33 +150,42 @@ async fn batch(
     };
     loop {
         let reply = replies.next().await?;
-        match reply.headers.status() {
-            None => {
-                let Some(seq) = number(&reply, "Nats-Sequence") else {
-                    return Err(StreamError::Odd("no Nats-Sequence".to_owned()));
-                };
-                read.more = number(&reply, "Nats-Num-Pending").unwrap_or(0);
-                if seq == after {
-                    read.intact = true;
-                    read.anchored = true;
-                } else {
-                    let message = message(reply, matches!(of, Of::Broadcast));
-                    read.found.push(Found { seq, message });
-                }
+        // A publisher may have given its message a status, but has no say in what follows.
+        if let Some(seq) = number(&reply, "Nats-Sequence") {
+            read.more = number(&reply, "Nats-Num-Pending").unwrap_or(0);
+            if seq == after {
+                read.intact = true;
+                read.anchored = true;
+            } else if bounds.messages == 0 {
+                read.more += 1;
+            } else {
+                let message = message(&reply, matches!(of, Of::Broadcast));
+                read.found.push(Found { seq, message });
             }
+            continue;
+        }
+        match reply.headers.status() {
             Some(204) => break,
             Some(404) => return Ok(read),
             Some(503) => return Err(StreamError::NotThere(stream.0.config.name.clone())),
             Some(other) => return Err(StreamError::Odd(format!("status {other}"))),
+            None => return Err(StreamError::Odd("no Nats-Sequence".to_owned())),
         }
     }
     Ok(read)
 }
 
-pub(super) fn message(reply: ServerMessage, broadcast: bool) -> Message {
+fn subject_of(stream: &Stream, of: Of<'_>) -> String {
+    match of {
+        Of::User(user) => stream.0.subjects.user(user),
+        Of::Broadcast => stream.0.subjects.broadcast(),
+    }
+}
+
+pub(super) fn message(reply: &ServerMessage, broadcast: bool) -> Message {
     Message {
         event: reader::event_name(&reply.headers).unwrap_or_default(),
-        payload: reply.payload,
+        payload: reply.payload.clone(),
         broadcast,
         stored: None,
     }
