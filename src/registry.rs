@@ -424,7 +424,7 @@ impl Registry {
                 missed,
             }) => {
                 let resumed = Resumed {
-                    told: resume == Resume::Gap,
+                    told: if resume == Resume::Gap { last } else { 0 },
                     skip,
                     missed,
                 };

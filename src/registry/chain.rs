@@ -73,8 +73,8 @@ pub(super) struct Behind {
     pub(super) doubtful: [bool; 2],
     /// The first read has been judged.
     pub(super) begun: bool,
-    /// It was told that something is lost.
-    pub(super) told: bool,
+    /// It was told that something up to here is lost; 0 where it was not.
+    pub(super) told: u64,
     /// It is told when it is up to date.
     pub(super) announced: bool,
     /// So many of the oldest are left out.
@@ -247,7 +247,7 @@ impl Behind {
             why,
             doubtful: [matches!(why, Why::Joining | Why::Lost); 2],
             begun: false,
-            told: false,
+            told: 0,
             announced: false,
             skip: 0,
             expected: [0; 2],

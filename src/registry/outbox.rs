@@ -146,6 +146,8 @@ pub struct Pace {
     pub why: Why,
     /// The first read has been judged.
     pub begun: bool,
+    /// It was told that something up to here is lost; 0 where it was not.
+    pub told: u64,
     /// Goes with what is read from here on: see [`Done`].
     pub losses: u32,
 }
@@ -153,8 +155,8 @@ pub struct Pace {
 /// A session that goes on where another one ended; it is told when it is up to date.
 #[derive(Debug, Clone, Copy)]
 pub struct Resumed {
-    /// It was told that something is lost.
-    pub told: bool,
+    /// It was told that something up to here is lost; 0 where it was not.
+    pub told: u64,
     /// So many of the oldest that it missed it does not get.
     pub skip: u64,
     /// So many it missed of each kind.
@@ -400,6 +402,7 @@ impl Outbox {
             expected: behind.expected,
             why: behind.why,
             begun: behind.begun,
+            told: behind.told,
             losses,
         })
     }

@@ -134,10 +134,12 @@ impl Registry {
         let read = reading.await?;
 
         let missed: u64 = read.of.iter().flatten().map(Read::total).sum();
-        let short = Kind::ALL.iter().any(|&kind| {
+        let gone = |kind: Kind| {
             let total = read.of[kind as usize].as_ref().map_or(0, Read::total);
-            total < pace.expected[kind as usize]
-        });
+            pace.expected[kind as usize].saturating_sub(total)
+        };
+        let gone: u64 = Kind::ALL.into_iter().map(gone).sum();
+        let short = gone > 0;
         if !short {
             outbox.amend(|behind| behind.short = 0);
         }
@@ -180,8 +182,13 @@ impl Registry {
                 behind.begun = true;
                 behind.skip = too_many;
             }
+            // Limits remove the oldest first, which were to be left out anyway.
+            behind.skip = behind.skip.saturating_sub(gone);
             behind.expected = if done { [0; 2] } else { left };
-            lost && !std::mem::replace(&mut behind.told, true)
+            if lost {
+                behind.told = look.last;
+            }
+            lost
         });
         let gap = (gap == Some(true)).then(|| {
             let gap = frame::gap(GapReason::Retention);
@@ -202,8 +209,9 @@ impl Registry {
         })
     }
 
-    /// Whether nothing is gone of what was to be read. What rests on the stream's
-    /// beginning rests on where that is now: it may have moved since the look.
+    /// Whether nothing is gone of what was to be read, but for what it was told of. What
+    /// rests on the stream's beginning rests on where that is now: it may have moved since
+    /// the look.
     async fn is_intact(
         self: &Arc<Self>,
         durable: &Durable,
@@ -214,10 +222,12 @@ impl Registry {
         let mut resting = Vec::new();
         for (kind, read) in reads.iter().enumerate() {
             match read {
+                Some(read) if read.intact && read.anchored => {}
+                // Limits remove the oldest first.
+                Some(read) if !read.intact && begins_within(read, pace.told) => {}
                 Some(read) if !read.intact => return Ok(false),
-                Some(read) if read.anchored => {}
                 None if !pace.doubtful[kind] => {}
-                _ => resting.push(pace.covered[kind]),
+                _ => resting.push(pace.told.max(pace.covered[kind])),
             }
         }
         if resting.is_empty() {
@@ -299,6 +309,11 @@ impl Registry {
             missed: [to_user, to_all],
         })
     }
+}
+
+/// Whether the first message found is up to there.
+fn begins_within(read: &Read, up_to: u64) -> bool {
+    read.found.first().is_some_and(|found| found.seq <= up_to)
 }
 
 /// Both kinds in the stream's order, as far as both are known, which is never beyond
