@@ -164,7 +164,8 @@ async fn run(stream: Stream) {
                 true => Vec::new(),
                 false => sweep::choose(&mut state.waiting),
             };
-            if let (true, Some(place)) = (readers.is_empty(), place)
+            // Also beside a sweep: else whoever is too far behind for one may wait for many.
+            if let Some(place) = place
                 && let Some(reader) = state.waiting.pop_front()
             {
                 let _ = reader.sender.send(Turn::Alone(place));
