@@ -140,12 +140,18 @@ impl Registry {
     pub(super) async fn look(self: &Arc<Self>, durable: &Durable) -> Result<Look, StreamError> {
         let known = durable.last.load(Ordering::Relaxed);
         let look = durable.stream.look().await?;
-        let before = durable.lock_epoch().replace(look.epoch.clone());
-        match before {
-            Some(before) if before != look.epoch => {
+        let homeless = {
+            let mut epoch = durable.lock_epoch();
+            let before = epoch.replace(look.epoch.clone());
+            let anew = before.is_some_and(|before| before != look.epoch);
+            // Before anybody can build a frame of the new stream.
+            anew.then(|| self.disown())
+        };
+        match homeless {
+            Some(homeless) => {
                 tracing::warn!("the stream was made anew; all sessions have to come again");
                 durable.last.store(look.last, Ordering::Relaxed);
-                self.send_away(CloseReason::BusLost);
+                send_away(homeless);
             }
             _ if look.last < known => {
                 tracing::warn!("the stream has lost its end; whoever has more has to come again");
@@ -159,16 +165,17 @@ impl Registry {
         Ok(look)
     }
 
-    fn send_away(self: &Arc<Self>, reason: CloseReason) {
+    /// Everybody whose place is in a stream that is no more gets nothing of another one: a
+    /// client would take its position there for one up to where it has everything.
+    fn disown(&self) -> Vec<Arc<Outbox>> {
         let mut all = Vec::new();
         self.each(|outbox| {
             if outbox.is_welcomed() {
+                outbox.disown();
                 all.push(outbox.clone());
             }
         });
-        tokio::spawn(spread(all, SPREAD, move |outbox: Arc<Outbox>, _, _| {
-            outbox.end(reason.into());
-        }));
+        all
     }
 
     /// Whether a live message is one of the stream's: it may only move a session's place
@@ -256,4 +263,14 @@ impl Registry {
             });
         }
     }
+}
+
+fn send_away(homeless: Vec<Arc<Outbox>>) {
+    tokio::spawn(spread(
+        homeless,
+        SPREAD,
+        move |outbox: Arc<Outbox>, _, _| {
+            outbox.end(CloseReason::BusLost.into());
+        },
+    ));
 }

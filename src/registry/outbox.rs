@@ -225,6 +225,8 @@ struct Inner {
     discarded: bool,
     /// The kernel takes no more: it is the client that does not read.
     stalled: bool,
+    /// Its place is in a stream that is no more.
+    disowned: bool,
     waker: Option<Waker>,
 }
 
@@ -277,7 +279,7 @@ impl Outbox {
         limits: &Limits,
     ) -> Pushed {
         let mut inner = self.inner();
-        if inner.ending.is_some() {
+        if inner.ending.is_some() || inner.disowned && stored.is_some() {
             return Pushed::Over;
         }
         let mut outgoing = Outgoing {
@@ -328,6 +330,12 @@ impl Outbox {
     pub fn shed(&self) -> Option<(usize, bool)> {
         let mut inner = self.inner();
         (inner.droppable() > 0).then(|| inner.give_up_backlog())
+    }
+
+    /// Its place is in a stream that is no more: it gets nothing of another one, nor a
+    /// position there, until somebody ends it.
+    pub fn disown(&self) {
+        self.inner().disowned = true;
     }
 
     /// The connection to NATS is lost, or has come back: what comes after that is held until
@@ -386,7 +394,7 @@ impl Outbox {
     /// behind, or has yet to write what it has.
     pub fn pace(&self) -> Option<Pace> {
         let mut inner = self.inner();
-        let over = inner.ending.is_some();
+        let over = inner.is_over();
         let busy = inner.unsent_messages > 0;
         let chain = inner.chain.as_mut()?;
         let (covered, losses) = (chain.covered(), chain.losses());
@@ -424,10 +432,9 @@ impl Outbox {
         limits: &Limits,
     ) -> bool {
         let mut inner = self.inner();
-        let Inner { chain, ending, .. } = &mut *inner;
-        let (Some(_), None) = (&chain, &ending) else {
+        if inner.chain.is_none() || inner.is_over() {
             return false;
-        };
+        }
         let frame = |bytes: Bytes, origin| Outgoing {
             charge: Charge::new(bytes.len(), limits),
             bytes,
@@ -483,7 +490,7 @@ impl Outbox {
     /// had before the stream was asked, `last` the stream's last then.
     pub fn audit(&self, before: [u64; 2], last: u64, lasts: [u64; 2], up_to: u64) -> Audit {
         let mut inner = self.inner();
-        let over = inner.ending.is_some();
+        let over = inner.is_over();
         let Some(chain) = inner.chain.as_mut().filter(|chain| !chain.is_behind()) else {
             return Audit::Good;
         };
@@ -514,7 +521,7 @@ impl Outbox {
     pub fn has_up_to(&self, seq: u64) -> bool {
         let inner = self.inner();
         let chain = inner.chain.as_ref();
-        chain.is_some_and(|chain| chain.was_given(seq)) && inner.ending.is_none()
+        chain.is_some_and(|chain| chain.was_given(seq)) && !inner.is_over()
     }
 
     /// Up to where everything was compared with the stream and is written, or at least
@@ -525,7 +532,7 @@ impl Outbox {
         let chain = inner.chain.as_ref()?;
         let [user, broadcast] = chain.covered();
         let proven = chain.proven();
-        let idle = inner.queue.is_empty() && !chain.is_behind();
+        let idle = inner.queue.is_empty() && !chain.is_behind() && !inner.disowned;
         idle.then(|| (proven, proven.max(user).max(broadcast)))
     }
 
@@ -653,6 +660,11 @@ impl Outbox {
 }
 
 impl Inner {
+    /// Whether nothing more of the stream comes to it.
+    fn is_over(&self) -> bool {
+        self.ending.is_some() || self.disowned
+    }
+
     fn end(&mut self, ending: Ending) {
         if self.ending.is_none() {
             self.ending = Some(ending);

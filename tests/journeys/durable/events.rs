@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{store, world_with};
-use crate::support::{Client, Events, Gateway, Redis, sse::Item};
+use super::{api, store, world_with};
+use crate::support::{Client, Events, Gateway, Redis, eventually, sse::Item};
 
 const SUBJECT: &str = "usher.user.42";
 
@@ -66,6 +66,51 @@ async fn last_event_id_is_where_it_goes_on() {
     let mut events = resume(&gateway, &redis, "", &format!("{epoch}.3")).await;
     let (event, _) = next(&mut events).await;
     assert_eq!(event["data"], 3);
+}
+
+/// Nothing that comes before the end says that a client has anything of the new stream.
+#[tokio::test]
+async fn a_stream_made_anew_is_a_gap_to_whoever_held_the_old_one() {
+    const OLD: u64 = 20;
+    const NEW: u64 = 60;
+    let (nats, redis, gateway) = world_with(&[("session.ping_interval", "100ms")]).await;
+    let nats = nats.client().await;
+    let mut sessions = Vec::new();
+    for _ in 0..8 {
+        let ticket = redis.ticket("42").await;
+        sessions.push(Events::open(&gateway, &ticket).await);
+    }
+    for number in 0..OLD {
+        store(&nats, SUBJECT, number).await;
+    }
+    let before = sessions[0].welcome()["epoch"].clone();
+    let gone = api(&nats, "STREAM.DELETE.USHER", &json!({})).await;
+    assert_eq!(gone["success"], true, "{gone}");
+    eventually("the gateway makes it anew", || async {
+        let info = api(&nats, "STREAM.INFO.USHER", &json!({})).await;
+        info["error"].is_null()
+    })
+    .await;
+    // More than there were, while sessions of the old one are open still.
+    for number in 0..NEW {
+        store(&nats, SUBJECT, OLD + number).await;
+    }
+    for mut events in sessions {
+        let mut last = None;
+        loop {
+            match events.next().await {
+                Item::Event { id, .. } => last = id.or(last),
+                Item::Comment(_) => {}
+                Item::End => break,
+            }
+        }
+        let mut events = resume(&gateway, &redis, &last.expect("a position"), "0").await;
+        assert_ne!(events.welcome()["epoch"], before);
+        assert_eq!(events.welcome()["resume"], "gap");
+        for number in 0..NEW {
+            assert_eq!(events.next_data().await, OLD + number);
+        }
+    }
 }
 
 /// Both ways of a session have the same frames.
