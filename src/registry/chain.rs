@@ -28,6 +28,8 @@ impl Kind {
 pub(super) struct Chain {
     /// Of each kind: everything up to here is sent, queued, or not owed.
     covered: [u64; 2],
+    /// Of each kind, the last message that it is sent; 0 where that is none.
+    sent: [u64; 2],
     /// Everything of both kinds up to here was compared with the stream.
     proven: u64,
     /// Nothing up to here was ever its.
@@ -83,7 +85,7 @@ pub(super) struct Behind {
     pub(super) expected: [u64; 2],
     /// How often less was there than that; a replica that lags says so too.
     pub(super) short: u32,
-    /// The sequence of the last message brought, of each kind.
+    /// The sequence of the last message sent, of each kind; 0 where that is none.
     pub(super) brought: [u64; 2],
     /// Somebody is about to bring it further.
     pub(super) queued: bool,
@@ -96,11 +98,18 @@ pub(super) struct Behind {
     let_go: bool,
 }
 
+/// How it was with a message's kind before that was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Before {
+    covered: u64,
+    sent: u64,
+}
+
 /// What a live message is to a session.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Offer {
-    /// The next one. Carries what was covered of its kind before it.
-    Next(u64),
+    /// The next one.
+    Next(Before),
     /// It has it already.
     Known,
     /// One before it is missing.
@@ -113,40 +122,52 @@ impl Chain {
     /// Of a session on its way in.
     pub(super) fn joining() -> Self {
         Self {
-            behind: Some(Behind::new(Why::Joining)),
+            behind: Some(Behind::new(Why::Joining, [0; 2])),
             ..Self::default()
         }
     }
 
     /// A live message comes.
     pub(super) fn offer(&mut self, kind: Kind, stored: Stored) -> Offer {
-        let covered = &mut self.covered[kind as usize];
+        let covered = self.covered[kind as usize];
         if self.behind.is_some() {
             // Also what seems known: where it begins may not be known yet.
             Offer::Behind
-        } else if stored.seq <= *covered {
+        } else if stored.seq <= covered {
             Offer::Known
-        } else if stored.prev > *covered {
+        } else if stored.prev > covered {
             Offer::Hole
         } else {
-            Offer::Next(std::mem::replace(covered, stored.seq))
+            Offer::Next(self.send(kind, stored.seq))
         }
     }
 
-    /// What it was about to get is given up; before it so much of the kind was covered.
-    pub(super) fn rewind(&mut self, kind: Kind, covered: u64) {
-        let now = &mut self.covered[kind as usize];
-        *now = covered.min(*now);
+    /// It is sent this message, the next of its kind.
+    pub(super) fn send(&mut self, kind: Kind, seq: u64) -> Before {
+        let before = Before {
+            covered: self.covered[kind as usize],
+            sent: std::mem::replace(&mut self.sent[kind as usize], seq),
+        };
+        self.cover(kind, seq);
+        before
+    }
+
+    /// A message that it was about to get is given up.
+    pub(super) fn rewind(&mut self, kind: Kind, before: Before) {
+        let kind = kind as usize;
+        self.covered[kind] = before.covered.min(self.covered[kind]);
+        self.sent[kind] = before.sent.min(self.sent[kind]);
         if let Some(behind) = &mut self.behind {
-            behind.doubtful[kind as usize] = true;
+            behind.doubtful[kind] = true;
             // What it was not sent can be nobody's predecessor.
-            behind.brought[kind as usize] = 0;
+            behind.brought[kind] = self.sent[kind];
         }
     }
 
     /// It is behind from here on; or already was, for another reason.
     pub(super) fn fall_behind(&mut self, why: Why) -> &mut Behind {
-        let behind = self.behind.get_or_insert_with(|| Behind::new(why));
+        let sent = self.sent;
+        let behind = self.behind.get_or_insert_with(|| Behind::new(why, sent));
         if why == Why::Lost {
             behind.doubtful = [true; 2];
             self.losses = self.losses.wrapping_add(1);
@@ -217,7 +238,7 @@ impl Chain {
 
     /// Everything that there was in the stream is queued: hands over, in order, what
     /// came meanwhile. It stays behind where that is not all.
-    pub(super) fn settle(&mut self, mut queue: impl FnMut(Kind, u64, Outgoing)) {
+    pub(super) fn settle(&mut self, mut queue: impl FnMut(Kind, Before, Outgoing)) {
         let Some(mut behind) = self.behind.take() else {
             return;
         };
@@ -242,7 +263,7 @@ impl Chain {
 }
 
 impl Behind {
-    fn new(why: Why) -> Box<Self> {
+    fn new(why: Why, sent: [u64; 2]) -> Box<Self> {
         Box::new(Self {
             why,
             doubtful: [matches!(why, Why::Joining | Why::Lost); 2],
@@ -252,7 +273,7 @@ impl Behind {
             skip: 0,
             expected: [0; 2],
             short: 0,
-            brought: [0; 2],
+            brought: sent,
             queued: false,
             held: VecDeque::new(),
             held_bytes: 0,
@@ -366,7 +387,7 @@ mod tests {
     /// A session, and what it was sent: sequence, and what was covered before.
     struct Session {
         chain: Chain,
-        sent: Vec<(u64, u64)>,
+        sent: Vec<(u64, Before)>,
         stored: u64,
     }
 
@@ -396,8 +417,7 @@ mod tests {
                 for seq in 1..=self.stored {
                     let covered = self.chain.covered()[kind(seq) as usize];
                     if seq > covered {
-                        self.chain.cover(kind(seq), seq);
-                        self.sent.push((seq, covered));
+                        self.sent.push((seq, self.chain.send(kind(seq), seq)));
                     }
                 }
                 self.chain.prove(self.stored);
@@ -443,6 +463,8 @@ mod tests {
                     let of_kind: Vec<_> = of_kind.filter(|&seq| kind(seq) == kinds).collect();
                     let whole = (1..).filter(|&seq| kind(seq) == kinds);
                     let whole: Vec<_> = whole.take(of_kind.len()).collect();
+                    let last = of_kind.last().copied().unwrap_or(0);
+                    prop_assert_eq!(session.chain.sent[kinds as usize], last);
                     prop_assert_eq!(of_kind, whole);
                 }
             }
@@ -461,10 +483,11 @@ mod tests {
         chain.begin(7);
         chain.settle(|_, _, _| unreachable!("nothing is held"));
         assert_eq!(chain.offer(Kind::User, stored(7, 5)), Offer::Known);
-        assert_eq!(chain.offer(Kind::User, stored(9, 6)), Offer::Next(7));
+        let next = |covered, sent| Offer::Next(Before { covered, sent });
+        assert_eq!(chain.offer(Kind::User, stored(9, 6)), next(7, 0));
         assert_eq!(chain.offer(Kind::Broadcast, stored(10, 8)), Offer::Hole);
         assert_eq!(chain.offer(Kind::User, stored(12, 11)), Offer::Hole);
-        assert_eq!(chain.offer(Kind::User, stored(12, 9)), Offer::Next(9));
+        assert_eq!(chain.offer(Kind::User, stored(12, 9)), next(9, 9));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::chain::{Behind, Chain, Kind, Offer, Why};
+use super::chain::{Before, Behind, Chain, Kind, Offer, Why};
 use crate::{
     close::{CloseReason, Ending},
     frame::Protocol,
@@ -65,8 +65,8 @@ pub(super) enum Origin {
     Here,
     /// From us: the session is up to date.
     Live,
-    /// From the stream: the message's kind, and what was covered of that before it.
-    Stream(Kind, u64),
+    /// From the stream: the message's kind, and how it was with that before it.
+    Stream(Kind, Before),
 }
 
 /// The memory of one frame, counted among all sessions' until this is dropped:
@@ -450,10 +450,12 @@ impl Outbox {
         } in brought
         {
             let Some(chain) = &mut inner.chain else { break };
-            let before = chain.covered()[kind as usize];
-            chain.cover(kind, seq);
-            if let Some(bytes) = bytes {
-                inner.queue(frame(bytes, Origin::Stream(kind, before)));
+            match bytes {
+                Some(bytes) => {
+                    let before = chain.send(kind, seq);
+                    inner.queue(frame(bytes, Origin::Stream(kind, before)));
+                }
+                None => chain.cover(kind, seq),
             }
         }
         if let Some(Done {
@@ -746,7 +748,7 @@ impl Inner {
         (lost, wants)
     }
 
-    fn rewind(&mut self, kind: Kind, before: u64) {
+    fn rewind(&mut self, kind: Kind, before: Before) {
         if let Some(chain) = &mut self.chain {
             chain.rewind(kind, before);
         }

@@ -114,6 +114,20 @@ async fn replayed(client: &mut Client) -> Vec<(u64, u64, Value)> {
     }
 }
 
+/// The data of the next messages, each of which names the last one of its kind.
+async fn chained(client: &mut Client, count: usize) -> Vec<Value> {
+    let mut last = [None; 2];
+    let mut data = Vec::new();
+    while data.len() < count {
+        let mut event = client.next_event().await;
+        let last = &mut last[usize::from(event["broadcast"] == true)];
+        assert!(last.is_none() || *last == event["prev"].as_u64(), "{event}");
+        *last = event["seq"].as_u64();
+        data.push(event["data"].take());
+    }
+    data
+}
+
 /// The data alone.
 async fn replayed_data(client: &mut Client) -> Vec<Value> {
     let events = replayed(client).await;

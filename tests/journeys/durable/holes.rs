@@ -5,7 +5,9 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use serde_json::json;
 
-use super::{loses_what_is_stored, republishes_again, store, store_with, world, world_with};
+use super::{
+    chained, loses_what_is_stored, republishes_again, store, store_with, world, world_with,
+};
 use crate::support::{Client, Frame};
 
 const SUBJECT: &str = "usher.user.42";
@@ -17,15 +19,14 @@ async fn a_hole_is_filled_before_anything_newer() {
     let mut client = Client::open(&gateway, &redis.ticket("42").await).await;
     let mut other = Client::open(&gateway, &redis.ticket("43").await).await;
     store(&nats, SUBJECT, 1).await;
-    assert_eq!(client.next_data().await, 1);
+    let delivered = "usher_messages_delivered_total";
+    gateway.metric_becomes(delivered, 1.0).await;
     loses_what_is_stored(&nats).await;
     store(&nats, SUBJECT, 2).await;
     store(&nats, "usher.broadcast", 3).await;
     republishes_again(&nats).await;
     store(&nats, SUBJECT, 4).await;
-    for data in [2, 3, 4] {
-        assert_eq!(client.next_data().await, data);
-    }
+    assert_eq!(chained(&mut client, 4).await, [1, 2, 3, 4]);
     store(&nats, "usher.broadcast", 5).await;
     assert_eq!(client.next_data().await, 5);
     assert_eq!(other.next_data().await, 3);
@@ -46,12 +47,17 @@ async fn a_tail_is_found_by_the_audit() {
     let nats = nats.client().await;
     let mut client = Client::open(&gateway, &redis.ticket("42").await).await;
     // The second look after the join is past when the first audit has been.
-    for data in 0..3 {
-        loses_what_is_stored(&nats).await;
-        store(&nats, SUBJECT, data).await;
-        assert_eq!(client.next_data().await, data);
-        republishes_again(&nats).await;
-    }
+    let storing = async {
+        for number in 1..=3_u8 {
+            loses_what_is_stored(&nats).await;
+            store(&nats, SUBJECT, number).await;
+            let replayed = "usher_replayed_messages_total";
+            gateway.metric_becomes(replayed, number.into()).await;
+            republishes_again(&nats).await;
+        }
+    };
+    let (data, ()) = tokio::join!(chained(&mut client, 3), storing);
+    assert_eq!(data, [1, 2, 3]);
     // Where everything was compared with the stream, the client is told so.
     let last = store(&nats, "usher.user.43", 0).await;
     loop {
