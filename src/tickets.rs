@@ -144,10 +144,13 @@ pub struct Grant {
 /// Why a ticket opens nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RedeemError {
-    /// Never issued, used, expired, or its value is rubbish; says which, as far
-    /// as it shows.
+    /// Never issued, used or expired; says which, as far as it shows.
     #[error("{0}")]
     Unknown(&'static str),
+    /// What was stored for it is nothing that Usher reads, which whoever issues tickets
+    /// should know.
+    #[error("{0}")]
+    Unreadable(&'static str),
     /// The store did not answer. The ticket may be used up all the same.
     #[error("the ticket store did not answer")]
     Unavailable,
@@ -172,7 +175,7 @@ struct Value {
 /// Reads a ticket's value: JSON where it begins with `{`, otherwise, where
 /// `accept_plain`, the user id itself.
 fn read_value(value: &[u8], accept_plain: bool, now: SystemTime) -> Result<Grant, RedeemError> {
-    let rubbish = RedeemError::Unknown("its value is not one that Usher reads");
+    let rubbish = RedeemError::Unreadable("its value is not one that Usher reads");
     let value = std::str::from_utf8(value).map_err(|_| rubbish)?;
     let value = if value.starts_with('{') {
         serde_json::from_str(value).map_err(|_| rubbish)?
@@ -183,7 +186,7 @@ fn read_value(value: &[u8], accept_plain: bool, now: SystemTime) -> Result<Grant
             origin: None,
         }
     } else {
-        return Err(RedeemError::Unknown(
+        return Err(RedeemError::Unreadable(
             "its value is not JSON, and tickets.accept_plain is off",
         ));
     };

@@ -91,6 +91,13 @@ async fn durable(config: &Config, apply: bool) -> bool {
             );
             true
         }
+        Err(stream::StreamError::NotThere(_)) => {
+            println!(
+                "FAIL  stream {name}: absent, or it allows no direct get, and \
+                 durable.manage_stream is off; `usher check --apply` creates and mends it"
+            );
+            false
+        }
         Err(error) => {
             println!("FAIL  stream {name}: {error}");
             false

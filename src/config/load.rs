@@ -7,7 +7,7 @@ use super::{
     keys::Config,
     layers::{Layer, Setting, from_environment, from_file},
     rules,
-    table::keys,
+    table::{Key, keys},
     value::{Complaint, Raw, quoted},
 };
 
@@ -51,16 +51,23 @@ fn apply(setting: &Setting, config: &mut Config) -> Result<(), ConfigError> {
         complaint,
     };
     let result = if name.file {
-        content(raw).and_then(|content| (name.key.set)(config, &content))
+        from_secret_file(name.key, raw, config)
     } else {
         (name.key.set)(config, raw)
     };
     result.map_err(wrong)
 }
 
-/// What stands in the file that `raw` names, without its last line's end.
-fn content(raw: &Raw) -> Result<Raw, Complaint> {
+/// Sets a key to what stands in the file that `raw` names.
+fn from_secret_file(key: &Key, raw: &Raw, config: &mut Config) -> Result<(), Complaint> {
     let path: String = raw.read()?;
+    (key.set)(config, &content(&path)?)?;
+    config.secret_files.insert(key.path, path);
+    Ok(())
+}
+
+/// What stands in a file, without its last line's end.
+fn content(path: &str) -> Result<Raw, Complaint> {
     match fs::read_to_string(path) {
         Ok(text) => {
             let line = text.strip_suffix('\n').unwrap_or(&text);

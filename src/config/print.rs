@@ -4,6 +4,7 @@ use super::{
     keys::{Config, SECTIONS},
     names::Name,
     table::{Key, Section},
+    value::quoted,
 };
 
 /// What there is to know about a key.
@@ -74,6 +75,11 @@ pub(super) fn to_toml(config: &Config) -> String {
             let line = format!("{} = {}", key.name, shown.toml);
             text += "\n";
             text += &comment(key.doc);
+            // Where a secret is, is none.
+            if let Some(path) = config.secret_files.get(key.path) {
+                text += &format!("{}_file = {}\n", key.name, quoted(path));
+                continue;
+            }
             text += &match (shown.withheld, default.withheld) {
                 (Some(why), _) => format!("# {line} # {why}\n"),
                 (None, None) if shown.toml != default.toml => {

@@ -62,7 +62,10 @@ macro_rules! table {
         pub struct Config {$(
             $(#[doc = $about])+
             pub $section: $Section,
-        )+}
+        )+
+            /// Which secrets came from which files, by their keys' paths.
+            pub(super) secret_files: std::collections::BTreeMap<&'static str, String>,
+        }
 
         $(
             $(#[doc = $about])+

@@ -168,6 +168,10 @@ impl Door {
                 tracing::debug!(reason, "a ticket opens nothing");
                 return Err(Refusal::TicketUnknown);
             }
+            Err(RedeemError::Unreadable(reason)) => {
+                tracing::warn!(reason, "a ticket was stored that opens nothing");
+                return Err(Refusal::TicketUnknown);
+            }
             Err(RedeemError::Unavailable) => {
                 return Err(Refusal::Unavailable("Redis is away; try again"));
             }

@@ -163,7 +163,7 @@ impl Redis {
         let mut command = cmd("GETDEL");
         command.arg(self.key(ticket));
         self.run(&command).await.map_err(|failure| match failure {
-            Failure::WrongType => RedeemError::Unknown("its key is not a string"),
+            Failure::WrongType => RedeemError::Unreadable("its key is not a string"),
             Failure::Away => RedeemError::Unavailable,
         })
     }

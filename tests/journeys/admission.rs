@@ -147,6 +147,17 @@ async fn a_value_that_is_no_user_is_an_unknown_ticket() {
         refusal.assert_refused(401, "ticket_unknown");
         assert!(!redis.exists(&ticket).await, "a shown ticket is burnt");
     }
+    says_what_is_stored(&gateway, values.len()).await;
+}
+
+/// Whoever issues tickets learns that these open nothing.
+async fn says_what_is_stored(gateway: &Gateway, times: usize) {
+    eventually("it is said in the log, for each", || {
+        let log = gateway.log();
+        let said = log.matches("a ticket was stored that opens nothing");
+        std::future::ready(said.count() == times)
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -163,6 +174,7 @@ async fn a_key_of_another_type_is_an_unknown_ticket() {
         .refused()
         .await
         .assert_refused(401, "ticket_unknown");
+    says_what_is_stored(&gateway, 1).await;
     // Nothing is broken by it.
     Client::open(&gateway, &redis.ticket("42").await).await;
 }

@@ -179,3 +179,28 @@ fn neither_debug_nor_the_printed_configuration_shows_a_secret() {
         );
     }
 }
+
+/// The path is no secret, and with it the printed configuration loads as it is.
+#[test]
+fn a_secret_from_a_file_is_printed_as_that_file() {
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    std::io::Write::write_all(&mut file, b"hunter2\n").expect("written");
+    let path = file.path().to_str().expect("a path");
+    for (toml, variables) in [
+        (
+            format!("[nats]\nuser = \"u\"\npassword_file = \"{path}\""),
+            vec![],
+        ),
+        (
+            "[nats]\nuser = \"u\"\npassword = \"other\"".to_owned(),
+            vec![("USHER_NATS__PASSWORD_FILE", path)],
+        ),
+    ] {
+        let config = good(&toml, &variables);
+        let printed = config.to_toml();
+        let line = format!("password_file = \"{path}\"");
+        assert!(printed.lines().any(|printed| printed == line), "{printed}");
+        assert!(!printed.contains("hunter2"), "{printed}");
+        assert_eq!(good(&printed, &[]), config);
+    }
+}
