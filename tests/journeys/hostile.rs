@@ -216,6 +216,8 @@ async fn one_that_reads_late_gets_all_answers() {
     let gateway = Gateway::builder(&nats, &redis)
         .set("session.frames_per_second", "1000000")
         .set("session.write_timeout", "10m")
+        // Also where everything is logged: there are too many frames to be told of.
+        .set("log.filter", "info")
         .start()
         .await;
     let mut innocent = Innocent::beside(&gateway, &redis).await;

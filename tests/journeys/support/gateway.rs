@@ -1,6 +1,7 @@
 //! The gateway itself: the program as it is built, run as an operator runs it.
 
 use std::{
+    borrow::Cow,
     fs,
     process::{Command, ExitStatus},
 };
@@ -171,7 +172,7 @@ impl Drop for Gateway {
         self.process.kill();
         let log = self.process.output();
         if std::thread::panicking() {
-            eprintln!("--- the gateway's log:\n{log}---");
+            eprintln!("--- the end of the gateway's log:\n{}---", end_of(&log));
         } else {
             secrets::assert_none_in("what the gateway printed", log.as_bytes());
         }
@@ -274,6 +275,12 @@ impl Builder {
         command.args(&self.arguments);
         (Process::spawn(command), folder)
     }
+}
+
+/// As much of a log as somebody reads: what failed must not be lost before it.
+fn end_of(log: &str) -> Cow<'_, str> {
+    const SHOWN: usize = 32 << 10;
+    String::from_utf8_lossy(&log.as_bytes()[log.len().saturating_sub(SHOWN)..])
 }
 
 /// Where the log says that a listener was bound.
