@@ -23,7 +23,7 @@ work=$(mktemp -d)
 pids=()
 end() {
     for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-    for mount in "$work"/root/dev/* "$work/root"; do umount "$mount" 2>/dev/null || true; done
+    for mount in "$work"/rootfs/dev/* "$work/rootfs"; do umount "$mount" 2>/dev/null || true; done
     rm -rf --one-file-system "$work"
 }
 trap end EXIT
@@ -67,14 +67,14 @@ say "no path of this machine is in it"
 if [ -n "${IMAGE_KEEP-}" ]; then cp "$program" "$IMAGE_KEEP"; fi
 
 # An empty root: the image's two files, and what is mounted into any pod.
-mkdir "$work/root"
-mount -t tmpfs -o size=256m,mode=755 tmpfs "$work/root"
-mkdir -p "$work/root/etc/usher" "$work/root/etc/ssl/certs" "$work/root/dev"
-cp /etc/ssl/certs/ca-certificates.crt "$work/root/etc/ssl/certs/"
-install -m 0755 "$program" "$work/root/usher"
-printf '127.0.0.1 localhost\n' >"$work/root/etc/hosts"
+mkdir "$work/rootfs"
+mount -t tmpfs -o size=256m,mode=755 tmpfs "$work/rootfs"
+mkdir -p "$work/rootfs/etc/usher" "$work/rootfs/etc/ssl/certs" "$work/rootfs/dev"
+cp /etc/ssl/certs/ca-certificates.crt "$work/rootfs/etc/ssl/certs/"
+install -m 0755 "$program" "$work/rootfs/usher"
+printf '127.0.0.1 localhost\n' >"$work/rootfs/etc/hosts"
 # As a cluster's, with its search list; who answers is below.
-printf 'search push.svc.cluster.local svc.cluster.local cluster.local\nnameserver 127.0.0.99\noptions ndots:5 timeout:1 attempts:2\n' >"$work/root/etc/resolv.conf"
+printf 'search push.svc.cluster.local svc.cluster.local cluster.local\nnameserver 127.0.0.99\noptions ndots:5 timeout:1 attempts:2\n' >"$work/rootfs/etc/resolv.conf"
 python3 - >"$work/dns.log" 2>&1 <<'PYTHON' &
 import socket
 
@@ -97,7 +97,7 @@ PYTHON
 pids+=($!)
 free() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 nats=$(free) redis=$(free) public=$(free) grpc=$(free) ops=$(free)
-cat >"$work/root/etc/usher/usher.toml" <<TOML
+cat >"$work/rootfs/etc/usher/usher.toml" <<TOML
 [public]
 listen = "0.0.0.0:$public"
 [grpc]
@@ -114,13 +114,13 @@ delay = "500ms"
 window = "1s"
 TOML
 for device in null zero full random urandom; do # as every engine gives them
-    : >"$work/root/dev/$device"
-    mount --bind "/dev/$device" "$work/root/dev/$device"
+    : >"$work/rootfs/dev/$device"
+    mount --bind "/dev/$device" "$work/rootfs/dev/$device"
 done
-mount -o remount,ro "$work/root"
-say "its root: $(cd "$work/root" && find . -type f | sort | tr '\n' ' ')(nothing can be written)"
+mount -o remount,ro "$work/rootfs"
+say "its root: $(cd "$work/rootfs" && find . -type f | sort | tr '\n' ' ')(nothing can be written)"
 # With the user go all rights; what a container engine does besides, this does not.
-in_it=(env -i SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt "$(type -P chroot)" --userspec=65532:65532 --groups= "$work/root" /usher)
+in_it=(env -i SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt "$(type -P chroot)" --userspec=65532:65532 --groups= "$work/rootfs" /usher)
 
 "$project/.servers/bin/nats-server" --addr 127.0.0.1 --port "$nats" >"$work/nats.log" 2>&1 &
 pids+=($!)

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot},
-    time::{Instant, sleep},
+    time::Instant,
 };
 
 use super::{
@@ -21,9 +21,6 @@ use crate::user::UserId;
 /// Who reads at once, each for itself. What it read is in memory for as long as it has its
 /// place: so much of each kind as its bounds allow, and one message however large.
 const MAX_READS: usize = 8;
-/// Where many wait again after a sweep, more are waited for: for as long as it took, and at
-/// most so long.
-const GATHER: Duration = Duration::from_secs(1);
 /// After a sweep that came to nothing there is none for so long: all have waited for it in
 /// vain.
 const REST: Duration = Duration::from_secs(10);
@@ -172,17 +169,13 @@ async fn run(stream: Stream) {
             }
             readers
         };
-        if readers.is_empty() {
-            continue;
-        }
-        let begun = Instant::now();
-        if let Err(error) = sweep::sweep(&stream, readers).await {
+        if !readers.is_empty()
+            && let Err(error) = sweep::sweep(&stream, readers).await
+        {
             tracing::debug!(%error, "many cannot be read for together");
             if error != StreamError::Away {
                 rests = Instant::now() + REST;
             }
-        } else if turns.state().waiting.len() >= MANY {
-            sleep(begun.elapsed().min(GATHER)).await;
         }
     }
 }
