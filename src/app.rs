@@ -136,8 +136,6 @@ impl App {
                  for trying Usher out, one instance only"
             );
             let (interest, publisher) = bus::embedded(&bus, subscriptions.clone(), metrics.clone());
-            readiness.publisher_up();
-            readiness.redis_up();
             let tickets = Tickets::embedded(config.tickets.accept_plain);
             (interest, publisher, None, tickets)
         } else {

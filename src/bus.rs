@@ -36,7 +36,12 @@ pub use self::{
     subject::Subjects,
 };
 use self::{dial::Dialer, stream::Stream};
-use crate::{metrics::Metrics, readiness::Readiness, secret::Secret, tls::ClientFiles};
+use crate::{
+    metrics::Metrics,
+    readiness::{Part, Readiness},
+    secret::Secret,
+    tls::ClientFiles,
+};
 
 /// How long servers of a cluster on one site take to learn of a subscription.
 pub const AUTO_SETTLE: Duration = Duration::from_millis(20);
@@ -49,11 +54,12 @@ pub fn nats<K: Subscriber>(
     metrics: Arc<Metrics>,
     readiness: Readiness,
 ) -> (Interest<K>, Publisher, Option<Stream>) {
+    readiness.needs(Part::Push);
     let gone = Arc::new(Notify::new());
     let (publisher, queue, shared) = Publisher::new(&config, gone.clone());
     let subjects = Subjects::new(&config.prefix).durable(config.stream.is_some());
     let stream = config.stream.clone().map(|stream| {
-        readiness.await_stream();
+        readiness.needs(Part::Stream);
         Stream::start(
             stream,
             Dialer::new(config.clone()),

@@ -41,6 +41,8 @@ const MAX_REQUEST: usize = 64 * 1024 * 1024 + 64 * 1024;
 const MAX_CALLS: u32 = 1024;
 /// A caller that is gone without a word is noticed after twice this.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+/// As the health service knows the API.
+const SERVICE: &str = "usher.v1.Notification";
 /// `IssueTicketRequest.ttl`.
 const TICKET_TTL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 /// `PushRequest.message_id`.
@@ -98,16 +100,18 @@ impl Api {
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let (reporter, health) = tonic_health::server::health_reporter();
         tokio::spawn(async move {
+            let read = |readiness: &Readiness| (readiness.is_ready(), readiness.can_push());
             loop {
-                let ready = readiness.is_ready();
-                let status = match ready {
-                    true => tonic_health::ServingStatus::Serving,
-                    false => tonic_health::ServingStatus::NotServing,
-                };
-                for service in ["", "usher.v1.Notification"] {
+                let now = read(&readiness);
+                let (ready, can_push) = now;
+                for (service, serves) in [("", ready), (SERVICE, ready && can_push)] {
+                    let status = match serves {
+                        true => tonic_health::ServingStatus::Serving,
+                        false => tonic_health::ServingStatus::NotServing,
+                    };
                     reporter.set_service_status(service, status).await;
                 }
-                readiness.changed_from(ready).await;
+                readiness.changed_from(&now, read).await;
             }
         });
         let reflection = || {

@@ -51,8 +51,7 @@ pub struct Metrics {
     pub queued_bytes: IntGauge,
     /// Tasks of the runtime.
     pub tasks: IntGauge,
-    /// Whether NATS is there.
-    pub nats_connected: IntGauge,
+    nats_connected: IntGaugeVec,
     /// Commands to Redis.
     pub redis_command_seconds: Histogram,
     /// Calls of the push API.
@@ -177,7 +176,14 @@ impl Metrics {
                 "usher_tasks",
                 "Tasks under way: one a session, and a few of the gateway's own.",
             ),
-            nats_connected: gauge(&r, "usher_nats_connected", "1 while NATS is connected."),
+            nats_connected: gauges(
+                &r,
+                "usher_nats_connected",
+                "1 while this connection to NATS works; connection is 'interest' (what is \
+                 published to sessions), 'push' (what leaves), or, in durable mode, 'stream' \
+                 (what is read back) or 'leader' (how far the stream is).",
+                "connection",
+            ),
             redis_command_seconds: histogram(
                 &r,
                 "usher_redis_command_seconds",
@@ -265,6 +271,13 @@ impl Metrics {
         for method in ["PushNotification", "IssueTicket"] {
             self.grpc_requests.with_label_values(&[method, "OK"]);
         }
+    }
+
+    /// Whether a connection to NATS works. One that this mode lacks is never named here,
+    /// and has no series.
+    pub fn nats_connected(&self, connection: &str, works: bool) {
+        let gauge = self.nats_connected.with_label_values(&[connection]);
+        gauge.set(works.into());
     }
 
     /// Counts a connection that is cut off before it brought a good request.

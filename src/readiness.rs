@@ -1,7 +1,7 @@
-//! Whether this gateway should be sent new sessions, and why not.
+//! Whether this gateway should be sent new sessions, why not, and what else is wrong.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -11,23 +11,66 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// Something that speaks against new sessions.
+/// Something outside of this process that the gateway uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The NATS connection that carries channel subscriptions.
+    Interest,
+    /// The NATS connection on which pushes leave.
+    Push,
+    /// The NATS connection on which stored messages are read; in durable mode.
+    StreamConnection,
+    /// The stream, as durable mode needs it, with a leader that answers.
+    Stream,
+    /// Where tickets are.
+    Redis,
+}
+
+const PARTS: usize = 5;
+
+/// A finding, as `/readyz` lists it under `reasons` or `warnings`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
-    /// NATS has never answered since the start.
+    /// A NATS connection that this mode needs has never worked since the start.
     NatsNotReached,
     /// Redis has never answered since the start.
     RedisNotReached,
     /// Durable mode has not found its stream, or not as it must be, since the start.
     StreamNotReady,
-    /// NATS has been away for longer than `ops.nats_grace`.
+    /// A NATS connection that this mode needs is away.
     NatsAway,
+    /// The stream or its leader does not answer.
+    StreamAway,
+    /// Redis is away: sessions stay, and new ones get 503.
+    RedisAway,
+    /// The nats-server is too old for durable mode.
+    NatsTooOld,
+    /// Redis refuses a command that tickets need, or is a node of a Cluster behind a
+    /// plain URL.
+    RedisUnusable,
+    /// NATS permits this gateway no pushes.
+    PushForbidden,
     /// This gateway is going away.
     Draining,
 }
 
-/// Latches and states, set by the rooms that know and read by whoever answers.
+/// What is known of a [`Part`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum State {
+    /// This mode does not use it.
+    NotUsed,
+    /// It has never worked since the start.
+    NotReached,
+    Up,
+    /// It has worked, and does not since then.
+    Away(Instant),
+    /// It answers, and cannot serve.
+    Unusable(Reason),
+}
+
+/// The state of everything outside. Clones share it: the rooms that know set it, and
+/// the listeners that answer read it.
 #[derive(Debug, Clone)]
 pub struct Readiness {
     shared: Arc<Shared>,
@@ -41,63 +84,60 @@ struct Shared {
     changed: watch::Sender<()>,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Facts {
-    nats_reached: bool,
-    /// The other connection to NATS, on which pushes leave.
-    publisher_reached: bool,
-    redis_reached: bool,
-    /// Not waited for in live mode.
-    stream_awaited: bool,
-    /// Since when NATS is away; none while it is there.
-    nats_away: Option<Instant>,
+    parts: [State; PARTS],
+    push_forbidden: bool,
     draining: bool,
 }
 
 impl Readiness {
-    /// Nothing has answered yet. `nats_grace` of zero: an outage of NATS never
-    /// takes a gateway out of service.
+    /// Nothing has answered yet, and nothing but the interest connection is needed.
+    /// `nats_grace` of zero: an outage of NATS never takes a gateway out of service.
     pub fn new(nats_grace: Duration) -> Self {
+        let mut parts = [State::NotUsed; PARTS];
+        parts[Part::Interest as usize] = State::NotReached;
         Self {
             shared: Arc::new(Shared {
                 nats_grace,
-                facts: Mutex::default(),
+                facts: Mutex::new(Facts {
+                    parts,
+                    push_forbidden: false,
+                    draining: false,
+                }),
                 changed: watch::Sender::new(()),
             }),
         }
     }
 
-    /// NATS has answered, and what is held is subscribed.
-    pub fn nats_up(&self) {
+    /// This mode uses `part`: until it has worked once, this gateway is not ready.
+    pub fn needs(&self, part: Part) {
+        self.change(|facts| facts.parts[part as usize] = State::NotReached);
+    }
+
+    /// `part` works.
+    pub fn up(&self, part: Part) {
+        self.change(|facts| facts.parts[part as usize] = State::Up);
+    }
+
+    /// `part` does not answer. One that has never worked stays 'not reached'.
+    pub fn away(&self, part: Part) {
         self.change(|facts| {
-            facts.nats_reached = true;
-            facts.nats_away = None;
+            let state = &mut facts.parts[part as usize];
+            if let State::Up | State::Unusable(_) = state {
+                *state = State::Away(Instant::now());
+            }
         });
     }
 
-    /// NATS takes pushes.
-    pub fn publisher_up(&self) {
-        self.change(|facts| facts.publisher_reached = true);
+    /// `part` answers, and cannot serve for this reason.
+    pub fn unusable(&self, part: Part, reason: Reason) {
+        self.change(|facts| facts.parts[part as usize] = State::Unusable(reason));
     }
 
-    /// The connection to NATS is lost.
-    pub fn nats_down(&self) {
-        self.change(|facts| facts.nats_away = facts.nats_away.or(Some(Instant::now())));
-    }
-
-    /// Redis has answered.
-    pub fn redis_up(&self) {
-        self.change(|facts| facts.redis_reached = true);
-    }
-
-    /// Durable mode needs a stream.
-    pub fn await_stream(&self) {
-        self.change(|facts| facts.stream_awaited = true);
-    }
-
-    /// The stream is there, as it must be.
-    pub fn stream_up(&self) {
-        self.change(|facts| facts.stream_awaited = false);
+    /// Whether NATS permits this gateway to push.
+    pub fn push_forbidden(&self, forbidden: bool) {
+        self.change(|facts| facts.push_forbidden = forbidden);
     }
 
     /// This gateway is going away.
@@ -105,24 +145,26 @@ impl Readiness {
         self.change(|facts| facts.draining = true);
     }
 
+    /// Whether `part` works now.
+    pub fn is_up(&self, part: Part) -> bool {
+        self.facts().parts[part as usize] == State::Up
+    }
+
+    /// Whether a push can reach NATS now.
+    pub fn can_push(&self) -> bool {
+        let facts = self.facts();
+        let push = facts.parts[Part::Push as usize];
+        matches!(push, State::Up | State::NotUsed) && !facts.push_forbidden
+    }
+
     /// What speaks against new sessions now; nothing where this gateway is ready.
     pub fn reasons(&self) -> Vec<Reason> {
-        let facts = self.facts();
-        let grace = self.shared.nats_grace;
-        let too_long = |since: Instant| !grace.is_zero() && since.elapsed() > grace;
-        [
-            (
-                !(facts.nats_reached && facts.publisher_reached),
-                Reason::NatsNotReached,
-            ),
-            (!facts.redis_reached, Reason::RedisNotReached),
-            (facts.stream_awaited, Reason::StreamNotReady),
-            (facts.nats_away.is_some_and(too_long), Reason::NatsAway),
-            (facts.draining, Reason::Draining),
-        ]
-        .into_iter()
-        .filter_map(|(holds, reason)| holds.then_some(reason))
-        .collect()
+        self.findings(true)
+    }
+
+    /// What is wrong and does not speak against new sessions.
+    pub fn warnings(&self) -> Vec<Reason> {
+        self.findings(false)
     }
 
     /// Whether nothing speaks against new sessions.
@@ -130,17 +172,11 @@ impl Readiness {
         self.reasons().is_empty()
     }
 
-    /// Waits until [`Readiness::is_ready`] is no longer `ready`.
-    pub async fn changed_from(&self, ready: bool) {
+    /// Waits until `read` no longer gives `value`.
+    pub async fn changed_from<T: PartialEq>(&self, value: &T, read: impl Fn(&Self) -> T) {
         let mut changes = self.shared.changed.subscribe();
-        let grace = self.shared.nats_grace;
-        while self.is_ready() == ready {
-            let grace_ends = self
-                .facts()
-                .nats_away
-                .filter(|_| !grace.is_zero())
-                .map(|since| since + grace + Duration::from_millis(1))
-                .filter(|at| *at > Instant::now());
+        while read(self) == *value {
+            let grace_ends = self.grace_ends();
             let grace_ends = async {
                 match grace_ends {
                     Some(at) => sleep_until(at).await,
@@ -155,23 +191,93 @@ impl Readiness {
         }
     }
 
+    /// All findings that take this gateway out of service, or all that do not.
+    fn findings(&self, severe: bool) -> Vec<Reason> {
+        let facts = self.facts();
+        let grace = self.shared.nats_grace;
+        let too_long = |since: Instant| !grace.is_zero() && since.elapsed() > grace;
+        let mut findings = Vec::new();
+        for (part, state) in facts.states() {
+            let finding = match state {
+                State::NotUsed | State::Up => None,
+                State::NotReached => Some((part.not_reached(), true)),
+                State::Away(since) => Some((part.away(), part != Part::Redis && too_long(since))),
+                State::Unusable(reason) => Some((reason, true)),
+            };
+            findings.extend(finding);
+        }
+        if facts.push_forbidden {
+            findings.push((Reason::PushForbidden, false));
+        }
+        if facts.draining {
+            findings.push((Reason::Draining, true));
+        }
+        let mut reasons = Vec::new();
+        for (reason, is_severe) in findings {
+            if is_severe == severe && !reasons.contains(&reason) {
+                reasons.push(reason);
+            }
+        }
+        reasons
+    }
+
+    /// When the next grace is over.
+    fn grace_ends(&self) -> Option<Instant> {
+        let grace = self.shared.nats_grace;
+        if grace.is_zero() {
+            return None;
+        }
+        let facts = self.facts();
+        let since = facts.states().filter_map(|(_, state)| match state {
+            State::Away(since) => Some(since + grace + Duration::from_millis(1)),
+            _ => None,
+        });
+        since.filter(|at| *at > Instant::now()).min()
+    }
+
     fn facts(&self) -> Facts {
-        *self
-            .shared
-            .facts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        *self.lock()
     }
 
     fn change(&self, change: impl FnOnce(&mut Facts)) {
-        change(
-            &mut self
-                .shared
-                .facts
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        change(&mut self.lock());
         self.shared.changed.send_replace(());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Facts> {
+        let facts = self.shared.facts.lock();
+        facts.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Facts {
+    fn states(&self) -> impl Iterator<Item = (Part, State)> {
+        let parts = [
+            Part::Interest,
+            Part::Push,
+            Part::StreamConnection,
+            Part::Stream,
+            Part::Redis,
+        ];
+        parts.into_iter().zip(self.parts)
+    }
+}
+
+impl Part {
+    fn not_reached(self) -> Reason {
+        match self {
+            Self::Interest | Self::Push | Self::StreamConnection => Reason::NatsNotReached,
+            Self::Stream => Reason::StreamNotReady,
+            Self::Redis => Reason::RedisNotReached,
+        }
+    }
+
+    fn away(self) -> Reason {
+        match self {
+            Self::Interest | Self::Push | Self::StreamConnection => Reason::NatsAway,
+            Self::Stream => Reason::StreamAway,
+            Self::Redis => Reason::RedisAway,
+        }
     }
 }
 
@@ -179,44 +285,74 @@ impl Readiness {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn ready_once_both_have_answered() {
-        let readiness = Readiness::new(Duration::ZERO);
-        assert_eq!(
-            readiness.reasons(),
-            [Reason::NatsNotReached, Reason::RedisNotReached]
-        );
-        readiness.nats_up();
-        readiness.publisher_up();
-        readiness.redis_up();
+    fn reached(nats_grace: Duration) -> Readiness {
+        let readiness = Readiness::new(nats_grace);
+        readiness.needs(Part::Push);
+        readiness.needs(Part::Redis);
+        for part in [Part::Interest, Part::Push, Part::Redis] {
+            assert!(!readiness.is_ready());
+            readiness.up(part);
+        }
         assert_eq!(readiness.reasons(), []);
-        readiness.nats_down();
-        tokio::time::advance(Duration::from_secs(3600)).await;
+        readiness
+    }
+
+    #[test]
+    fn it_names_what_has_not_answered_yet() {
+        let readiness = Readiness::new(Duration::ZERO);
+        for part in [Part::Push, Part::Stream, Part::Redis] {
+            readiness.needs(part);
+        }
         assert_eq!(
             readiness.reasons(),
-            [],
-            "without a grace an outage changes nothing"
+            [
+                Reason::NatsNotReached,
+                Reason::StreamNotReady,
+                Reason::RedisNotReached
+            ]
         );
+        readiness.away(Part::Redis);
+        assert!(readiness.reasons().contains(&Reason::RedisNotReached));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_without_a_grace_is_a_warning() {
+        let readiness = reached(Duration::ZERO);
+        readiness.away(Part::Push);
+        assert!(!readiness.can_push());
+        readiness.away(Part::Redis);
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        assert_eq!(readiness.reasons(), []);
+        assert_eq!(readiness.warnings(), [Reason::NatsAway, Reason::RedisAway]);
         readiness.drain();
         assert_eq!(readiness.reasons(), [Reason::Draining]);
     }
 
+    #[test]
+    fn an_unusable_server_is_a_reason_until_it_is_usable() {
+        let readiness = reached(Duration::ZERO);
+        readiness.unusable(Part::Redis, Reason::RedisUnusable);
+        assert_eq!(readiness.reasons(), [Reason::RedisUnusable]);
+        readiness.up(Part::Redis);
+        readiness.push_forbidden(true);
+        assert!(readiness.is_ready() && !readiness.can_push());
+        assert_eq!(readiness.warnings(), [Reason::PushForbidden]);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn an_outage_counts_when_the_grace_is_over() {
-        let readiness = Readiness::new(Duration::from_secs(5));
-        readiness.nats_up();
-        readiness.publisher_up();
-        readiness.redis_up();
+        let readiness = reached(Duration::from_secs(5));
         let start = Instant::now();
-        readiness.nats_down();
+        readiness.away(Part::Interest);
         assert!(readiness.is_ready(), "within the grace");
-        readiness.changed_from(true).await;
+        readiness.changed_from(&true, Readiness::is_ready).await;
         assert!(start.elapsed() > Duration::from_secs(5));
         assert_eq!(readiness.reasons(), [Reason::NatsAway]);
         let waiting = readiness.clone();
-        let waiting = tokio::spawn(async move { waiting.changed_from(false).await });
+        let waiting =
+            tokio::spawn(async move { waiting.changed_from(&false, Readiness::is_ready).await });
         tokio::task::yield_now().await;
-        readiness.nats_up();
+        readiness.up(Part::Interest);
         waiting.await.expect("told");
         assert!(readiness.is_ready());
     }

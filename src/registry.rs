@@ -60,7 +60,7 @@ use crate::{
     jitter,
     metrics::Metrics,
     position::Position,
-    readiness::Readiness,
+    readiness::{Part, Readiness},
     user::UserId,
 };
 
@@ -465,8 +465,8 @@ impl Registry {
         tokio::spawn(async move {
             sleep(settle).await;
             if registry.life() == life {
-                registry.metrics.nats_connected.set(1);
-                registry.readiness.nats_up();
+                registry.metrics.nats_connected("interest", true);
+                registry.readiness.up(Part::Interest);
                 match &registry.durable {
                     _ if life == 0 => {}
                     Some(durable) => registry.bring_all_up_to_date(durable),
@@ -484,8 +484,8 @@ impl Registry {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .up = false;
-        self.metrics.nats_connected.set(0);
-        self.readiness.nats_down();
+        self.metrics.nats_connected("interest", false);
+        self.readiness.away(Part::Interest);
     }
 
     /// Whoever was here while NATS was away may have missed something, which is in the

@@ -24,7 +24,7 @@ use super::{
     subject::Subjects,
     wire::ServerMessage,
 };
-use crate::readiness::Readiness;
+use crate::readiness::{Part, Readiness};
 
 /// Pushes written before the first of them is confirmed.
 const MAX_UNCONFIRMED: usize = 4096;
@@ -72,13 +72,14 @@ pub(super) async fn run(
             shared
                 .max_payload
                 .store(link.info().max_payload, Ordering::Relaxed);
-            readiness.publisher_up();
+            readiness.up(Part::Push);
             match serve(link, &dialer, &mut queue, &shared, &subjects).await {
                 End::Unused => return,
                 End::Lost => break,
                 End::Moved(next) => (dialer, link) = *next,
             }
         }
+        readiness.away(Part::Push);
         shared.max_payload.store(0, Ordering::Relaxed);
         shared.questions.lost();
     }

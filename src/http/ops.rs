@@ -45,6 +45,7 @@ struct Body<'a> {
     uptime_seconds: u64,
     ready: bool,
     reasons: Vec<Reason>,
+    warnings: Vec<Reason>,
     nats_connected: bool,
     redis_connected: bool,
     sessions: i64,
@@ -73,13 +74,17 @@ pub fn routes(status: Arc<Status>) -> BoxedFilter<(Response,)> {
 }
 
 fn readyz(readiness: &Readiness) -> Response {
-    let reasons = readiness.reasons();
+    let (reasons, warnings) = (readiness.reasons(), readiness.warnings());
     let status = match reasons.is_empty() {
         true => StatusCode::OK,
         false => StatusCode::SERVICE_UNAVAILABLE,
     };
     json(
-        &serde_json::json!({ "ready": reasons.is_empty(), "reasons": reasons }),
+        &serde_json::json!({
+            "ready": reasons.is_empty(),
+            "reasons": reasons,
+            "warnings": warnings,
+        }),
         status,
     )
 }
@@ -107,6 +112,7 @@ fn body(status: &Status) -> Body<'_> {
         uptime_seconds: status.started.elapsed().as_secs(),
         ready: reasons.is_empty(),
         reasons,
+        warnings: status.readiness.warnings(),
         nats_connected: status.registry.is_connected(),
         redis_connected: status.tickets.is_connected(),
         sessions: status.sessions.open(),

@@ -27,7 +27,7 @@ use super::{RedeemError, Ticket, Unavailable};
 use crate::{
     jitter,
     metrics::Metrics,
-    readiness::Readiness,
+    readiness::{Part, Readiness},
     secret::Secret,
     tls::{self, ClientFiles, FileError, Which},
 };
@@ -116,6 +116,7 @@ impl Redis {
     /// Connects in a task of its own, and keeps connected as long as the
     /// process lives.
     pub(super) fn start(config: Config, metrics: Arc<Metrics>, readiness: Readiness) -> Self {
+        readiness.needs(Part::Redis);
         let shared = Arc::new(Shared {
             connection: Mutex::new(None),
             permits: Semaphore::new(config.max_in_flight),
@@ -132,12 +133,13 @@ impl Redis {
                 match connect(&shared.config).await {
                     Ok(connection) => {
                         shared.set(Some(connection.clone()));
-                        readiness.redis_up();
+                        readiness.up(Part::Redis);
                         tracing::info!("connected to Redis");
                         let error = shared.broken(connection).await;
                         tracing::warn!(%error, "Redis is away; no new sessions until it is back");
                         told = true;
                         shared.set(None);
+                        readiness.away(Part::Redis);
                     }
                     Err(error) if !told => {
                         let error = describe(&error);

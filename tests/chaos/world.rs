@@ -148,7 +148,9 @@ impl World {
         for gateway in &self.gateways {
             let gateway = gateway.lock().await;
             gateway.becomes_ready().await;
-            gateway.metric_becomes("usher_nats_connected", 1.0).await;
+            gateway
+                .metric_becomes("usher_nats_connected{connection=\"interest\"}", 1.0)
+                .await;
             self.look_at_log(&gateway);
         }
         let back = || std::future::ready(self.shared.all_open(CLIENTS));

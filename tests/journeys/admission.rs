@@ -536,7 +536,9 @@ async fn a_raw_session_begins_in_silence() {
 async fn no_ticket_is_burnt_while_nats_is_away() {
     let (mut nats, redis, gateway) = world().await;
     nats.kill();
-    gateway.metric_becomes("usher_nats_connected", 0.0).await;
+    gateway
+        .metric_becomes("usher_nats_connected{connection=\"interest\"}", 0.0)
+        .await;
     let ticket = redis.ticket("42").await;
     Client::builder(&gateway, &ticket)
         .refused()
@@ -544,6 +546,8 @@ async fn no_ticket_is_burnt_while_nats_is_away() {
         .assert_refused(503, "unavailable");
     assert!(redis.exists(&ticket).await);
     nats.restart().await;
-    gateway.metric_becomes("usher_nats_connected", 1.0).await;
+    gateway
+        .metric_becomes("usher_nats_connected{connection=\"interest\"}", 1.0)
+        .await;
     Client::open(&gateway, &ticket).await;
 }

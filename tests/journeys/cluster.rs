@@ -137,6 +137,11 @@ async fn nobody_notices_that_a_server_retires() {
         let moved = gateway.log().contains("moved to another server of NATS");
         rounds_after += u32::from(moved);
     }
-    assert_eq!(gateway.metric("usher_nats_connected").await, 1.0);
+    assert_eq!(
+        gateway
+            .metric("usher_nats_connected{connection=\"interest\"}")
+            .await,
+        1.0
+    );
     assert!(!gateway.log().contains("is lost"), "{}", gateway.log());
 }

@@ -220,7 +220,9 @@ async fn errors_name_the_gateway_and_what_to_do() {
     ran.failed(&["401", "ticket_unknown", "usher ticket"]);
 
     nats.kill();
-    gateway.metric_becomes("usher_nats_connected", 0.0).await;
+    gateway
+        .metric_becomes("usher_nats_connected{connection=\"interest\"}", 0.0)
+        .await;
     let ran = run(&gateway, &["push", "42", "x"]).await;
     ran.failed(&[&gateway.grpc, "NATS is away", "usher check"]);
     redis.kill();

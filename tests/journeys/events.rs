@@ -305,7 +305,9 @@ async fn a_gap_is_told_when_nats_was_away() {
     let (mut nats, redis, gateway) = world().await;
     let mut events = Events::open(&gateway, &redis.ticket("42").await).await;
     nats.kill();
-    gateway.metric_becomes("usher_nats_connected", 0.0).await;
+    gateway
+        .metric_becomes("usher_nats_connected{connection=\"interest\"}", 0.0)
+        .await;
     let ticket = redis.ticket("43").await;
     Events::builder(&gateway, &ticket)
         .refused()

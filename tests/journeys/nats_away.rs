@@ -49,7 +49,9 @@ async fn a_partition_is_survived_and_told() {
         .assert_refused(503, "unavailable");
 
     // Silence is noticed, without anything being closed.
-    gateway.metric_becomes("usher_nats_connected", 0.0).await;
+    gateway
+        .metric_becomes("usher_nats_connected{connection=\"interest\"}", 0.0)
+        .await;
     assert_eq!(gateway.readyz().await, 200, "in service all the same");
     assert_eq!(gateway.metric("usher_sessions").await, 11.0);
     eventually("a push is known not to be published", || {

@@ -50,7 +50,9 @@ async fn a_gateway_starts_without_redis_and_becomes_ready_with_it() {
     let (nats, mut redis) = servers().await;
     redis.kill();
     let gateway = Gateway::builder(&nats, &redis).start_unready().await;
-    gateway.metric_becomes("usher_nats_connected", 1.0).await;
+    gateway
+        .metric_becomes("usher_nats_connected{connection=\"interest\"}", 1.0)
+        .await;
     not_ready_for(&gateway, "redis").await;
     redis.restart().await;
     gateway.becomes_ready().await;
@@ -72,7 +74,9 @@ async fn an_outage_of_nats_takes_no_gateway_out_of_service() {
     let (mut nats, redis, gateway) = world().await;
     let mut client = Client::open(&gateway, &redis.ticket("42").await).await;
     nats.kill();
-    gateway.metric_becomes("usher_nats_connected", 0.0).await;
+    gateway
+        .metric_becomes("usher_nats_connected{connection=\"interest\"}", 0.0)
+        .await;
     assert_eq!(gateway.readyz().await, 200);
     nats.restart().await;
     assert_eq!(client.expect_gap().await["reason"], "bus_lost");

@@ -400,7 +400,9 @@ async fn a_push_is_unavailable_while_nats_is_away() {
     let mut client = Client::open(&gateway, &redis.ticket("42").await).await;
     let mut grpc = gateway.grpc().await;
     nats.kill();
-    gateway.metric_becomes("usher_nats_connected", 0.0).await;
+    gateway
+        .metric_becomes("usher_nats_connected{connection=\"interest\"}", 0.0)
+        .await;
     for request in [push("42", "\"lost\""), push_with_receipt("42", "\"lost\"")] {
         let status = grpc
             .push_notification(request)

@@ -337,13 +337,17 @@ async fn checks_come_in_the_contracts_order() {
     inside.close(1000).await;
     gateway.metric_becomes("usher_sessions", 0.0).await;
     nats.kill();
-    gateway.metric_becomes("usher_nats_connected", 0.0).await;
+    gateway
+        .metric_becomes("usher_nats_connected{connection=\"interest\"}", 0.0)
+        .await;
     let answer = bad_origin(Client::builder(&gateway, &ticket))
         .refused()
         .await;
     answer.assert_refused(503, "unavailable");
     nats.restart().await;
-    gateway.metric_becomes("usher_nats_connected", 1.0).await;
+    gateway
+        .metric_becomes("usher_nats_connected{connection=\"interest\"}", 1.0)
+        .await;
 
     // Full: before NATS. A session stays when NATS goes.
     let _inside = Client::open(&gateway, &redis.ticket("1").await).await;
@@ -352,7 +356,9 @@ async fn checks_come_in_the_contracts_order() {
         .await
         .assert_refused(503, "full");
     nats.kill();
-    gateway.metric_becomes("usher_nats_connected", 0.0).await;
+    gateway
+        .metric_becomes("usher_nats_connected{connection=\"interest\"}", 0.0)
+        .await;
     bad_origin(Client::builder(&gateway, &ticket))
         .refused()
         .await

@@ -130,7 +130,9 @@ async fn subscriptions_are_taken_up_again_when_nats_comes_back() {
     let mut stays = Client::open(&gateway, &redis.ticket("stays").await).await;
     let leaves = Client::open(&gateway, &redis.ticket("leaves").await).await;
     nats.kill();
-    gateway.metric_becomes("usher_nats_connected", 0.0).await;
+    gateway
+        .metric_becomes("usher_nats_connected{connection=\"interest\"}", 0.0)
+        .await;
     drop(leaves);
     gateway.metric_becomes("usher_sessions", 1.0).await;
     nats.restart().await;

@@ -189,7 +189,9 @@ impl World {
         for gateway in &self.gateways {
             let gateway = gateway.lock().await;
             gateway.becomes_ready().await;
-            gateway.metric_becomes("usher_nats_connected", 1.0).await;
+            gateway
+                .metric_becomes("usher_nats_connected{connection=\"interest\"}", 1.0)
+                .await;
         }
         self.shared.phase.send_replace(Phase::Closing);
         let mut clients = self.clients.lock().await;

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     bus::{Config as Bus, Subjects, dial::Dialer},
     jitter,
-    readiness::Readiness,
+    readiness::{Part, Readiness},
 };
 
 /// Between two tries, where the stream is not as Usher needs it; up to half as much less.
@@ -78,7 +78,7 @@ pub(super) async fn keep(stream: Stream, readiness: Readiness) {
             Ok(checked) => {
                 tell(&checked, &mut told);
                 if checked.iter().all(Checked::serves) {
-                    readiness.stream_up();
+                    readiness.up(Part::Stream);
                     tokio::select! {
                         _ = up.wait_for(|up| !*up) => {}
                         () = stream.0.gone.notified() => {}

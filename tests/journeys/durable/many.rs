@@ -143,7 +143,9 @@ async fn each_gets_what_is_its_own() {
     // NATS is away, and comes back.
     network.cut();
     store_missed(&publisher).await;
-    gateway.metric_becomes("usher_nats_connected", 0.0).await;
+    gateway
+        .metric_becomes("usher_nats_connected{connection=\"interest\"}", 0.0)
+        .await;
     network.mend();
     let reading = clients
         .iter_mut()

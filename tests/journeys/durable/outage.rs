@@ -29,7 +29,9 @@ async fn sessions_are_brought_up_to_date_by_themselves() {
             };
             store(&publisher, subject, 100 * round + data).await;
         }
-        gateway.metric_becomes("usher_nats_connected", 0.0).await;
+        gateway
+            .metric_becomes("usher_nats_connected{connection=\"interest\"}", 0.0)
+            .await;
         network.mend();
         for data in 0..20 {
             assert_eq!(client.next_data().await, 100 * round + data);
@@ -92,7 +94,9 @@ async fn what_is_lost_in_an_outage_is_told() {
     for data in 0..8 {
         store(&publisher, SUBJECT, data).await;
     }
-    gateway.metric_becomes("usher_nats_connected", 0.0).await;
+    gateway
+        .metric_becomes("usher_nats_connected{connection=\"interest\"}", 0.0)
+        .await;
     network.mend();
     assert_eq!(client.expect_gap().await["reason"], "retention");
     for data in 3..8 {
@@ -115,7 +119,9 @@ async fn without_the_stream_nobody_is_let_in() {
     gateway.becomes_unready().await;
     let reasons = gateway.ops_get("/readyz").await.text();
     assert!(reasons.contains("stream_not_ready"), "{reasons}");
-    gateway.metric_becomes("usher_nats_connected", 1.0).await;
+    gateway
+        .metric_becomes("usher_nats_connected{connection=\"interest\"}", 1.0)
+        .await;
     let ticket = redis.ticket("42").await;
     let refused = Client::builder(&gateway, &ticket).refused().await;
     refused.assert_refused(503, "unavailable");

@@ -135,7 +135,9 @@ async fn checks_come_in_the_contracts_order() {
     .await;
     let _inside = Client::open(&gateway, &redis.ticket("1").await).await;
     nats.kill();
-    gateway.metric_becomes("usher_nats_connected", 0.0).await;
+    gateway
+        .metric_becomes("usher_nats_connected{connection=\"interest\"}", 0.0)
+        .await;
     good().refused().await.assert_refused(503, "full");
 
     gateway.terminate();
