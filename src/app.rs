@@ -1,6 +1,7 @@
 //! The roof: builds the rooms in order, owns the listeners, runs the drain.
 
 pub(crate) mod rooms;
+mod tasks;
 
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
@@ -11,6 +12,7 @@ use tokio::{
     time::sleep,
 };
 
+use self::tasks::Tasks;
 use crate::{
     bus::{self, Subscriptions},
     config::Config,
@@ -51,6 +53,17 @@ pub enum StartError {
     /// What a key names is not what it should be.
     #[error(transparent)]
     Setting(#[from] rooms::SettingError),
+}
+
+/// A gateway cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// async-nats does not take what the configuration says.
+    #[error("NATS cannot be connected to: {0}")]
+    Bus(Box<dyn std::error::Error + Send + Sync>),
+    /// A task has ended that must not.
+    #[error("{0} has failed; the gateway cannot go on without it")]
+    Task(&'static str),
 }
 
 /// What to run beside, or instead of, the real thing.
@@ -107,7 +120,12 @@ impl App {
     }
 
     /// Runs until `stop`, then drains. Dropping the future leaves at once.
-    pub async fn run(self, stop: impl Future<Output = ()>) {
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`]: a task on which delivery depends has ended. What can be drained is,
+    /// without a delay.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), RunError> {
         let Self {
             config,
             mode,
@@ -126,6 +144,10 @@ impl App {
             "starting"
         );
 
+        for ignored in &config.ignored {
+            tracing::warn!("{ignored}");
+        }
+        let mut tasks = Tasks::default();
         let metrics = Arc::new(Metrics::new());
         let readiness = Readiness::new(config.ops.nats_grace);
         let subscriptions = Arc::new(Subscriptions::default());
@@ -139,24 +161,27 @@ impl App {
             let tickets = Tickets::embedded(config.tickets.accept_plain);
             (interest, publisher, None, tickets)
         } else {
-            let (interest, publisher, stream) = bus::nats(
+            let nats = bus::nats(
                 bus,
                 subscriptions.clone(),
                 metrics.clone(),
                 readiness.clone(),
             );
+            let nats = nats.await.map_err(RunError::Bus)?;
+            for task in nats.tasks {
+                tasks.spawn(task.name, task.future);
+            }
             let tickets = rooms::tickets(&config);
             let tickets = Tickets::redis(tickets, metrics.clone(), readiness.clone());
-            (interest, publisher, stream, tickets)
+            (nats.interest, nats.publisher, nats.stream, tickets)
         };
         let registry = Arc::new(Registry::new(
             rooms::registry(&config, &gateway),
             subscriptions,
             metrics.clone(),
-            readiness.clone(),
             stream.map(|stream| (stream, rooms::durable(&config))),
         ));
-        tokio::spawn(registry.clone().run(interest));
+        tasks.spawn("the registry", registry.clone().run(interest));
         let sessions = Arc::new(Sessions::new(
             rooms::sessions(&config, &gateway),
             metrics.clone(),
@@ -236,11 +261,16 @@ impl App {
             }
         });
 
-        stop.await;
+        let failed = tokio::select! {
+            () = stop => None,
+            name = tasks.ended() => Some(name),
+        };
         tracing::info!(delay = ?config.drain.delay, window = ?config.drain.window, "draining");
         metrics.draining.set(1);
         readiness.drain();
-        sleep(config.drain.delay).await;
+        if failed.is_none() {
+            sleep(config.drain.delay).await;
+        }
         door.close();
         let _ = say_goodbye.send(());
         registry.drain(config.drain.window).await;
@@ -258,6 +288,7 @@ impl App {
                 "drained; what did not say goodbye in time is cut off"
             ),
         }
+        failed.map_or(Ok(()), |name| Err(RunError::Task(name)))
     }
 }
 

@@ -1,83 +1,153 @@
 //! The bus: how messages reach this gateway, and how pushes leave it.
 //!
-//! [`Interest`] brings what is published to the users held here, and
-//! [`Publisher`] carries pushes out: over two connections to NATS, so that
-//! neither waits behind the other, or inside this process. On NATS both know of
-//! a confirmation the same way: a PING is answered only after all that came
-//! before it on that connection.
+//! What strangers publish is read by our own reader, which no odd byte of theirs can cut off:
+//! the interest connection ([`Interest`]) and reads of stored messages ([`stream`]), both over
+//! one supervisor. Everything that the gateway says or asks itself goes through async-nats:
+//! pushes ([`Publisher`]) and JetStream's administration. Or all of it happens inside this
+//! process.
 
-mod credentials;
-mod dial;
+mod auth;
+mod check;
+mod client;
 mod embedded;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod health;
 mod interest;
-mod link;
-mod overlap;
 mod publisher;
-mod reader;
-mod requests;
+mod servers;
 pub mod stream;
 mod subject;
-mod successor;
-mod wire;
-mod writer;
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::sync::Notify;
 use url::Url;
 
 pub use self::{
-    credentials::Credentials,
-    dial::{DialError, probe},
-    interest::{Event, Interest, Probe, Request, Subscriber, Subscriptions},
+    auth::{Auth, AuthError, of_url},
+    check::{Finding, Verdict, check},
+    interest::{DialError, Event, Interest, Probe, Request, Subscriber, Subscriptions},
     publisher::{PublishError, Published, Publisher, Push, Receipt},
     subject::Subjects,
 };
-use self::{dial::Dialer, stream::Stream};
+use self::{
+    health::Health,
+    interest::{Dialer, Reader, Supervisor},
+    servers::Servers,
+    stream::Stream,
+};
 use crate::{
     metrics::Metrics,
     readiness::{Part, Readiness},
-    secret::Secret,
     tls::ClientFiles,
 };
 
 /// How long servers of a cluster on one site take to learn of a subscription.
 pub const AUTO_SETTLE: Duration = Duration::from_millis(20);
 
+/// Something that has to be polled for as long as the process lives. Where it ends, the
+/// process cannot go on.
+pub struct Task {
+    /// For the log.
+    pub name: &'static str,
+    /// What it does.
+    pub future: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Task {
+    fn new(name: &'static str, future: impl Future<Output = ()> + Send + 'static) -> Self {
+        let future = Box::pin(future);
+        Self { name, future }
+    }
+}
+
+impl fmt::Debug for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Task").field(&self.name).finish()
+    }
+}
+
+/// The parts of a bus over NATS.
+#[derive(Debug)]
+pub struct Nats<K> {
+    /// What is published to the channels held here.
+    pub interest: Interest<K>,
+    /// Pushes.
+    pub publisher: Publisher,
+    /// In durable mode.
+    pub stream: Option<Stream>,
+    /// What has to be polled.
+    pub tasks: Vec<Task>,
+}
+
 /// A bus over NATS, with a stream in durable mode. The interest connects with its first
 /// `next`.
-pub fn nats<K: Subscriber>(
+///
+/// # Errors
+///
+/// async-nats takes a server's URL for none.
+pub async fn nats<K: Subscriber>(
     config: Config,
     subscriptions: Arc<Subscriptions<K>>,
     metrics: Arc<Metrics>,
     readiness: Readiness,
-) -> (Interest<K>, Publisher, Option<Stream>) {
-    readiness.needs(Part::Push);
-    let gone = Arc::new(Notify::new());
-    let (publisher, queue, shared) = Publisher::new(&config, gone.clone());
-    let subjects = Subjects::new(&config.prefix).durable(config.stream.is_some());
-    let stream = config.stream.clone().map(|stream| {
-        readiness.needs(Part::Stream);
-        Stream::start(
-            stream,
-            Dialer::new(config.clone()),
-            subjects.clone(),
-            &config.reply_prefix,
-            gone,
-            readiness.clone(),
-        )
-    });
-    tokio::spawn(writer::run(
-        Dialer::new(config.clone()),
-        queue,
-        shared,
+) -> Result<Nats<K>, async_nats::Error> {
+    let subjects = config.subjects();
+    let servers = Servers::new(&config.servers);
+    let health = |name, part| Health {
+        name,
+        part,
+        durable: config.stream.is_some(),
+        metrics: metrics.clone(),
+        readiness: readiness.clone(),
+    };
+    let supervised = |name, part| {
+        let health = health(name, part);
+        health.begin();
+        Supervisor::new(Dialer::new(config.clone(), servers.clone()), health)
+    };
+    let pushing = health("push", Part::Push);
+    pushing.begin();
+    let (client, task) = client::start(&config, servers.clone(), subjects.clone(), pushing).await?;
+    let mut tasks = vec![Task::new("the push connection", task)];
+    let (publisher, stream) = match config.stream.clone() {
+        None => (Publisher::live(client), None),
+        Some(stream) => {
+            readiness.needs(Part::Stream);
+            let gone = Arc::new(Notify::new());
+            let publisher = Publisher::durable(client.clone(), &stream.name, gone.clone());
+            let connections = [
+                supervised("stream", Part::StreamConnection),
+                supervised("leader", Part::LeaderConnection),
+            ];
+            let (stream, more) = Stream::new(
+                stream,
+                subjects.clone(),
+                connections,
+                &config.reply_prefix,
+                client,
+                gone,
+                readiness.clone(),
+            );
+            tasks.extend(more);
+            (publisher, Some(stream))
+        }
+    };
+    let reader = Reader::new(
+        supervised("interest", Part::Interest),
         subjects,
-        readiness,
-    ));
-    let reader = reader::Reader::new(config, subscriptions, metrics);
-    (Interest::Nats(Box::new(reader)), publisher, stream)
+        config.stream.map(|stream| stream.name),
+        config.settle,
+        subscriptions,
+        metrics,
+    );
+    Ok(Nats {
+        interest: Interest::Nats(Box::new(reader)),
+        publisher,
+        stream,
+        tasks,
+    })
 }
 
 /// A bus inside this process: what is published here arrives here.
@@ -86,24 +156,28 @@ pub fn embedded<K: Subscriber>(
     subscriptions: Arc<Subscriptions<K>>,
     metrics: Arc<Metrics>,
 ) -> (Interest<K>, Publisher) {
-    let (publisher, queue, shared) = Publisher::new(config, Arc::default());
-    let embedded = embedded::Embedded::new(queue, shared, subscriptions, metrics);
-    (Interest::Embedded(embedded), publisher)
+    let (sender, queue) = embedded::Sender::new();
+    let reply_prefix = &config.reply_prefix;
+    let embedded = embedded::Embedded::new(queue, reply_prefix, subscriptions, metrics);
+    (
+        Interest::Embedded(Box::new(embedded)),
+        Publisher::embedded(sender),
+    )
 }
 
 /// Where NATS is, and how to be let in. `Debug` leaves out what may hold
 /// credentials.
 #[derive(Clone)]
 pub struct Config {
-    /// `nats://host:port`, or `tls://` where it must be encrypted; tried in a
-    /// random order.
+    /// `nats://host:port`, or `tls://` where it must be encrypted, without credentials;
+    /// tried in a random order.
     pub servers: Vec<Url>,
-    /// A token, or a user and password; credentials in a URL go before these.
+    /// How to log in.
     pub auth: Auth,
     /// Whom to trust and who to be where the servers speak TLS. Where anything
     /// is said here, they must.
     pub tls: ClientFiles,
-    /// The name that NATS shows for our connections.
+    /// This gateway's name, which NATS shows for its connections.
     pub name: String,
     /// The first tokens of every subject of ours.
     pub prefix: String,
@@ -127,16 +201,14 @@ impl fmt::Debug for Config {
     }
 }
 
-/// Credentials for NATS.
-#[derive(Debug, Clone, Default)]
-pub enum Auth {
-    /// None.
-    #[default]
-    Anonymous,
-    /// A token.
-    Token(Secret),
-    /// A user and password.
-    Password(String, Secret),
-    /// A user's JWT and seed, in a file that is read at each connection.
-    Credentials(PathBuf),
+impl Config {
+    fn subjects(&self) -> Subjects {
+        let subjects = Subjects::new(&self.prefix).of(&self.name);
+        subjects.durable(self.stream.is_some())
+    }
+
+    /// Whether a server that speaks no TLS is not to be spoken to.
+    fn wants_tls(&self) -> bool {
+        self.tls.are_given() || self.servers.iter().any(|server| server.scheme() == "tls")
+    }
 }

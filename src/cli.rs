@@ -24,6 +24,8 @@ use crate::config::{Config, ConfigError};
 
 /// Wrong usage (sysexits.h: EX_USAGE).
 const USAGE: u8 = 64;
+/// A task on which delivery depends has failed (EX_SOFTWARE).
+const FAILED: u8 = 70;
 /// A server cannot be reached (EX_UNAVAILABLE).
 const UNAVAILABLE: u8 = 69;
 /// Bad configuration (EX_CONFIG).

@@ -20,13 +20,15 @@ pub enum Part {
     Push,
     /// The NATS connection on which stored messages are read; in durable mode.
     StreamConnection,
+    /// The NATS connection on which the stream's leader is asked; in durable mode.
+    LeaderConnection,
     /// The stream, as durable mode needs it, with a leader that answers.
     Stream,
     /// Where tickets are.
     Redis,
 }
 
-const PARTS: usize = 5;
+const PARTS: usize = 6;
 
 /// A finding, as `/readyz` lists it under `reasons` or `warnings`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -92,16 +94,14 @@ struct Facts {
 }
 
 impl Readiness {
-    /// Nothing has answered yet, and nothing but the interest connection is needed.
-    /// `nats_grace` of zero: an outage of NATS never takes a gateway out of service.
+    /// Nothing is needed yet. `nats_grace` of zero: an outage of NATS never takes a gateway
+    /// out of service.
     pub fn new(nats_grace: Duration) -> Self {
-        let mut parts = [State::NotUsed; PARTS];
-        parts[Part::Interest as usize] = State::NotReached;
         Self {
             shared: Arc::new(Shared {
                 nats_grace,
                 facts: Mutex::new(Facts {
-                    parts,
+                    parts: [State::NotUsed; PARTS],
                     push_forbidden: false,
                     draining: false,
                 }),
@@ -256,6 +256,7 @@ impl Facts {
             Part::Interest,
             Part::Push,
             Part::StreamConnection,
+            Part::LeaderConnection,
             Part::Stream,
             Part::Redis,
         ];
@@ -266,7 +267,9 @@ impl Facts {
 impl Part {
     fn not_reached(self) -> Reason {
         match self {
-            Self::Interest | Self::Push | Self::StreamConnection => Reason::NatsNotReached,
+            Self::Interest | Self::Push | Self::StreamConnection | Self::LeaderConnection => {
+                Reason::NatsNotReached
+            }
             Self::Stream => Reason::StreamNotReady,
             Self::Redis => Reason::RedisNotReached,
         }
@@ -274,7 +277,9 @@ impl Part {
 
     fn away(self) -> Reason {
         match self {
-            Self::Interest | Self::Push | Self::StreamConnection => Reason::NatsAway,
+            Self::Interest | Self::Push | Self::StreamConnection | Self::LeaderConnection => {
+                Reason::NatsAway
+            }
             Self::Stream => Reason::StreamAway,
             Self::Redis => Reason::RedisAway,
         }
@@ -287,9 +292,11 @@ mod tests {
 
     fn reached(nats_grace: Duration) -> Readiness {
         let readiness = Readiness::new(nats_grace);
-        readiness.needs(Part::Push);
-        readiness.needs(Part::Redis);
-        for part in [Part::Interest, Part::Push, Part::Redis] {
+        let parts = [Part::Interest, Part::Push, Part::Redis];
+        for part in parts {
+            readiness.needs(part);
+        }
+        for part in parts {
             assert!(!readiness.is_ready());
             readiness.up(part);
         }
@@ -300,7 +307,7 @@ mod tests {
     #[test]
     fn it_names_what_has_not_answered_yet() {
         let readiness = Readiness::new(Duration::ZERO);
-        for part in [Part::Push, Part::Stream, Part::Redis] {
+        for part in [Part::Interest, Part::Push, Part::Stream, Part::Redis] {
             readiness.needs(part);
         }
         assert_eq!(

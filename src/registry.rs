@@ -60,7 +60,6 @@ use crate::{
     jitter,
     metrics::Metrics,
     position::Position,
-    readiness::{Part, Readiness},
     user::UserId,
 };
 
@@ -90,6 +89,8 @@ pub struct Config {
     pub queue_bytes: usize,
     /// Memory of what is unsent, of all sessions.
     pub total_queue_bytes: usize,
+    /// Sessions that have to end all at once are closed across this.
+    pub drain_window: Duration,
 }
 
 /// NATS forbids the subscription, or did not confirm it in time.
@@ -128,11 +129,6 @@ impl Subscriber for Arc<Entry> {
 impl Member for Arc<Outbox> {
     fn confirmed(&self) {
         self.confirm();
-    }
-
-    fn refused(&self) {
-        self.admit(Admission::Refused);
-        self.end(CloseReason::Internal.into());
     }
 
     fn replaced(&self) {
@@ -181,7 +177,6 @@ pub struct Registry {
     life: AtomicU64,
     connection: Mutex<Connection>,
     metrics: Arc<Metrics>,
-    readiness: Readiness,
     /// In durable mode.
     durable: Option<Arc<Durable>>,
 }
@@ -261,7 +256,6 @@ impl Registry {
         config: Config,
         subscriptions: Arc<Subscriptions<Arc<Entry>>>,
         metrics: Arc<Metrics>,
-        readiness: Readiness,
         stream: Option<(Stream, DurableConfig)>,
     ) -> Self {
         Self {
@@ -278,7 +272,6 @@ impl Registry {
             life: AtomicU64::new(0),
             connection: Mutex::default(),
             metrics,
-            readiness,
         }
     }
 
@@ -465,8 +458,6 @@ impl Registry {
         tokio::spawn(async move {
             sleep(settle).await;
             if registry.life() == life {
-                registry.metrics.nats_connected("interest", true);
-                registry.readiness.up(Part::Interest);
                 match &registry.durable {
                     _ if life == 0 => {}
                     Some(durable) => registry.bring_all_up_to_date(durable),
@@ -484,8 +475,24 @@ impl Registry {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .up = false;
-        self.metrics.nats_connected("interest", false);
-        self.readiness.away(Part::Interest);
+    }
+
+    /// NATS refuses these subscriptions. A join that waits for one fails; a session that
+    /// was welcomed is closed, and several are spread, so that they do not all reconnect at
+    /// once.
+    fn refuse(&self, refused: Vec<(Arc<Entry>, u64)>) {
+        let refused = refused.into_iter();
+        let sessions = refused.flat_map(|(held, subscription)| held.refuse(subscription));
+        let (welcomed, joining): (Vec<_>, Vec<_>) =
+            sessions.partition(|outbox| outbox.is_welcomed());
+        for outbox in joining {
+            outbox.admit(Admission::Refused);
+            outbox.end(CloseReason::Internal.into());
+        }
+        let window = self.config.drain_window;
+        tokio::spawn(spread(welcomed, window, |outbox, _, _| {
+            outbox.end(CloseReason::Internal.into());
+        }));
     }
 
     /// Whoever was here while NATS was away may have missed something, which is in the

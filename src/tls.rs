@@ -6,6 +6,7 @@
 
 mod client;
 mod files;
+mod renewing;
 mod server;
 mod stream;
 

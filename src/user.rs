@@ -54,15 +54,20 @@ impl UserId {
     /// token holds no `.`, `*`, `>` or space, two ids never share a token, and
     /// no id reaches another user's subject or a wildcard.
     pub fn subject_token(&self) -> String {
-        let mut token = String::with_capacity(self.0.len());
-        for &byte in self.0.as_bytes() {
-            match byte {
-                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => token.push(byte as char),
-                _ => write!(token, "%{byte:02X}").expect("a String takes all that is written"),
-            }
-        }
-        token
+        subject_token(&self.0)
     }
+}
+
+/// Any text as one token of a NATS subject, by the rule of [`UserId::subject_token`].
+pub fn subject_token(text: &str) -> String {
+    let mut token = String::with_capacity(text.len());
+    for &byte in text.as_bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => token.push(byte as char),
+            _ => write!(token, "%{byte:02X}").expect("a String takes all that is written"),
+        }
+    }
+    token
 }
 
 impl fmt::Debug for UserId {

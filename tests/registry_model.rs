@@ -147,8 +147,6 @@ impl Member for Arc<Session> {
         self.change(|state| state.confirmed = true);
     }
 
-    fn refused(&self) {}
-
     fn replaced(&self) {
         self.change(|state| state.replaced = true);
     }

@@ -41,9 +41,10 @@ client_ca_file = "{{ $tls }}/grpc/ca.crt"
 {{ $ops := omit $v.ops "port" }}
 {{- $_ := set $ops "listen" (printf "%s:%d" $v.listenAddress (int $v.ops.port)) }}
 {{- include "usher.toml.section" (list "ops" $ops) }}
-{{ $nats := omit $v.nats "url" "existingSecret" "urlKey" "credentialsKey" "tokenKey" "passwordKey" }}
+{{ $nats := omit $v.nats "url" "existingSecret" "urlKey" "credentialsKey" "nkeySeedKey" "tokenKey" "passwordKey" }}
 {{- with $v.nats.urlKey }}{{ $_ := set $nats "urlFile" (printf "%s/nats/%s" $at .) }}{{ else }}{{ $_ := set $nats "url" (include "usher.natsUrl" $) }}{{ end }}
 {{- with $v.nats.credentialsKey }}{{ $_ := set $nats "credentialsFile" (printf "%s/nats/%s" $at .) }}{{ end }}
+{{- with $v.nats.nkeySeedKey }}{{ $_ := set $nats "nkeySeedFile" (printf "%s/nats/%s" $at .) }}{{ end }}
 {{- with $v.nats.tokenKey }}{{ $_ := set $nats "tokenFile" (printf "%s/nats/%s" $at .) }}{{ end }}
 {{- with $v.nats.passwordKey }}{{ $_ := set $nats "passwordFile" (printf "%s/nats/%s" $at .) }}{{ end }}
 {{- include "usher.toml.section" (list "nats" $nats) }}

@@ -35,7 +35,7 @@ value by itself; here they are seen together. All complaints come at once.
 {{- range $name := list "nats" "redis" -}}
   {{- $section := get $v $name -}}
   {{- $keys := list -}}
-  {{- range $key := list "urlKey" "credentialsKey" "tokenKey" "passwordKey" -}}
+  {{- range $key := list "urlKey" "credentialsKey" "nkeySeedKey" "tokenKey" "passwordKey" -}}
     {{- if get $section $key -}}{{- $keys = append $keys (printf "%s.%s" $name $key) -}}{{- end -}}
   {{- end -}}
   {{- if and $keys (not $section.existingSecret) -}}
@@ -60,8 +60,8 @@ value by itself; here they are seen together. All complaints come at once.
 {{- if and $v.nats.passwordKey (not $v.nats.user) -}}
   {{- $bad = append $bad "nats.passwordKey belongs to no user: set nats.user" -}}
 {{- end -}}
-{{- if gt (len (compact (list $v.nats.credentialsKey $v.nats.tokenKey $v.nats.user))) 1 -}}
-  {{- $bad = append $bad "nats.credentialsKey, nats.tokenKey and nats.user are three ways to log in: keep one" -}}
+{{- if gt (len (compact (list $v.nats.credentialsKey $v.nats.nkeySeedKey $v.nats.tokenKey $v.nats.user))) 1 -}}
+  {{- $bad = append $bad "nats.credentialsKey, nats.nkeySeedKey, nats.tokenKey and nats.user are four ways to log in: keep one" -}}
 {{- end -}}
 {{- if and $v.redis.tls.existingSecret $v.redis.url (not (hasPrefix "rediss://" $v.redis.url)) -}}
   {{- $bad = append $bad "redis.tls.existingSecret is for TLS, and redis.url asks for none: write rediss://HOST:PORT there" -}}

@@ -2,8 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use url::Url;
+
 use crate::{
-    bus::{self, Auth, Credentials},
+    bus::{self, Auth},
     client_address::TrustedProxies,
     config::{Config, Durable, HttpsUrl, Settle, Storage},
     grpc, http,
@@ -111,16 +113,11 @@ pub(crate) fn check_client_files(config: &Config) -> Result<(), SettingError> {
     };
     check("nats.tls", nats_tls(config))?;
     check("redis.tls", redis_tls(config))?;
-    if let Some(path) = &config.nats.credentials_file
-        && let Err(complaint) = Credentials::read(path)
-    {
-        return Err(SettingError {
-            key: "nats.credentials_file".to_owned(),
-            path: path.clone(),
-            complaint,
-        });
-    }
-    Ok(())
+    nats_auth(config).check().map_err(|error| SettingError {
+        key: format!("nats.{}", error.key),
+        path: error.path,
+        complaint: error.complaint,
+    })
 }
 
 /// Whose tokens get tickets; none where nobody's do.
@@ -181,20 +178,9 @@ fn identity(certificate_file: &Option<PathBuf>, key_file: &Option<PathBuf>) -> O
 /// Where NATS is.
 pub(crate) fn bus(config: &Config, name: &str) -> bus::Config {
     let nats = &config.nats;
-    let auth = match (
-        &nats.credentials_file,
-        &nats.token,
-        &nats.user,
-        &nats.password,
-    ) {
-        (Some(path), ..) => Auth::Credentials(path.clone()),
-        (_, Some(token), ..) => Auth::Token(token.clone()),
-        (_, _, Some(user), Some(password)) => Auth::Password(user.clone(), password.clone()),
-        _ => Auth::Anonymous,
-    };
     bus::Config {
-        servers: nats.url.0.clone(),
-        auth,
+        servers: nats.url.0.iter().map(without_credentials).collect(),
+        auth: nats_auth(config),
         tls: nats_tls(config),
         name: name.to_owned(),
         prefix: nats.prefix.clone(),
@@ -204,13 +190,37 @@ pub(crate) fn bus(config: &Config, name: &str) -> bus::Config {
     }
 }
 
+/// The configuration allows one of these, and URLs with the same credentials.
+fn nats_auth(config: &Config) -> Auth {
+    let nats = &config.nats;
+    if let Some(auth) = nats.url.0.iter().find_map(bus::of_url) {
+        return auth;
+    }
+    match (&nats.credentials_file, &nats.nkey_seed_file, &nats.token) {
+        (Some(path), ..) => Auth::CredentialsFile(path.clone()),
+        (_, Some(path), _) => Auth::SeedFile(path.clone()),
+        (_, _, Some(token)) => Auth::Token(token.clone()),
+        _ => match (&nats.user, &nats.password) {
+            (Some(user), Some(password)) => Auth::Password(user.clone(), password.clone()),
+            _ => Auth::Anonymous,
+        },
+    }
+}
+
+fn without_credentials(server: &Url) -> Url {
+    let mut server = server.clone();
+    // A URL with a host takes both.
+    let _ = server.set_username("");
+    let _ = server.set_password(None);
+    server
+}
+
 fn stream(durable: &Durable) -> bus::stream::Config {
     bus::stream::Config {
         name: durable.stream.clone(),
         manage: durable.manage_stream,
         max_age: Some(durable.max_age).filter(|age| !age.is_zero()),
-        max_messages_per_user: durable.max_messages_per_user,
-        max_broadcasts: durable.max_broadcasts,
+        max_messages_per_channel: durable.max_messages_per_channel,
         max_bytes: durable.max_bytes.0,
         replicas: durable.replicas,
         on_disk: durable.storage == Storage::File,
@@ -257,6 +267,7 @@ pub(super) fn registry(config: &Config, gateway: &str) -> registry::Config {
         queue_messages: config.session.queue_messages as usize,
         queue_bytes: config.session.queue_bytes.0,
         total_queue_bytes: config.session.total_queue_bytes.0,
+        drain_window: config.drain.window,
     }
 }
 

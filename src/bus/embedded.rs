@@ -7,28 +7,74 @@
 use std::{
     collections::{HashMap, VecDeque},
     future::poll_fn,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use serde::Deserialize;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
     interest::{Command, Event, Request, Subscriber, Subscriptions},
-    publisher::{Job, Shared, Task},
-    requests::Answer,
+    publisher::{PublishError, Published, Push, Receipt},
 };
 use crate::{message::Message, metrics::Metrics, user::UserId};
 
 /// As NATS has it by default.
 const MAX_PAYLOAD: usize = 1024 * 1024;
+/// Pushes that wait for their turn; a caller beyond it waits.
+const QUEUE: usize = 1024;
+
+/// Hands pushes over. Clones share the queue.
+#[derive(Debug, Clone)]
+pub(super) struct Sender(mpsc::Sender<Job>);
+
+/// A push, and who waits for what becomes of it.
+#[derive(Debug)]
+pub(super) struct Job {
+    push: Push,
+    receipt: bool,
+    done: oneshot::Sender<Option<Receipt>>,
+}
+
+impl Sender {
+    /// A queue, and where what it is given comes out.
+    pub(super) fn new() -> (Self, mpsc::Receiver<Job>) {
+        let (sender, queue) = mpsc::channel(QUEUE);
+        (Self(sender), queue)
+    }
+
+    /// Publishes.
+    pub(super) async fn publish(
+        &self,
+        push: Push,
+        receipt: bool,
+    ) -> Result<Published, PublishError> {
+        let (size, limit) = (push.payload.len(), MAX_PAYLOAD);
+        if size > limit {
+            return Err(PublishError::TooLarge { size, limit });
+        }
+        let (done, outcome) = oneshot::channel();
+        let job = Job {
+            push,
+            receipt,
+            done,
+        };
+        let sent = self.0.send(job).await;
+        sent.map_err(|_| PublishError::Unavailable)?;
+        let receipt = outcome.await.map_err(|_| PublishError::Unconfirmed)?;
+        Ok(Published { seq: None, receipt })
+    }
+}
 
 /// Subscriptions and messages of this process.
 #[derive(Debug)]
 pub struct Embedded<K> {
     queue: mpsc::Receiver<Job>,
-    shared: Arc<Shared>,
+    /// Who waits for the receipt of a push, by the push's reply subject.
+    asked: HashMap<String, oneshot::Sender<Option<Receipt>>>,
+    reply_prefix: String,
+    replies: u64,
     subscriptions: Arc<Subscriptions<K>>,
     metrics: Arc<Metrics>,
     ids: HashMap<u64, UserId>,
@@ -40,14 +86,15 @@ impl<K: Subscriber> Embedded<K> {
     /// Up from the start.
     pub(super) fn new(
         queue: mpsc::Receiver<Job>,
-        shared: Arc<Shared>,
+        reply_prefix: &str,
         subscriptions: Arc<Subscriptions<K>>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        shared.max_payload.store(MAX_PAYLOAD, Ordering::Relaxed);
         Self {
             queue,
-            shared,
+            asked: HashMap::new(),
+            reply_prefix: reply_prefix.to_owned(),
+            replies: 0,
             subscriptions,
             metrics,
             ids: HashMap::new(),
@@ -65,9 +112,9 @@ impl<K: Subscriber> Embedded<K> {
         struct Body {
             sessions: u32,
         }
-        if let Ok(Body { sessions }) = serde_json::from_slice(payload) {
-            let answer = Answer::Sessions(sessions);
-            self.shared.questions.answered(reply.as_bytes(), answer);
+        let body: Option<Body> = serde_json::from_slice(payload).ok();
+        if let Some((done, Body { sessions })) = self.asked.remove(reply).zip(body) {
+            let _ = done.send(Some(Receipt::Queued(sessions)));
         }
         self.metrics.receipts("sent");
     }
@@ -76,6 +123,11 @@ impl<K: Subscriber> Embedded<K> {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Poll::Ready(event);
+            }
+            // The registry answers a request before it asks for the next event; where it has
+            // not, no session has the message.
+            for (_, unanswered) in self.asked.drain() {
+                let _ = unanswered.send(Some(Receipt::Offline));
             }
             self.take_commands(cx);
             if !self.events.is_empty() {
@@ -116,31 +168,35 @@ impl<K: Subscriber> Embedded<K> {
     }
 
     fn carry_out(&mut self, job: Job) {
-        let Job { task, reply, done } = job;
-        // Probes are of the stream, which there is none of here.
-        let Task::Push(push) = task else { return };
-        match self.users.get(&push.user) {
-            Some((_, subscriber)) => {
-                self.metrics.messages_received.inc();
-                self.events.push_back(Event::Message {
-                    to: subscriber.clone(),
-                    message: Message {
-                        event: push.event.unwrap_or_default(),
-                        payload: push.payload,
-                        broadcast: false,
-                        stored: None,
-                    },
-                    request: reply.map(|reply| Request { reply, probe: None }),
-                });
-            }
-            None => {
-                if let Some(reply) = reply {
-                    let nobody = Answer::NoResponders;
-                    self.shared.questions.answered(reply.as_bytes(), nobody);
-                }
-            }
+        let Job {
+            push,
+            receipt,
+            done,
+        } = job;
+        let Some((_, subscriber)) = self.users.get(&push.user) else {
+            // A caller that has gone needs no answer.
+            let _ = done.send(receipt.then_some(Receipt::Offline));
+            return;
+        };
+        self.metrics.messages_received.inc();
+        let mut request = None;
+        if receipt {
+            self.replies += 1;
+            let reply = format!("{}{}", self.reply_prefix, self.replies);
+            self.asked.insert(reply.clone(), done);
+            request = Some(Request { reply, probe: None });
+        } else {
+            let _ = done.send(None);
         }
-        // A caller that has gone needs no answer.
-        let _ = done.send(Ok(()));
+        self.events.push_back(Event::Message {
+            to: subscriber.clone(),
+            message: Message {
+                event: push.event.unwrap_or_default(),
+                payload: push.payload,
+                broadcast: false,
+                stored: None,
+            },
+            request,
+        });
     }
 }

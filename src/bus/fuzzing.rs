@@ -1,13 +1,17 @@
 //! What `fuzz/` reaches of this room: a server's bytes, as the reader takes them.
 
-use std::{fmt::Debug, sync::Arc};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use super::{
-    Auth, Config, Event, Subscriber,
-    reader::Reader,
-    wire::{Decoder, ServerOp},
+    Auth, Config, Event, Health, Servers, Subscriber,
+    interest::{Decoder, Dialer, Reader, ServerOp, Supervisor},
+    stream::Reply,
 };
-use crate::{metrics::Metrics, tls::ClientFiles};
+use crate::{
+    metrics::Metrics,
+    readiness::{Part, Readiness},
+    tls::ClientFiles,
+};
 
 /// What a server said.
 #[derive(Debug, PartialEq)]
@@ -62,7 +66,17 @@ impl<K: Subscriber> Gateway<K> {
             reply_prefix: "_INBOX.".to_owned(),
             stream: None,
         };
-        let mut reader = Reader::new(config, Arc::default(), Arc::new(Metrics::new()));
+        let metrics = Arc::new(Metrics::new());
+        let health = Health {
+            name: "interest",
+            part: Part::Interest,
+            durable: false,
+            metrics: metrics.clone(),
+            readiness: Readiness::new(Duration::ZERO),
+        };
+        let subjects = config.subjects();
+        let connection = Supervisor::new(Dialer::new(config, Servers::new(&[])), health);
+        let mut reader = Reader::new(connection, subjects, None, None, Arc::default(), metrics);
         reader.hold(held);
         Self(reader)
     }
@@ -77,5 +91,19 @@ impl<K: Subscriber> Gateway<K> {
             }
             _ => None,
         }
+    }
+}
+
+/// What a reply to a direct get is that came as these bytes, if they are one message: the
+/// sequence, where it is a message of the stream.
+pub fn stored(bytes: &[u8]) -> Option<Option<u64>> {
+    let mut decoder = Decoder::default();
+    decoder.buffer.extend_from_slice(bytes);
+    match decoder.next() {
+        Ok(Some(ServerOp::Message(message))) => Some(match Reply::of(&message.headers) {
+            Reply::Message { seq, .. } => Some(seq),
+            _ => None,
+        }),
+        _ => None,
     }
 }

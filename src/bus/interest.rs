@@ -1,4 +1,14 @@
-//! What the registry hears from the bus, whichever kind the bus is.
+//! What the registry hears from the bus, whichever kind the bus is; and, below it, the
+//! connections of our own over which anyone's bytes come: `wire` (the protocol, without
+//! I/O), `link` (one connection), `dial` (getting one), `supervisor` (keeping one), and
+//! `reader` over them.
+
+mod dial;
+mod link;
+mod overlap;
+mod reader;
+mod supervisor;
+mod wire;
 
 use std::sync::{
     Mutex, PoisonError,
@@ -8,7 +18,17 @@ use std::task::Context;
 
 use futures_util::task::AtomicWaker;
 
-use super::{embedded::Embedded, reader::Reader};
+pub use self::dial::DialError;
+#[cfg(fuzzing)]
+pub(super) use self::wire::{Decoder, ServerOp};
+pub(super) use self::{
+    dial::Dialer,
+    link::{Link, Received},
+    reader::{Reader, event_name},
+    supervisor::{News, Supervisor},
+    wire::{Headers, Info, ServerMessage, header_length},
+};
+use super::embedded::Embedded;
 use crate::{message::Message, user::UserId};
 
 /// What messages are delivered to.
@@ -34,8 +54,8 @@ pub enum Event<K> {
     Down,
     /// NATS has processed these subscriptions.
     Confirmed(Vec<(K, u64)>),
-    /// NATS forbids this subscription; it is forgotten here.
-    Refused(K, u64),
+    /// NATS forbids these subscriptions, or holds no more; they are forgotten here.
+    Refused(Vec<(K, u64)>),
     /// A message to one user.
     Message {
         /// The subscriber whose subject it was published to.
@@ -71,7 +91,7 @@ pub enum Interest<K> {
     /// From NATS.
     Nats(Box<Reader<K>>),
     /// From this process.
-    Embedded(Embedded<K>),
+    Embedded(Box<Embedded<K>>),
 }
 
 impl<K: Subscriber> Interest<K> {

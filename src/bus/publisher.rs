@@ -1,31 +1,22 @@
 //! Pushes on their way out, each told what became of it.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use async_nats::{Message, StatusCode};
 use bytes::Bytes;
 use serde::Deserialize;
 use tokio::{
-    sync::{Notify, mpsc, oneshot},
-    time::{Instant, timeout, timeout_at},
+    sync::Notify,
+    time::{Instant, timeout_at},
 };
 
 use super::{
-    Config,
-    requests::{Answer, Answers, Questions},
-    wire::{ServerMessage, header_length},
+    Subjects,
+    client::{Client, Failure, Outgoing, Sent},
+    embedded,
 };
 use crate::{message::EventName, user::UserId};
 
-/// Pushes waiting for their turn on the connection; a caller beyond it waits.
-const QUEUE: usize = 1024;
-/// NATS must confirm within this.
-const CONFIRM: Duration = Duration::from_secs(2);
 /// The first answer of a gateway must come within this.
 const FIRST_RECEIPT: Duration = Duration::from_millis(250);
 /// The others' must come within this of the first.
@@ -47,16 +38,15 @@ pub struct Push {
 }
 
 impl Push {
-    /// The headers that NATS gets.
-    pub(super) fn headers(&self) -> Vec<(&str, &str)> {
-        let mut headers = Vec::new();
-        if let Some(event) = &self.event {
-            headers.push(("Event", event.as_str()));
+    /// As NATS gets it.
+    fn outgoing(self, subjects: &Subjects) -> Outgoing {
+        let event = self.event.map(|event| ("Event", event.as_str().to_owned()));
+        let id = self.message_id.map(|id| ("Nats-Msg-Id", id));
+        Outgoing {
+            subject: subjects.user(&self.user),
+            headers: event.into_iter().chain(id).collect(),
+            payload: self.payload,
         }
-        if let Some(id) = &self.message_id {
-            headers.push(("Nats-Msg-Id", id));
-        }
-        headers
     }
 }
 
@@ -103,60 +93,43 @@ pub struct Published {
     pub receipt: Option<Receipt>,
 }
 
-/// Hands pushes to the connection's task.
+/// Publishes. Clones share the connection.
 #[derive(Debug, Clone)]
-pub struct Publisher {
-    jobs: mpsc::Sender<Job>,
-    shared: Arc<Shared>,
-    /// The stream that acknowledges what is published.
-    stream: Option<Arc<str>>,
-    /// Told where there is none.
-    gone: Arc<Notify>,
-}
+pub struct Publisher(Way);
 
-/// Something on its way to whoever carries it out.
-#[derive(Debug)]
-pub(super) struct Job {
-    pub(super) task: Task,
-    pub(super) reply: Option<String>,
-    pub(super) done: oneshot::Sender<Result<(), PublishError>>,
-}
-
-/// What is to be published.
-#[derive(Debug)]
-pub(super) enum Task {
-    /// A message to a user.
-    Push(Push),
-    /// The question who has everything up to this sequence of the user's stream.
-    Probe(UserId, u64),
-}
-
-/// What callers and whoever carries pushes out have in common.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) questions: Questions,
-    /// The largest message taken; 0 while none is.
-    pub(super) max_payload: AtomicUsize,
+#[derive(Debug, Clone)]
+enum Way {
+    /// NATS has a push, or nobody has.
+    Live(Client),
+    /// A stream acknowledges what is published.
+    Durable {
+        client: Client,
+        stream: Arc<str>,
+        /// Told where there is none.
+        gone: Arc<Notify>,
+    },
+    Embedded(embedded::Sender),
 }
 
 impl Publisher {
-    /// A publisher, and where what it is given comes out.
-    pub(super) fn new(
-        config: &Config,
-        gone: Arc<Notify>,
-    ) -> (Self, mpsc::Receiver<Job>, Arc<Shared>) {
-        let (jobs, queue) = mpsc::channel(QUEUE);
-        let shared = Arc::new(Shared {
-            questions: Questions::new(&config.reply_prefix),
-            max_payload: AtomicUsize::new(0),
-        });
-        let publisher = Self {
-            jobs,
-            shared: shared.clone(),
-            stream: config.stream.as_ref().map(|stream| stream.name[..].into()),
+    /// Over NATS, in live mode.
+    pub(super) fn live(client: Client) -> Self {
+        Self(Way::Live(client))
+    }
+
+    /// Over NATS, with this stream between; `gone` is told where it is not there.
+    pub(super) fn durable(client: Client, stream: &str, gone: Arc<Notify>) -> Self {
+        let stream = stream.into();
+        Self(Way::Durable {
+            client,
+            stream,
             gone,
-        };
-        (publisher, queue, shared)
+        })
+    }
+
+    /// In this process.
+    pub(super) fn embedded(sender: embedded::Sender) -> Self {
+        Self(Way::Embedded(sender))
     }
 
     /// Publishes; returns when NATS has confirmed, or the stream has stored it. With
@@ -164,123 +137,129 @@ impl Publisher {
     ///
     /// # Errors
     ///
-    /// [`PublishError`] says whether the message can still arrive.
+    /// [`PublishError`] says whether the message can still arrive. Dropping the future
+    /// leaves that unknown.
     pub async fn publish(&self, push: Push, receipt: bool) -> Result<Published, PublishError> {
-        if let Some(stream) = &self.stream {
-            let user = push.user.clone();
-            let Stored { seq, duplicate } = self.store(push, stream).await?;
-            let receipt = match receipt && !duplicate {
-                // Whatever becomes of the question, the message is stored.
-                true => Some(self.probe(user, seq).await.unwrap_or(Receipt::Offline)),
-                // Who has it was asked when it came for the first time.
-                false => None,
-            };
-            return Ok(Published {
-                seq: Some(seq),
-                receipt,
-            });
-        }
-        let receipt = match receipt {
-            true => Some(self.ask(Task::Push(push)).await?),
-            false => {
-                self.submit(Task::Push(push), None).await?;
-                None
-            }
-        };
-        Ok(Published { seq: None, receipt })
-    }
-
-    /// Publishes, and waits for the stream's word; of a duplicate that is the first
-    /// one's.
-    async fn store(&self, push: Push, stream: &str) -> Result<Stored, PublishError> {
-        let deadline = Instant::now() + CONFIRM;
-        let mut answers = self.shared.questions.ask(1);
-        let submitted = self.submit(Task::Push(push), Some(answers.reply())).await;
-        let answer = match submitted {
-            Ok(()) => timeout_at(deadline, answers.next()).await.ok().flatten(),
-            Err(PublishError::Unconfirmed) => answers.try_next(),
-            Err(error) => return Err(error),
-        };
-        match answer {
-            Some(Answer::Message(message)) if message.headers.status() == Some(503) => {
-                self.gone.notify_one();
-                let nobody = "no stream captures it; see `usher check`";
-                Err(PublishError::NotStored(nobody.to_owned()))
-            }
-            Some(Answer::Message(message)) => acknowledged(&message, stream),
-            _ => Err(PublishError::Unconfirmed),
+        match &self.0 {
+            Way::Live(client) => live(client, push, receipt).await,
+            Way::Durable {
+                client,
+                stream,
+                gone,
+            } => durable(client, push, receipt, stream, gone).await,
+            Way::Embedded(sender) => sender.publish(push, receipt).await,
         }
     }
+}
 
-    async fn probe(&self, user: UserId, seq: u64) -> Result<Receipt, PublishError> {
-        self.ask(Task::Probe(user, seq)).await
-    }
-
-    /// Publishes, and gathers what gateways answer.
-    async fn ask(&self, task: Task) -> Result<Receipt, PublishError> {
-        let mut answers = self.shared.questions.ask(MAX_RECEIPTS);
+async fn live(client: &Client, push: Push, receipt: bool) -> Result<Published, PublishError> {
+    let answers = if receipt { MAX_RECEIPTS } else { 0 };
+    let mut sent = client
+        .send(push.outgoing(client.subjects()), answers)
+        .await?;
+    let receipt = match (sent.confirmed().await, receipt) {
+        (Ok(()), false) => None,
         // The times count from NATS's confirmation; answers before it are kept.
-        match self.submit(task, Some(answers.reply())).await {
-            Ok(()) => Ok(receipts(&mut answers).await),
-            // Whoever has it got it from NATS.
-            Err(PublishError::Unconfirmed) => match answers.try_next().and_then(sessions) {
-                Some(sessions) => Ok(Receipt::Queued(sessions)),
-                None => Err(PublishError::Unconfirmed),
-            },
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn submit(&self, task: Task, reply: Option<String>) -> Result<(), PublishError> {
-        let limit = match self.shared.max_payload.load(Ordering::Relaxed) {
-            0 => return Err(PublishError::Unavailable),
-            limit => limit,
-        };
-        if let Task::Push(push) = &task {
-            let size = header_length(&push.headers()) + push.payload.len();
-            if size > limit {
-                return Err(PublishError::TooLarge { size, limit });
-            }
-        }
-        let deadline = Instant::now() + CONFIRM;
-        let (done, outcome) = oneshot::channel();
-        let job = Job { task, reply, done };
-        match timeout_at(deadline, self.jobs.send(job)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) | Err(_) => return Err(PublishError::Unavailable),
-        }
-        match timeout_at(deadline, outcome).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) | Err(_) => Err(PublishError::Unconfirmed),
-        }
-    }
-}
-
-async fn receipts(answers: &mut Answers) -> Receipt {
-    let first = timeout(FIRST_RECEIPT, answers.next()).await.ok().flatten();
-    let Some(mut sum) = first.and_then(sessions) else {
-        return Receipt::Offline;
+        (Ok(()), true) => Some(receipts(&mut sent).await),
+        // A gateway that has it got it from NATS.
+        (Err(Failure::Unknown), true) => match sent.try_next().as_ref().and_then(sessions) {
+            Some((_, sessions)) => Some(Receipt::Queued(sessions)),
+            None => return Err(PublishError::Unconfirmed),
+        },
+        (Err(failure), _) => return Err(failure.into()),
     };
-    let until = Instant::now() + MORE_RECEIPTS;
-    while let Ok(Some(answer)) = timeout_at(until, answers.next()).await {
-        sum = sum.saturating_add(sessions(answer).unwrap_or(0));
-    }
-    Receipt::Queued(sum)
+    Ok(Published { seq: None, receipt })
 }
 
-/// How many sessions a gateway answered that it has; none where it is no gateway that
-/// answers, or nobody.
-fn sessions(answer: Answer) -> Option<u32> {
+async fn durable(
+    client: &Client,
+    push: Push,
+    receipt: bool,
+    stream: &str,
+    gone: &Notify,
+) -> Result<Published, PublishError> {
+    let heard = client.subjects().heard_user(&push.user);
+    let outgoing = push.outgoing(client.subjects());
+    let answer = client.send(outgoing, 1).await?.answer().await?;
+    if answer.status == Some(StatusCode::NO_RESPONDERS) {
+        gone.notify_one();
+        let nobody = "no stream captures it; see `usher check`";
+        return Err(PublishError::NotStored(nobody.to_owned()));
+    }
+    let Stored { seq, duplicate } = acknowledged(&answer, stream)?;
+    // Who has a duplicate was asked when it came for the first time.
+    let receipt = match receipt && !duplicate {
+        true => Some(probe(client, heard, seq).await),
+        false => None,
+    };
+    Ok(Published {
+        seq: Some(seq),
+        receipt,
+    })
+}
+
+/// Asks which sessions have everything up to a sequence of the user's. Whatever becomes of
+/// the question, the message is stored.
+async fn probe(client: &Client, subject: String, seq: u64) -> Receipt {
+    let probe = Outgoing {
+        subject,
+        headers: vec![
+            ("Usher-Probe", "1".to_owned()),
+            ("Usher-Seq", seq.to_string()),
+        ],
+        payload: Bytes::new(),
+    };
+    match client.send(probe, MAX_RECEIPTS).await {
+        Ok(mut sent) => receipts(&mut sent).await,
+        Err(_) => Receipt::Offline,
+    }
+}
+
+/// Sums what gateways answer, each counted once.
+async fn receipts(sent: &mut Sent) -> Receipt {
+    let mut until = Instant::now() + FIRST_RECEIPT;
+    let mut gateways = HashSet::new();
+    let mut sum = 0_u32;
+    while let Ok(Some(answer)) = timeout_at(until, sent.next()).await {
+        let Some((gateway, sessions)) = sessions(&answer) else {
+            // NATS says that nobody is there, and nobody else answers.
+            if answer.status.is_some() {
+                break;
+            }
+            continue;
+        };
+        if gateways.is_empty() {
+            until = Instant::now() + MORE_RECEIPTS;
+        }
+        if gateways.insert(gateway) {
+            sum = sum.saturating_add(sessions);
+        }
+    }
+    match gateways.is_empty() {
+        true => Receipt::Offline,
+        false => Receipt::Queued(sum),
+    }
+}
+
+/// Which gateway answered, and how many sessions it has; none where it is no gateway.
+fn sessions(answer: &Message) -> Option<(String, u32)> {
     #[derive(Deserialize)]
     struct Body {
+        #[serde(default)]
+        gateway: String,
         sessions: u32,
     }
-    match answer {
-        Answer::Sessions(sessions) => Some(sessions),
-        Answer::NoResponders => None,
-        Answer::Message(message) => {
-            let body: Option<Body> = serde_json::from_slice(&message.payload).ok();
-            body.map(|body| body.sessions)
+    let body: Body = serde_json::from_slice(&answer.payload).ok()?;
+    Some((body.gateway, body.sessions))
+}
+
+impl From<Failure> for PublishError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Away => Self::Unavailable,
+            Failure::Unknown => Self::Unconfirmed,
+            Failure::Forbidden => Self::Forbidden,
+            Failure::TooLarge { size, limit } => Self::TooLarge { size, limit },
         }
     }
 }
@@ -294,7 +273,7 @@ struct Stored {
 
 /// A stream's acknowledgement: `{"stream":…,"seq":…}` or `{"error":…}`, as JetStream's
 /// API has it.
-fn acknowledged(answer: &ServerMessage, stream: &str) -> Result<Stored, PublishError> {
+fn acknowledged(answer: &Message, stream: &str) -> Result<Stored, PublishError> {
     #[derive(Deserialize)]
     struct Body {
         #[serde(default)]

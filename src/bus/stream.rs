@@ -8,8 +8,8 @@
 //! error. So each answer is held against what the stream's leader had before
 //! ([`Look`]).
 
-mod broadcasts;
-mod connection;
+mod batch;
+mod caller;
 mod lasts;
 mod looks;
 mod read;
@@ -26,15 +26,22 @@ use tokio::{
     time::timeout,
 };
 
-use self::{connection::Caller, lasts::Waiting, looks::Looks, turns::Turns};
+#[cfg(fuzzing)]
+pub(super) use self::batch::Reply;
+pub(super) use self::upkeep::{Reach, see_to};
+use self::{caller::Caller, lasts::Waiting, looks::Looks, turns::Turns};
 pub use self::{
     lasts::Lasts,
     looks::Look,
     read::{Bounds, Found, Read, Reads},
     shape::{Difference, Mend},
-    upkeep::{Checked, apply, check},
+    upkeep::Checked,
 };
-use super::{Subjects, dial::Dialer, wire::ServerMessage};
+use super::{
+    Subjects, Task,
+    client::Client,
+    interest::{ServerMessage, Supervisor},
+};
 use crate::{readiness::Readiness, user::UserId};
 
 /// The stream answers within this, or is away.
@@ -49,10 +56,8 @@ pub struct Config {
     pub manage: bool,
     /// How long a message is kept; none for no such limit.
     pub max_age: Option<Duration>,
-    /// Messages of one user.
-    pub max_messages_per_user: u32,
-    /// Broadcasts.
-    pub max_broadcasts: u32,
+    /// Messages of one user, and broadcasts.
+    pub max_messages_per_channel: u32,
     /// Bytes of the whole stream.
     pub max_bytes: usize,
     /// Servers that keep a message.
@@ -75,6 +80,12 @@ pub enum StreamError {
     /// There is no such stream, or it allows no direct get.
     #[error("there is no stream {0}, or it allows no direct get; see `usher check`")]
     NotThere(String),
+    /// None of its replicas leads.
+    #[error("the stream {0} has no leader; are enough nodes of the NATS cluster up?")]
+    NoLeader(String),
+    /// NATS permits this gateway no such question.
+    #[error("NATS does not permit $JS.API.STREAM.{0}; see examples/nats-permissions.conf")]
+    Forbidden(String),
     /// NATS runs without JetStream.
     #[error("NATS runs without JetStream; start nats-server with -js")]
     NoJetStream,
@@ -111,30 +122,20 @@ struct Shared {
 const MAX_COUNTS: usize = 16;
 
 impl Stream {
-    /// Connects, and sees to the stream for as long as the process lives.
-    pub(super) fn start(
+    /// The stream, and what has to be polled for as long as the process lives: `reading`
+    /// carries reads, `leading` the questions to the stream's leader.
+    pub(super) fn new(
         config: Config,
-        dialer: Dialer,
         subjects: Subjects,
+        [reading, leading]: [Supervisor; 2],
         reply_prefix: &str,
+        client: Client,
         gone: Arc<Notify>,
         readiness: Readiness,
-    ) -> Self {
-        let caller = |dialer| Caller::start(dialer, reply_prefix);
-        let (caller, looker) = (caller(dialer.clone()), caller(dialer));
-        let stream = Self::new(config, subjects, caller, looker, gone);
-        tokio::spawn(upkeep::keep(stream.clone(), readiness));
-        stream
-    }
-
-    fn new(
-        config: Config,
-        subjects: Subjects,
-        caller: Caller,
-        looker: Caller,
-        gone: Arc<Notify>,
-    ) -> Self {
-        Self(Arc::new(Shared {
+    ) -> (Self, Vec<Task>) {
+        let (caller, calls) = Caller::new(reading, reply_prefix);
+        let (looker, looks) = Caller::new(leading, reply_prefix);
+        let stream = Self(Arc::new(Shared {
             looker,
             gone,
             config,
@@ -145,7 +146,22 @@ impl Stream {
             turns: Turns::default(),
             room: Arc::new(Semaphore::new(sweep::ROOM)),
             counts: Semaphore::new(MAX_COUNTS),
-        }))
+        }));
+        let upkeep = upkeep::keep(stream.clone(), client, readiness);
+        let tasks = vec![
+            Task::new("the stream connection", calls),
+            Task::new("the leader connection", looks),
+            Task::new("the upkeep of the stream", upkeep),
+        ];
+        (stream, tasks)
+    }
+
+    /// Waits until the connections work.
+    async fn connected(&self) {
+        for caller in [&self.0.caller, &self.0.looker] {
+            // An error: the process ends.
+            let _ = caller.up().wait_for(|up| *up).await;
+        }
     }
 
     /// What the stream's leader has now: the look begins after this call.
@@ -205,11 +221,6 @@ impl Stream {
         read::read(self, user, after, bounds, look).await
     }
 
-    /// The name of the second stream, which keeps more broadcasts than the first.
-    fn broadcasts_name(&self) -> String {
-        format!("{}_BROADCASTS", self.0.config.name)
-    }
-
     /// Asks JetStream's API one question in JSON, answered in JSON.
     async fn ask<A: for<'de> Deserialize<'de>>(
         &self,
@@ -247,9 +258,4 @@ async fn call(
     let mut answers = caller.ask(subject, body, 1).await?;
     let answer = timeout(ANSWER, answers.next()).await;
     answer.map_err(|_| StreamError::TimedOut)?
-}
-
-/// A header of the server's own, as a number.
-fn number(message: &ServerMessage, name: &str) -> Option<u64> {
-    message.headers.last(name)?.parse().ok()
 }

@@ -1,6 +1,6 @@
 //! The subjects of ours, built from checked parts only.
 
-use crate::user::UserId;
+use crate::user::{UserId, subject_token};
 
 /// Knows the names of all subjects under one prefix.
 #[derive(Debug, Clone)]
@@ -8,6 +8,8 @@ pub struct Subjects {
     prefix: String,
     /// A stream is between the publishers and us.
     durable: bool,
+    /// This gateway, as a token that no user has.
+    gateway: String,
 }
 
 impl Subjects {
@@ -16,7 +18,15 @@ impl Subjects {
         Self {
             prefix: prefix.to_owned(),
             durable: false,
+            gateway: "$".to_owned(),
         }
+    }
+
+    /// The same, as a gateway of this name uses them.
+    #[must_use]
+    pub fn of(self, gateway: &str) -> Self {
+        let gateway = format!("${}", subject_token(gateway));
+        Self { gateway, ..self }
     }
 
     /// The same where a stream captures what is published, and republishes it.
@@ -46,6 +56,17 @@ impl Subjects {
     pub fn heard_broadcast(&self) -> String {
         let live = if self.durable { "live." } else { "" };
         format!("{}.{live}broadcast", self.prefix)
+    }
+
+    /// Where the gateway publishes to itself, to learn that NATS has all that it published
+    /// before.
+    pub fn echo(&self) -> String {
+        format!("{}.live.user.{}", self.prefix, self.gateway)
+    }
+
+    /// Where the gateway proves that it may publish to users. Nobody is subscribed there.
+    pub fn probe(&self) -> String {
+        format!("{}.user.{}", self.prefix, self.gateway)
     }
 
     /// What a stream captures.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::{
     app::rooms,
-    bus::{self, stream},
+    bus::{self, Finding, Verdict},
     config::Config,
     tickets,
 };
@@ -34,73 +34,29 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> ExitCode {
         return super::fail(super::BAD_CONFIG, &error);
     }
     println!("ok    configuration");
-    let found = runtime.block_on(async {
-        let nats = bus::probe(&rooms::bus(config, "usher-check")).await;
-        let redis = tickets::probe(&rooms::tickets(config)).await;
-        [
-            ("NATS", "nats.url", nats.map_err(|error| error.to_string())),
-            ("Redis", "redis.url", redis),
-        ]
+    let (nats, redis) = runtime.block_on(async {
+        let nats = bus::check(&rooms::bus(config, "usher-check"), arguments.apply).await;
+        (nats, tickets::probe(&rooms::tickets(config)).await)
     });
     let mut code = ExitCode::SUCCESS;
-    for (server, key, found) in found {
-        match found {
-            Ok(found) => println!("ok    {server}: {found}"),
-            Err(error) => {
-                println!("FAIL  {server}: {error}; is it running, and is {key} right?");
-                code = ExitCode::from(super::UNAVAILABLE);
-            }
+    for Finding { verdict, text } in nats {
+        let head = match verdict {
+            Verdict::Good => "ok   ",
+            Verdict::Warning => "warn ",
+            Verdict::Bad => "FAIL ",
+            Verdict::Detail => "     ",
+        };
+        println!("{head} {text}");
+        if verdict == Verdict::Bad {
+            code = ExitCode::from(super::UNAVAILABLE);
         }
     }
-    if config.durable.enabled && !runtime.block_on(durable(config, arguments.apply)) {
-        code = ExitCode::from(super::UNAVAILABLE);
+    match redis {
+        Ok(found) => println!("ok    Redis: {found}"),
+        Err(error) => {
+            println!("FAIL  Redis: {error}; is it running, and is redis.url right?");
+            code = ExitCode::from(super::UNAVAILABLE);
+        }
     }
     code
-}
-
-/// Says what there is of the stream, and whether durable mode works with it.
-async fn durable(config: &Config, apply: bool) -> bool {
-    let bus = rooms::bus(config, "usher-check");
-    let checked = match apply {
-        true => stream::apply(&bus).await,
-        false => stream::check(&bus).await,
-    };
-    let name = &config.durable.stream;
-    match checked {
-        Ok(streams) => {
-            for one in &streams {
-                let state = if one.serves() { "ok   " } else { "FAIL " };
-                let created = if one.created { "created, " } else { "" };
-                println!("{state} stream {}: {created}{}", one.name, one.holds);
-                for difference in &one.mended {
-                    println!(
-                        "      mended: {} is {} now",
-                        difference.field, difference.wanted
-                    );
-                }
-                for difference in &one.left {
-                    println!("      {difference}");
-                }
-            }
-            streams.iter().all(stream::Checked::serves)
-        }
-        Err(stream::StreamError::NotThere(_)) if config.durable.manage_stream => {
-            println!(
-                "      stream {name}: absent; `usher serve` creates it, and so does \
-                 `usher check --apply`"
-            );
-            true
-        }
-        Err(stream::StreamError::NotThere(_)) => {
-            println!(
-                "FAIL  stream {name}: absent, or it allows no direct get, and \
-                 durable.manage_stream is off; `usher check --apply` creates and mends it"
-            );
-            false
-        }
-        Err(error) => {
-            println!("FAIL  stream {name}: {error}");
-            false
-        }
-    }
 }

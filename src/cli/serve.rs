@@ -85,10 +85,12 @@ async fn serve(config: Config, mode: Mode) -> ExitCode {
         tracing::warn!("a second signal: leaving at once");
     };
     tokio::select! {
-        () = running => {}
-        () = signalled => {}
+        outcome = running => match outcome {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => super::fail(super::FAILED, &error),
+        },
+        () = signalled => ExitCode::SUCCESS,
     }
-    ExitCode::SUCCESS
 }
 
 /// Logs go to standard error, so that a command's output stays its own.

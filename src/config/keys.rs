@@ -106,6 +106,9 @@ table! {
         /// A credentials file, as `nsc` writes it, to log in with; it is read at each
         /// connection.
         credentials_file: Option<PathBuf>,
+        /// A file with the seed of a user's nkey to log in with, as `nk -gen user` writes
+        /// it; it is read at each connection.
+        nkey_seed_file: Option<PathBuf>,
         /// The token to log in with, where the servers ask for one.
         token: Option<Secret>,
         /// The user to log in as; goes with `nats.password`.
@@ -209,18 +212,15 @@ table! {
         /// Whether messages are kept. Needs NATS with JetStream; `usher check` says what
         /// is missing.
         enabled: bool = false,
-        /// The stream's name. A second one, for the broadcasts that the first one does not
-        /// keep, is called so with `_BROADCASTS` behind.
+        /// The stream's name.
         stream: String = "USHER" where stream_name,
         /// Whether Usher creates the stream, and changes it where that keeps more.
         /// `false`: it only looks, and says what is not as it should be.
         manage_stream: bool = true,
         /// How long a message is kept. `0s`: until another limit is reached.
         max_age: Duration = "24h" where max_age,
-        /// How many messages of one user are kept: the newest.
-        max_messages_per_user: u32 = 1000 where above_zero,
-        /// How many broadcasts are kept: the newest.
-        max_broadcasts: u32 = 10000 where above_zero,
+        /// How many messages of each user are kept, and how many broadcasts: the newest.
+        max_messages_per_channel: u32 = 1000 where above_zero,
         /// The most bytes that the stream keeps; above it the oldest messages go.
         max_bytes: Size = "1GiB" where above_zero,
         /// On how many servers of a cluster each message is kept: 1, 3 or 5.

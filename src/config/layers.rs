@@ -7,12 +7,26 @@ use strsim::damerau_levenshtein;
 use super::{
     error::ConfigError,
     keys::{Config, SECTIONS},
-    names::Name,
+    names::{Former, Name, former},
     value::{Raw, quoted},
 };
 
-/// What one layer says, or several together; by the path of the key.
-pub(super) type Layer = BTreeMap<&'static str, Setting>;
+/// What one layer says, or several together.
+#[derive(Default)]
+pub(super) struct Layer {
+    /// By the path of the key.
+    pub(super) settings: BTreeMap<&'static str, Setting>,
+    /// Keys of an earlier version that have no effect any more, each with the reason.
+    pub(super) ignored: Vec<String>,
+}
+
+impl Layer {
+    /// Puts a layer over this one.
+    pub(super) fn extend(&mut self, other: Self) {
+        self.settings.extend(other.settings);
+        self.ignored.extend(other.ignored);
+    }
+}
 
 /// A value that somebody gave to a key.
 pub(super) struct Setting {
@@ -31,7 +45,7 @@ pub(super) fn from_file(path: &Path) -> Result<Layer, ConfigError> {
         cause,
     })?;
     let table = text.parse().map_err(|error| syntax(path, &text, &error))?;
-    let mut layer = Layer::new();
+    let mut layer = Layer::default();
     collect(&mut layer, "", table, &format!("in {path:?}"))?;
     Ok(layer)
 }
@@ -70,7 +84,17 @@ fn collect(
             place: place.clone(),
             mend,
         };
-        match (Name::all().find(|name| name.dotted() == path), value) {
+        let name = match former(&path) {
+            Some(Former::Renamed(name)) => Some(name),
+            Some(Former::Ignored(why)) => {
+                layer
+                    .ignored
+                    .push(format!("{path} ({place}) is ignored: {why}"));
+                continue;
+            }
+            None => Name::all().find(|name| name.dotted() == path),
+        };
+        match (name, value) {
             (Some(name), toml::Value::Table(_)) => {
                 let example = example(name);
                 return Err(shape(format!("a value, not a section; write {example}")));
@@ -137,7 +161,7 @@ fn example(name: Name) -> String {
 pub(super) fn from_environment(
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Layer, ConfigError> {
-    let mut layer = Layer::new();
+    let mut layer = Layer::default();
     for (variable, text) in environment {
         let Some(rest) = variable.strip_prefix("USHER_") else {
             continue;
@@ -145,8 +169,16 @@ pub(super) fn from_environment(
         if !variable.contains("__") {
             continue;
         }
-        let Some(name) = Name::all().find(|name| name.variable() == variable) else {
-            let dotted = rest.replace("__", ".").to_lowercase();
+        let dotted = rest.replace("__", ".").to_lowercase();
+        let name = match former(&dotted) {
+            Some(Former::Renamed(name)) => Some(name),
+            Some(Former::Ignored(why)) => {
+                layer.ignored.push(format!("{variable} is ignored: {why}"));
+                continue;
+            }
+            None => Name::all().find(|name| name.variable() == variable),
+        };
+        let Some(name) = name else {
             return Err(ConfigError::Unknown {
                 name: variable.escape_debug().to_string(),
                 place: "in the environment".to_owned(),
@@ -163,14 +195,14 @@ pub(super) fn from_environment(
 /// Adds a setting, unless the layer already gives the key by its other name.
 fn add(layer: &mut Layer, setting: Setting) -> Result<(), ConfigError> {
     let path = setting.name.key.path;
-    match layer.get(path) {
+    match layer.settings.get(path) {
         Some(other) if other.name.file != setting.name.file => Err(ConfigError::Twice {
             name: setting.name.dotted(),
             place: setting.place,
             other: other.name.dotted(),
         }),
         _ => {
-            layer.insert(path, setting);
+            layer.settings.insert(path, setting);
             Ok(())
         }
     }

@@ -19,14 +19,17 @@ pub(super) fn load(
     file: Option<&Path>,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Config, ConfigError> {
-    let mut settings = Layer::new();
+    let mut settings = Layer::default();
     if let Some(path) = file {
         settings.extend(from_file(path)?);
     }
     settings.extend(from_environment(environment)?);
 
-    let mut config = Config::default();
-    for setting in settings.values() {
+    let mut config = Config {
+        ignored: std::mem::take(&mut settings.ignored),
+        ..Config::default()
+    };
+    for setting in settings.settings.values() {
         apply(setting, &mut config)?;
     }
     match rules::together(&config) {
@@ -110,7 +113,10 @@ fn at_odds(
 ) -> ConfigError {
     let key = keys().find(|key| key.path == path);
     let key = key.expect("a rule names a key of the table");
-    let place = settings.get(path).map(|setting| setting.place.clone());
+    let place = settings
+        .settings
+        .get(path)
+        .map(|setting| setting.place.clone());
     ConfigError::Value {
         key: path.to_owned(),
         value: (!key.secret).then(|| (key.show)(config).toml),

@@ -13,6 +13,28 @@ pub(super) struct Name {
     pub(super) file: bool,
 }
 
+/// A name of an earlier version.
+pub(super) enum Former {
+    /// It means the same key.
+    Renamed(Name),
+    /// It has no effect any more, for this reason.
+    Ignored(&'static str),
+}
+
+/// What a name of an earlier version means now.
+pub(super) fn former(dotted: &str) -> Option<Former> {
+    let renamed = |path| Name::all().find(|name| !name.file && name.key.path == path);
+    match dotted {
+        "durable.max_messages_per_user" => {
+            renamed("durable.max_messages_per_channel").map(Former::Renamed)
+        }
+        "durable.max_broadcasts" => Some(Former::Ignored(
+            "durable.max_messages_per_channel holds for broadcasts too; remove it",
+        )),
+        _ => None,
+    }
+}
+
 impl Name {
     /// All names there are.
     pub(super) fn all() -> impl Iterator<Item = Self> {

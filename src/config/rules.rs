@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use url::Url;
+
 use crate::{
     client_address::{NetworkError, TrustedProxies},
     origin::AllowedOrigins,
@@ -10,7 +12,7 @@ use crate::{
 };
 
 use super::{
-    keys::{Config, TicketsJwt},
+    keys::{Config, Nats, TicketsJwt},
     units::Size,
     value::{Complaint, Value, quoted},
 };
@@ -297,19 +299,7 @@ pub(super) fn together(config: &Config) -> Result<(), (&'static str, Complaint)>
         let complaint = "is for TLS, and redis.url asks for none; write rediss://HOST:PORT there";
         return Err((key, complaint.to_owned()));
     }
-    if let (Some(_), Some(other)) = (
-        &nats.credentials_file,
-        [
-            nats.token.as_ref().map(|_| "nats.token"),
-            nats.user.as_ref().map(|_| "nats.user"),
-        ]
-        .into_iter()
-        .flatten()
-        .next(),
-    ) {
-        let complaint = format!("{other} is set too; keep one of the two");
-        return Err(("nats.credentials_file", complaint));
-    }
+    one_login(nats)?;
     if grpc_tls.client_ca_file.is_some() && grpc_tls.certificate_file.is_none() {
         let complaint = "needs TLS; set grpc.tls.certificate_file and grpc.tls.key_file too";
         return Err(("grpc.tls.client_ca_file", complaint.to_owned()));
@@ -321,23 +311,6 @@ pub(super) fn together(config: &Config) -> Result<(), (&'static str, Complaint)>
         let complaint = "whoever reaches it could push to any user; set grpc.tokens \
                          or grpc.tls.client_ca_file, or grpc.allow_anonymous = true if something else guards it";
         return Err(("grpc.listen", complaint.to_owned()));
-    }
-    match (&nats.user, &nats.password, &nats.token) {
-        (Some(_), _, Some(_)) => {
-            return Err((
-                "nats.token",
-                "nats.user is set too; keep one of the two".to_owned(),
-            ));
-        }
-        (Some(_), None, _) => {
-            let complaint = "has no password; set nats.password, or leave nats.user out";
-            return Err(("nats.user", complaint.to_owned()));
-        }
-        (None, Some(_), _) => {
-            let complaint = "belongs to no user; set nats.user, or leave nats.password out";
-            return Err(("nats.password", complaint.to_owned()));
-        }
-        _ => {}
     }
     if redis.user.is_some() && redis.password.is_none() && redis.url.0.password().is_none() {
         let complaint = "has no password; set redis.password, or leave redis.user out";
@@ -351,6 +324,46 @@ pub(super) fn together(config: &Config) -> Result<(), (&'static str, Complaint)>
              or quiet sessions are closed; write for example {enough}"
         );
         return Err(("session.idle_timeout", complaint));
+    }
+    Ok(())
+}
+
+/// There is one way to log in to NATS, the same for all servers.
+fn one_login(nats: &Nats) -> Result<(), (&'static str, Complaint)> {
+    let ways = [
+        ("nats.credentials_file", nats.credentials_file.is_some()),
+        ("nats.nkey_seed_file", nats.nkey_seed_file.is_some()),
+        ("nats.token", nats.token.is_some()),
+        ("nats.user", nats.user.is_some()),
+    ];
+    let mut given = ways.into_iter().filter(|(_, given)| *given);
+    if let (Some((key, _)), Some((other, _))) = (given.next(), given.next()) {
+        return Err((key, format!("{other} is set too; keep one of the two")));
+    }
+    match (&nats.user, &nats.password) {
+        (Some(_), None) => {
+            let complaint = "has no password; set nats.password, or leave nats.user out";
+            return Err(("nats.user", complaint.to_owned()));
+        }
+        (None, Some(_)) => {
+            let complaint = "belongs to no user; set nats.user, or leave nats.password out";
+            return Err(("nats.password", complaint.to_owned()));
+        }
+        _ => {}
+    }
+    let logins = |url: &Url| (url.username().to_owned(), url.password().map(str::to_owned));
+    let mut logins = nats
+        .url
+        .0
+        .iter()
+        .map(logins)
+        .filter(|(user, _)| !user.is_empty());
+    if let Some(first) = logins.next()
+        && logins.any(|other| other != first)
+    {
+        let complaint = "has different credentials in it; give all servers the same, or set \
+                         nats.user and nats.password";
+        return Err(("nats.url", complaint.to_owned()));
     }
     Ok(())
 }

@@ -65,6 +65,8 @@ macro_rules! table {
         )+
             /// Which secrets came from which files, by their keys' paths.
             pub(super) secret_files: std::collections::BTreeMap<&'static str, String>,
+            /// Keys of an earlier version that were given and have no effect, in words.
+            pub ignored: Vec<String>,
         }
 
         $(

@@ -91,7 +91,7 @@ impl Registry {
                         held.confirm(id, life);
                     }
                 }
-                Event::Refused(held, id) => held.refuse(id),
+                Event::Refused(refused) => self.refuse(refused),
                 Event::Up { clustered } => self.up(clustered),
                 Event::Down => self.down(),
             }

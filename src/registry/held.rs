@@ -18,8 +18,6 @@ use super::sync::{Arc, Mutex, MutexGuard, lock};
 pub trait Member: Clone {
     /// The subscription stands: the session may be welcomed.
     fn confirmed(&self);
-    /// NATS forbids the subscription.
-    fn refused(&self);
     /// The user has too many sessions, and this is the oldest.
     fn replaced(&self);
     /// Whether both are the same session.
@@ -140,15 +138,16 @@ impl<U, M: Member> Held<U, M> {
         }
     }
 
-    /// The bus forbids a subscription: whoever sits here has to leave, and the
+    /// The bus refuses a subscription. Returns the user's sessions, which have to end; the
     /// next join asks again.
-    pub fn refuse(&self, subscription: u64) {
+    pub fn refuse(&self, subscription: u64) -> Vec<M> {
         let mut state = self.state();
-        if state.subscription == Some(subscription) {
-            state.subscription = None;
-            state.confirmed_in = None;
-            state.seats.drain(..).for_each(|seat| seat.refused());
+        if state.subscription != Some(subscription) {
+            return Vec::new();
         }
+        state.subscription = None;
+        state.confirmed_in = None;
+        std::mem::take(&mut state.seats)
     }
 
     /// In which life of the connection the subscription was confirmed.

@@ -48,28 +48,27 @@ impl ClientFiles {
     ///
     /// As [`ClientFiles::load`].
     pub fn config(&self) -> Result<ClientConfig, FileError> {
-        let roots = match &self.ca_file {
-            Some(path) => files::authorities(path, &files::read(Which::Ca, path)?)?,
-            None => system_roots(),
-        };
+        let roots = self.roots()?;
         let builder = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .expect("ring speaks the default versions")
             .with_root_certificates(roots);
-        let Some(Identity {
-            certificate_file,
-            key_file,
-        }) = &self.identity
-        else {
+        let Some(identity) = &self.identity else {
             return Ok(builder.with_no_client_auth());
         };
-        let chain = files::read(Which::Certificate, certificate_file)?;
-        let chain = files::certificates(Which::Certificate, certificate_file, &chain)?;
-        let key = files::private_key(key_file, &files::read(Which::Key, key_file)?)?;
+        let (chain, key) = identity.load()?;
         builder.with_client_auth_cert(chain, key).map_err(|error| {
-            let complaint = format!("does not go with {certificate_file:?}: {error}");
-            FileError::new(Which::Key, key_file, complaint)
+            let complaint = format!("does not go with {:?}: {error}", identity.certificate_file);
+            FileError::new(Which::Key, &identity.key_file, complaint)
         })
+    }
+
+    /// The authorities to trust.
+    pub(super) fn roots(&self) -> Result<RootCertStore, FileError> {
+        match &self.ca_file {
+            Some(path) => files::authorities(path, &files::read(Which::Ca, path)?),
+            None => Ok(system_roots()),
+        }
     }
 }
 

@@ -19,6 +19,18 @@ pub struct Identity {
     pub key_file: PathBuf,
 }
 
+impl Identity {
+    /// Reads both files.
+    pub(super) fn load(
+        &self,
+    ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), FileError> {
+        let chain = read(Which::Certificate, &self.certificate_file)?;
+        let chain = certificates(Which::Certificate, &self.certificate_file, &chain)?;
+        let key = read(Which::Key, &self.key_file)?;
+        Ok((chain, private_key(&self.key_file, &key)?))
+    }
+}
+
 /// What a file is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Which {

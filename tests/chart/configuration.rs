@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Keys that values of other names make: listeners, files, and what is secret.
-const MADE: [&str; 30] = [
+const MADE: [&str; 31] = [
     "public.listen",
     "public.tls.certificate_file",
     "public.tls.key_file",
@@ -25,6 +25,7 @@ const MADE: [&str; 30] = [
     "ops.listen",
     "nats.url",
     "nats.credentials_file",
+    "nats.nkey_seed_file",
     "nats.token",
     "nats.user",
     "nats.password",
@@ -172,13 +173,12 @@ fn durable_is_told_of_only_where_it_is_on() {
         "stream = \"USHER\"",
         "manage_stream = true",
         "max_age = \"24h\"",
-        "max_messages_per_user = 1000",
+        "max_messages_per_channel = 1000",
         "max_bytes = \"1GiB\"",
         "replicas = 1",
         "storage = \"file\"",
         "duplicate_window = \"2m\"",
         "audit = \"60s\"",
-        "max_broadcasts = 10000",
         "max_replay = 1000",
     ] {
         assert!(

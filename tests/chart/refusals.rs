@@ -68,7 +68,7 @@ const IMPOSSIBLE: &[(&[&str], &str)] = &[
             "nats.user=u",
             "nats.tokenKey=t",
         ],
-        "three ways to log in",
+        "four ways to log in",
     ),
     (
         &["nats.tls.clientCertificate=true"],

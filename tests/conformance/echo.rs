@@ -5,7 +5,7 @@
 use std::{error::Error, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
-use usher::{bus, http, metrics::Metrics, readiness::Readiness, registry, tls};
+use usher::{bus, http, metrics::Metrics, registry, tls};
 
 /// The suite's largest message is 16 MiB; 4 KiB is the default.
 const MAX_FRAME: usize = 16 << 20;
@@ -17,7 +17,6 @@ const FRAMES_PER_SECOND: u32 = u32::MAX;
 async fn main() -> Result<(), Box<dyn Error>> {
     let name = "echo".to_owned();
     let metrics = Arc::new(Metrics::new());
-    let readiness = Readiness::new(Duration::ZERO);
     let subscriptions = Arc::default();
     let bus = bus::Config {
         servers: Vec::new(),
@@ -38,8 +37,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         queue_messages: 256,
         queue_bytes: 1 << 20,
         total_queue_bytes: 256 << 20,
+        drain_window: Duration::from_secs(20),
     };
-    let registry = registry::Registry::new(config, subscriptions, metrics.clone(), readiness, None);
+    let registry = registry::Registry::new(config, subscriptions, metrics.clone(), None);
     let registry = Arc::new(registry);
     tokio::spawn(registry.clone().run(interest));
 

@@ -149,7 +149,12 @@ async fn redis_knows_a_user_with_few_rights() {
         .env("USHER_REDIS__URL", redis.url())
         .env("USHER_REDIS__USER", "usher")
         .env("USHER_REDIS__PASSWORD", "sesame")
-        .env("USHER_NATS__URL", nats.publishers_url())
+        .env("USHER_NATS__URL", nats.url())
+        .env("USHER_NATS__USER", nats.gateways_login().expect("roles").0)
+        .env(
+            "USHER_NATS__PASSWORD",
+            nats.gateways_login().expect("roles").1,
+        )
         .output()
         .expect("usher runs");
     assert!(check.status.success(), "{check:?}");

@@ -38,8 +38,8 @@ pub(crate) struct Id {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Retention {
     pub(crate) age: Duration,
-    pub(crate) per_user: usize,
-    pub(crate) broadcasts: usize,
+    /// Messages of each user, and broadcasts.
+    pub(crate) per_channel: usize,
     pub(crate) replay: usize,
 }
 
@@ -229,10 +229,7 @@ impl Auditor {
     fn may_be_gone(&self, seq: u64, by: Duration) -> bool {
         let id = self.stored[&seq];
         let begun = self.sent[&id].begun;
-        let limit = match id.user {
-            Some(_) => self.retention.per_user,
-            None => self.retention.broadcasts,
-        };
+        let limit = self.retention.per_channel;
         by.saturating_sub(begun) >= self.retention.age
             || self.after(id.user, seq, by, limit) >= limit
     }
@@ -246,14 +243,13 @@ impl Auditor {
     /// position is lost.
     fn is_gap(&self, user: usize, position: u64, by: Duration) -> bool {
         let Retention {
-            per_user,
-            broadcasts,
+            per_channel,
             replay,
             ..
         } = self.retention;
         let next = self.stored.range(position + 1..).next();
-        self.after(Some(user), position, by, per_user) >= per_user
-            || self.after(None, position, by, broadcasts) >= broadcasts
+        self.after(Some(user), position, by, per_channel) >= per_channel
+            || self.after(None, position, by, per_channel) >= per_channel
             || self.after_both(user, position, by, replay) > replay
             // Whose message it is makes no difference: where the stream begins later,
             // nobody can say what was there.
@@ -441,8 +437,7 @@ mod tests {
 
     const RETENTION: Retention = Retention {
         age: Duration::from_secs(60),
-        per_user: 5,
-        broadcasts: 50,
+        per_channel: 5,
         replay: 8,
     };
     const ME: usize = 7;

@@ -132,7 +132,7 @@ impl Planned {
             }
             Fault::SlowReaders(user) => slow(world, user, lasts, LARGE.1).await,
             Fault::SlowReadersOfMoreThanIsKept(user) => {
-                let more = world.scale.retention.per_user * 21 / 20;
+                let more = world.scale.retention.per_channel * 21 / 20;
                 slow(world, user, lasts, more).await;
             }
             Fault::ClientAway(client) => world.order(client, Order::Away(lasts)),
@@ -141,7 +141,7 @@ impl Planned {
                 for client in world.clients_of(user) {
                     world.order(client, Order::AwayUntil(called.clone()));
                 }
-                let more = world.scale.retention.per_user * 5 / 4;
+                let more = world.scale.retention.per_channel * 5 / 4;
                 flood(world, user, 0, more).await;
                 call.send_replace(true);
             }

@@ -50,8 +50,7 @@ fn scale(seconds: u64, messages: usize) -> Scale {
         rate: (messages / seconds.max(1) as usize * 3 / 2).max(60),
         retention: Retention {
             age: Duration::from_secs(if seconds < 300 { 30 } else { 90 }),
-            per_user: if seconds < 300 { 400 } else { 2_000 },
-            broadcasts: 10_000,
+            per_channel: if seconds < 300 { 400 } else { 2_000 },
             replay: if seconds < 300 { 450 } else { 2_200 },
         },
     }

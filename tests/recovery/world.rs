@@ -110,8 +110,7 @@ impl World {
     async fn gateway(&self, index: usize) -> Gateway {
         let Retention {
             age,
-            per_user,
-            broadcasts,
+            per_channel,
             replay,
         } = self.scale.retention;
         let (user, password) = Role::Gateway.login();
@@ -124,8 +123,7 @@ impl World {
             .set("durable.enabled", "true")
             .set("durable.max_age", format!("{}s", age.as_secs()))
             .set("durable.duplicate_window", format!("{}s", age.as_secs()))
-            .set("durable.max_messages_per_user", per_user.to_string())
-            .set("durable.max_broadcasts", broadcasts.to_string())
+            .set("durable.max_messages_per_channel", per_channel.to_string())
             .set("durable.max_replay", replay.to_string())
             .set("durable.audit", "5s")
             .set("session.ping_interval", "1s")

@@ -18,7 +18,11 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use super::{ANSWER, Look, Stream, StreamError, looks::ApiError, number};
+use super::{
+    ANSWER, Look, Stream, StreamError,
+    batch::{Ended, Whole, batch},
+    looks::ApiError,
+};
 use crate::user::UserId;
 
 /// Users in one question.
@@ -154,17 +158,20 @@ async fn find(stream: &Stream, subjects: &[&str], look: &Look) -> Result<Found, 
     let mut parts = vec![subjects];
     while let Some(part) = parts.pop() {
         match last_of(stream, part, &broadcast, &mut found.of).await? {
-            End::UpTo(up_to) => found.up_to = found.up_to.min(up_to),
-            // More than a server says in one answer.
-            End::TooMuch if part.len() > 1 => {
+            Ended::Whole(Whole {
+                up_to: Some(up_to),
+                pending: 0,
+                ..
+            }) => found.up_to = found.up_to.min(up_to),
+            Ended::TooMuch | Ended::Whole(Whole { pending: 1.., .. }) if part.len() > 1 => {
                 let (one, other) = part.split_at(part.len() / 2);
                 parts.extend([one, other]);
             }
-            End::TooMuch => {
+            Ended::TooMuch | Ended::Whole(_) => {
                 return Err(StreamError::Odd("two messages are too many".to_owned()));
             }
-            // Nothing is there. One that lags says so too.
-            End::Nothing if look.replicated => {
+            // A replica that lags says so too.
+            Ended::Nothing if look.replicated => {
                 for subject in part.iter().copied().chain([&broadcast[..]]) {
                     if let Some(last) = by_leader(stream, subject).await? {
                         found.of.insert(subject.to_owned(), last);
@@ -172,18 +179,11 @@ async fn find(stream: &Stream, subjects: &[&str], look: &Look) -> Result<Found, 
                 }
                 found.up_to = found.up_to.min(look.last);
             }
-            End::Nothing => found.up_to = found.up_to.min(look.last),
+            Ended::Nothing => found.up_to = found.up_to.min(look.last),
         }
     }
     found.broadcast = found.of.get(&broadcast).copied().unwrap_or(0);
     Ok(found)
-}
-
-enum End {
-    /// That was all, as of this sequence.
-    UpTo(u64),
-    TooMuch,
-    Nothing,
 }
 
 async fn last_of(
@@ -191,36 +191,18 @@ async fn last_of(
     subjects: &[&str],
     broadcast: &str,
     last: &mut HashMap<String, u64>,
-) -> Result<End, StreamError> {
+) -> Result<Ended, StreamError> {
     let all: Vec<_> = subjects.iter().copied().chain([broadcast]).collect();
-    let subject = format!("$JS.API.DIRECT.GET.{}", stream.0.config.name);
-    let body = json!({ "multi_last": all });
-    let mut replies = stream.0.caller.ask(&subject, &body, all.len() + 1).await?;
-    loop {
-        let message = replies.next().await?;
-        match message.headers.status() {
-            None => {
-                let (subject, seq) = (
-                    message.headers.last("Nats-Subject"),
-                    number(&message, "Nats-Sequence"),
-                );
-                if let (Some(subject), Some(seq)) = (subject, seq) {
-                    last.insert(subject.to_owned(), seq);
-                }
-            }
-            Some(204) if number(&message, "Nats-Num-Pending").unwrap_or(0) > 0 => {
-                return Ok(End::TooMuch);
-            }
-            Some(204) => match number(&message, "Nats-UpTo-Sequence") {
-                Some(up_to) => return Ok(End::UpTo(up_to)),
-                None => return Err(StreamError::Odd("no Nats-UpTo-Sequence".to_owned())),
-            },
-            Some(404) => return Ok(End::Nothing),
-            Some(413) => return Ok(End::TooMuch),
-            Some(503) => return Err(StreamError::NotThere(stream.0.config.name.clone())),
-            Some(other) => return Err(StreamError::Odd(format!("status {other}"))),
+    let question = json!({ "multi_last": all });
+    let mut found = Vec::new();
+    let ended = batch(stream, &question, all.len(), |seq, _, message| {
+        if let Some(subject) = message.headers.last("Nats-Subject") {
+            found.push((subject.to_owned(), seq));
         }
-    }
+    });
+    let ended = ended.await?;
+    last.extend(found);
+    Ok(ended)
 }
 
 /// The last sequence of a subject, by the leader, which never lags.

@@ -84,7 +84,7 @@ async fn run(stream: Stream) {
             waiting
         };
         let look = ask(&stream).await;
-        if let Err(StreamError::NotThere(_)) = look {
+        if let Err(StreamError::NotThere(_) | StreamError::TimedOut) = look {
             stream.0.gone.notify_one();
         }
         for one in waiting {
@@ -150,12 +150,21 @@ struct Sequences {
 }
 
 #[derive(Debug, Deserialize)]
-struct Cluster {
+pub(super) struct Cluster {
     leader: Option<String>,
 }
 
+impl Cluster {
+    /// A replica without a leader still answers; its numbers may be stale.
+    pub(super) fn has_leader(&self) -> bool {
+        self.leader
+            .as_deref()
+            .is_some_and(|leader| !leader.is_empty())
+    }
+}
+
 impl Answer {
-    /// None where whoever answered is not led by anybody, and may be behind.
+    /// `None` if the replica has no leader; its numbers may be stale.
     fn look(self, name: &str) -> Result<Option<Look>, StreamError> {
         if let Some(error) = self.error {
             return match error.code {
@@ -168,8 +177,10 @@ impl Answer {
         else {
             return Err(StreamError::Odd("no state".to_owned()));
         };
-        if let Some(Cluster { leader }) = &self.cluster
-            && leader.as_deref().is_none_or(str::is_empty)
+        if self
+            .cluster
+            .as_ref()
+            .is_some_and(|cluster| !cluster.has_leader())
         {
             return Ok(None);
         }

@@ -1,14 +1,14 @@
 //! Batches of one subject's messages.
 
 use serde_json::json;
-use tokio::{
-    sync::OwnedSemaphorePermit,
-    time::{Instant, timeout_at},
-};
+use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
-use super::{ANSWER, Look, Stream, StreamError, broadcasts, number};
+use super::{
+    ANSWER, Look, Stream, StreamError,
+    batch::{Ended, batch},
+};
 use crate::{
-    bus::{reader, wire::ServerMessage},
+    bus::interest::{ServerMessage, event_name},
     message::Message,
     user::UserId,
 };
@@ -94,19 +94,14 @@ async fn one(
     stream: &Stream,
     of: Of<'_>,
     after: u64,
-    mut bounds: Bounds,
+    bounds: Bounds,
     look: &Look,
 ) -> Result<Read, StreamError> {
-    if let Of::Broadcast = of {
-        // It takes a message to find the place in the second stream.
-        bounds.messages = bounds.messages.max(1);
-    }
-    let deadline = Instant::now() + ANSWER;
     let reading = async {
-        let mut read = batch(stream, of, after, after, bounds).await?;
+        let mut read = subject_after(stream, of, after, after, bounds).await?;
         if read.anchored && read.found.is_empty() && read.more > 0 && bounds.messages > 0 {
             // It alone is as large as the bounds.
-            let rest = batch(stream, of, after, after + 1, bounds).await?;
+            let rest = subject_after(stream, of, after, after + 1, bounds).await?;
             read = Read {
                 anchored: true,
                 intact: true,
@@ -115,64 +110,50 @@ async fn one(
         }
         let within = |limit| read.total() < limit;
         read.intact |= look.has_all_after(after) && look.per_subject.is_none_or(within);
-        if let (Of::Broadcast, false) = (of, read.intact) {
-            return broadcasts::read(stream, after, bounds, look, read).await;
-        }
         Ok(read)
     };
-    timeout_at(deadline, reading)
+    timeout(ANSWER, reading)
         .await
         .unwrap_or(Err(StreamError::TimedOut))
 }
 
-async fn batch(
+async fn subject_after(
     stream: &Stream,
     of: Of<'_>,
     after: u64,
     from: u64,
     bounds: Bounds,
 ) -> Result<Read, StreamError> {
-    let subject = format!("$JS.API.DIRECT.GET.{}", stream.0.config.name);
     // The one at the sequence itself says more than it costs.
     let count = bounds.messages + 1;
-    let body = json!({
+    let question = json!({
         "seq": from.max(1),
         "next_by_subj": subject_of(stream, of),
         "batch": count,
         "max_bytes": bounds.bytes,
     });
-    let mut replies = stream.0.caller.ask(&subject, &body, count + 1).await?;
     let mut read = Read {
         intact: false,
         anchored: false,
         found: Vec::new(),
         more: 0,
     };
-    loop {
-        let reply = replies.next().await?;
-        // A publisher may have given its message a status, but has no say in what follows.
-        if let Some(seq) = number(&reply, "Nats-Sequence") {
-            read.more = number(&reply, "Nats-Num-Pending").unwrap_or(0);
-            if seq == after {
-                read.intact = true;
-                read.anchored = true;
-            } else if bounds.messages == 0 {
-                read.more += 1;
-            } else {
-                let message = message(&reply, matches!(of, Of::Broadcast));
-                read.found.push(Found { seq, message });
-            }
-            continue;
+    let ended = batch(stream, &question, count, |seq, pending, reply| {
+        read.more = pending;
+        if seq == after {
+            read.intact = true;
+            read.anchored = true;
+        } else if bounds.messages == 0 {
+            read.more += 1;
+        } else {
+            let message = message(reply, matches!(of, Of::Broadcast));
+            read.found.push(Found { seq, message });
         }
-        match reply.headers.status() {
-            Some(204) => break,
-            Some(404) => return Ok(read),
-            Some(503) => return Err(StreamError::NotThere(stream.0.config.name.clone())),
-            Some(other) => return Err(StreamError::Odd(format!("status {other}"))),
-            None => return Err(StreamError::Odd("no Nats-Sequence".to_owned())),
-        }
+    });
+    match ended.await? {
+        Ended::Whole(_) | Ended::Nothing => Ok(read),
+        Ended::TooMuch => Err(StreamError::Odd("one message is too much".to_owned())),
     }
-    Ok(read)
 }
 
 fn subject_of(stream: &Stream, of: Of<'_>) -> String {
@@ -184,7 +165,7 @@ fn subject_of(stream: &Stream, of: Of<'_>) -> String {
 
 pub(super) fn message(reply: &ServerMessage, broadcast: bool) -> Message {
     Message {
-        event: reader::event_name(&reply.headers).unwrap_or_default(),
+        event: event_name(&reply.headers).unwrap_or_default(),
         payload: reply.payload.clone(),
         broadcast,
         stored: None,

@@ -10,11 +10,6 @@ use serde_json::{Map, Value, json};
 use super::Config;
 use crate::bus::Subjects;
 
-/// Of the second stream: which stream its messages come from.
-const EPOCH: &str = "usher.epoch";
-/// What is published again is told by the first stream already.
-const SHORTEST_WINDOW: Duration = Duration::from_millis(100);
-
 /// Something about a stream that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
@@ -70,7 +65,6 @@ impl std::fmt::Display for Difference {
 /// A stream as it should be.
 #[derive(Debug, Clone)]
 pub(super) struct Shape {
-    pub(super) name: String,
     wanted: Map<String, Value>,
 }
 
@@ -88,44 +82,17 @@ impl Shape {
             Some(age) => config.duplicate_window.min(age),
             None => config.duplicate_window,
         };
-        let mut shape = Self::common(&config.name, config);
+        let mut shape = Self { wanted: Map::new() };
+        shape.want("name", config.name.as_str().into());
         shape.want("subjects", json!(subjects.captured()));
         shape.want(
             "republish",
             json!({ "src": src, "dest": dest, "headers_only": false }),
         );
-        let per_user = config.max_messages_per_user;
-        shape.want("max_msgs_per_subject", per_user.into());
+        let per_channel = config.max_messages_per_channel;
+        shape.want("max_msgs_per_subject", per_channel.into());
         shape.want("max_msgs", (-1).into());
         shape.want("duplicate_window", nanoseconds(window));
-        shape
-    }
-
-    /// The one beside it that keeps more broadcasts; none where the first one keeps
-    /// enough.
-    pub(super) fn of_broadcasts(
-        config: &Config,
-        subjects: &Subjects,
-        name: &str,
-        epoch: &str,
-    ) -> Option<Self> {
-        if config.max_broadcasts <= config.max_messages_per_user {
-            return None;
-        }
-        let mut shape = Self::common(name, config);
-        shape.want("subjects", json!([subjects.heard_broadcast()]));
-        shape.want("max_msgs", config.max_broadcasts.into());
-        shape.want("duplicate_window", nanoseconds(SHORTEST_WINDOW));
-        shape.want("metadata", json!({ EPOCH: epoch }));
-        Some(shape)
-    }
-
-    fn common(name: &str, config: &Config) -> Self {
-        let mut shape = Self {
-            name: name.to_owned(),
-            wanted: Map::new(),
-        };
-        shape.want("name", name.into());
         shape.want("retention", "limits".into());
         shape.want("discard", "old".into());
         let storage = if config.on_disk { "file" } else { "memory" };
@@ -210,20 +177,6 @@ impl Shape {
     }
 }
 
-/// Which stream the second one's messages come from.
-pub(super) fn epoch(config: &Value) -> Option<&str> {
-    config["metadata"][EPOCH].as_str()
-}
-
-/// The second stream's configuration, for messages of this stream.
-pub(super) fn with_epoch(mut config: Value, epoch: &str) -> Value {
-    if !config["metadata"].is_object() {
-        config["metadata"] = json!({});
-    }
-    config["metadata"][EPOCH] = epoch.into();
-    config
-}
-
 /// Both lists' subjects, each once.
 fn all_of(found: &Value, wanted: &Value) -> Value {
     let mut all: Vec<Value> = found.as_array().cloned().unwrap_or_default();
@@ -287,13 +240,10 @@ fn judge(field: &str, wanted: &Value, found: &Value) -> Option<Judgement> {
         "max_bytes" => amount("max_bytes", Some("durable.max_bytes"), not_positive),
         "max_msgs_per_subject" => amount(
             "max_msgs_per_subject",
-            Some("durable.max_messages_per_user"),
+            Some("durable.max_messages_per_channel"),
             not_positive,
         ),
-        "max_msgs" => {
-            let key = (wanted.as_i64() > Some(0)).then_some("durable.max_broadcasts");
-            amount("max_msgs", key, not_positive)
-        }
+        "max_msgs" => amount("max_msgs", None, not_positive),
         "max_msg_size" => amount("max_msg_size", None, not_positive),
         "duplicate_window" => amount("duplicate_window", Some("durable.duplicate_window"), |_| {
             false
@@ -312,8 +262,7 @@ mod tests {
             name: "USHER".to_owned(),
             manage: true,
             max_age: Some(Duration::from_secs(60)),
-            max_messages_per_user: 10,
-            max_broadcasts: 100,
+            max_messages_per_channel: 10,
             max_bytes: 1 << 20,
             replicas: 1,
             on_disk: true,
@@ -403,24 +352,5 @@ mod tests {
             let (pattern, subject) = (pattern.into(), subject.into());
             assert_eq!(covers(&pattern, &subject), covered, "{pattern} {subject}");
         }
-    }
-
-    #[test]
-    fn a_second_stream_only_where_it_keeps_more() {
-        let subjects = Subjects::new("usher").durable(true);
-        let second = |broadcasts| {
-            let config = Config {
-                max_broadcasts: broadcasts,
-                ..config()
-            };
-            Shape::of_broadcasts(&config, &subjects, "USHER_BROADCASTS", "k3f9")
-        };
-        assert!(second(10).is_none());
-        let second = second(11).expect("a stream").creation();
-        assert_eq!(second["max_msgs"], 11);
-        assert_eq!(second["subjects"], json!(["usher.live.broadcast"]));
-        assert_eq!(epoch(&second), Some("k3f9"));
-        assert_eq!(epoch(&with_epoch(second, "new")), Some("new"));
-        assert_eq!(epoch(&json!({})), None);
     }
 }

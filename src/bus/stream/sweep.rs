@@ -22,11 +22,12 @@ use tokio::{
 };
 
 use super::{
-    ANSWER, Bounds, Found, Look, Read, Reads, Stream, StreamError, number,
+    ANSWER, Bounds, Found, Look, Read, Reads, Stream, StreamError,
+    batch::{Ended, batch},
     read::message,
     turns::{Reader, Turn},
 };
-use crate::{bus::wire::ServerMessage, message::Message};
+use crate::{bus::interest::ServerMessage, message::Message};
 
 /// So many have to wait, for a sweep to be considered.
 pub(super) const MANY: usize = 100;
@@ -106,13 +107,16 @@ async fn pass(stream: &Stream, after: u64, handout: &mut Handout) -> Result<Swep
     let look = stream.look().await?;
     let (mut up_to, mut lags) = (after, 0);
     while up_to < look.last {
-        let batch = timeout(ANSWER, batch(stream, up_to + 1, handout)).await;
-        let batch = batch.unwrap_or(Err(StreamError::TimedOut))?;
-        up_to = batch.last.unwrap_or(up_to);
-        if up_to >= look.last || batch.more {
+        let read = timeout(ANSWER, from(stream, up_to + 1, handout)).await;
+        let read = match read.unwrap_or(Err(StreamError::TimedOut))? {
+            Ended::Whole(read) => Some(read),
+            Ended::Nothing | Ended::TooMuch => None,
+        };
+        up_to = read.map_or(up_to, |read| read.last);
+        if up_to >= look.last || read.is_some_and(|read| read.pending > 0) {
             continue;
         }
-        if batch.last.is_some() && !look.replicated {
+        if read.is_some() && !look.replicated {
             // The messages at its end are gone.
             up_to = look.last;
         } else if lags < LAG.1 {
@@ -129,49 +133,19 @@ async fn pass(stream: &Stream, after: u64, handout: &mut Handout) -> Result<Swep
     Ok(Swept { up_to, now })
 }
 
-/// What one question has brought.
-struct Batch {
-    /// The sequence of the last message; none where there was none.
-    last: Option<u64>,
-    /// There was more, where the replica that answered has it.
-    more: bool,
-}
-
-async fn batch(stream: &Stream, from: u64, handout: &mut Handout) -> Result<Batch, StreamError> {
-    let subject = format!("$JS.API.DIRECT.GET.{}", stream.0.config.name);
+async fn from(stream: &Stream, from: u64, handout: &mut Handout) -> Result<Ended, StreamError> {
     // Without a subject it would be that very message that is asked for, which may be gone.
-    let body = json!({
+    let question = json!({
         "seq": from,
         "next_by_subj": ">",
         "batch": BATCH,
         "max_bytes": BATCH_BYTES,
     });
-    let mut replies = stream.0.caller.ask(&subject, &body, BATCH + 1).await?;
-    let mut last = None;
-    loop {
-        let reply = replies.next().await?;
-        if let Some(seq) = number(&reply, "Nats-Sequence") {
-            // Each names the one before it, so none can be lost on its way.
-            let before = number(&reply, "Nats-Last-Sequence");
-            if seq < from || before != Some(last.unwrap_or(0)) {
-                return Err(StreamError::Odd(format!("{before:?} before {seq}")));
-            }
-            last = Some(seq);
-            let subject = reply.headers.last("Nats-Subject").unwrap_or_default();
-            handout.hand(seq, subject, |broadcast| by_itself(&reply, broadcast));
-            continue;
-        }
-        return match reply.headers.status() {
-            Some(204) if number(&reply, "Nats-Last-Sequence") == last => Ok(Batch {
-                last,
-                more: number(&reply, "Nats-Num-Pending") != Some(0),
-            }),
-            Some(404) => Ok(Batch { last, more: false }),
-            status => Err(StreamError::Odd(format!(
-                "status {status:?} after {last:?}"
-            ))),
-        };
-    }
+    batch(stream, &question, BATCH, |seq, _, reply| {
+        let subject = reply.headers.last("Nats-Subject").unwrap_or_default();
+        handout.hand(seq, subject, |broadcast| by_itself(reply, broadcast));
+    })
+    .await
 }
 
 /// How far a sweep came.

@@ -171,3 +171,17 @@ fn a_section_is_not_a_value_nor_a_value_a_section() {
     }
     good("[public]\n[nats]", &[]);
 }
+
+#[test]
+fn names_of_an_earlier_version_are_understood() {
+    let file = "[durable]\nmax_messages_per_user = 7\nmax_broadcasts = 9";
+    let config = good(file, &[("USHER_DURABLE__MAX_BROADCASTS", "8")]);
+    assert_eq!(config.durable.max_messages_per_channel, 7);
+    let [by_file, by_environment] = &config.ignored[..] else {
+        panic!("{:?}", config.ignored);
+    };
+    assert!(by_file.contains("durable.max_broadcasts"), "{by_file}");
+    assert!(by_environment.contains("USHER_DURABLE__MAX_BROADCASTS"));
+    let both = "[durable]\nmax_messages_per_user = 7\nmax_messages_per_channel = 7";
+    assert_eq!(good(both, &[]).durable.max_messages_per_channel, 7);
+}

@@ -244,6 +244,16 @@ fn files_and_keys_that_go_together_are_given_together() {
              of the two",
         ),
         (
+            "[nats]\nnkey_seed_file = \"/s\"\nuser = \"u\"\npassword = \"hunter2\"",
+            "nats.nkey_seed_file = \"/s\" (in \"usher.toml\"): nats.user is set too; keep one \
+             of the two",
+        ),
+        (
+            "[nats]\nurl = \"nats://u:hunter2@a,nats://b,nats://v:hunter2@c\"",
+            "nats.url (in \"usher.toml\"): has different credentials in it; give all servers \
+             the same, or set nats.user and nats.password",
+        ),
+        (
             "[tickets.jwt]\nissuer = \"i\"",
             "tickets.jwt.issuer = \"i\" (in \"usher.toml\"): goes with a key; set \
              tickets.jwt.secret, tickets.jwt.public_key_file or tickets.jwt.jwks_url too",

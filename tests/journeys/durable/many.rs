@@ -127,7 +127,7 @@ async fn each_gets_what_is_its_own() {
     let network = Network::to(&nats.url()).await;
     let gateway = Gateway::durable(&nats, &redis)
         .set("nats.url", format!("nats://{}", network.address()))
-        .set("durable.max_messages_per_user", KEPT.to_string())
+        .set("durable.max_messages_per_channel", KEPT.to_string())
         .set("session.queue_messages", "16")
         .set("log.filter", "info,usher::bus::stream=debug");
     let gateway = gateway.start().await;

@@ -81,8 +81,7 @@ async fn what_is_lost_in_an_outage_is_told() {
     let (nats, redis) = tokio::join!(Nats::keeping(), Redis::start());
     let network = Network::to(&nats.url()).await;
     let gateway = Gateway::durable(&nats, &redis)
-        .set("durable.max_messages_per_user", "5")
-        .set("durable.max_broadcasts", "5")
+        .set("durable.max_messages_per_channel", "5")
         .set("nats.url", format!("nats://{}", network.address()));
     let gateway = gateway.start().await;
     let mut client = Client::open(&gateway, &redis.ticket("42").await).await;

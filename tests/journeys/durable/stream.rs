@@ -40,8 +40,7 @@ async fn it_is_made_as_the_configuration_says() {
     assert!(said.contains("stream USHER: absent"), "{said}");
     let gateway = Gateway::durable(&nats, &redis)
         .set("durable.max_age", "1h")
-        .set("durable.max_messages_per_user", "7")
-        .set("durable.max_broadcasts", "9")
+        .set("durable.max_messages_per_channel", "7")
         .set("durable.storage", "memory")
         .set("durable.duplicate_window", "2h");
     let _gateway = gateway.start().await;
@@ -65,9 +64,6 @@ async fn it_is_made_as_the_configuration_says() {
     ] {
         assert_eq!(found[field], value, "{field}");
     }
-    let second = config(&client, "USHER_BROADCASTS").await;
-    assert_eq!(second["max_msgs"], 9);
-    assert_eq!(second["subjects"], json!(["usher.live.broadcast"]));
 }
 
 /// A gateway that starts later changes it where that keeps more, and says the rest.
@@ -86,7 +82,7 @@ async fn it_is_changed_only_where_it_keeps_more() {
         config["description"] = "ours".into();
     })
     .await;
-    let settings = [("durable.max_messages_per_user", "1000")];
+    let settings = [("durable.max_messages_per_channel", "1000")];
     let (code, said) = check(&nats, &redis, &settings, false);
     assert_eq!(code, 69, "{said}");
     assert!(said.contains("FAIL  stream USHER"), "{said}");

@@ -1,17 +1,18 @@
 //! The NATS client protocol, without I/O: bytes ↔ operations.
 //!
-//! Written here because this is the gateway's hot path and the front of its
-//! isolation: one message costs one reference count and no allocation, a
-//! publisher's odd header never breaks the connection, and a refusal is read
-//! with the subject that it names.
+//! Written here because this is the gateway's hot path, and because anyone may publish
+//! anything: one message costs one reference count and no allocation, and a publisher's
+//! odd header or odd reply subject never breaks the connection.
 //!
-//! Source of the rules: the NATS client protocol reference, and ADR-4 for
-//! headers.
+//! Source of the rules: the NATS client protocol reference, and ADR-4 for headers. A
+//! line is divided as nats-server divides it: by space and tab alone.
 
-use std::{borrow::Cow, fmt::Write as _};
+use std::fmt::Write as _;
 
 use bytes::{Buf, Bytes, BytesMut};
 use serde::Deserialize;
+
+use crate::bus::auth::Login;
 
 /// Longest control line that we take from a server. A fuzzer gets to a short one.
 const MAX_LINE: usize = if cfg!(fuzzing) { 256 } else { 128 * 1024 };
@@ -25,9 +26,11 @@ const MAX_MESSAGE: usize = if cfg!(fuzzing) {
 
 /// What a server says.
 #[derive(Debug, PartialEq)]
-pub(super) enum ServerOp {
+pub(in crate::bus) enum ServerOp {
     Info(Box<Info>),
     Message(ServerMessage),
+    /// A message whose line makes no sense, and which has a length: it is skipped.
+    Nonsense,
     Ping,
     Pong,
     Ok,
@@ -37,47 +40,47 @@ pub(super) enum ServerOp {
 
 /// A delivered message; the parts share one buffer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ServerMessage {
-    pub(super) sid: u64,
-    pub(super) subject: Bytes,
-    pub(super) reply: Option<Bytes>,
-    pub(super) headers: Headers,
-    pub(super) payload: Bytes,
+pub(in crate::bus) struct ServerMessage {
+    pub(in crate::bus) sid: u64,
+    pub(in crate::bus) subject: Bytes,
+    pub(in crate::bus) reply: Option<Bytes>,
+    pub(in crate::bus) headers: Headers,
+    pub(in crate::bus) payload: Bytes,
 }
 
 /// What of a server's INFO matters to us.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
-pub(super) struct Info {
-    pub(super) server_name: String,
-    pub(super) version: String,
-    pub(super) max_payload: usize,
-    pub(super) headers: bool,
-    pub(super) tls_required: bool,
-    pub(super) tls_available: bool,
+pub(in crate::bus) struct Info {
+    pub(in crate::bus) server_name: String,
+    pub(in crate::bus) version: String,
+    pub(in crate::bus) max_payload: usize,
+    pub(in crate::bus) headers: bool,
+    pub(in crate::bus) tls_required: bool,
+    pub(in crate::bus) tls_available: bool,
     /// It retires (lame duck mode): it takes no more connections, and will close
     /// this one.
-    pub(super) ldm: bool,
-    /// To be signed by who has a key.
-    pub(super) nonce: Option<String>,
+    pub(in crate::bus) ldm: bool,
+    /// To be signed by a client that has a key.
+    pub(in crate::bus) nonce: Option<String>,
     /// Named where the server is part of a cluster.
-    pub(super) cluster: Option<String>,
+    pub(in crate::bus) cluster: Option<String>,
     /// `host:port` of the cluster's other servers.
-    pub(super) connect_urls: Vec<String>,
+    pub(in crate::bus) connect_urls: Vec<String>,
 }
 
 /// The server said something that is not the protocol.
 #[derive(Debug, thiserror::Error)]
 #[error("the NATS server sent {0}")]
-pub(super) struct WireError(&'static str);
+pub(in crate::bus) struct WireError(&'static str);
 
 /// The header block of a message, as it came.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Headers(Bytes);
+pub(in crate::bus) struct Headers(Bytes);
 
 impl Headers {
     /// The first value under `name`, where it is UTF-8.
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
+    pub(in crate::bus) fn get(&self, name: &str) -> Option<&str> {
         if self.0.is_empty() {
             return None;
         }
@@ -87,7 +90,7 @@ impl Headers {
 
     /// The last value under `name`, where it is UTF-8: what a server appended, also
     /// where a publisher has written the same name before it.
-    pub(super) fn last(&self, name: &str) -> Option<&str> {
+    pub(in crate::bus) fn last(&self, name: &str) -> Option<&str> {
         if self.0.is_empty() {
             return None;
         }
@@ -96,28 +99,14 @@ impl Headers {
         std::str::from_utf8(value).ok()
     }
 
-    /// The first value under `name` behind the last line that says `anchor: value`.
-    pub(super) fn behind(&self, (anchor, value): (&str, &str), name: &str) -> Option<&str> {
-        let mut found = None;
-        let mut anchored = false;
-        for line in self.lines().skip(1) {
-            if value_of(line, anchor) == Some(value.as_bytes()) {
-                (anchored, found) = (true, None);
-            } else if anchored && found.is_none() {
-                found = value_of(line, name);
-            }
-        }
-        std::str::from_utf8(found?).ok()
-    }
-
     /// All of it, for telling two apart.
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub(in crate::bus) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
     /// The status in the first line (`NATS/1.0 503`); a header that a
     /// publisher named `Status` is not one.
-    pub(super) fn status(&self) -> Option<u16> {
+    pub(in crate::bus) fn status(&self) -> Option<u16> {
         let line = self.lines().next()?;
         let status = line.strip_prefix(b"NATS/1.0 ")?.get(..3)?;
         std::str::from_utf8(status).ok()?.parse().ok()
@@ -138,9 +127,9 @@ fn value_of<'a>(line: &'a [u8], name: &str) -> Option<&'a [u8]> {
 
 /// Cuts a server's bytes into operations, however they arrive.
 #[derive(Debug, Default)]
-pub(super) struct Decoder {
+pub(in crate::bus) struct Decoder {
     /// Fill this from the socket.
-    pub(super) buffer: BytesMut,
+    pub(in crate::bus) buffer: BytesMut,
 }
 
 impl Decoder {
@@ -149,7 +138,7 @@ impl Decoder {
     /// # Errors
     ///
     /// [`WireError`]; the connection is then of no use.
-    pub(super) fn next(&mut self) -> Result<Option<ServerOp>, WireError> {
+    pub(in crate::bus) fn next(&mut self) -> Result<Option<ServerOp>, WireError> {
         // A line that is too long is so however much of it has come.
         let mut line = self.buffer.iter().take(MAX_LINE);
         let Some(newline) = line.position(|&byte| byte == b'\n') else {
@@ -158,15 +147,16 @@ impl Decoder {
                 _ => Err(WireError("a line that never ends")),
             };
         };
-        let line = self.buffer[..newline].trim_ascii_end();
-        let (verb, rest) = match line.iter().position(|byte| byte.is_ascii_whitespace()) {
+        let line = &self.buffer[..newline];
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let (verb, rest) = match line.iter().position(|&byte| divides(byte)) {
             Some(space) => (&line[..space], line[space..].trim_ascii()),
             None => (line, &[][..]),
         };
         let op = if verb.eq_ignore_ascii_case(b"MSG") {
-            return self.message(newline, false);
+            return self.message(line.len(), newline + 1, false);
         } else if verb.eq_ignore_ascii_case(b"HMSG") {
-            return self.message(newline, true);
+            return self.message(line.len(), newline + 1, true);
         } else if verb.eq_ignore_ascii_case(b"PING") {
             ServerOp::Ping
         } else if verb.eq_ignore_ascii_case(b"PONG") {
@@ -188,43 +178,33 @@ impl Decoder {
     }
 
     /// `MSG subject sid [reply] total` or
-    /// `HMSG subject sid [reply] header-bytes total`, then the bytes.
+    /// `HMSG subject sid [reply] header-bytes total`, then the bytes, from `start`.
     fn message(
         &mut self,
-        newline: usize,
+        line_end: usize,
+        start: usize,
         with_headers: bool,
     ) -> Result<Option<ServerOp>, WireError> {
-        const BAD: WireError = WireError("a malformed message");
-        let mut fields = [(0, 0); 6];
-        let count = split(&self.buffer[..newline], &mut fields).ok_or(BAD)?;
-        let sizes = if with_headers { 2 } else { 1 };
-        let reply = match count.checked_sub(3 + sizes) {
-            Some(0) => None,
-            Some(1) => Some(fields[3]),
-            _ => return Err(BAD),
-        };
-        let field = |(start, end): (usize, usize)| &self.buffer[start..end];
-        let sid = number(field(fields[2])).ok_or(BAD)? as u64;
-        let total = number(field(fields[count - 1])).ok_or(BAD)?;
-        let header_bytes = match with_headers {
-            true => number(field(fields[count - 2])).ok_or(BAD)?,
-            false => 0,
-        };
-        if header_bytes > total {
-            return Err(BAD);
-        }
+        let line = &self.buffer[..line_end];
+        let (fields, count) = split(line);
+        let size = count.checked_sub(1).and_then(|last| fields.get(last));
+        // Without its length nobody knows where the message ends.
+        let total = size.and_then(|&size| number(line, size));
+        let total = total.ok_or(WireError("a message without a length"))?;
         if total > MAX_MESSAGE {
             return Err(WireError("a message larger than NATS allows"));
         }
-
-        let start = newline + 1;
+        let head = head(line, &fields[..count], total, with_headers);
         let whole = start + total + 2;
         if self.buffer.len() < whole {
             self.buffer.reserve(whole - self.buffer.len());
             return Ok(None);
         }
         let bytes = self.buffer.split_to(whole).freeze();
-        let part = |(start, end): (usize, usize)| bytes.slice(start..end);
+        let Some((sid, reply, header_bytes)) = head else {
+            return Ok(Some(ServerOp::Nonsense));
+        };
+        let part = |(start, end): Range| bytes.slice(start..end);
         Ok(Some(ServerOp::Message(ServerMessage {
             sid,
             subject: part(fields[1]),
@@ -235,54 +215,75 @@ impl Decoder {
     }
 }
 
-/// The ranges of a line's fields; none where there are more than `ranges` holds.
-fn split(line: &[u8], ranges: &mut [(usize, usize)]) -> Option<usize> {
+/// Where a field of a line begins and ends.
+type Range = (usize, usize);
+
+/// The subscription, the reply subject and the length of the headers; none where the
+/// line of a message makes no sense.
+fn head(
+    line: &[u8],
+    fields: &[Range],
+    total: usize,
+    with_headers: bool,
+) -> Option<(u64, Option<Range>, usize)> {
+    let sizes = if with_headers { 2 } else { 1 };
+    let reply = match fields.len().checked_sub(3 + sizes)? {
+        0 => None,
+        1 => Some(fields[3]),
+        _ => return None,
+    };
+    let header_bytes = match with_headers {
+        true => number(line, fields[fields.len() - 2])?,
+        false => 0,
+    };
+    let sid = number(line, fields[2])? as u64;
+    (header_bytes <= total).then_some((sid, reply, header_bytes))
+}
+
+/// What nats-server divides a line by. Any other byte may be part of a subject.
+fn divides(byte: u8) -> bool {
+    byte == b' ' || byte == b'\t'
+}
+
+/// The fields of a line, and how many there are; the last place holds the last field
+/// where there are too many.
+fn split(line: &[u8]) -> ([Range; 7], usize) {
+    let mut fields = [(0, 0); 7];
     let mut count = 0;
     let mut at = 0;
     while at < line.len() {
-        if line[at].is_ascii_whitespace() {
+        if divides(line[at]) {
             at += 1;
             continue;
         }
-        let length = line[at..]
-            .iter()
-            .position(|byte| byte.is_ascii_whitespace())
-            .unwrap_or(line.len() - at);
-        *ranges.get_mut(count)? = (at, at + length);
-        count += 1;
-        at += length;
+        let length = line[at..].iter().position(|&byte| divides(byte));
+        let end = length.map_or(line.len(), |length| at + length);
+        fields[count.min(6)] = (at, end);
+        count = (count + 1).min(7);
+        at = end;
     }
-    Some(count)
+    (fields, count)
 }
 
-fn number(digits: &[u8]) -> Option<usize> {
-    std::str::from_utf8(digits).ok()?.parse().ok()
+fn number(line: &[u8], (start, end): Range) -> Option<usize> {
+    std::str::from_utf8(&line[start..end]).ok()?.parse().ok()
 }
 
 /// What a client says first. Its `Debug` is absent: it carries secrets.
 #[derive(serde::Serialize)]
-pub(super) struct Connect<'a> {
-    pub(super) verbose: bool,
-    pub(super) pedantic: bool,
-    pub(super) tls_required: bool,
-    pub(super) name: &'a str,
-    pub(super) lang: &'a str,
-    pub(super) version: &'a str,
-    pub(super) protocol: u8,
-    pub(super) echo: bool,
-    pub(super) headers: bool,
-    pub(super) no_responders: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) auth_token: Option<Cow<'a, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) user: Option<Cow<'a, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) pass: Option<Cow<'a, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) jwt: Option<String>,
-    /// Of the server's nonce.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) sig: Option<String>,
+pub(in crate::bus) struct Connect<'a> {
+    pub(in crate::bus) verbose: bool,
+    pub(in crate::bus) pedantic: bool,
+    pub(in crate::bus) tls_required: bool,
+    pub(in crate::bus) name: &'a str,
+    pub(in crate::bus) lang: &'a str,
+    pub(in crate::bus) version: &'a str,
+    pub(in crate::bus) protocol: u8,
+    pub(in crate::bus) echo: bool,
+    pub(in crate::bus) headers: bool,
+    pub(in crate::bus) no_responders: bool,
+    #[serde(flatten)]
+    pub(in crate::bus) login: Login,
 }
 
 /// Operations on their way to the server.
@@ -290,35 +291,35 @@ pub(super) struct Connect<'a> {
 /// Subjects are written as they are given: callers pass only subjects that
 /// are built from checked parts, or that NATS itself delivered.
 #[derive(Debug, Default)]
-pub(super) struct Encoder {
+pub(in crate::bus) struct Encoder {
     /// Empty this into the socket.
-    pub(super) buffer: BytesMut,
+    pub(in crate::bus) buffer: BytesMut,
 }
 
 impl Encoder {
-    pub(super) fn connect(&mut self, connect: &Connect<'_>) {
+    pub(in crate::bus) fn connect(&mut self, connect: &Connect<'_>) {
         let json = serde_json::to_string(connect).expect("such a value is always JSON");
         self.line(format_args!("CONNECT {json}"));
     }
 
-    pub(super) fn subscribe(&mut self, sid: u64, subject: &str) {
+    pub(in crate::bus) fn subscribe(&mut self, sid: u64, subject: &str) {
         self.line(format_args!("SUB {subject} {sid}"));
     }
 
-    pub(super) fn unsubscribe(&mut self, sid: u64) {
+    pub(in crate::bus) fn unsubscribe(&mut self, sid: u64) {
         self.line(format_args!("UNSUB {sid}"));
     }
 
-    pub(super) fn ping(&mut self) {
+    pub(in crate::bus) fn ping(&mut self) {
         self.buffer.extend_from_slice(b"PING\r\n");
     }
 
-    pub(super) fn pong(&mut self) {
+    pub(in crate::bus) fn pong(&mut self) {
         self.buffer.extend_from_slice(b"PONG\r\n");
     }
 
     /// Publishes; `headers` are names and values free of line breaks.
-    pub(super) fn publish(
+    pub(in crate::bus) fn publish(
         &mut self,
         subject: &str,
         reply: Option<&str>,
@@ -326,7 +327,7 @@ impl Encoder {
         payload: &[u8],
     ) {
         let reply = reply.unwrap_or_default();
-        let length = header_length(headers);
+        let length = header_length(headers.iter().copied());
         let total = length + payload.len();
         if headers.is_empty() {
             self.line(format_args!("PUB {subject} {reply} {total}"));
@@ -351,14 +352,14 @@ impl Encoder {
 }
 
 /// The size of a header block, which counts against `max_payload`.
-pub(super) fn header_length(headers: &[(&str, &str)]) -> usize {
-    if headers.is_empty() {
-        return 0;
+pub(in crate::bus) fn header_length<'a>(
+    headers: impl Iterator<Item = (&'a str, &'a str)>,
+) -> usize {
+    let lines = headers.map(|(name, value)| name.len() + 2 + value.len() + 2);
+    match lines.sum::<usize>() {
+        0 => 0,
+        lines => "NATS/1.0\r\n".len() + lines + 2,
     }
-    let lines = headers
-        .iter()
-        .map(|(name, value)| name.len() + 2 + value.len() + 2);
-    "NATS/1.0\r\n".len() + lines.sum::<usize>() + 2
 }
 
 #[cfg(test)]
@@ -457,14 +458,39 @@ mod tests {
             &b"HTTP/1.1 400 Bad Request\r\n"[..],
             b"MSG a\r\n",
             b"MSG a 1 x\r\n",
-            b"MSG a 1 2 3 4 5 6 7\r\n",
-            b"HMSG a 1 9 3\r\n",
             b"MSG a 1 99999999999\r\n",
             b"INFO {\r\n",
         ] {
             let mut decoder = Decoder::default();
             decoder.buffer.extend_from_slice(bad);
             assert!(decoder.next().is_err(), "{}", String::from_utf8_lossy(bad));
+        }
+    }
+
+    /// nats-server passes on such bytes in a reply subject; one publish must not cut the
+    /// connection of every gateway that holds the user.
+    #[test]
+    fn only_space_and_tab_divide_a_line() {
+        for byte in [b'\x0b', b'\x0c', b'\r', b'\x1c', 0, 0x85] {
+            let reply = [b"_INBOX.a", &[byte][..], b"b"].concat();
+            let line = [b"MSG a 1\t", &reply[..], b" 1\r\nx\r\n"].concat();
+            let message = message(&line);
+            assert_eq!(message.reply.as_deref(), Some(&reply[..]));
+            assert_eq!(&message.payload[..], b"x");
+        }
+    }
+
+    #[test]
+    fn a_message_that_makes_no_sense_is_skipped_by_its_length() {
+        for bad in [
+            &b"MSG a one 2\r\nhi\r\n"[..],
+            b"MSG 2\r\nhi\r\n",
+            b"MSG a 1 2 3 4 5 6 2\r\nhi\r\n",
+            b"HMSG a 1 9 2\r\nhi\r\n",
+            b"HMSG a 1 x 2\r\nhi\r\n",
+        ] {
+            let ops = decode(&[bad, b"PING\r\n"].concat());
+            assert_eq!(ops, [ServerOp::Nonsense, ServerOp::Ping], "{bad:?}");
         }
     }
 

@@ -14,6 +14,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWrite as _},
     time::{Instant, Sleep, sleep},
 };
+use ulid::Ulid;
 
 use super::wire::{Decoder, Encoder, Info, ServerMessage, ServerOp};
 use crate::tls::Stream;
@@ -26,11 +27,13 @@ const READ_SIZE: usize = 64 * 1024;
 
 /// What comes from the server.
 #[derive(Debug)]
-pub(super) enum Received {
+pub(in crate::bus) enum Received {
     Message(ServerMessage),
     /// The answer to the oldest [`Link::ping`] that was not answered yet:
     /// everything before that PING has been processed by the server.
     Pong,
+    /// A message that makes no sense, and was skipped.
+    Nonsense,
     /// The text of an `-ERR`.
     Error(String),
     /// News about the server or its cluster.
@@ -46,7 +49,9 @@ enum Pinger {
 
 /// A connection that has been admitted by its server.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(in crate::bus) struct Link {
+    /// Tells it from every other connection, and names its inbox.
+    id: Ulid,
     socket: Stream,
     /// What was written may wait in the socket still, encrypted.
     unflushed: bool,
@@ -60,8 +65,9 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(socket: Stream, decoder: Decoder, info: Info) -> Self {
+    pub(in crate::bus) fn new(socket: Stream, decoder: Decoder, info: Info) -> Self {
         Self {
+            id: Ulid::new(),
             socket,
             unflushed: false,
             decoder,
@@ -73,19 +79,23 @@ impl Link {
         }
     }
 
-    pub(super) fn info(&self) -> &Info {
+    pub(in crate::bus) fn id(&self) -> Ulid {
+        self.id
+    }
+
+    pub(in crate::bus) fn info(&self) -> &Info {
         &self.info
     }
 
-    pub(super) fn subscribe(&mut self, sid: u64, subject: &str) {
+    pub(in crate::bus) fn subscribe(&mut self, sid: u64, subject: &str) {
         self.encoder.subscribe(sid, subject);
     }
 
-    pub(super) fn unsubscribe(&mut self, sid: u64) {
+    pub(in crate::bus) fn unsubscribe(&mut self, sid: u64) {
         self.encoder.unsubscribe(sid);
     }
 
-    pub(super) fn publish(
+    pub(in crate::bus) fn publish(
         &mut self,
         subject: &str,
         reply: Option<&str>,
@@ -96,13 +106,13 @@ impl Link {
     }
 
     /// Asks for a [`Received::Pong`] once all of the above is processed.
-    pub(super) fn ping(&mut self) {
+    pub(in crate::bus) fn ping(&mut self) {
         self.pings.push_back(Pinger::Caller);
         self.encoder.ping();
     }
 
     /// Bytes that the server has not taken yet.
-    pub(super) fn unsent(&self) -> usize {
+    pub(in crate::bus) fn unsent(&self) -> usize {
         self.encoder.buffer.len()
     }
 
@@ -112,7 +122,7 @@ impl Link {
     /// # Errors
     ///
     /// The connection is lost, the server is silent, or it talks nonsense.
-    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Received>> {
+    pub(in crate::bus) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Received>> {
         loop {
             self.poll_write(cx)?;
             let op = match self.poll_op(cx) {
@@ -125,6 +135,7 @@ impl Link {
             };
             match op {
                 ServerOp::Message(message) => return Poll::Ready(Ok(Received::Message(message))),
+                ServerOp::Nonsense => return Poll::Ready(Ok(Received::Nonsense)),
                 ServerOp::Pong => match self.pings.pop_front() {
                     Some(Pinger::Caller) => return Poll::Ready(Ok(Received::Pong)),
                     Some(Pinger::Keepalive) | None => {}

@@ -1,0 +1,228 @@
+//! How a gateway logs in to NATS. Files are read at each connect, so that new
+//! credentials hold from the next connect on.
+
+use std::{
+    borrow::Cow,
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use nkeys::KeyPair;
+use serde::{Serialize, Serializer};
+use url::Url;
+
+use crate::secret::Secret;
+
+/// Credentials for NATS.
+#[derive(Debug, Clone, Default)]
+pub enum Auth {
+    /// None.
+    #[default]
+    Anonymous,
+    /// A token.
+    Token(Secret),
+    /// A user and password.
+    Password(String, Secret),
+    /// A user's JWT and seed (ADR-14), in a file as `nsc` writes it.
+    CredentialsFile(PathBuf),
+    /// The seed of a user's nkey, in a file.
+    SeedFile(PathBuf),
+}
+
+/// What CONNECT carries, under its names there.
+#[derive(Default, Serialize)]
+pub(super) struct Login {
+    #[serde(rename = "auth_token", skip_serializing_if = "Option::is_none")]
+    pub(super) token: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) user: Option<String>,
+    #[serde(rename = "pass", skip_serializing_if = "Option::is_none")]
+    pub(super) password: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) jwt: Option<String>,
+    /// The public half of an nkey.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) nkey: Option<String>,
+    /// Of the server's nonce.
+    #[serde(rename = "sig", skip_serializing_if = "Option::is_none")]
+    #[serde(serialize_with = "in_base64")]
+    pub(super) signature: Option<Vec<u8>>,
+}
+
+/// It holds secrets.
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Login(…)")
+    }
+}
+
+fn in_base64<S: Serializer>(signature: &Option<Vec<u8>>, to: S) -> Result<S::Ok, S::Error> {
+    let signature = signature.as_deref().unwrap_or_default();
+    to.serialize_str(&URL_SAFE_NO_PAD.encode(signature))
+}
+
+/// A credentials file or a seed file is not what it should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key} = {path:?} {complaint}")]
+pub struct AuthError {
+    /// `credentials_file` or `nkey_seed_file`.
+    pub key: &'static str,
+    /// Where the file should be.
+    pub path: PathBuf,
+    /// What is wrong with it, without its content.
+    pub complaint: String,
+}
+
+impl Auth {
+    /// Reads the file, if this names one, as a connect would.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthError`] where the file is not what it should be.
+    pub fn check(&self) -> Result<(), AuthError> {
+        self.login(b"").map(drop)
+    }
+
+    /// What a server gets that sent this nonce.
+    pub(super) fn login(&self, nonce: &[u8]) -> Result<Login, AuthError> {
+        let mut login = Login::default();
+        match self {
+            Self::Anonymous => {}
+            Self::Token(token) => login.token = Some(token.expose().to_owned()),
+            Self::Password(user, password) => {
+                login.user = Some(user.clone());
+                login.password = Some(password.expose().to_owned());
+            }
+            Self::CredentialsFile(path) => {
+                let wrong = |complaint| AuthError {
+                    key: "credentials_file",
+                    path: path.clone(),
+                    complaint,
+                };
+                let text = read(path).map_err(wrong)?;
+                let found = credentials(&text).ok_or_else(|| {
+                    wrong("is no NATS credentials file; `nsc generate creds` writes one".to_owned())
+                })?;
+                login.jwt = Some(found.0);
+                login.signature = found.1.sign(nonce).ok();
+            }
+            Self::SeedFile(path) => {
+                let wrong = |complaint| AuthError {
+                    key: "nkey_seed_file",
+                    path: path.clone(),
+                    complaint,
+                };
+                let text = read(path).map_err(wrong)?;
+                let key = KeyPair::from_seed(text.trim()).map_err(|_| {
+                    wrong(
+                        "holds no nkey seed; `nk -gen user` writes one, which begins with SU"
+                            .to_owned(),
+                    )
+                })?;
+                login.nkey = Some(key.public_key());
+                login.signature = key.sign(nonce).ok();
+            }
+        }
+        Ok(login)
+    }
+}
+
+/// The credentials in a server's URL, as other NATS clients read them: a user alone is
+/// a token.
+pub fn of_url(server: &Url) -> Option<Auth> {
+    let decoded =
+        |text| -> Cow<'_, str> { percent_encoding::percent_decode_str(text).decode_utf8_lossy() };
+    match (server.username(), server.password()) {
+        ("", _) => None,
+        (token, None) => Some(Auth::Token(Secret::new(decoded(token)))),
+        (user, Some(password)) => {
+            let password = Secret::new(decoded(password));
+            Some(Auth::Password(decoded(user).into_owned(), password))
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path)
+        .map_err(|cause| format!("can't be read: {cause}; name a file that exists and may be read"))
+}
+
+/// The JWT and the key of a credentials file.
+fn credentials(text: &str) -> Option<(String, KeyPair)> {
+    let jwt = section(text, "NATS USER JWT")?.to_owned();
+    let key = KeyPair::from_seed(section(text, "USER NKEY SEED")?).ok()?;
+    Some((jwt, key))
+}
+
+/// The line between `-----BEGIN name-----` and `------END name------`.
+fn section<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(&format!("-----BEGIN {name}-----"))?;
+    let (content, _) = rest.split_once("-----")?;
+    let content = content.trim().trim_end_matches('-').trim();
+    (!content.is_empty() && !content.contains(char::is_whitespace)).then_some(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_credentials_file_holds_a_jwt_and_a_key_that_signs() {
+        let key = KeyPair::new_user();
+        let seed = key.seed().expect("a seed");
+        let text = format!(
+            "-----BEGIN NATS USER JWT-----\neyJ.eyJ.sig\n------END NATS USER JWT------\n\n\
+             ************************* IMPORTANT *************************\n\
+             -----BEGIN USER NKEY SEED-----\r\n{seed}\r\n------END USER NKEY SEED------\n"
+        );
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("user.creds");
+        let login = |text: &str| {
+            std::fs::write(&path, text).expect("written");
+            Auth::CredentialsFile(path.clone()).login(b"nonce")
+        };
+        let good = login(&text).expect("credentials");
+        assert_eq!(good.jwt.as_deref(), Some("eyJ.eyJ.sig"));
+        let signature = good.signature.expect("a signature");
+        key.verify(b"nonce", &signature).expect("its own signature");
+        for bad in [
+            "",
+            &text.replace("NKEY", "KEY"),
+            &text.replace(&seed, "SUAX"),
+            &text.replace("eyJ.eyJ.sig", ""),
+        ] {
+            let error = login(bad).expect_err("no credentials");
+            assert!(!error.to_string().contains(&seed), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_seed_file_signs_by_its_key() {
+        let key = KeyPair::new_user();
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("seed");
+        let auth = Auth::SeedFile(path.clone());
+        std::fs::write(&path, key.seed().expect("a seed") + "\n").expect("written");
+        let login = auth.login(b"nonce").expect("a seed");
+        assert_eq!(login.nkey, Some(key.public_key()));
+        key.verify(b"nonce", &login.signature.expect("a signature"))
+            .expect("its own signature");
+        std::fs::write(&path, "SUX").expect("written");
+        assert!(auth.check().is_err());
+    }
+
+    #[test]
+    fn credentials_of_a_url_are_decoded() {
+        let login = |url| {
+            let url = Url::parse(url).expect("a URL");
+            of_url(&url).map(|auth| auth.login(b"").expect("no file"))
+        };
+        let both = login("nats://u%40x:p%40ss^@h").expect("credentials");
+        assert_eq!(both.user.as_deref(), Some("u@x"));
+        assert_eq!(both.password.as_deref(), Some("p@ss^"));
+        let token = login("nats://t%2Fk@h").expect("credentials");
+        assert_eq!(token.token.as_deref(), Some("t/k"));
+        assert!(login("nats://h").is_none());
+    }
+}

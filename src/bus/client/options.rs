@@ -1,0 +1,93 @@
+//! How async-nats is set up.
+
+use std::{sync::Arc, time::Duration};
+
+use async_nats::{Auth as NatsAuth, AuthError, Client, ConnectOptions, Event, ServerAddr};
+use tokio::sync::mpsc;
+use url::Url;
+
+use crate::{
+    bus::{
+        Config,
+        auth::Login,
+        servers::{Servers, address},
+    },
+    jitter,
+};
+
+/// A server that is silent for three times as long, and a little more, is left.
+const PING: Duration = Duration::from_secs(3);
+/// One attempt at one address of a server.
+const ATTEMPT: Duration = Duration::from_secs(2);
+/// Between attempts, doubled from one to the next; of each a random half to whole is
+/// waited, so that gateways do not return in step.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// What async-nats holds for the socket; a caller beyond it waits.
+const COMMANDS: usize = 1024;
+/// Answers that wait for this process; async-nats drops more.
+const ANSWERS: usize = 64 * 1024;
+
+/// Connects for as long as the process lives; `events` hears what becomes of it.
+pub(super) async fn connect(
+    config: &Config,
+    servers: &Servers,
+    events: mpsc::Sender<Event>,
+) -> Result<Client, async_nats::ConnectError> {
+    let auth = config.auth.clone();
+    // Asked at each connect, so that files are read anew.
+    let options = ConnectOptions::with_auth_callback(move |nonce: Vec<u8>| {
+        let login = auth.login(&nonce);
+        async move { login.map(shown).map_err(AuthError::new) }
+    });
+    let names = servers.clone();
+    let tls = config
+        .tls
+        .renewing(Arc::new(move |host| names.tls_name(host)));
+    options
+        .name(format!("{}-push", config.name))
+        .require_tls(config.wants_tls())
+        .tls_client_config(tls)
+        .retry_on_initial_connect()
+        .ignore_discovered_servers()
+        .skip_subject_validation(true)
+        .connection_timeout(ATTEMPT)
+        .ping_interval(PING)
+        .client_capacity(COMMANDS)
+        .subscription_capacity(ANSWERS)
+        .reconnect_delay_callback(delay)
+        .event_callback(move |event| {
+            let events = events.clone();
+            async move { drop(events.send(event).await) }
+        })
+        .connect(addresses(&servers.all()))
+        .await
+}
+
+/// The servers, as async-nats knows them.
+pub(super) fn addresses(servers: &[Url]) -> Vec<ServerAddr> {
+    let address = |server: &Url| format!("{}://{}", server.scheme(), address(server)).parse();
+    servers
+        .iter()
+        .filter_map(|server| address(server).ok())
+        .collect()
+}
+
+fn shown(login: Login) -> NatsAuth {
+    let mut auth = NatsAuth::new();
+    auth.token = login.token;
+    auth.username = login.user;
+    auth.password = login.password;
+    auth.jwt = login.jwt;
+    auth.nkey = login.nkey;
+    auth.signature = login.signature;
+    auth
+}
+
+fn delay(attempt: usize) -> Duration {
+    let doublings = u32::try_from(attempt.saturating_sub(2)).unwrap_or(u32::MAX);
+    let pause = BACKOFF.0.saturating_mul(1 << doublings.min(10));
+    match attempt {
+        0 | 1 => Duration::ZERO,
+        _ => jitter::fraction_of(pause.min(BACKOFF.1), 0.5, 1.0),
+    }
+}

@@ -1,0 +1,321 @@
+//! The task behind the client: it feeds async-nats what it does not learn by itself (other
+//! servers, lame-duck mode, the account's limits), and passes on what comes.
+
+use std::{
+    future::{pending, poll_fn},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_nats::{Event, Message, ServerError, Subscriber};
+use futures_util::StreamExt as _;
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    task::yield_now,
+    time::{sleep, timeout},
+};
+
+use super::{
+    CONFIRM, Client, Failure, Gate, MAX_BYTES, Outgoing, Shared,
+    echoes::Echoes,
+    options::{addresses, connect},
+    pending::Pending,
+};
+use crate::{
+    bus::{
+        Config, Subjects,
+        health::Health,
+        interest::{Dialer, Received},
+        servers::Servers,
+    },
+    readiness::Part,
+};
+
+/// Events of async-nats that wait for this task.
+const EVENTS: usize = 128;
+/// Where somebody hears all users' subjects, NATS does not answer the probe. Then the error
+/// that would forbid it has this long to get here.
+const REFUSAL: Duration = Duration::from_millis(250);
+/// Whether pushes are still forbidden is tried so often.
+const AGAIN: Duration = Duration::from_secs(5);
+/// A server says within this what the account may publish.
+const LIMITS: Duration = Duration::from_millis(250);
+
+/// Work on a connection; dropped when that is lost.
+type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A client, and what keeps its connection for as long as it is polled. It ends only when
+/// async-nats's own task has ended, which nothing can mend.
+pub(in crate::bus) async fn start(
+    config: &Config,
+    servers: Servers,
+    subjects: Subjects,
+    health: Health,
+) -> Result<(Client, impl Future<Output = ()> + Send + 'static), async_nats::Error> {
+    let (sender, events) = mpsc::channel(EVENTS);
+    let nats = connect(config, &servers, sender).await?;
+    let client = Client(Arc::new(Shared {
+        subjects,
+        gate: watch::Sender::new(Gate::Away),
+        pending: Pending::new(&config.reply_prefix),
+        echoes: Echoes::default(),
+        bytes: Arc::new(Semaphore::new(MAX_BYTES)),
+        deaf: AtomicBool::new(false),
+        servers: servers.clone(),
+        health,
+        nats,
+    }));
+    let Shared {
+        nats,
+        subjects,
+        pending,
+        ..
+    } = &*client.0;
+    let task = Task {
+        client: client.clone(),
+        events,
+        inbox: nats.subscribe(pending.subject()).await?,
+        echoes: match config.stream {
+            None => Some(nats.subscribe(subjects.echo()).await?),
+            Some(_) => None,
+        },
+        dialer: Dialer::new(config.clone(), servers),
+        leaving: None,
+        proving: None,
+        suspect: false,
+    };
+    Ok((client, task.run()))
+}
+
+struct Task {
+    client: Client,
+    events: mpsc::Receiver<Event>,
+    inbox: Subscriber,
+    /// In live mode.
+    echoes: Option<Subscriber>,
+    dialer: Dialer,
+    /// Leaves a server in lame-duck mode.
+    leaving: Option<Work>,
+    /// Proves that a new connection works.
+    proving: Option<Work>,
+    /// Something was under way when the connection was lost: perhaps it was too large.
+    suspect: bool,
+}
+
+impl Task {
+    async fn run(mut self) {
+        let mut servers = self.client.0.servers.changes();
+        loop {
+            tokio::select! {
+                event = self.events.recv() => match event {
+                    Some(event) => self.event(&event),
+                    None => return,
+                },
+                Some(answer) = self.inbox.next() => self.client.0.pending.answered(answer),
+                Some(echo) = next(&mut self.echoes) => self.echo(&echo.payload).await,
+                Ok(()) = servers.changed() => {
+                    let (nats, servers) = {
+                        let shared = &self.client.0;
+                        (shared.nats.clone(), addresses(&shared.servers.all()))
+                    };
+                    // It waits while async-nats looks for a server.
+                    tokio::spawn(async move { nats.set_server_pool(&servers[..]).await });
+                }
+                () = work(&mut self.proving) => {}
+                () = work(&mut self.leaving) => {
+                    self.client.close(&"no other server has taken the connection");
+                }
+            }
+        }
+    }
+
+    fn event(&mut self, event: &Event) {
+        match event {
+            Event::Connected => {
+                self.leaving = None;
+                let limits = std::mem::take(&mut self.suspect).then(|| self.dialer.clone());
+                let proof = self.client.clone().prove(limits, self.echoes.is_some());
+                self.proving = Some(Box::pin(proof));
+            }
+            Event::Disconnected => {
+                self.suspect = self.client.0.pending.lost();
+                self.client.0.echoes.lost();
+                self.client.0.deaf.store(false, Ordering::Relaxed);
+                self.proving = None;
+                // Pushes wait for a connection that moves.
+                if self.leaving.is_none() {
+                    self.client.close(&"the connection broke");
+                }
+            }
+            Event::LameDuckMode if self.leaving.is_none() => {
+                let leave = self.client.clone().leave(self.dialer.clone());
+                self.leaving = Some(Box::pin(leave));
+            }
+            Event::ServerError(error) => self.client.refused(error),
+            _ => {}
+        }
+    }
+
+    async fn echo(&mut self, payload: &[u8]) {
+        let number = std::str::from_utf8(payload).ok();
+        let Some(number) = number.and_then(|number| number.parse().ok()) else {
+            return;
+        };
+        // An error that came before the echo takes one task more to get here.
+        yield_now().await;
+        while let Ok(event) = self.events.try_recv() {
+            self.event(&event);
+        }
+        let shared = &self.client.0;
+        let (confirmed, next) = shared.echoes.returned(number);
+        shared.pending.confirmed(confirmed);
+        if let Some(next) = next {
+            shared.echo(next);
+        }
+    }
+}
+
+impl Client {
+    /// Proves that a new connection works and, in live mode, that NATS permits pushes. Then
+    /// pushes may be handed over.
+    async fn prove(self, limits: Option<Dialer>, live: bool) {
+        let shared = &self.0;
+        if let Some(dialer) = limits {
+            let _ = timeout(LIMITS, learn_limits(dialer)).await;
+        }
+        loop {
+            shared.gate.send_if_modified(|gate| {
+                let away = *gate == Gate::Away;
+                if away {
+                    *gate = Gate::Held;
+                }
+                away
+            });
+            let proven = match live {
+                true => self.probe().await,
+                false => Ok(()),
+            };
+            match proven {
+                Ok(()) => return self.open(),
+                Err(failure)
+                    if failure == Failure::Forbidden || shared.deaf.load(Ordering::Relaxed) =>
+                {
+                    self.forbid();
+                    sleep(AGAIN).await;
+                }
+                Err(_) => self.close(&"NATS does not answer"),
+            }
+        }
+    }
+
+    /// Publishes to a user's subject that no user has, and an echo behind it.
+    async fn probe(&self) -> Result<(), Failure> {
+        let probe = Outgoing {
+            subject: self.0.subjects.probe(),
+            headers: vec![("Usher-Probe", "1".to_owned())],
+            ..Outgoing::default()
+        };
+        let mut sent = self.publish(probe, 1).await?;
+        sent.confirmed().await?;
+        match timeout(REFUSAL, sent.answer()).await {
+            Ok(Err(failure)) => Err(failure),
+            Ok(Ok(_)) | Err(_) => Ok(()),
+        }
+    }
+
+    fn open(&self) {
+        let shared = &self.0;
+        if shared.gate.send_replace(Gate::Open) != Gate::Open {
+            let info = shared.nats.server_info();
+            shared.health.up(&info.server_name, &info.version);
+            shared.health.readiness.push_forbidden(false);
+        }
+    }
+
+    fn close(&self, error: &dyn std::fmt::Display) {
+        if self.0.gate.send_replace(Gate::Away) != Gate::Away {
+            self.0.health.down(error);
+        }
+    }
+
+    fn forbid(&self) {
+        let Shared { gate, health, .. } = &*self.0;
+        if gate.send_replace(Gate::Forbidden) != Gate::Forbidden {
+            tracing::error!(
+                "NATS permits this gateway no push; it needs the rights to publish to users and \
+                 to its own echo, see examples/nats-permissions.conf"
+            );
+            health.metrics.nats_connected(health.name, true);
+            health.readiness.up(Part::Push);
+            health.readiness.push_forbidden(true);
+        }
+    }
+
+    /// NATS forbids something, in the order in which it was asked.
+    fn refused(&self, error: &ServerError) {
+        let text = error.to_string();
+        let shared = &self.0;
+        shared.health.refused(&text);
+        let subject = text.split('"').nth(1).unwrap_or_default();
+        if !text.to_ascii_lowercase().contains("permissions violation") {
+            return;
+        }
+        if subject == shared.subjects.echo() {
+            // Without its echo no push is confirmed, the probe first of all.
+            shared.deaf.store(true, Ordering::Relaxed);
+            shared.pending.forbidden(&shared.subjects.probe());
+        } else {
+            shared.pending.forbidden(subject);
+        }
+    }
+
+    /// Leaves a server in lame-duck mode. Another is looked for first; then new pushes are
+    /// held until nothing is under way.
+    async fn leave(self, dialer: Dialer) {
+        let shared = &self.0;
+        let server = shared.nats.server_info().server_name;
+        shared.health.retiring(&server);
+        drop(dialer.dial().await);
+        shared.gate.send_if_modified(|gate| {
+            let open = *gate == Gate::Open;
+            if open {
+                *gate = Gate::Held;
+            }
+            open
+        });
+        let _ = timeout(CONFIRM, shared.pending.idle()).await;
+        let _ = shared.nats.force_reconnect().await;
+        // By then there is a connection to another server, or pushes wait no longer.
+        sleep(CONFIRM).await;
+    }
+}
+
+/// Connects once more, only to hear what the account may publish.
+async fn learn_limits(dialer: Dialer) {
+    let mut link = dialer.clone().dial().await;
+    while let Ok(received) = poll_fn(|cx| link.poll_next(cx)).await {
+        if let Received::Info(info) = received {
+            return dialer.servers.learn(&info);
+        }
+    }
+}
+
+async fn next(echoes: &mut Option<Subscriber>) -> Option<Message> {
+    match echoes {
+        Some(echoes) => echoes.next().await,
+        None => pending().await,
+    }
+}
+
+/// Ends when there is work, and it is done.
+async fn work(work: &mut Option<Work>) {
+    match work {
+        Some(doing) => doing.await,
+        None => pending().await,
+    }
+    *work = None;
+}

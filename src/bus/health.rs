@@ -1,0 +1,113 @@
+//! What one connection to NATS tells operators: in its metric, in readiness, in the log.
+
+use std::{fmt::Display, sync::Arc};
+
+use super::interest::Info;
+use crate::{
+    metrics::Metrics,
+    readiness::{Part, Readiness, Reason},
+};
+
+/// The oldest nats-server that works in durable mode.
+const OLDEST: [u32; 3] = [2, 14, 2];
+
+/// A connection, as operators see it.
+#[derive(Debug, Clone)]
+pub(super) struct Health {
+    /// The label of its metric.
+    pub(super) name: &'static str,
+    pub(super) part: Part,
+    /// Durable mode does not work with an old server.
+    pub(super) durable: bool,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) readiness: Readiness,
+}
+
+impl Health {
+    /// Nothing works yet.
+    pub(super) fn begin(&self) {
+        self.metrics.nats_connected(self.name, false);
+        self.readiness.needs(self.part);
+    }
+
+    /// The connection works.
+    pub(super) fn up(&self, server: &str, version: &str) {
+        self.metrics.nats_connected(self.name, true);
+        let connection = self.name;
+        tracing::info!(connection, server, version, "connected to NATS");
+        if !is_too_old(version) {
+            return self.readiness.up(self.part);
+        }
+        tracing::warn!(
+            connection,
+            server,
+            version,
+            "this nats-server is too old: before 2.14.2 it can reorder a leave and a join in a \
+             cluster, and durable mode does not work; upgrade it"
+        );
+        match self.durable {
+            true => self.readiness.unusable(self.part, Reason::NatsTooOld),
+            false => self.readiness.up(self.part),
+        }
+    }
+
+    /// The connection is lost.
+    pub(super) fn down(&self, error: &dyn Display) {
+        self.metrics.nats_connected(self.name, false);
+        self.readiness.away(self.part);
+        let connection = self.name;
+        tracing::warn!(connection, %error, "the connection to NATS is lost; reconnecting");
+    }
+
+    /// The server has answered an operation with `-ERR`.
+    pub(super) fn refused(&self, error: &str) {
+        let connection = self.name;
+        tracing::warn!(connection, error, "NATS refused an operation");
+    }
+
+    /// The server is in lame-duck mode, so the connection moves to another one.
+    pub(super) fn retiring(&self, server: &str) {
+        let connection = self.name;
+        tracing::info!(connection, server, "this nats-server is about to shut down");
+    }
+
+    /// The connection is one to another server now.
+    pub(super) fn moved(&self, info: &Info) {
+        let (connection, server) = (self.name, &info.server_name);
+        tracing::info!(connection, %server, "moved to another server of NATS");
+    }
+
+    /// A message made no sense, and was skipped.
+    pub(super) fn nonsense(&self) {
+        self.metrics.dropped("malformed", 1);
+    }
+}
+
+/// Whether durable mode does not work with a nats-server of this version. One that does
+/// not say its version as nats-server does is believed to be new.
+pub(super) fn is_too_old(version: &str) -> bool {
+    let version = version.split(['-', '+']).next().unwrap_or_default();
+    let numbers: Result<Vec<u32>, _> = version.split('.').map(str::parse).collect();
+    numbers.is_ok_and(|numbers| numbers.as_slice() < OLDEST.as_slice())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_too_old;
+
+    #[test]
+    fn versions_are_compared_by_their_numbers() {
+        for (version, old) in [
+            ("2.9.10", true),
+            ("2.10.25", true),
+            ("2.14.1", true),
+            ("2.14.2", false),
+            ("2.14.2-RC.1", false),
+            ("2.15.1", false),
+            ("3.0.0", false),
+            ("", false),
+        ] {
+            assert_eq!(is_too_old(version), old, "{version}");
+        }
+    }
+}

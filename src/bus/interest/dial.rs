@@ -1,0 +1,231 @@
+//! Reaching a NATS server, however long it takes.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpStream, lookup_host},
+    time::{sleep, timeout},
+};
+use url::Url;
+
+use super::{
+    link::Link,
+    wire::{Connect, Decoder, Encoder, Info, ServerOp, WireError},
+};
+use crate::{
+    bus::{
+        Config,
+        auth::AuthError,
+        servers::{Servers, address},
+    },
+    jitter,
+    tls::{FileError, Stream},
+};
+
+/// One attempt at one address, from the first packet to the first PONG.
+const ATTEMPT: Duration = Duration::from_secs(2);
+/// Between rounds of attempts, doubled from one to the next; of each a random half to
+/// whole is waited, so that gateways do not return in step.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// Why a server could not be reached. Never holds credentials.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The network said no, or the connection broke.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// Nothing came for two seconds.
+    #[error("no answer within {} s", ATTEMPT.as_secs())]
+    TimedOut,
+    /// The server did not let us in, in its own words.
+    #[error("the server refused the connection: {0}")]
+    Refused(String),
+    /// It wants what this version cannot give, or cannot give what we want.
+    #[error("{0}")]
+    Unsupported(&'static str),
+    /// A TLS file is not what it should be.
+    #[error("nats.tls: {0}")]
+    Tls(#[from] FileError),
+    /// The credentials are not what they should be.
+    #[error("nats.{error}")]
+    Auth {
+        /// Which, and what is wrong with it.
+        #[from]
+        error: AuthError,
+    },
+    /// It does not speak NATS.
+    #[error("{0}")]
+    Protocol(String),
+}
+
+impl From<WireError> for DialError {
+    fn from(error: WireError) -> Self {
+        Self::Protocol(error.to_string())
+    }
+}
+
+/// Finds a server that answers.
+#[derive(Debug, Clone)]
+pub(in crate::bus) struct Dialer {
+    config: Config,
+    pub(in crate::bus) servers: Servers,
+}
+
+impl Dialer {
+    pub(in crate::bus) fn new(config: Config, servers: Servers) -> Self {
+        Self { config, servers }
+    }
+
+    /// Tries until a server answers.
+    pub(in crate::bus) async fn dial(self) -> Link {
+        let mut pause = BACKOFF.0;
+        let mut told = false;
+        loop {
+            for server in self.servers.all() {
+                let mut failed = Vec::new();
+                if let Some(link) = self.reach(&server, &mut failed).await {
+                    return link;
+                }
+                for (address, error) in failed {
+                    if told {
+                        tracing::debug!(%address, %error, "NATS cannot be reached");
+                    } else {
+                        tracing::warn!(%address, %error, "NATS cannot be reached; trying on");
+                    }
+                }
+            }
+            told = true;
+            sleep(jitter::fraction_of(pause, 0.5, 1.0)).await;
+            pause = (pause * 2).min(BACKOFF.1);
+        }
+    }
+
+    /// Tries each address of a server once; `failed` gets those that did not answer, and
+    /// why.
+    pub(in crate::bus) async fn reach(
+        &self,
+        server: &Url,
+        failed: &mut Vec<(String, DialError)>,
+    ) -> Option<Link> {
+        // The brackets of an IPv6 address are the resolver's to read.
+        let name = address(server);
+        let found = timeout(ATTEMPT, lookup_host(name.clone())).await;
+        let addresses = match found.map(|found| found.map_err(DialError::Io)) {
+            Ok(Ok(addresses)) => addresses,
+            Ok(Err(error)) => {
+                failed.push((name, error));
+                return None;
+            }
+            Err(_) => {
+                failed.push((name, DialError::TimedOut));
+                return None;
+            }
+        };
+        for socket in addresses {
+            let attempt = timeout(ATTEMPT, self.connect(server, socket)).await;
+            match attempt.unwrap_or(Err(DialError::TimedOut)) {
+                Ok(link) => return Some(link),
+                Err(error) => {
+                    let resolved = socket.to_string();
+                    let shown = match resolved == name {
+                        true => resolved,
+                        false => format!("{name} ({resolved})"),
+                    };
+                    failed.push((shown, error));
+                }
+            }
+        }
+        None
+    }
+
+    async fn connect(&self, server: &Url, socket: SocketAddr) -> Result<Link, DialError> {
+        let mut socket = TcpStream::connect(socket).await?;
+        socket.set_nodelay(true)?;
+        let mut decoder = Decoder::default();
+        let mut info = match read(&mut socket, &mut decoder).await? {
+            ServerOp::Info(info) => *info,
+            ServerOp::Error(error) => return Err(DialError::Refused(error)),
+            _ => return Err(DialError::Protocol("no INFO came first".into())),
+        };
+        let wanted = self.config.wants_tls();
+        let mut socket = match (info.tls_required || info.tls_available, wanted) {
+            (false, true) => {
+                return Err(DialError::Unsupported(
+                    "the server speaks no TLS, and nats.url or nats.tls asks for it",
+                ));
+            }
+            (true, _) if wanted || info.tls_required => {
+                // Bytes that came before the encryption may be anybody's.
+                if !decoder.buffer.is_empty() {
+                    return Err(DialError::Protocol("it spoke on before the TLS".into()));
+                }
+                // The same holds for the servers that were named in plain text; an INFO
+                // that comes by TLS names them again.
+                info.connect_urls.clear();
+                let connector = self.config.tls.load()?;
+                let name = self.servers.tls_name(server.host_str().unwrap_or_default());
+                let socket = connector.connect(&name, socket).await;
+                socket.map_err(|error| {
+                    io::Error::new(error.kind(), format!("TLS with {name}: {error}"))
+                })?
+            }
+            _ => Stream::Plain(socket),
+        };
+        if !info.headers {
+            return Err(DialError::Unsupported(
+                "the server does not support headers; Usher needs 2.14.2 or later",
+            ));
+        }
+        let mut encoder = Encoder::default();
+        encoder.connect(&self.login(&info, matches!(socket, Stream::Tls(_)))?);
+        encoder.ping();
+        socket.write_all(&encoder.buffer).await?;
+        socket.flush().await?;
+        loop {
+            match read(&mut socket, &mut decoder).await? {
+                ServerOp::Pong => break,
+                ServerOp::Ping => {
+                    socket.write_all(b"PONG\r\n").await?;
+                    socket.flush().await?;
+                }
+                ServerOp::Error(error) => return Err(DialError::Refused(error)),
+                ServerOp::Info(newer) => info = *newer,
+                ServerOp::Ok | ServerOp::Message(_) | ServerOp::Nonsense => {}
+            }
+        }
+        self.servers.learn(&info);
+        Ok(Link::new(socket, decoder, info))
+    }
+
+    fn login(&self, info: &Info, tls: bool) -> Result<Connect<'_>, DialError> {
+        let nonce = info.nonce.as_deref().unwrap_or_default();
+        Ok(Connect {
+            verbose: false,
+            pedantic: false,
+            tls_required: tls,
+            name: &self.config.name,
+            lang: "rust",
+            version: env!("CARGO_PKG_VERSION"),
+            protocol: 1,
+            echo: true,
+            headers: true,
+            no_responders: true,
+            login: self.config.auth.login(nonce.as_bytes())?,
+        })
+    }
+}
+
+async fn read<S: AsyncRead + Unpin>(
+    socket: &mut S,
+    decoder: &mut Decoder,
+) -> Result<ServerOp, DialError> {
+    loop {
+        if let Some(op) = decoder.next()? {
+            return Ok(op);
+        }
+        if socket.read_buf(&mut decoder.buffer).await? == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! A connection of our own that is kept: reached, reached again after a loss, and moved to
+//! another server where its own is in lame-duck mode.
+//!
+//! During a move there are two connections. The owner says when the new one takes over
+//! ([`Supervisor::promote`]); the old one is heard for a moment longer, for what is still
+//! under way on it.
+
+use std::{
+    fmt, io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::time::{Sleep, sleep};
+use ulid::Ulid;
+
+use super::{
+    dial::Dialer,
+    link::{Link, Received},
+};
+use crate::bus::health::Health;
+
+/// A connection that was left is heard for this long. Its server gives it longer.
+const LINGER: Duration = Duration::from_secs(2);
+
+type Dialing = Pin<Box<dyn Future<Output = Link> + Send>>;
+
+/// A connection across all reconnects and moves.
+pub(in crate::bus) struct Supervisor {
+    dialer: Dialer,
+    health: Health,
+    /// Looks for a server: for `current`, or, where there is one, for `next`.
+    dialing: Option<Dialing>,
+    current: Option<Link>,
+    /// Takes over when the owner says so.
+    next: Option<Link>,
+    left: Option<(Link, Pin<Box<Sleep>>)>,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub(in crate::bus) enum News {
+    /// There is a connection: the first one, or one after a loss.
+    Up,
+    /// From the current connection.
+    Received(Received),
+    /// The current connection is lost. Another server is looked for.
+    Down,
+    /// The current server is in lame-duck mode, and there is a connection to another.
+    Next,
+    /// From the next connection.
+    FromNext(Received),
+    /// The next connection is gone. Another server is looked for.
+    NextLost,
+    /// From the connection that was left.
+    FromLeft(Received),
+    /// The connection of this id has ended, after it was left.
+    Ended(Ulid),
+}
+
+impl fmt::Debug for Supervisor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Supervisor")
+            .field("current", &self.current.as_ref().map(Link::id))
+            .field("next", &self.next.as_ref().map(Link::id))
+            .finish_non_exhaustive()
+    }
+}
+
+impl Supervisor {
+    /// Begins to connect at the first [`Supervisor::poll_next`].
+    pub(in crate::bus) fn new(dialer: Dialer, health: Health) -> Self {
+        Self {
+            dialing: Some(Box::pin(dialer.clone().dial())),
+            dialer,
+            health,
+            current: None,
+            next: None,
+            left: None,
+        }
+    }
+
+    pub(in crate::bus) fn health(&self) -> &Health {
+        &self.health
+    }
+
+    pub(in crate::bus) fn current(&mut self) -> Option<&mut Link> {
+        self.current.as_mut()
+    }
+
+    pub(in crate::bus) fn next(&mut self) -> Option<&mut Link> {
+        self.next.as_mut()
+    }
+
+    /// The connection that was left last, while it is still heard.
+    pub(in crate::bus) fn left(&self) -> Option<Ulid> {
+        self.left.as_ref().map(|(left, _)| left.id())
+    }
+
+    /// The current connection and, during a move, the next one.
+    pub(in crate::bus) fn links(&mut self) -> impl Iterator<Item = &mut Link> {
+        self.current.iter_mut().chain(&mut self.next)
+    }
+
+    /// The next connection becomes the current one, and the current one is left.
+    pub(in crate::bus) fn promote(&mut self) {
+        let Some(next) = self.next.take() else { return };
+        self.health.moved(next.info());
+        if let Some(left) = self.current.replace(next) {
+            self.left = Some((left, Box::pin(sleep(LINGER))));
+        }
+    }
+
+    /// Drops the next connection, and looks for another.
+    pub(in crate::bus) fn drop_next(&mut self) {
+        self.next = None;
+        self.dialing = Some(Box::pin(self.dialer.clone().dial()));
+    }
+
+    /// What happened next. Messages of the current connection go first.
+    pub(in crate::bus) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<News> {
+        if let Some(current) = &mut self.current
+            && let Poll::Ready(received) = current.poll_next(cx)
+        {
+            return Poll::Ready(match received {
+                Ok(received) => {
+                    self.look_at(&received);
+                    News::Received(received)
+                }
+                Err(error) => self.lost(&error),
+            });
+        }
+        if let Some(next) = &mut self.next
+            && let Poll::Ready(received) = next.poll_next(cx)
+        {
+            return Poll::Ready(match received {
+                Ok(Received::Info(info)) if info.ldm => {
+                    self.next_lost(&"its server shuts down too")
+                }
+                Ok(received) => {
+                    self.learn(&received);
+                    News::FromNext(received)
+                }
+                Err(error) => self.next_lost(&error),
+            });
+        }
+        if let Some((left, ends)) = &mut self.left {
+            let over = ends.as_mut().poll(cx).is_ready();
+            match left.poll_next(cx) {
+                Poll::Ready(Ok(received)) if !over => {
+                    return Poll::Ready(News::FromLeft(received));
+                }
+                Poll::Pending if !over => {}
+                _ => {
+                    let id = left.id();
+                    self.left = None;
+                    return Poll::Ready(News::Ended(id));
+                }
+            }
+        }
+        if let Some(dialing) = &mut self.dialing
+            && let Poll::Ready(link) = dialing.as_mut().poll(cx)
+        {
+            self.dialing = None;
+            return Poll::Ready(match &self.current {
+                Some(_) => {
+                    self.next = Some(link);
+                    News::Next
+                }
+                None => {
+                    self.current = Some(link);
+                    News::Up
+                }
+            });
+        }
+        Poll::Pending
+    }
+
+    fn look_at(&mut self, received: &Received) {
+        self.learn(received);
+        match received {
+            Received::Info(info) if info.ldm && self.dialing.is_none() && self.next.is_none() => {
+                self.health.retiring(&info.server_name);
+                self.dialing = Some(Box::pin(self.dialer.clone().dial()));
+            }
+            _ => {}
+        }
+    }
+
+    fn learn(&self, received: &Received) {
+        match received {
+            Received::Info(info) => self.dialer.servers.learn(info),
+            Received::Nonsense => self.health.nonsense(),
+            Received::Error(text) => self.health.refused(text),
+            Received::Message(_) | Received::Pong => {}
+        }
+    }
+
+    /// A next connection is dropped as well: everything has to be subscribed anew, and
+    /// one way to do that is enough.
+    fn lost(&mut self, error: &io::Error) -> News {
+        self.health.down(error);
+        self.current = None;
+        self.next = None;
+        if self.dialing.is_none() {
+            self.dialing = Some(Box::pin(self.dialer.clone().dial()));
+        }
+        News::Down
+    }
+
+    fn next_lost(&mut self, error: &dyn fmt::Display) -> News {
+        tracing::debug!(%error, "the next connection to NATS is lost");
+        self.drop_next();
+        News::NextLost
+    }
+}
