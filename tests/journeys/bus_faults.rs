@@ -1,0 +1,5 @@
+//! Faults of NATS, of its network, of its servers' versions and limits, and of what
+//! strangers publish: what a gateway must bear, and what it must say.
+
+mod odd_replies;
+mod status_lines;
