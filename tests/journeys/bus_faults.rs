@@ -1,5 +1,7 @@
 //! Faults of NATS, of its network, of its servers' versions and limits, and of what
 //! strangers publish: what a gateway must bear, and what it must say.
 
+mod late_cluster;
 mod odd_replies;
+mod retiring;
 mod status_lines;
