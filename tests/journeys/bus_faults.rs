@@ -3,5 +3,7 @@
 
 mod late_cluster;
 mod odd_replies;
+mod one_connection;
 mod retiring;
 mod status_lines;
+mod two_addresses;
