@@ -2,6 +2,7 @@
 //! strangers publish: what a gateway must bear, and what it must say.
 
 mod check;
+mod credentials;
 mod fewer_subscriptions;
 mod late_cluster;
 mod odd_replies;
