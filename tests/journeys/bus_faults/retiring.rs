@@ -22,6 +22,7 @@ use crate::{
 
 const SUBJECT: &str = "usher.user.42";
 const MESSAGES: u64 = 300;
+const GATEWAYS: usize = 3;
 
 /// Each node retires, ends and comes back, and the stream's replicas are current again
 /// before the next one retires.
@@ -60,11 +61,14 @@ async fn a_complete_join_misses_nothing_while_servers_retire() {
         Redis::start()
     );
     let servers: Vec<String> = nodes.iter().map(Nats::url).collect();
-    let gateway = Gateway::durable(&nodes[0], &redis)
-        .set("durable.replicas", "3")
-        .set("nats.url", servers.join(","))
-        .start()
-        .await;
+    // Several, so that several connections move each time.
+    let gateways = (0..GATEWAYS).map(|_| {
+        Gateway::durable(&nodes[0], &redis)
+            .set("durable.replicas", "3")
+            .set("nats.url", servers.join(","))
+            .start()
+    });
+    let gateways = join_all(gateways).await;
     let publisher = nodes[0].client().await;
     for data in 0..MESSAGES {
         store(&publisher, SUBJECT, data).await;
@@ -72,41 +76,45 @@ async fn a_complete_join_misses_nothing_while_servers_retire() {
     drop(publisher);
     let done = AtomicBool::new(false);
     let (complete, disordered) = (AtomicU64::new(0), AtomicU64::new(0));
-    let joins = (0..4).map(|_| async {
-        while !done.load(Ordering::Relaxed) {
-            let ticket = redis.ticket("42").await;
-            let builder = Client::builder(&gateway, &ticket).since("0");
-            let mut client = match builder.try_open().await {
-                Ok(client) => client,
-                Err(refusal) => {
-                    refusal.assert_refused(503, "unavailable");
-                    continue;
-                }
-            };
-            let told = client.welcome()["resume"].clone();
-            assert_eq!(told, "complete", "nothing was removed from the stream");
-            let mut seen = Vec::new();
-            let live = loop {
-                let frame = client.next_json().await;
-                if frame["live"].is_object() {
-                    break frame;
-                }
-                assert!(frame["event"].is_string(), "{frame}");
-                seen.push(frame["data"].as_u64().expect("a number"));
-            };
-            let missing = (0..MESSAGES).filter(|number| !seen.contains(number));
-            let missing: Vec<u64> = missing.collect();
-            let joined = complete.load(Ordering::Relaxed);
-            assert!(
-                missing.is_empty(),
-                "after {joined} good joins: told complete, then {live}, and {} of {MESSAGES} \
+    let (redis, done, complete, disordered) = (&redis, &done, &complete, &disordered);
+    let joins = (0..GATEWAYS).map(|number| {
+        let gateway = &gateways[number];
+        async move {
+            while !done.load(Ordering::Relaxed) {
+                let ticket = redis.ticket("42").await;
+                let builder = Client::builder(gateway, &ticket).since("0");
+                let mut client = match builder.try_open().await {
+                    Ok(client) => client,
+                    Err(refusal) => {
+                        refusal.assert_refused(503, "unavailable");
+                        continue;
+                    }
+                };
+                let told = client.welcome()["resume"].clone();
+                assert_eq!(told, "complete", "nothing was removed from the stream");
+                let mut seen = Vec::new();
+                let live = loop {
+                    let frame = client.next_json().await;
+                    if frame["live"].is_object() {
+                        break frame;
+                    }
+                    assert!(frame["event"].is_string(), "{frame}");
+                    seen.push(frame["data"].as_u64().expect("a number"));
+                };
+                let missing = (0..MESSAGES).filter(|number| !seen.contains(number));
+                let missing: Vec<u64> = missing.collect();
+                let joined = complete.load(Ordering::Relaxed);
+                assert!(
+                    missing.is_empty(),
+                    "after {joined} good joins: told complete, then {live}, and {} of {MESSAGES} \
                  messages are missing: {missing:?}",
-                missing.len()
-            );
-            if seen != (0..MESSAGES).collect::<Vec<_>>() {
-                disordered.fetch_add(1, Ordering::Relaxed);
+                    missing.len()
+                );
+                if seen != (0..MESSAGES).collect::<Vec<_>>() {
+                    disordered.fetch_add(1, Ordering::Relaxed);
+                }
+                complete.fetch_add(1, Ordering::Relaxed);
             }
-            complete.fetch_add(1, Ordering::Relaxed);
         }
     });
     let rolling = async {
@@ -121,7 +129,8 @@ async fn a_complete_join_misses_nothing_while_servers_retire() {
         done.store(true, Ordering::Relaxed);
     };
     tokio::join!(rolling, join_all(joins));
-    let (complete, disordered) = (complete.into_inner(), disordered.into_inner());
+    let count = |number: &AtomicU64| number.load(Ordering::Relaxed);
+    let (complete, disordered) = (count(complete), count(disordered));
     assert_eq!(
         disordered, 0,
         "of {complete} joins that miss nothing, so many had a message twice or out of order"
