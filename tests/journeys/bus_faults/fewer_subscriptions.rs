@@ -72,6 +72,7 @@ async fn only_the_excess_ends(nats: &mut Nats, redis: &Redis, builder: Builder, 
         let ticket = redis.ticket(&user(number)).await;
         fates.push(tokio::spawn(fate(Client::open(&gateway, &ticket).await)));
     }
+    assert_eq!(held(nats).await, USERS);
     nats.write_config(lower);
     nats.restart().await;
     eventually("the excess is closed", || async {
