@@ -64,8 +64,21 @@ async fn publish_to_all(nats: &Nats, payload: &'static str) {
     client.flush().await.expect("flushed");
 }
 
-/// The server comes back with the lower limit.
-async fn only_the_excess_ends(nats: &mut Nats, redis: &Redis, builder: Builder, lower: &str) {
+/// How a server comes to have a lower limit.
+enum How {
+    /// It is started anew.
+    Restart,
+    /// It reads its configuration anew, and closes connections that hold more.
+    Reload,
+}
+
+async fn only_the_excess_ends(
+    nats: &mut Nats,
+    redis: &Redis,
+    builder: Builder,
+    how: How,
+    lower: &str,
+) {
     let gateway = builder.set("drain.window", "2s").start().await;
     let mut fates = Vec::new();
     for number in 0..USERS {
@@ -74,7 +87,10 @@ async fn only_the_excess_ends(nats: &mut Nats, redis: &Redis, builder: Builder, 
     }
     assert_eq!(held(nats).await, USERS);
     nats.write_config(lower);
-    nats.restart().await;
+    match how {
+        How::Restart => nats.restart().await,
+        How::Reload => nats.reload().await,
+    }
     eventually("the excess is closed", || async {
         let closed = gateway
             .metric(r#"usher_session_closes_total{reason="internal"}"#)
@@ -137,7 +153,7 @@ async fn a_server_with_a_lower_limit_keeps_what_it_takes() {
     let config = server(1000);
     let (mut nats, redis) = tokio::join!(Nats::start_with(&config), Redis::start());
     let builder = Gateway::builder(&nats, &redis);
-    only_the_excess_ends(&mut nats, &redis, builder, &server(LIMIT)).await;
+    only_the_excess_ends(&mut nats, &redis, builder, How::Restart, &server(LIMIT)).await;
 }
 
 #[tokio::test]
@@ -145,20 +161,30 @@ async fn a_durable_gateway_keeps_what_a_server_takes() {
     let config = server(1000);
     let (mut nats, redis) = tokio::join!(Nats::start_with(&config), Redis::start());
     let builder = Gateway::durable(&nats, &redis);
-    only_the_excess_ends(&mut nats, &redis, builder, &server(LIMIT)).await;
+    only_the_excess_ends(&mut nats, &redis, builder, How::Restart, &server(LIMIT)).await;
 }
 
 /// The limit of the gateway's account, where the server itself has none.
-#[tokio::test]
-async fn an_account_with_a_lower_limit_keeps_what_it_takes() {
-    let account = |limit: usize| {
-        format!(
-            "accounts {{ {ACCOUNT} {{ users: [{{ user: any, password: any }}], \
-             limits {{ max_subscriptions: {limit} }} }} }}\nno_auth_user: any\n"
-        )
-    };
+fn account(limit: usize) -> String {
+    format!(
+        "accounts {{ {ACCOUNT} {{ users: [{{ user: any, password: any }}], \
+         limits {{ max_subscriptions: {limit} }} }} }}\nno_auth_user: any\n"
+    )
+}
+
+async fn account_is_lowered(how: How) {
     let config = account(1000);
     let (mut nats, redis) = tokio::join!(Nats::start_with(&config), Redis::start());
     let builder = Gateway::builder(&nats, &redis);
-    only_the_excess_ends(&mut nats, &redis, builder, &account(LIMIT)).await;
+    only_the_excess_ends(&mut nats, &redis, builder, how, &account(LIMIT)).await;
+}
+
+#[tokio::test]
+async fn an_account_with_a_lower_limit_keeps_what_it_takes() {
+    account_is_lowered(How::Restart).await;
+}
+
+#[tokio::test]
+async fn an_account_whose_limit_is_lowered_by_a_reload_keeps_what_it_takes() {
+    account_is_lowered(How::Reload).await;
 }
