@@ -143,6 +143,7 @@ servers:
 	@tests/servers.sh
 	@tests/servers.sh python
 	@tests/servers.sh browser
+	@tests/servers.sh faults
 	@tests/servers.sh chart
 
 tools:

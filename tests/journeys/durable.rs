@@ -32,7 +32,7 @@ async fn world_with(settings: &[(&str, &str)]) -> (Nats, Redis, Gateway) {
 }
 
 /// Publishes, and waits until the stream has it; returns its sequence.
-async fn store(nats: &async_nats::Client, subject: &str, data: impl ToString) -> u64 {
+pub(crate) async fn store(nats: &async_nats::Client, subject: &str, data: impl ToString) -> u64 {
     store_with(nats, subject, data, HeaderMap::new()).await
 }
 
@@ -54,7 +54,7 @@ async fn store_with(
 }
 
 /// Asks JetStream's API.
-async fn api(nats: &async_nats::Client, what: &str, body: &Value) -> Value {
+pub(crate) async fn api(nats: &async_nats::Client, what: &str, body: &Value) -> Value {
     let subject = format!("$JS.API.{what}");
     let asking = nats.request(subject, body.to_string().into());
     let answer = patiently("an answer of JetStream", asking).await;
@@ -70,12 +70,12 @@ async fn change(nats: &async_nats::Client, change: impl FnOnce(&mut Value)) {
 }
 
 /// Has the stream store without republishing: what NATS loses on its way looks the same.
-async fn loses_what_is_stored(nats: &async_nats::Client) {
+pub(crate) async fn loses_what_is_stored(nats: &async_nats::Client) {
     change(nats, |config| config["republish"] = Value::Null).await;
 }
 
 /// The end of that.
-async fn republishes_again(nats: &async_nats::Client) {
+pub(crate) async fn republishes_again(nats: &async_nats::Client) {
     let republish = json!({ "src": "usher.>", "dest": "usher.live.>" });
     change(nats, |config| config["republish"] = republish).await;
 }
@@ -85,7 +85,7 @@ fn jetstream(nats: &async_nats::Client) -> jetstream::Context {
 }
 
 /// The position that a session begins with.
-fn position(client: &Client) -> String {
+pub(crate) fn position(client: &Client) -> String {
     let welcome = client.welcome();
     let epoch = welcome["epoch"].as_str().expect("an epoch");
     format!("{epoch}.{}", welcome["seq"])
@@ -129,7 +129,7 @@ async fn chained(client: &mut Client, count: usize) -> Vec<Value> {
 }
 
 /// The data alone.
-async fn replayed_data(client: &mut Client) -> Vec<Value> {
+pub(crate) async fn replayed_data(client: &mut Client) -> Vec<Value> {
     let events = replayed(client).await;
     events.into_iter().map(|(_, _, data)| data).collect()
 }

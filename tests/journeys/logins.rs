@@ -107,7 +107,7 @@ async fn nats_knows_a_credentials_file() {
 }
 
 /// What `signer` says of `subject` (NATS's JWT, signed with an nkey).
-fn jwt(signer: &KeyPair, subject: &KeyPair, mut nats: Value) -> String {
+pub(crate) fn jwt(signer: &KeyPair, subject: &KeyPair, mut nats: Value) -> String {
     nats["version"] = json!(2);
     let claims = json!({
         "jti": "usher", "iat": 1_700_000_000, "iss": signer.public_key(), "name": "usher",

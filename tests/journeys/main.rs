@@ -5,6 +5,7 @@ mod support;
 
 mod admission;
 mod browser;
+mod bus_faults;
 mod closing;
 mod cluster;
 mod commands;

@@ -79,6 +79,17 @@ impl Gateway {
         self.ops_get("/readyz").await.status
     }
 
+    /// Waits until `/readyz` lists this finding under `reasons` or `warnings`.
+    pub(crate) async fn readyz_lists(&self, list: &str, finding: &str) {
+        let what = format!("/readyz has {finding} among its {list}");
+        eventually(&what, || async {
+            let answer = self.ops_get("/readyz").await.json();
+            let found = answer[list].as_array();
+            found.is_some_and(|found| found.iter().any(|one| one == finding))
+        })
+        .await;
+    }
+
     /// Waits until it says that it is ready.
     pub(crate) async fn becomes_ready(&self) {
         eventually("/readyz is 200", || async { self.readyz().await == 200 }).await;
@@ -232,7 +243,7 @@ impl Builder {
 
     /// Starts it, and waits until it listens.
     pub(crate) async fn start_unready(self) -> Gateway {
-        let (process, folder) = self.spawn();
+        let (process, folder) = self.spawn("serve");
         let mut gateway = Gateway {
             process,
             _folder: folder,
@@ -246,15 +257,24 @@ impl Builder {
 
     /// Starts one that is expected not to: how it ends, and what it says.
     pub(crate) async fn fails(self) -> (Option<i32>, String) {
-        let (mut process, _folder) = self.spawn();
+        self.ends("serve").await
+    }
+
+    /// Runs `usher check` with the same settings: its exit code, and what it says.
+    pub(crate) async fn check(self) -> (Option<i32>, String) {
+        self.ends("check").await
+    }
+
+    async fn ends(self, command: &str) -> (Option<i32>, String) {
+        let (mut process, _folder) = self.spawn(command);
         let status = process.wait().await;
         (status.code(), process.output())
     }
 
-    fn spawn(self) -> (Process, TempDir) {
+    fn spawn(self, name: &str) -> (Process, TempDir) {
         let folder = TempDir::new().expect("a folder");
         let mut command = Command::new(env!("CARGO_BIN_EXE_usher"));
-        command.current_dir(folder.path()).arg("serve");
+        command.current_dir(folder.path()).arg(name);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("USHER_") {
                 command.env_remove(name);

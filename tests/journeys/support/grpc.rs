@@ -5,6 +5,9 @@ use tonic::{
     metadata::MetadataValue,
     transport::{Channel, Endpoint},
 };
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 use usher::proto::{
     IssueTicketRequest, PushRequest, PushResponse, notification_client::NotificationClient,
 };
@@ -18,6 +21,16 @@ impl Gateway {
         patiently("a gRPC connection", endpoint.connect())
             .await
             .expect("a gRPC connection")
+    }
+
+    /// Whether the health of this service is SERVING.
+    pub(crate) async fn serves(&self, service: &str) -> bool {
+        let request = HealthCheckRequest {
+            service: service.to_owned(),
+        };
+        let mut health = HealthClient::new(self.grpc_channel().await);
+        let answer = patiently("a health", health.check(request)).await;
+        answer.expect("a health").into_inner().status() == ServingStatus::Serving
     }
 
     /// The push API.

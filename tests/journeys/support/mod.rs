@@ -7,6 +7,7 @@
 //! the gateway prints or answers, and must not be there ([`secrets`]).
 
 pub(crate) mod client;
+pub(crate) mod gate;
 pub(crate) mod gateway;
 pub(crate) mod grpc;
 pub(crate) mod http;
@@ -15,6 +16,7 @@ pub(crate) mod nats;
 pub(crate) mod network;
 pub(crate) mod overdue;
 pub(crate) mod process;
+pub(crate) mod raw_nats;
 pub(crate) mod raw_ws;
 pub(crate) mod redis;
 pub(crate) mod secrets;
@@ -27,6 +29,7 @@ pub(crate) use self::{
     gateway::{Builder, Gateway},
     http::Response,
     nats::Nats,
+    raw_nats::RawNats,
     raw_ws::RawWs,
     redis::Redis,
     secrets::secret,

@@ -1,11 +1,14 @@
 //! A real nats-server, or a cluster of them.
 
+mod cluster;
+
 use std::{fs, process::Command};
 
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub(crate) use self::cluster::Routes;
 use super::{
     http,
     process::{self, Process},
@@ -15,6 +18,8 @@ use super::{
 /// A running nats-server.
 pub(crate) struct Nats {
     process: Process,
+    /// Which of `.servers/bin` it is.
+    program: &'static str,
     folder: TempDir,
     options: Vec<String>,
     port: u16,
@@ -25,13 +30,13 @@ pub(crate) struct Nats {
     knows_roles: bool,
 }
 
+/// The server that gateways are made for.
+const CURRENT: &str = "nats-server";
+/// One that is too old for them: `tests/servers.sh` fetches it.
+const OLD: &str = "nats-server-2.10";
+
 /// What operators are told to use, and all that the suite may do.
 const PERMISSIONS: &str = include_str!("../../../examples/nats-permissions.conf");
-
-/// Connections from one server of a cluster to another: each account has its place on
-/// one of the pool of three, and until that is there nothing passes; and there is one
-/// for the servers' own account.
-const ROUTES_TO_EACH: u64 = 4;
 
 /// A user of that file.
 #[derive(Debug, Clone, Copy)]
@@ -80,51 +85,18 @@ impl Nats {
     /// Starts one with this configuration file besides the ports, which are
     /// the harness's business.
     pub(crate) async fn start_with(config: &str) -> Self {
+        Self::start_program(CURRENT, config).await
+    }
+
+    /// Starts a version that is too old for a gateway.
+    pub(crate) async fn old(config: &str) -> Self {
+        Self::start_program(OLD, config).await
+    }
+
+    async fn start_program(program: &'static str, config: &str) -> Self {
         let folder = TempDir::new().expect("a folder");
-        let file = folder.path().join("nats.conf");
-        fs::write(&file, config).expect("a configuration file");
-        Self::launch(folder, vec![format!("--config={}", file.display())]).await
-    }
-
-    /// Starts `count` that form one cluster, and waits until each reaches all.
-    pub(crate) async fn cluster(count: usize) -> Vec<Self> {
-        Self::cluster_with(count, PERMISSIONS).await
-    }
-
-    /// The same with JetStream.
-    pub(crate) async fn keeping_cluster(count: usize) -> Vec<Self> {
-        Self::cluster_with(count, &format!("jetstream: enabled\n{PERMISSIONS}")).await
-    }
-
-    async fn cluster_with(count: usize, config: &str) -> Vec<Self> {
-        // JetStream wants to know all routes from the start.
-        let routes: Vec<_> = free_ports(count)
-            .into_iter()
-            .map(|port| format!("nats://127.0.0.1:{port}"))
-            .collect();
-        let retiring = "lame_duck_grace_period: \"2s\"\nlame_duck_duration: \"30s\"\n";
-        let nodes = routes.iter().enumerate().map(|(index, route)| {
-            let folder = TempDir::new().expect("a folder");
-            let file = folder.path().join("nats.conf");
-            fs::write(&file, format!("{retiring}{config}")).expect("a configuration file");
-            let options = vec![
-                format!("--config={}", file.display()),
-                "--cluster_name=journeys".to_owned(),
-                format!("--server_name=node-{index}"),
-                format!("--cluster={route}"),
-                format!("--routes={}", routes.join(",")),
-            ];
-            Self::launch(folder, options)
-        });
-        let nodes = futures_util::future::join_all(nodes).await;
-        let nodes: Vec<_> = nodes.into_iter().map(Self::with_roles).collect();
-        for node in &nodes {
-            eventually("every node has all routes to every other", || async {
-                node.routes().await == ROUTES_TO_EACH * (count as u64 - 1)
-            })
-            .await;
-        }
-        nodes
+        let options = vec![written(&folder, config)];
+        Self::launch(program, folder, options).await
     }
 
     /// These are what [`Nats::client`] logs in with.
@@ -133,10 +105,11 @@ impl Nats {
         self
     }
 
-    async fn launch(folder: TempDir, options: Vec<String>) -> Self {
-        let process = run(&folder, &options, -1);
+    async fn launch(program: &'static str, folder: TempDir, options: Vec<String>) -> Self {
+        let process = run(program, &folder, &options, -1);
         let mut nats = Self {
             process,
+            program,
             folder,
             options,
             port: 0,
@@ -232,7 +205,7 @@ impl Nats {
         client.flush().await.expect("flushed");
     }
 
-    async fn monitoring(&self, path: &str) -> Value {
+    pub(crate) async fn monitoring(&self, path: &str) -> Value {
         http::get(&self.monitor, path, &[]).await.json()
     }
 
@@ -258,11 +231,6 @@ impl Nats {
             .iter()
             .filter(|found| *found == subject)
             .count()
-    }
-
-    async fn routes(&self) -> u64 {
-        let found = self.monitoring("/routez").await;
-        found["num_routes"].as_u64().unwrap_or_default()
     }
 
     /// Ends it as an operator would: it says goodbye to its clients.
@@ -302,7 +270,7 @@ impl Nats {
 
     /// Starts it anew on the same port, whether or not it still runs.
     pub(crate) async fn restart(&mut self) {
-        self.process.kill();
+        self.kill();
         for entry in fs::read_dir(self.folder.path())
             .expect("the folder is there")
             .flatten()
@@ -311,22 +279,48 @@ impl Nats {
                 let _ = fs::remove_file(entry.path());
             }
         }
-        self.process = run(&self.folder, &self.options, self.port.into());
+        self.process = run(self.program, &self.folder, &self.options, self.port.into());
         self.find_ports().await;
+    }
+
+    /// Writes another configuration file, for the next [`Nats::restart`] or
+    /// [`Nats::reload`].
+    pub(crate) fn write_config(&self, config: &str) {
+        written(&self.folder, config);
+    }
+
+    /// Has it read its configuration file anew.
+    pub(crate) async fn reload(&mut self) {
+        let reloads = |output: &str| output.matches("Reloaded server configuration").count();
+        let before = reloads(&self.process.output());
+        self.process.signal(Signal::HUP);
+        eventually("nats-server has read its configuration anew", || {
+            std::future::ready(reloads(&self.process.output()) > before)
+        })
+        .await;
+    }
+
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.process.try_wait().is_some()
+    }
+
+    /// Its port on 127.0.0.1.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 }
 
-/// Ports that nobody had a moment ago.
-fn free_ports(count: usize) -> Vec<u16> {
-    let bound = || std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let listeners: Vec<_> = std::iter::repeat_with(bound).take(count).collect();
-    let port = |listener: &std::net::TcpListener| listener.local_addr().expect("bound").port();
-    listeners.iter().map(port).collect()
+/// Writes the configuration file into a folder; returns the option that names it.
+fn written(folder: &TempDir, config: &str) -> String {
+    let file = folder.path().join("nats.conf");
+    fs::write(&file, config).expect("a configuration file");
+    format!("--config={}", file.display())
 }
 
 /// Port -1 is any free one.
-fn run(folder: &TempDir, options: &[String], port: i32) -> Process {
-    let mut command = Command::new(process::server("nats-server"));
+fn run(program: &str, folder: &TempDir, options: &[String], port: i32) -> Process {
+    let mut command = Command::new(process::server(program));
     command
         .args(options)
         .arg("--addr=127.0.0.1")

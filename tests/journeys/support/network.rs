@@ -70,6 +70,21 @@ impl Network {
     }
 }
 
+/// Takes connections at this address, or at a free port of 127.0.0.1, and never says
+/// anything; returns where that is.
+pub(crate) async fn silence(address: Option<&str>) -> String {
+    let listener = TcpListener::bind(address.unwrap_or("127.0.0.1:0")).await;
+    let listener = listener.expect("the address is free");
+    let address = listener.local_addr().expect("an address").to_string();
+    tokio::spawn(async move {
+        let mut kept = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            kept.push(stream);
+        }
+    });
+    address
+}
+
 async fn carry(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,

@@ -1,0 +1,111 @@
+//! A NATS account may allow smaller messages than its server does, and a server's own
+//! limit may shrink while it runs. A push above the limit is the caller's mistake, and
+//! costs nobody a connection.
+
+use tonic::{Code, Status};
+
+use crate::support::{
+    Client, Gateway, Nats, Redis, eventually,
+    grpc::{push, pushed},
+};
+
+/// A server that allows 1 MiB, and an account that allows so much of it.
+fn account(max_payload: usize) -> String {
+    format!(
+        "jetstream: enabled\naccounts {{ A {{\n  jetstream: enabled\n  \
+         users: [{{ user: gateway, password: password }}]\n  \
+         limits {{ max_payload: {max_payload} }}\n}} }}\n"
+    )
+}
+
+/// Text of this length as JSON.
+fn text(length: usize) -> String {
+    format!("\"{}\"", "x".repeat(length - 2))
+}
+
+/// The caller's mistake, with the limit.
+fn is_too_large(status: &Status, limit: usize) {
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    let said = status.message();
+    assert!(said.contains("message"), "it names the field: {status:?}");
+    assert!(
+        said.contains(&limit.to_string()),
+        "and the limit: {status:?}"
+    );
+}
+
+async fn refuses_what_is_too_large(nats: &Nats, gateway: &Gateway, redis: &Redis) {
+    let mut client = Client::open(gateway, &redis.ticket("42").await).await;
+    let mut caller = gateway.grpc().await;
+    let before = connections(nats).await;
+    for round in 0..3 {
+        for length in [4097, 10_000, 900_000] {
+            let refused = caller.push_notification(push("42", text(length))).await;
+            is_too_large(&refused.expect_err("above the limit"), 4096);
+        }
+        // On the same connection, with no outage between.
+        pushed(&mut caller, push("42", round.to_string())).await;
+        assert_eq!(client.next_data().await, round);
+    }
+    pushed(&mut caller, push("42", text(3000))).await;
+    assert_eq!(client.next_data().await, "x".repeat(2998));
+    assert_eq!(connections(nats).await, before, "a reconnect");
+}
+
+#[tokio::test]
+async fn a_push_above_the_accounts_limit_is_refused() {
+    let config = account(4096);
+    let (nats, redis) = tokio::join!(Nats::start_with(&config), Redis::start());
+    let gateway = Gateway::builder(&nats, &redis)
+        .set("nats.user", "gateway")
+        .set("nats.password", "password")
+        .start()
+        .await;
+    refuses_what_is_too_large(&nats, &gateway, &redis).await;
+}
+
+#[tokio::test]
+async fn a_durable_push_above_the_accounts_limit_is_refused() {
+    let config = account(4096);
+    let (nats, redis) = tokio::join!(Nats::start_with(&config), Redis::start());
+    let gateway = Gateway::durable(&nats, &redis)
+        .set("nats.user", "gateway")
+        .set("nats.password", "password")
+        .start()
+        .await;
+    refuses_what_is_too_large(&nats, &gateway, &redis).await;
+}
+
+/// The first push above a limit that has shrunk may cost a reconnect. It is answered
+/// rightly, and no later one costs anything.
+#[tokio::test]
+async fn a_limit_that_shrinks_is_learnt() {
+    let (mut nats, redis) = tokio::join!(Nats::start_with("max_payload: 1MB\n"), Redis::start());
+    let gateway = Gateway::builder(&nats, &redis).start().await;
+    let mut caller = gateway.grpc().await;
+    pushed(&mut caller, push("42", text(10_000))).await;
+    nats.write_config("max_payload: 4096\n");
+    nats.reload().await;
+    let refused = caller.push_notification(push("42", text(10_000))).await;
+    is_too_large(&refused.expect_err("above the limit"), 4096);
+    eventually("pushes pass again", || async {
+        let mut caller = gateway.grpc().await;
+        caller.push_notification(push("42", "1")).await.is_ok()
+    })
+    .await;
+    let mut client = Client::open(&gateway, &redis.ticket("42").await).await;
+    let before = connections(&nats).await;
+    for round in 0..3 {
+        let refused = caller.push_notification(push("42", text(10_000))).await;
+        is_too_large(&refused.expect_err("above the limit"), 4096);
+        pushed(&mut caller, push("42", round.to_string())).await;
+        assert_eq!(client.next_data().await, round);
+    }
+    assert_eq!(connections(&nats).await, before, "a reconnect");
+}
+
+/// How many connections there ever were.
+async fn connections(nats: &Nats) -> u64 {
+    let found = nats.monitoring("/varz").await;
+    found["total_connections"].as_u64().expect("a number")
+}
