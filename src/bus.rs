@@ -95,20 +95,13 @@ pub async fn nats<K: Subscriber>(
 ) -> Result<Nats<K>, async_nats::Error> {
     let subjects = config.subjects();
     let servers = Servers::new(&config.servers);
-    let health = |name, part| Health {
-        name,
-        part,
-        durable: config.stream.is_some(),
-        metrics: metrics.clone(),
-        readiness: readiness.clone(),
-    };
+    let durable = config.stream.is_some();
+    let health = |name, part| Health::new(name, part, durable, metrics.clone(), readiness.clone());
     let supervised = |name, part| {
-        let health = health(name, part);
-        health.begin();
-        Supervisor::new(Dialer::new(config.clone(), servers.clone()), health)
+        let dialer = Dialer::new(config.clone(), servers.clone());
+        Supervisor::new(dialer, health(name, part))
     };
     let pushing = health("push", Part::Push);
-    pushing.begin();
     let (client, task) = client::start(&config, servers.clone(), subjects.clone(), pushing).await?;
     let mut tasks = vec![Task::new("the push connection", task)];
     let (publisher, stream) = match config.stream.clone() {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use nkeys::KeyPair;
+use nkeys::{KeyPair, KeyPairType};
 use serde::{Serialize, Serializer};
 use url::Url;
 
@@ -114,11 +114,13 @@ impl Auth {
                     complaint,
                 };
                 let text = read(path).map_err(wrong)?;
-                let key = KeyPair::from_seed(text.trim()).map_err(|_| {
-                    wrong(
-                        "holds no nkey seed; `nk -gen user` writes one, which begins with SU"
-                            .to_owned(),
-                    )
+                let key = KeyPair::from_seed(text.trim()).ok();
+                // An account's or a server's seed is of no use, and no one's to hold.
+                let of_user = |key: &KeyPair| matches!(key.key_pair_type(), KeyPairType::User);
+                let key = key.filter(of_user).ok_or_else(|| {
+                    let complaint = "holds no seed of a user's nkey; `nk -gen user` writes one, \
+                                     which begins with SU";
+                    wrong(complaint.to_owned())
                 })?;
                 login.nkey = Some(key.public_key());
                 login.signature = key.sign(nonce).ok();

@@ -175,13 +175,8 @@ async fn look(
     stream: &stream::Config,
     apply: bool,
 ) -> Result<Checked, StreamError> {
-    let health = Health {
-        name: "push",
-        part: Part::Push,
-        durable: false,
-        metrics: Metrics::new().into(),
-        readiness: Readiness::new(Duration::ZERO),
-    };
+    let (metrics, readiness) = (Metrics::new().into(), Readiness::new(Duration::ZERO));
+    let health = Health::new("push", Part::Push, false, metrics, readiness);
     let (client, task) = client::start(config, servers, subjects, health)
         .await
         .map_err(|error| StreamError::Odd(error.to_string()))?;

@@ -297,7 +297,7 @@ impl Sent {
             self.bytes = None;
             return outcome;
         }
-        if let Ok(Ok(())) = timeout_at(self.deadline, self.client.0.passes()).await {
+        if let Ok(true) = timeout_at(self.deadline, self.client.ready()).await {
             self.client.check_size(self.size)?;
         }
         outcome

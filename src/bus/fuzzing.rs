@@ -67,13 +67,14 @@ impl<K: Subscriber> Gateway<K> {
             stream: None,
         };
         let metrics = Arc::new(Metrics::new());
-        let health = Health {
-            name: "interest",
-            part: Part::Interest,
-            durable: false,
-            metrics: metrics.clone(),
-            readiness: Readiness::new(Duration::ZERO),
-        };
+        let readiness = Readiness::new(Duration::ZERO);
+        let health = Health::new(
+            "interest",
+            Part::Interest,
+            false,
+            metrics.clone(),
+            readiness,
+        );
         let subjects = config.subjects();
         let connection = Supervisor::new(Dialer::new(config, Servers::new(&[])), health);
         let mut reader = Reader::new(connection, subjects, None, None, Arc::default(), metrics);

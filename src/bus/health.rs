@@ -1,6 +1,12 @@
 //! What one connection to NATS tells operators: in its metric, in readiness, in the log.
 
-use std::{fmt::Display, sync::Arc};
+use std::{
+    fmt::Display,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use super::interest::Info;
 use crate::{
@@ -14,27 +20,45 @@ const OLDEST: [u32; 3] = [2, 14, 2];
 /// A connection, as operators see it.
 #[derive(Debug, Clone)]
 pub(super) struct Health {
-    /// The label of its metric.
     pub(super) name: &'static str,
-    pub(super) part: Part,
-    /// Durable mode does not work with an old server.
-    pub(super) durable: bool,
+    part: Part,
+    durable: bool,
     pub(super) metrics: Arc<Metrics>,
     pub(super) readiness: Readiness,
+    /// Whether it has worked before.
+    worked: Arc<AtomicBool>,
 }
 
 impl Health {
-    /// Nothing works yet.
-    pub(super) fn begin(&self) {
-        self.metrics.nats_connected(self.name, false);
-        self.readiness.needs(self.part);
+    /// Of a connection that has not worked yet. `name` is the label of its metric; with
+    /// `durable` an old server is of no use.
+    pub(super) fn new(
+        name: &'static str,
+        part: Part,
+        durable: bool,
+        metrics: Arc<Metrics>,
+        readiness: Readiness,
+    ) -> Self {
+        metrics.nats_connected(name, false);
+        readiness.needs(part);
+        Self {
+            name,
+            part,
+            durable,
+            metrics,
+            readiness,
+            worked: Arc::default(),
+        }
     }
 
     /// The connection works.
     pub(super) fn up(&self, server: &str, version: &str) {
         self.metrics.nats_connected(self.name, true);
         let connection = self.name;
-        tracing::info!(connection, server, version, "connected to NATS");
+        match self.worked.swap(true, Ordering::Relaxed) {
+            false => tracing::info!(connection, server, version, "connected to NATS"),
+            true => tracing::info!(connection, server, version, "connected to NATS again"),
+        }
         if !is_too_old(version) {
             return self.readiness.up(self.part);
         }

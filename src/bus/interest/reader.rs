@@ -49,6 +49,8 @@ pub struct Reader<K> {
     table: HashMap<u64, K>,
     /// Subscriptions that no PONG has confirmed, by subject: an `-ERR` names nothing else.
     unconfirmed: HashMap<String, u64>,
+    /// Subscriptions that NATS refused since the last PONG.
+    refused: Vec<(K, u64)>,
     /// What each PONG under way on the current connection will confirm.
     windows: VecDeque<Window>,
     connection: Supervisor,
@@ -108,6 +110,7 @@ impl<K: Subscriber> Reader<K> {
             subscriptions,
             table: HashMap::new(),
             unconfirmed: HashMap::new(),
+            refused: Vec::new(),
             windows: VecDeque::new(),
             connection,
             handover: None,
@@ -352,6 +355,7 @@ impl<K: Subscriber> Reader<K> {
     }
 
     fn confirm(&mut self, ids: Vec<u64>) {
+        self.tell_of_refused();
         let mut confirmed = Vec::with_capacity(ids.len());
         for id in ids {
             if let Some(subscriber) = self.table.get(&id) {
@@ -398,15 +402,23 @@ impl<K: Subscriber> Reader<K> {
         };
         let Some(id) = refused else { return };
         if let Some(subscriber) = self.table.remove(&id) {
-            self.connection
-                .links()
-                .for_each(|link| link.unsubscribe(id));
-            match self.events.back_mut() {
-                Some(Event::Refused(all)) => all.push((subscriber, id)),
-                _ => self
-                    .events
-                    .push_back(Event::Refused(vec![(subscriber, id)])),
+            for link in self.connection.links() {
+                link.unsubscribe(id);
             }
+            self.refused.push((subscriber, id));
+        }
+        // A permission that is taken away later belongs to no window.
+        if self.windows.is_empty() && self.handover.is_none() {
+            self.tell_of_refused();
+        }
+    }
+
+    /// Tells of all that was refused in a window at once, so that the registry can spread
+    /// what follows.
+    fn tell_of_refused(&mut self) {
+        if !self.refused.is_empty() {
+            let refused = std::mem::take(&mut self.refused);
+            self.events.push_back(Event::Refused(refused));
         }
     }
 
@@ -415,6 +427,7 @@ impl<K: Subscriber> Reader<K> {
         self.unconfirmed = HashMap::new();
         self.known = None;
         self.handover = None;
+        self.tell_of_refused();
         self.events.push_back(Event::Down);
     }
 
