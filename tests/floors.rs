@@ -113,6 +113,20 @@ fn a_foreign_crate_is_known_only_where_it_lives() {
     assert!(wrong.is_empty(), "away from home:\n{}", wrong.join("\n"));
 }
 
+/// What strangers publish is read by our own reader: a client's parser would drop the
+/// connection of all over one odd header.
+#[test]
+fn async_nats_reads_nothing_that_strangers_publish() {
+    for (path, _, text) in sources() {
+        let reads = path.starts_with("bus/interest") || path.starts_with("bus/stream");
+        assert!(
+            !(reads && text.contains("async_nats::")),
+            "{}: async_nats is only for what the gateway itself says and asks",
+            path.display()
+        );
+    }
+}
+
 #[test]
 fn every_room_has_a_floor_and_every_floor_its_rooms() {
     let rooms: BTreeSet<String> = sources().into_iter().map(|(_, room, _)| room).collect();
