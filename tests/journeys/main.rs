@@ -19,6 +19,7 @@ mod logins;
 mod minting;
 mod nats_away;
 mod operations;
+mod paths;
 mod permissions;
 mod push;
 mod readme;
