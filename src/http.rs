@@ -7,6 +7,7 @@ mod conformance;
 mod cors;
 mod demo;
 mod events;
+mod filters;
 mod frame_rate;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -14,10 +15,10 @@ mod handover;
 mod listen;
 mod ops;
 mod places;
-mod public;
 mod refusal;
 mod refusal_rate;
 mod request;
+mod routes;
 mod session;
 mod socket;
 mod target;
@@ -32,8 +33,8 @@ pub use self::{
     admit::{Config as DoorConfig, Door},
     demo::Demo,
     listen::{Bounds, serve},
-    ops::{Status, routes as ops_routes},
-    public::routes as public_routes,
+    ops::Status,
+    routes::{Public, ops as ops_routes, public as public_routes},
     session::{Config as SessionConfig, Sessions},
     tickets::Mint,
 };

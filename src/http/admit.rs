@@ -16,7 +16,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use warp::http::HeaderMap;
 
-use super::{refusal::Refusal, refusal_rate::RefusalRate, request::Request};
+use super::{
+    refusal::Refusal,
+    refusal_rate::RefusalRate,
+    request::{Request, host, origin},
+};
 use crate::{
     client_address::TrustedProxies,
     frame::Protocol,
@@ -129,8 +133,8 @@ impl Door {
     }
 
     /// Refuses pages that may not be here.
-    pub(super) fn check_origin(&self, request: &Request) -> Result<(), Refusal> {
-        if self.allowed_origins.allow(request.origin(), request.host()) {
+    pub(super) fn check_origin(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        if self.allowed_origins.allow(origin(headers), host(headers)) {
             Ok(())
         } else {
             Err(Refusal::OriginDenied)
@@ -159,7 +163,7 @@ impl Door {
             return Err(Refusal::Unavailable("NATS is away; try again"));
         }
         self.check_rate(client)?;
-        self.check_origin(request)?;
+        self.check_origin(&request.headers)?;
         let ticket = Ticket::parse(&ticket?).map_err(|_| Refusal::TicketMalformed)?;
 
         let grant = match self.tickets.redeem(&ticket).await {
@@ -176,7 +180,7 @@ impl Door {
                 return Err(Refusal::Unavailable("Redis is away; try again"));
             }
         };
-        check_binding(&grant, request.origin())?;
+        check_binding(&grant, origin(&request.headers))?;
         let joined = self.registry.join(&grant.user, protocol, since).await;
         let (seat, opening) = match joined {
             Ok(joined) => joined,
@@ -200,15 +204,6 @@ impl Door {
             place,
             expires_at: grant.expires_at,
         })
-    }
-
-    /// Counts what became of a request for a session.
-    pub(super) fn count<T>(&self, outcome: &Result<T, Refusal>) {
-        let result = match outcome {
-            Ok(_) => "admitted",
-            Err(refusal) => refusal.code(),
-        };
-        self.metrics.admissions.with_label_values(&[result]).inc();
     }
 
     /// The answer to a client that is refused: whoever was refused too often is

@@ -1,4 +1,5 @@
-//! Accepting connections: what hyper leaves to us when the loop is our own.
+//! Accepts connections. warp's own loop bounds neither a request's head nor the time
+//! that it takes, and lets nobody take a connection over, so the loop is ours.
 //!
 //! A connection has the handshake's time to show a request, and as much again
 //! to become a session or to be answered. It carries one request: so nobody

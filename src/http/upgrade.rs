@@ -3,7 +3,7 @@
 
 use hyper::upgrade::OnUpgrade;
 use warp::http::{
-    HeaderMap, HeaderValue, Method, StatusCode,
+    HeaderMap, HeaderValue, StatusCode,
     header::{
         CONNECTION, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
         SEC_WEBSOCKET_VERSION, UPGRADE,
@@ -31,12 +31,9 @@ pub(super) struct Upgrade {
 }
 
 impl Upgrade {
-    /// Checks all that the contract checks before it looks at the gateway's
-    /// own state: method, upgrade headers, sub-protocol, `since`.
+    /// Checks all that the contract checks between the method and the gateway's own
+    /// state: upgrade headers, sub-protocol, `since`.
     pub(super) fn read(mut request: Request) -> Result<Self, Refusal> {
-        if request.method != Method::GET {
-            return Err(Refusal::MethodNotAllowed("GET"));
-        }
         let headers = &request.headers;
         let asks = lists(headers, &UPGRADE, "websocket") && lists(headers, &CONNECTION, "upgrade");
         let version = headers
