@@ -45,11 +45,13 @@ impl Upgrade {
         if request.has_body() {
             return Err(Refusal::BadRequest("a request for a WebSocket has no body"));
         }
-        let key = match headers.get(SEC_WEBSOCKET_KEY) {
-            Some(key) if key.len() == 24 => key.clone(),
+        // A proxy may answer for another one of two keys than we do (RFC 6455, 11.3.1).
+        let mut keys = headers.get_all(SEC_WEBSOCKET_KEY).iter();
+        let key = match (keys.next(), keys.next()) {
+            (Some(key), None) if key.len() == 24 => key.clone(),
             _ => {
                 return Err(Refusal::BadRequest(
-                    "Sec-WebSocket-Key is not 16 bytes in base64",
+                    "send one Sec-WebSocket-Key, 16 bytes in base64",
                 ));
             }
         };

@@ -69,6 +69,17 @@ async fn whoever_asks_without_an_upgrade_is_told_to() {
             .await
             .assert_refused(400, "bad_request");
     }
+    // A proxy that takes another one of the two would expect another answer.
+    for keys in [
+        ["dGhlIHNhbXBsZSBub25jZQ=="; 2],
+        ["dGhlIHNhbXBsZSBub25jZQ==", "AAAAAAAAAAAAAAAAAAAAAA=="],
+    ] {
+        let mut headers = handshake_but("Sec-WebSocket-Key", keys[0]);
+        headers.push(("Sec-WebSocket-Key", keys[1]));
+        http::get(&gateway.public, &path, &headers)
+            .await
+            .assert_refused(400, "bad_request");
+    }
     assert!(redis.exists(&ticket).await);
 }
 
