@@ -199,7 +199,8 @@ async fn connection(
             if handed.is_taken() {
                 return Err(HandedOver);
             }
-            // An upgrade, and the advice to ask for one, say something else there.
+            // An upgrade says something else there, and the advice to ask for one says
+            // more.
             let connection = response.headers_mut().entry(CONNECTION);
             connection.or_insert(HeaderValue::from_static("close"));
             Ok(response)

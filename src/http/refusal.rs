@@ -155,7 +155,8 @@ impl Reply for Refusal {
                 headers.insert(RETRY_AFTER, retry_after().into());
             }
             StatusCode::UPGRADE_REQUIRED => {
-                headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+                // `close` too: a connection carries one request.
+                headers.insert(CONNECTION, HeaderValue::from_static("Upgrade, close"));
                 headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
                 headers.insert("sec-websocket-version", HeaderValue::from_static("13"));
             }
