@@ -30,7 +30,7 @@ use super::{
     refusal::Refusal,
     request::{Request, position},
     session::Sessions,
-    transport::{Answer, Kind, Transport, poll_discard},
+    transport::{Answer, Discarded, Kind, Transport, poll_discard},
 };
 use crate::{
     close::CloseReason,
@@ -40,6 +40,9 @@ use crate::{
 };
 
 const LAST_EVENT_ID: &str = "last-event-id";
+/// Bytes that a client may send after its request. They mean nothing; more of them end
+/// the session.
+const MAX_UPLOAD: usize = 4096;
 
 /// Checks and admits a request.
 pub(super) async fn admit(
@@ -122,13 +125,19 @@ pub(super) fn begin(
 pub(super) struct Events<S> {
     stream: S,
     chunks: Chunks,
+    /// What is left of [`MAX_UPLOAD`].
+    upload: usize,
 }
 
 impl<S> Events<S> {
     fn new(stream: S, head: &Response) -> Self {
         let mut chunks = Chunks::default();
         chunks.queue_control(written(head));
-        Self { stream, chunks }
+        Self {
+            stream,
+            chunks,
+            upload: MAX_UPLOAD,
+        }
     }
 }
 
@@ -149,16 +158,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport for Events<S> {
     const KIND: Kind = Kind::Events;
     const ANSWERS: bool = false;
 
-    /// Whatever a client sends after its request says nothing; that it has closed its
-    /// side says that it has left.
+    /// What a client sends after its request means nothing. The end of its side means
+    /// that it has left.
     fn poll_receive(
         &mut self,
         cx: &mut Context<'_>,
         _: bool,
         _: Answer,
     ) -> Poll<Result<(), CloseReason>> {
-        Poll::Ready(Err(match ready!(poll_discard(&mut self.stream, cx)) {
-            Ok(()) => CloseReason::ClientLeft,
+        let ended = ready!(poll_discard(&mut self.stream, cx, &mut self.upload));
+        Poll::Ready(Err(match ended {
+            Ok(Discarded::All) => CloseReason::ClientLeft,
+            Ok(Discarded::Part) => CloseReason::ProtocolError,
             Err(_) => CloseReason::ConnectionLost,
         }))
     }
@@ -202,6 +213,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport for Events<S> {
 
     fn poll_heard(&mut self, cx: &mut Context<'_>, _: CloseReason) -> Poll<()> {
         let _ = std::pin::Pin::new(&mut self.stream).poll_shutdown(cx);
-        poll_discard(&mut self.stream, cx).map(drop)
+        poll_discard(&mut self.stream, cx, &mut self.upload).map(drop)
     }
 }

@@ -202,7 +202,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport for Socket<S> {
         if lost_thread {
             let stream = &mut self.websocket.get_mut().stream;
             let _ = Pin::new(&mut *stream).poll_shutdown(cx);
-            return poll_discard(stream, cx).map(drop);
+            // The caller bounds the time. A connection that is dropped with unread bytes
+            // is reset, and the close frame may be lost with it.
+            return poll_discard(stream, cx, &mut { usize::MAX }).map(drop);
         }
         loop {
             match ready!(self.poll_message(cx)) {
