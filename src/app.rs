@@ -200,7 +200,6 @@ impl App {
             door: door.clone(),
             sessions: sessions.clone(),
             readiness: readiness.clone(),
-            metrics: metrics.clone(),
             mint,
             demo,
         };
@@ -210,7 +209,7 @@ impl App {
             tls.public.map(|tls| reloading("public", tls, &metrics)),
             routes,
             rooms::bounds(&config),
-            Some(metrics.clone()),
+            Some(door.clone()),
         ));
 
         listening("ops", &ops);

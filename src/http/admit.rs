@@ -105,6 +105,11 @@ impl Door {
         self.max_sessions - self.places.available_permits()
     }
 
+    /// Where requests are counted.
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// Who sent a request, whatever stands in between.
     pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let forwarded: Vec<&str> = headers

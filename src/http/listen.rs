@@ -35,6 +35,7 @@ use warp::{
 };
 
 use super::{
+    admit::Door,
     handover::{HandedOver, Handover},
     places::Places,
     refusal::{Refusal, retry_after},
@@ -69,14 +70,14 @@ pub struct Bounds {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer(pub(super) IpAddr);
 
-/// Serves HTTP/1.1 on a listener for as long as the process lives. `metrics`: where
-/// its connections count.
+/// Serves HTTP/1.1 on a listener for as long as the process lives. `door`: judges and
+/// counts the connections of the public one.
 pub async fn serve(
     listener: TcpListener,
     tls: Option<Acceptor>,
     routes: BoxedFilter<(Response,)>,
     bounds: Bounds,
-    metrics: Option<Arc<Metrics>>,
+    door: Option<Arc<Door>>,
 ) {
     let mut places = Places::new(bounds.max_pending);
     let turned_away = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
@@ -91,7 +92,7 @@ pub async fn serve(
         };
         let _ = stream.set_nodelay(true);
         let Some(place) = places.take().await else {
-            if let Some(metrics) = &metrics {
+            if let Some(metrics) = door.as_deref().map(Door::metrics) {
                 let full = [Refusal::Full.code()];
                 metrics.admissions.with_label_values(&full).inc();
                 metrics.connections_cut("too_many_pending");
@@ -105,12 +106,13 @@ pub async fn serve(
             }
             continue;
         };
-        let (tls, routes, metrics) = (tls.clone(), routes.clone(), metrics.clone());
+        let (tls, routes, door) = (tls.clone(), routes.clone(), door.clone());
         tokio::spawn(async move {
-            let pending = metrics.as_deref().map(Pending::new);
-            if let Err(cut) = connection(stream, tls, routes, bounds).await {
+            let metrics = door.as_deref().map(Door::metrics);
+            let pending = metrics.map(Pending::new);
+            if let Err(cut) = connection(stream, tls, routes, bounds, door.clone()).await {
                 tracing::debug!(error = %cut.error, reason = cut.reason, "a connection is cut off");
-                if let Some(metrics) = &metrics {
+                if let Some(metrics) = metrics {
                     metrics.connections_cut(cut.reason);
                 }
             }
@@ -169,6 +171,7 @@ async fn connection(
     tls: Option<Acceptor>,
     routes: BoxedFilter<(Response,)>,
     bounds: Bounds,
+    door: Option<Arc<Door>>,
 ) -> Result<(), Cut> {
     let begun = Instant::now();
     let peer = stream.peer_addr();
@@ -186,7 +189,10 @@ async fn connection(
     let routes = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
         request.extensions_mut().insert(handed.clone());
-        let checked = target::check(&request);
+        let checked = target::check(&request).map_err(|refusal| match &door {
+            Some(door) => door.judge(door.client(peer.0, request.headers()), refusal),
+            None => refusal,
+        });
         let (routes, handed) = (routes.clone(), handed.clone());
         async move {
             let mut response = match checked {

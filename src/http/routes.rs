@@ -20,7 +20,7 @@ use super::{
     tickets::{self, Mint},
     websocket,
 };
-use crate::{metrics::Metrics, readiness::Readiness};
+use crate::readiness::Readiness;
 
 /// A path of exactly these segments.
 macro_rules! at {
@@ -45,8 +45,6 @@ pub struct Public {
     pub sessions: Arc<Sessions>,
     /// Whether new ones should come.
     pub readiness: Readiness,
-    /// Where requests are counted.
-    pub metrics: Arc<Metrics>,
     /// Who gets tickets for a login; none where nobody does.
     pub mint: Option<Arc<Mint>>,
     /// The demo, where it is served.
@@ -56,7 +54,7 @@ pub struct Public {
 /// The public listener's paths, under `prefix` (empty, or `/some/path`).
 pub fn public(prefix: &str, public: Public) -> BoxedFilter<(Response,)> {
     let (door, sessions) = (&public.door, &public.sessions);
-    let (admissions, mints) = (&public.metrics.admissions, &public.metrics.mints);
+    let (admissions, mints) = (&door.metrics().admissions, &door.metrics().mints);
     let get = only("GET", warp::get());
     let look = only("GET, HEAD", warp::get().or(warp::head()).unify());
     let post = only("OPTIONS, POST", warp::post());

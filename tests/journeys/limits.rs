@@ -76,6 +76,45 @@ async fn whoever_has_to_wait_burns_no_ticket() {
     assert!(redis.exists(&ticket).await);
 }
 
+/// A request that names no host, or two, is refused before any path is looked at; it
+/// counts all the same.
+#[tokio::test]
+async fn requests_without_a_host_are_counted_too() {
+    let (nats, redis) = servers().await;
+    let gateway = Gateway::builder(&nats, &redis)
+        .set("public.refusals_per_second_per_ip", "1")
+        .set("public.trusted_proxies", "127.0.0.0/8")
+        .start()
+        .await;
+    for (client, hosts) in [
+        ("192.0.2.1", ""),
+        ("192.0.2.2", "Host: a\r\nHost: b\r\n"),
+        ("192.0.2.3", "Host: a/b\r\n"),
+    ] {
+        let request = |target: &str| {
+            format!("GET {target} HTTP/1.1\r\nX-Forwarded-For: {client}\r\n{hosts}\r\n")
+        };
+        let mut refusals = 0;
+        loop {
+            let answer = http::raw(&gateway.public, request("/ws").as_bytes()).await;
+            if answer.status == 429 {
+                answer.assert_refused(429, "too_many");
+                break;
+            }
+            answer.assert_refused(400, "bad_request");
+            refusals += 1;
+            assert!(refusals < 1000, "a thousand refusals at once are too many");
+        }
+        assert!(refusals >= 5, "only after the burst: {refusals}");
+    }
+    let builder = Client::builder(&gateway, "").no_ticket();
+    let other = builder
+        .header("X-Forwarded-For", "192.0.2.4")
+        .refused()
+        .await;
+    other.assert_refused(401, "ticket_missing");
+}
+
 #[tokio::test]
 async fn an_address_in_a_header_counts_only_from_a_proxy() {
     let (nats, redis) = servers().await;
