@@ -1,5 +1,6 @@
 //! HTTP: the public door and the operators' door. `warp` lives here alone.
 
+mod address;
 mod admit;
 mod chunks;
 mod closing;

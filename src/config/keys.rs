@@ -38,6 +38,11 @@ table! {
         /// The most connections that are not admitted yet; above it newcomers get
         /// 503.
         max_pending: u32 = 1024 where above_zero,
+        /// How many of those one address may have; above it that address gets 503. Of
+        /// IPv6 a /64 counts as one address. For a proxy of `trusted_proxies` the client
+        /// that its header names counts instead, once the header is there. 0: any
+        /// number.
+        max_pending_per_ip: u32 = 0,
         /// The most bytes of a request's line and headers; above it the connection is
         /// answered 431.
         max_header_bytes: Size = "16KiB" where header_bytes,

@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use warp::http::HeaderMap;
 
 use super::{
+    address::{AddressPermit, PermitsByAddress},
     refusal::Refusal,
     refusal_rate::RefusalRate,
     request::{Request, host, origin},
@@ -44,6 +45,8 @@ pub struct Config {
     pub trusted_proxies: TrustedProxies,
     /// 400, 401 and 403 to one address in a second; 0 for any number.
     pub refusals_per_second: u32,
+    /// Connections of one address that are not admitted yet; 0 for any number.
+    pub max_pending_per_address: usize,
 }
 
 /// Admits sessions, until it is closed.
@@ -55,6 +58,7 @@ pub struct Door {
     trusted_proxies: TrustedProxies,
     warned_of_proxies: Once,
     refusals: Option<RefusalRate>,
+    pending: Option<Arc<PermitsByAddress>>,
     draining: AtomicBool,
     tickets: Tickets,
     registry: Arc<Registry>,
@@ -88,6 +92,7 @@ impl Door {
             trusted_proxies: config.trusted_proxies,
             warned_of_proxies: Once::new(),
             refusals: RefusalRate::new(config.refusals_per_second),
+            pending: PermitsByAddress::new(config.max_pending_per_address),
             draining: AtomicBool::new(false),
             tickets,
             registry,
@@ -127,6 +132,38 @@ impl Door {
             });
         }
         self.trusted_proxies.client(peer, forwarded.into_iter())
+    }
+
+    /// What a new connection of `peer` holds until it is admitted. A trusted proxy holds
+    /// nothing: it speaks for many.
+    pub(super) fn pending_peer(&self, peer: IpAddr) -> Result<Option<AddressPermit>, Refusal> {
+        match &self.pending {
+            Some(pending) if !self.trusted_proxies.contains(peer.to_canonical()) => {
+                pending.take(peer).map(Some).ok_or(Refusal::FullForAddress)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// What the connection holds in addition once its request is there, if `peer` is a
+    /// trusted proxy: a permit of the client that the proxy names.
+    pub(super) fn pending_client(
+        &self,
+        peer: IpAddr,
+        headers: &HeaderMap,
+    ) -> Result<Option<AddressPermit>, Refusal> {
+        if self.pending.is_none() || !self.trusted_proxies.contains(peer.to_canonical()) {
+            return Ok(None);
+        }
+        self.pending_peer(self.client(peer, headers))
+    }
+
+    /// Counts a connection that `public.max_pending` or `public.max_pending_per_ip` has
+    /// no room for.
+    pub(super) fn count_full(&self, reason: &str) {
+        let full = [Refusal::Full.code()];
+        self.metrics.admissions.with_label_values(&full).inc();
+        self.metrics.connections_cut(reason);
     }
 
     /// Refuses whoever was refused too often.

@@ -29,6 +29,8 @@ pub(super) enum Refusal {
     TooMany,
     Unavailable(&'static str),
     Full,
+    /// Of `public.max_pending_per_ip`.
+    FullForAddress,
     Draining,
 }
 
@@ -106,6 +108,11 @@ impl Refusal {
                 S::SERVICE_UNAVAILABLE,
                 "full",
                 "this gateway holds as many sessions as it may; try again",
+            ),
+            Self::FullForAddress => (
+                S::SERVICE_UNAVAILABLE,
+                "full",
+                "too many connections from this address wait to be admitted; try again",
             ),
             Self::Draining => (
                 S::SERVICE_UNAVAILABLE,
