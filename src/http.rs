@@ -2,6 +2,7 @@
 
 mod address;
 mod admit;
+mod awake;
 mod chunks;
 mod closing;
 mod conformance;

@@ -249,7 +249,8 @@ table! {
         ping_interval: Duration = "25s" where above_zero,
         /// A session that was not heard of for this long, not even by a pong, is
         /// closed; of server-sent events, one that leaves unacknowledged for this long
-        /// what it is sent. Longer than `session.ping_interval`.
+        /// what it is sent. Time in which the gateway itself stood still does not count.
+        /// Longer than `session.ping_interval`.
         idle_timeout: Duration = "60s" where above_zero,
         /// How long a session lives, less up to a tenth at random. `0s`: for ever.
         max_lifetime: Duration = "0s",
@@ -269,7 +270,8 @@ table! {
         /// The most frames a second from a client, control frames included; above it
         /// the session is closed.
         frames_per_second: u32 = 20 where above_zero,
-        /// How long a write may make no progress before the session is closed.
+        /// How long a write may make no progress before the session is closed. Time in
+        /// which the gateway itself stood still does not count.
         write_timeout: Duration = "10s" where above_zero,
     }
 

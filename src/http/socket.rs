@@ -49,13 +49,12 @@ struct Wire<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// `early` is what the client sent before it saw the 101.
-    pub(super) fn new(stream: S, early: &[u8], max_frame: usize, frames_per_second: u32) -> Self {
+    pub(super) fn new(stream: S, early: &[u8], max_frame: usize, mut rate: FrameRate) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(0)
             .max_message_size(Some(max_frame))
             .max_frame_size(Some(max_frame));
-        let mut rate = FrameRate::new(frames_per_second);
         let wire = Wire {
             stream,
             waker: Waker::noop().clone(),

@@ -8,6 +8,7 @@ use warp::{Rejection, reply::Response};
 
 use super::{
     admit::{Admitted, Door},
+    frame_rate::FrameRate,
     handover::Handover,
     request::Request,
     session::Sessions,
@@ -59,6 +60,6 @@ fn socket(sessions: &Sessions, upgraded: Upgraded) -> Option<Socket<Stream>> {
         io.into_inner().take()?,
         &read_buf,
         config.max_frame,
-        config.frames_per_second,
+        FrameRate::new(config.frames_per_second, sessions.clock.clone()),
     ))
 }

@@ -27,5 +27,6 @@ mod receipts;
 mod redis_away;
 mod refusals;
 mod smuggling;
+mod stood_still;
 mod subscriptions;
 mod tls;
