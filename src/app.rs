@@ -213,28 +213,28 @@ impl App {
                 }),
             })
         });
-        let routes = http::public_routes(
-            &config.public.path_prefix,
-            door.clone(),
-            sessions.clone(),
-            readiness.clone(),
-            mint.map(|tokens| {
-                Arc::new(Mint {
-                    tokens: Tokens::start(tokens, metrics.clone()),
-                    tickets: tickets.clone(),
-                    ticket_ttl: config.tickets.ttl,
-                    session_ends_with_token: config.tickets_jwt.session_ends_with_token,
-                    metrics: metrics.clone(),
-                })
-            }),
+        let mint = mint.map(|tokens| {
+            Arc::new(Mint {
+                tokens: Tokens::start(tokens, metrics.clone()),
+                tickets: tickets.clone(),
+                ticket_ttl: config.tickets.ttl,
+                session_ends_with_token: config.tickets_jwt.session_ends_with_token,
+            })
+        });
+        let served = http::Public {
+            door: door.clone(),
+            sessions: sessions.clone(),
+            readiness: readiness.clone(),
+            mint,
             demo,
-        );
+        };
+        let routes = http::public_routes(&config.public.path_prefix, served);
         tokio::spawn(http::serve(
             public,
             tls.public.map(|tls| reloading("public", tls, &metrics)),
             routes,
             rooms::bounds(&config),
-            Some(metrics.clone()),
+            Some(door.clone()),
         ));
 
         listening("ops", &ops);

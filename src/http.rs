@@ -1,12 +1,15 @@
 //! HTTP: the public door and the operators' door. `warp` lives here alone.
 
+mod address;
 mod admit;
+mod awake;
 mod chunks;
 mod closing;
 mod conformance;
 mod cors;
 mod demo;
 mod events;
+mod filters;
 mod frame_rate;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -14,10 +17,10 @@ mod handover;
 mod listen;
 mod ops;
 mod places;
-mod public;
 mod refusal;
 mod refusal_rate;
 mod request;
+mod routes;
 mod session;
 mod socket;
 mod target;
@@ -32,8 +35,8 @@ pub use self::{
     admit::{Config as DoorConfig, Door},
     demo::Demo,
     listen::{Bounds, serve},
-    ops::{Status, routes as ops_routes},
-    public::routes as public_routes,
+    ops::Status,
+    routes::{Public, ops as ops_routes, public as public_routes},
     session::{Config as SessionConfig, Sessions},
     tickets::Mint,
 };

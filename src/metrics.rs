@@ -86,8 +86,8 @@ impl Metrics {
             connections_cut: counters(
                 &r,
                 "usher_connections_cut_total",
-                "Connections cut off before a good request: too slow, more than may wait, \
-                 no TLS, no HTTP, too large a head.",
+                "Connections cut off before a good request: too slow, more than may wait (in \
+                 all, or of one address), no TLS, no HTTP, too large a head.",
                 &["reason"],
             ),
             refused_addresses: gauge(
@@ -239,6 +239,7 @@ impl Metrics {
         for reason in [
             "too_slow",
             "too_many_pending",
+            "too_many_pending_per_ip",
             "tls",
             "bad_http",
             "head_too_large",

@@ -279,6 +279,7 @@ pub(super) fn door(config: &Config, max_sessions: usize) -> http::DoorConfig {
         trusted_proxies: TrustedProxies::parse(&config.public.trusted_proxies)
             .expect("the configuration checks networks by the same rules"),
         refusals_per_second: config.public.refusals_per_second_per_ip,
+        max_pending_per_address: config.public.max_pending_per_ip as usize,
     }
 }
 

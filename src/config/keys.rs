@@ -38,6 +38,11 @@ table! {
         /// The most connections that are not admitted yet; above it newcomers get
         /// 503.
         max_pending: u32 = 1024 where above_zero,
+        /// How many of those one address may have; above it that address gets 503. Of
+        /// IPv6 a /64 counts as one address. For a proxy of `trusted_proxies` the client
+        /// that its header names counts instead, once the header is there. 0: any
+        /// number.
+        max_pending_per_ip: u32 = 0,
         /// The most bytes of a request's line and headers; above it the connection is
         /// answered 431.
         max_header_bytes: Size = "16KiB" where header_bytes,
@@ -244,7 +249,8 @@ table! {
         ping_interval: Duration = "25s" where above_zero,
         /// A session that was not heard of for this long, not even by a pong, is
         /// closed; of server-sent events, one that leaves unacknowledged for this long
-        /// what it is sent. Longer than `session.ping_interval`.
+        /// what it is sent. Time in which the gateway itself stood still does not count.
+        /// Longer than `session.ping_interval`.
         idle_timeout: Duration = "60s" where above_zero,
         /// How long a session lives, less up to a tenth at random. `0s`: for ever.
         max_lifetime: Duration = "0s",
@@ -264,7 +270,8 @@ table! {
         /// The most frames a second from a client, control frames included; above it
         /// the session is closed.
         frames_per_second: u32 = 20 where above_zero,
-        /// How long a write may make no progress before the session is closed.
+        /// How long a write may make no progress before the session is closed. Time in
+        /// which the gateway itself stood still does not count.
         write_timeout: Duration = "10s" where above_zero,
     }
 

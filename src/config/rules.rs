@@ -257,6 +257,7 @@ fn jwt_together(jwt: &TicketsJwt) -> Result<(), (&'static str, Complaint)> {
 /// Checks what several keys must be together; an error names the one to mend.
 pub(super) fn together(config: &Config) -> Result<(), (&'static str, Complaint)> {
     let Config {
+        public,
         public_tls,
         grpc,
         grpc_tls,
@@ -268,6 +269,14 @@ pub(super) fn together(config: &Config) -> Result<(), (&'static str, Complaint)>
         session,
         ..
     } = config;
+    if public.max_pending_per_ip > public.max_pending {
+        let complaint = format!(
+            "must be at most public.max_pending ({}), of which it is a part; lower it, or \
+             write 0 for no limit",
+            public.max_pending
+        );
+        return Err(("public.max_pending_per_ip", complaint));
+    }
     pair(
         ("public.tls.certificate_file", &public_tls.certificate_file),
         ("public.tls.key_file", &public_tls.key_file),

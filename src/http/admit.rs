@@ -16,7 +16,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use warp::http::HeaderMap;
 
-use super::{refusal::Refusal, refusal_rate::RefusalRate, request::Request};
+use super::{
+    address::{AddressPermit, PermitsByAddress},
+    refusal::Refusal,
+    refusal_rate::RefusalRate,
+    request::{Request, host, origin},
+};
 use crate::{
     client_address::TrustedProxies,
     frame::Protocol,
@@ -40,6 +45,8 @@ pub struct Config {
     pub trusted_proxies: TrustedProxies,
     /// 400, 401 and 403 to one address in a second; 0 for any number.
     pub refusals_per_second: u32,
+    /// Connections of one address that are not admitted yet; 0 for any number.
+    pub max_pending_per_address: usize,
 }
 
 /// Admits sessions, until it is closed.
@@ -51,6 +58,7 @@ pub struct Door {
     trusted_proxies: TrustedProxies,
     warned_of_proxies: Once,
     refusals: Option<RefusalRate>,
+    pending: Option<Arc<PermitsByAddress>>,
     draining: AtomicBool,
     tickets: Tickets,
     registry: Arc<Registry>,
@@ -84,6 +92,7 @@ impl Door {
             trusted_proxies: config.trusted_proxies,
             warned_of_proxies: Once::new(),
             refusals: RefusalRate::new(config.refusals_per_second),
+            pending: PermitsByAddress::new(config.max_pending_per_address),
             draining: AtomicBool::new(false),
             tickets,
             registry,
@@ -99,6 +108,11 @@ impl Door {
     /// Sessions that are open, or on their way in.
     pub fn held(&self) -> usize {
         self.max_sessions - self.places.available_permits()
+    }
+
+    /// Where requests are counted.
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Who sent a request, whatever stands in between.
@@ -120,6 +134,38 @@ impl Door {
         self.trusted_proxies.client(peer, forwarded.into_iter())
     }
 
+    /// What a new connection of `peer` holds until it is admitted. A trusted proxy holds
+    /// nothing: it speaks for many.
+    pub(super) fn pending_peer(&self, peer: IpAddr) -> Result<Option<AddressPermit>, Refusal> {
+        match &self.pending {
+            Some(pending) if !self.trusted_proxies.contains(peer.to_canonical()) => {
+                pending.take(peer).map(Some).ok_or(Refusal::FullForAddress)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// What the connection holds in addition once its request is there, if `peer` is a
+    /// trusted proxy: a permit of the client that the proxy names.
+    pub(super) fn pending_client(
+        &self,
+        peer: IpAddr,
+        headers: &HeaderMap,
+    ) -> Result<Option<AddressPermit>, Refusal> {
+        if self.pending.is_none() || !self.trusted_proxies.contains(peer.to_canonical()) {
+            return Ok(None);
+        }
+        self.pending_peer(self.client(peer, headers))
+    }
+
+    /// Counts a connection that `public.max_pending` or `public.max_pending_per_ip` has
+    /// no room for.
+    pub(super) fn count_full(&self, reason: &str) {
+        let full = [Refusal::Full.code()];
+        self.metrics.admissions.with_label_values(&full).inc();
+        self.metrics.connections_cut(reason);
+    }
+
     /// Refuses whoever was refused too often.
     pub(super) fn check_rate(&self, client: IpAddr) -> Result<(), Refusal> {
         match &self.refusals {
@@ -129,8 +175,8 @@ impl Door {
     }
 
     /// Refuses pages that may not be here.
-    pub(super) fn check_origin(&self, request: &Request) -> Result<(), Refusal> {
-        if self.allowed_origins.allow(request.origin(), request.host()) {
+    pub(super) fn check_origin(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        if self.allowed_origins.allow(origin(headers), host(headers)) {
             Ok(())
         } else {
             Err(Refusal::OriginDenied)
@@ -159,7 +205,7 @@ impl Door {
             return Err(Refusal::Unavailable("NATS is away; try again"));
         }
         self.check_rate(client)?;
-        self.check_origin(request)?;
+        self.check_origin(&request.headers)?;
         let ticket = Ticket::parse(&ticket?).map_err(|_| Refusal::TicketMalformed)?;
 
         let grant = match self.tickets.redeem(&ticket).await {
@@ -176,7 +222,7 @@ impl Door {
                 return Err(Refusal::Unavailable("Redis is away; try again"));
             }
         };
-        check_binding(&grant, request.origin())?;
+        check_binding(&grant, origin(&request.headers))?;
         let joined = self.registry.join(&grant.user, protocol, since).await;
         let (seat, opening) = match joined {
             Ok(joined) => joined,
@@ -200,15 +246,6 @@ impl Door {
             place,
             expires_at: grant.expires_at,
         })
-    }
-
-    /// Counts what became of a request for a session.
-    pub(super) fn count<T>(&self, outcome: &Result<T, Refusal>) {
-        let result = match outcome {
-            Ok(_) => "admitted",
-            Err(refusal) => refusal.code(),
-        };
-        self.metrics.admissions.with_label_values(&[result]).inc();
     }
 
     /// The answer to a client that is refused: whoever was refused too often is

@@ -21,9 +21,8 @@ use warp::{
 
 use super::{
     admit::Admitted,
-    public,
     refusal::Refusal,
-    request::Request,
+    request::{Request, request},
     session::{Config, Sessions},
     upgrade::Upgrade,
     websocket,
@@ -38,7 +37,7 @@ pub fn routes(
 ) -> BoxedFilter<(Response,)> {
     let sessions = Arc::new(Sessions::new(config, metrics).answering(echo));
     let places = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
-    public::request()
+    request()
         .then(move |request| {
             let (sessions, places, registry) = (sessions.clone(), places.clone(), registry.clone());
             async move {
@@ -70,7 +69,7 @@ async fn open(
         place,
         expires_at: None,
     };
-    Ok(websocket::begin(sessions, upgrade, admitted))
+    Ok(websocket::begin((upgrade, admitted), sessions.clone()))
 }
 
 fn echo(message: &Message) -> Option<Bytes> {

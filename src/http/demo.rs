@@ -4,25 +4,24 @@
 //! (DNS rebinding) is refused by its Host; one that posts across origins by its
 //! Origin.
 
-use std::sync::Arc;
+use std::{future::ready, sync::Arc};
 
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use warp::{
-    Filter,
-    filters::BoxedFilter,
+    Filter, Rejection,
     http::{
-        HeaderMap, HeaderValue, Method, StatusCode,
-        header::{
-            CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, X_CONTENT_TYPE_OPTIONS,
-        },
+        HeaderMap, HeaderValue, StatusCode,
+        header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
     },
-    path::FullPath,
     reply::{Reply, Response},
 };
 
-use super::{refusal::Refusal, request::origin};
+use super::{
+    refusal::Refusal,
+    request::{host, origin},
+};
 use crate::{
     bus::{PublishError, Publisher, Push, Receipt},
     message::EventName,
@@ -39,7 +38,12 @@ const CLIENT_GOES_HERE: &str = "/*USHER_CLIENT*/";
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
                       connect-src 'self' ws: wss:; img-src data:";
 /// A message of NATS's default size, and the JSON around it.
-const MAX_BODY: u64 = 1024 * 1024 + 4096;
+pub(super) const MAX_BODY: u64 = 1024 * 1024 + 4096;
+/// What a request for a ticket looks like.
+pub(super) const TICKET_FORM: &str = "send {\"user_id\":\"42\"}, at most 1 MiB";
+/// What a push looks like.
+pub(super) const PUSH_FORM: &str =
+    "send {\"user_id\":\"42\",\"event\":\"…\",\"data\":…}, at most 1 MiB";
 
 /// What the demo needs.
 #[derive(Debug)]
@@ -66,89 +70,51 @@ struct PushRequest {
     data: Box<RawValue>,
 }
 
-/// The demo's paths under `prefix`; anything else is left to others.
-pub(super) fn routes(prefix: &str, demo: Arc<Demo>) -> BoxedFilter<(Response,)> {
-    let prefix = prefix.to_owned();
-    let ours = warp::path::full().and_then(move |path: FullPath| {
-        let path = path.as_str().strip_prefix(&prefix).map(str::to_owned);
-        async move {
-            match path.as_deref() {
-                Some("/") => Ok(Path::Page),
-                Some("/demo/info") => Ok(Path::Info),
-                Some("/demo/tickets") => Ok(Path::Tickets),
-                Some("/demo/push") => Ok(Path::Push),
-                _ => Err(warp::reject::not_found()),
-            }
-        }
-    });
-    let body = warp::body::content_length_limit(MAX_BODY)
-        .and(warp::body::bytes())
-        .or(warp::any().map(Bytes::new))
-        .unify();
-    ours.and(warp::method())
-        .and(warp::header::headers_cloned())
-        .and(body)
-        .then(move |path, method, headers, body: Bytes| {
-            let demo = demo.clone();
-            async move {
-                demo.answer(path, &method, &headers, &body)
-                    .await
-                    .unwrap_or_else(Reply::into_response)
-            }
-        })
-        .boxed()
+/// Passes requests to this machine by its own names.
+pub(super) fn local() -> impl Filter<Extract = (), Error = Rejection> + Copy {
+    let check = |headers: HeaderMap| match host(&headers) {
+        Some(host) if is_loopback(host) => ready(Ok(())),
+        _ => ready(Err(warp::reject::custom(Refusal::HostDenied))),
+    };
+    let headers = warp::header::headers_cloned();
+    headers.and_then(check).untuple_one()
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Path {
-    Page,
-    Info,
-    Tickets,
-    Push,
+/// Passes JSON that a page of the demo sends, or no page at all.
+pub(super) fn from_own_page() -> impl Filter<Extract = (), Error = Rejection> + Copy {
+    let refuse = |refusal| ready(Err(warp::reject::custom::<Refusal>(refusal)));
+    let check = move |headers: HeaderMap| {
+        if !AllowedOrigins::OwnHost.allow(origin(&headers), host(&headers)) {
+            return refuse(Refusal::OriginDenied);
+        }
+        if !is_json(&headers) {
+            return refuse(Refusal::MediaType);
+        }
+        ready(Ok(()))
+    };
+    let headers = warp::header::headers_cloned();
+    headers.and_then(check).untuple_one()
+}
+
+/// What the page shows about this gateway.
+pub(super) fn info(demo: Arc<Demo>) -> Response {
+    json(StatusCode::OK, &demo.info)
+}
+
+/// A ticket for anyone.
+pub(super) async fn ticket(body: Bytes, demo: Arc<Demo>) -> Result<Response, Rejection> {
+    Ok(demo.ticket(&body).await?)
+}
+
+/// A push to anyone.
+pub(super) async fn push(body: Bytes, demo: Arc<Demo>) -> Result<Response, Rejection> {
+    Ok(demo.push(&body).await?)
 }
 
 impl Demo {
-    async fn answer(
-        &self,
-        path: Path,
-        method: &Method,
-        headers: &HeaderMap,
-        body: &[u8],
-    ) -> Result<Response, Refusal> {
-        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-        if !host.is_some_and(is_loopback) {
-            return Err(Refusal::HostDenied);
-        }
-        let reads = matches!(path, Path::Page | Path::Info);
-        match *method {
-            Method::GET if reads => {}
-            Method::POST if !reads => {
-                if !AllowedOrigins::OwnHost.allow(origin(headers), host) {
-                    return Err(Refusal::OriginDenied);
-                }
-                if !is_json(headers) {
-                    return Err(Refusal::MediaType);
-                }
-            }
-            _ => {
-                return Err(Refusal::MethodNotAllowed(if reads {
-                    "GET"
-                } else {
-                    "POST"
-                }));
-            }
-        }
-        match path {
-            Path::Page => Ok(page()),
-            Path::Info => Ok(json(StatusCode::OK, &self.info)),
-            Path::Tickets => self.ticket(body).await,
-            Path::Push => self.push(body).await,
-        }
-    }
-
     async fn ticket(&self, body: &[u8]) -> Result<Response, Refusal> {
-        let request: TicketRequest = serde_json::from_slice(body)
-            .map_err(|_| Refusal::BadRequest("send {\"user_id\":\"42\"}, at most 1 MiB"))?;
+        let request: TicketRequest =
+            serde_json::from_slice(body).map_err(|_| Refusal::BadRequest(TICKET_FORM))?;
         let order = Order {
             user: user(&request.user_id)?,
             expires_at: None,
@@ -167,11 +133,8 @@ impl Demo {
     }
 
     async fn push(&self, body: &[u8]) -> Result<Response, Refusal> {
-        let request: PushRequest = serde_json::from_slice(body).map_err(|_| {
-            Refusal::BadRequest(
-                "send {\"user_id\":\"42\",\"event\":\"…\",\"data\":…}, at most 1 MiB",
-            )
-        })?;
+        let request: PushRequest =
+            serde_json::from_slice(body).map_err(|_| Refusal::BadRequest(PUSH_FORM))?;
         let event = match request.event.as_deref() {
             None | Some("") => None,
             Some(name) => Some(EventName::parse(name).map_err(|_| {
@@ -232,7 +195,8 @@ fn user(text: &str) -> Result<UserId, Refusal> {
     })
 }
 
-fn page() -> Response {
+/// The page.
+pub(super) fn page() -> Response {
     let mut response = warp::reply::html(PAGE.replace(CLIENT_GOES_HERE, CLIENT)).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));

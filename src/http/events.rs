@@ -4,7 +4,8 @@
 //! which suits HTTP/1.0 too.
 
 use std::{
-    io,
+    io, iter,
+    net::IpAddr,
     sync::Arc,
     task::{Context, Poll, ready},
     time::{Instant, SystemTime},
@@ -13,32 +14,58 @@ use std::{
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use warp::{
+    Rejection,
     http::{
-        HeaderValue, Method,
+        HeaderValue,
         header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, DATE},
     },
     reply::Response,
 };
 
 use super::{
-    admit::Admitted,
+    admit::{Admitted, Door},
     chunks::{Chunks, Written},
+    cors,
     handover::Handover,
     refusal::Refusal,
     request::{Request, position},
     session::Sessions,
-    transport::{Answer, Kind, Transport, poll_discard},
+    transport::{Answer, Discarded, Kind, Transport, poll_discard},
 };
-use crate::{close::CloseReason, frame::sse, position::Position, registry::Outgoing};
+use crate::{
+    close::CloseReason,
+    frame::{Protocol, sse},
+    position::Position,
+    registry::Outgoing,
+};
 
 const LAST_EVENT_ID: &str = "last-event-id";
+/// Bytes that a client may send after its request. They mean nothing; more of them end
+/// the session.
+const MAX_UPLOAD: usize = 4096;
 
-/// Checks all that the contract checks before it looks at the gateway's own state:
-/// method, body, where the client left off.
-pub(super) fn read(request: &Request) -> Result<Option<Position>, Refusal> {
-    if request.method != Method::GET {
-        return Err(Refusal::MethodNotAllowed("GET"));
+/// Checks and admits a request.
+pub(super) async fn admit(
+    client: IpAddr,
+    door: Arc<Door>,
+    request: Request,
+) -> Result<(Request, Admitted), Rejection> {
+    let admitted = async {
+        let since = read(&request)?;
+        let ticket = request.ticket(iter::empty());
+        let admitted = door.admit(&request, client, ticket, Protocol::Sse, since.as_ref());
+        admitted.await
     }
+    .await;
+    match admitted {
+        Ok(admitted) => Ok((request, admitted)),
+        Err(refusal) => Err(door.judge(client, refusal).into()),
+    }
+}
+
+/// Checks all that the contract checks between the method and the gateway's own state:
+/// body, where the client left off.
+fn read(request: &Request) -> Result<Option<Position>, Refusal> {
     if request.has_body() {
         return Err(Refusal::BadRequest("a request for events has no body"));
     }
@@ -56,7 +83,7 @@ pub(super) fn read(request: &Request) -> Result<Option<Position>, Refusal> {
 }
 
 /// The head of a good answer.
-pub(super) fn head() -> Response {
+fn head() -> Response {
     let mut response = Response::default();
     let headers = response.headers_mut();
     let date = httpdate::fmt_http_date(SystemTime::now());
@@ -69,14 +96,17 @@ pub(super) fn head() -> Response {
     response
 }
 
-/// Takes the request's connection, and begins a session that writes this head and
-/// then events. Hyper's part of the connection ends with whatever this returns.
+/// Takes the request's connection, and begins a session that writes the answer's head
+/// and then events. No reply of warp's can do that: hyper would keep its buffers for as
+/// long as the session lasts. The return value is written nowhere, since hyper's part of
+/// the connection ends here.
 pub(super) fn begin(
-    sessions: &Arc<Sessions>,
-    request: &Request,
-    head: Response,
-    admitted: Admitted,
+    (request, admitted): (Request, Admitted),
+    door: Arc<Door>,
+    sessions: Arc<Sessions>,
 ) -> Response {
+    let reader = cors::reader(&door, &request.headers);
+    let head = cors::share(reader, head());
     match request.connection.as_ref().and_then(Handover::take) {
         Some(stream) => {
             // Heartbeats are answered by nobody but the client's kernel.
@@ -84,7 +114,7 @@ pub(super) fn begin(
                 tracing::debug!(%error, "a client that goes silently will be noticed late");
             }
             let events = Events::new(stream, &head);
-            sessions.clone().begin(events, admitted);
+            sessions.begin(events, admitted);
         }
         None => tracing::error!("the connection of a request for events is gone"),
     }
@@ -95,13 +125,19 @@ pub(super) fn begin(
 pub(super) struct Events<S> {
     stream: S,
     chunks: Chunks,
+    /// What is left of [`MAX_UPLOAD`].
+    upload: usize,
 }
 
 impl<S> Events<S> {
     fn new(stream: S, head: &Response) -> Self {
         let mut chunks = Chunks::default();
         chunks.queue_control(written(head));
-        Self { stream, chunks }
+        Self {
+            stream,
+            chunks,
+            upload: MAX_UPLOAD,
+        }
     }
 }
 
@@ -122,16 +158,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport for Events<S> {
     const KIND: Kind = Kind::Events;
     const ANSWERS: bool = false;
 
-    /// Whatever a client sends after its request says nothing; that it has closed its
-    /// side says that it has left.
+    /// What a client sends after its request means nothing. The end of its side means
+    /// that it has left.
     fn poll_receive(
         &mut self,
         cx: &mut Context<'_>,
         _: bool,
         _: Answer,
     ) -> Poll<Result<(), CloseReason>> {
-        Poll::Ready(Err(match ready!(poll_discard(&mut self.stream, cx)) {
-            Ok(()) => CloseReason::ClientLeft,
+        let ended = ready!(poll_discard(&mut self.stream, cx, &mut self.upload));
+        Poll::Ready(Err(match ended {
+            Ok(Discarded::All) => CloseReason::ClientLeft,
+            Ok(Discarded::Part) => CloseReason::ProtocolError,
             Err(_) => CloseReason::ConnectionLost,
         }))
     }
@@ -175,6 +213,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport for Events<S> {
 
     fn poll_heard(&mut self, cx: &mut Context<'_>, _: CloseReason) -> Poll<()> {
         let _ = std::pin::Pin::new(&mut self.stream).poll_shutdown(cx);
-        poll_discard(&mut self.stream, cx).map(drop)
+        poll_discard(&mut self.stream, cx, &mut self.upload).map(drop)
     }
 }

@@ -1,7 +1,12 @@
 //! How many frames a client sends, counted on the wire: tungstenite tells only
 //! of whole messages, and a message may be fragments without end.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::awake::AwakeClock;
 
 /// The longest header of a client's frame (RFC 6455, 5.2).
 const MAX_HEADER: usize = 14;
@@ -10,7 +15,12 @@ const MAX_HEADER: usize = 14;
 #[derive(Debug)]
 pub(super) struct FrameRate {
     per_second: u32,
+    clock: Arc<AwakeClock>,
     second: Instant,
+    /// How long the gateway had stood still when the second began.
+    stood_still: Duration,
+    /// In this second.
+    allowed: u32,
     count: u32,
     header: [u8; MAX_HEADER],
     header_length: usize,
@@ -19,10 +29,13 @@ pub(super) struct FrameRate {
 }
 
 impl FrameRate {
-    pub(super) fn new(per_second: u32) -> Self {
+    pub(super) fn new(per_second: u32, clock: Arc<AwakeClock>) -> Self {
         Self {
             per_second,
             second: Instant::now(),
+            stood_still: clock.stood_still(),
+            clock,
+            allowed: per_second,
             count: 0,
             header: [0; MAX_HEADER],
             header_length: 0,
@@ -39,9 +52,15 @@ impl FrameRate {
         if self.second.elapsed() >= Duration::from_secs(1) {
             self.second = Instant::now();
             self.count = 0;
+            // What the client sent while the gateway stood still comes all at once.
+            let stood_still = self.clock.stood_still();
+            let waited = stood_still.saturating_sub(self.stood_still);
+            let more = (f64::from(self.per_second) * waited.as_secs_f64()) as u32;
+            self.allowed = self.per_second.saturating_add(more);
+            self.stood_still = stood_still;
         }
         self.count = self.count.saturating_add(frames);
-        self.count <= self.per_second
+        self.count <= self.allowed
     }
 
     fn headers_in(&mut self, mut bytes: &[u8]) -> u32 {
@@ -104,7 +123,7 @@ mod tests {
     #[test]
     fn headers_are_counted_however_the_bytes_are_cut() {
         for size in [1, 2, 3, 7, 64, 1 << 20] {
-            let mut rate = FrameRate::new(4);
+            let mut rate = FrameRate::new(4, AwakeClock::never_still());
             let counted: u32 = frames()
                 .chunks(size)
                 .map(|chunk| rate.headers_in(chunk))
@@ -116,7 +135,7 @@ mod tests {
     #[test]
     fn one_too_many_is_too_many() {
         let ping = [0x89, 0x80, 0, 0, 0, 0];
-        let mut rate = FrameRate::new(3);
+        let mut rate = FrameRate::new(3, AwakeClock::never_still());
         assert!(rate.allow(&ping.repeat(3)));
         assert!(
             rate.allow(&ping[..5]),

@@ -9,6 +9,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tungstenite::Message;
 
 use super::{
+    awake::AwakeClock,
+    frame_rate::FrameRate,
     socket::{self, Socket},
     transport::Transport as _,
 };
@@ -20,7 +22,8 @@ pub struct Client<S>(Socket<S>);
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// `early` is what came with the request.
     pub fn new(stream: S, early: &[u8], max_frame: usize, frames_per_second: u32) -> Self {
-        Self(Socket::new(stream, early, max_frame, frames_per_second))
+        let rate = FrameRate::new(frames_per_second, AwakeClock::never_still());
+        Self(Socket::new(stream, early, max_frame, rate))
     }
 
     /// The next message, if it is there.

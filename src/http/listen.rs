@@ -1,15 +1,11 @@
-//! Accepting connections: what hyper leaves to us when the loop is our own.
+//! Accepts connections. warp's own loop bounds neither a request's head nor the time
+//! that it takes, and lets nobody take a connection over, so the loop is ours.
 //!
 //! A connection has the handshake's time to show a request, and as much again
 //! to become a session or to be answered. It carries one request: so nobody
 //! holds a place among the pending ones by asking again and again.
 
-use std::{
-    io,
-    net::{IpAddr, Ipv4Addr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{cell::Cell, io, net::IpAddr, sync::Arc, time::Duration};
 
 use hyper::{
     Request,
@@ -34,6 +30,7 @@ use warp::{
 };
 
 use super::{
+    admit::Door,
     handover::{HandedOver, Handover},
     places::Places,
     refusal::{Refusal, retry_after},
@@ -48,6 +45,8 @@ use crate::{
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Connections being told that there are too many; one more is just dropped.
 const MAX_TURNED_AWAY: usize = 64;
+/// The metric's label for what `public.max_pending_per_ip` cuts off.
+const OF_ONE_ADDRESS: &str = "too_many_pending_per_ip";
 const TURNING_AWAY: Duration = Duration::from_secs(1);
 
 /// Bounds on connections that are not sessions yet.
@@ -68,20 +67,22 @@ pub struct Bounds {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer(pub(super) IpAddr);
 
-/// Serves HTTP/1.1 on a listener for as long as the process lives. `metrics`: where
-/// its connections count.
+/// Serves HTTP/1.1 on a listener for as long as the process lives. `door`: judges and
+/// counts the connections of the public one.
 pub async fn serve(
     listener: TcpListener,
     tls: Option<Acceptor>,
     routes: BoxedFilter<(Response,)>,
     bounds: Bounds,
-    metrics: Option<Arc<Metrics>>,
+    door: Option<Arc<Door>>,
 ) {
     let mut places = Places::new(bounds.max_pending);
-    let turned_away = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
+    let turning_away = TurningAway::new(tls.clone());
+    // Of its own, so that one address keeps no answer from others.
+    let turning_address_away = TurningAway::new(tls.clone());
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match listener.accept().await {
+            Ok((stream, peer)) => (stream, peer.ip()),
             Err(error) => {
                 tracing::warn!(%error, "a connection cannot be accepted");
                 sleep(ACCEPT_PAUSE).await;
@@ -89,31 +90,35 @@ pub async fn serve(
             }
         };
         let _ = stream.set_nodelay(true);
+        let held = match door.as_ref().map(|door| door.pending_peer(peer)) {
+            None => None,
+            Some(Ok(held)) => held,
+            Some(Err(refusal)) => {
+                if let Some(door) = &door {
+                    door.count_full(OF_ONE_ADDRESS);
+                }
+                turning_address_away.begin(stream, refusal);
+                continue;
+            }
+        };
         let Some(place) = places.take().await else {
-            if let Some(metrics) = &metrics {
-                let full = [Refusal::Full.code()];
-                metrics.admissions.with_label_values(&full).inc();
-                metrics.connections_cut("too_many_pending");
+            if let Some(door) = &door {
+                door.count_full("too_many_pending");
             }
-            if let Ok(permit) = turned_away.clone().try_acquire_owned() {
-                let tls = tls.clone();
-                tokio::spawn(async move {
-                    let _ = timeout(TURNING_AWAY, turn_away(stream, tls)).await;
-                    drop(permit);
-                });
-            }
+            turning_away.begin(stream, Refusal::Full);
             continue;
         };
-        let (tls, routes, metrics) = (tls.clone(), routes.clone(), metrics.clone());
+        let (tls, routes, door) = (tls.clone(), routes.clone(), door.clone());
         tokio::spawn(async move {
-            let pending = metrics.as_deref().map(Pending::new);
-            if let Err(cut) = connection(stream, tls, routes, bounds).await {
+            let metrics = door.as_deref().map(Door::metrics);
+            let pending = metrics.map(Pending::new);
+            if let Err(cut) = connection(stream, peer, tls, routes, bounds, door.clone()).await {
                 tracing::debug!(error = %cut.error, reason = cut.reason, "a connection is cut off");
-                if let Some(metrics) = &metrics {
+                if let Some(metrics) = metrics {
                     metrics.connections_cut(cut.reason);
                 }
             }
-            drop((pending, place));
+            drop((pending, place, held));
         });
     }
 }
@@ -165,13 +170,13 @@ impl From<hyper::Error> for Cut {
 /// Ends with the answer, or when the connection becomes a session's.
 async fn connection(
     stream: TcpStream,
+    peer: IpAddr,
     tls: Option<Acceptor>,
     routes: BoxedFilter<(Response,)>,
     bounds: Bounds,
+    door: Option<Arc<Door>>,
 ) -> Result<(), Cut> {
     let begun = Instant::now();
-    let peer = stream.peer_addr();
-    let peer = Peer(peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip()));
     let stream = match tls {
         None => Stream::Plain(stream),
         Some(tls) => timeout(bounds.handshake, tls.accept(stream))
@@ -182,10 +187,22 @@ async fn connection(
     let routes = TowerToHyperService::new(warp::service(routes));
     let connection = Handover::new(stream);
     let handed = connection.clone();
+    // Until the connection ends, as a session's or with an answer.
+    let held = Cell::new(None);
     let routes = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(Peer(peer));
         request.extensions_mut().insert(handed.clone());
         let checked = target::check(&request);
+        let checked = match &door {
+            None => checked,
+            Some(door) => checked
+                .map_err(|refusal| door.judge(door.client(peer, request.headers()), refusal))
+                .and_then(|()| {
+                    let client = door.pending_client(peer, request.headers());
+                    held.set(client.inspect_err(|_| door.count_full(OF_ONE_ADDRESS))?);
+                    Ok(())
+                }),
+        };
         let (routes, handed) = (routes.clone(), handed.clone());
         async move {
             let mut response = match checked {
@@ -198,7 +215,8 @@ async fn connection(
             if handed.is_taken() {
                 return Err(HandedOver);
             }
-            // An upgrade, and the advice to ask for one, say something else there.
+            // An upgrade says something else there, and the advice to ask for one says
+            // more.
             let connection = response.headers_mut().entry(CONNECTION);
             connection.or_insert(HeaderValue::from_static("close"));
             Ok(response)
@@ -221,13 +239,39 @@ async fn connection(
     }
 }
 
+/// Answers connections that there is no room for, a few at once; further ones are
+/// dropped without an answer.
+struct TurningAway {
+    tls: Option<Acceptor>,
+    permits: Arc<Semaphore>,
+}
+
+impl TurningAway {
+    fn new(tls: Option<Acceptor>) -> Self {
+        Self {
+            tls,
+            permits: Arc::new(Semaphore::new(MAX_TURNED_AWAY)),
+        }
+    }
+
+    fn begin(&self, stream: TcpStream, refusal: Refusal) {
+        if let Ok(permit) = self.permits.clone().try_acquire_owned() {
+            let tls = self.tls.clone();
+            tokio::spawn(async move {
+                let _ = timeout(TURNING_AWAY, turn_away(stream, tls, refusal)).await;
+                drop(permit);
+            });
+        }
+    }
+}
+
 /// Answers 503 without looking at the request.
-async fn turn_away(stream: TcpStream, tls: Option<Acceptor>) -> io::Result<()> {
+async fn turn_away(stream: TcpStream, tls: Option<Acceptor>, refusal: Refusal) -> io::Result<()> {
     let mut stream = match tls {
         None => Stream::Plain(stream),
         Some(tls) => tls.accept(stream).await?,
     };
-    let body = Refusal::Full.body();
+    let body = refusal.body();
     let answer = format!(
         "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
          cache-control: no-store\r\nretry-after: {}\r\nconnection: close\r\n\

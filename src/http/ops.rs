@@ -4,14 +4,11 @@ use std::{sync::Arc, time::Instant};
 
 use serde::Serialize;
 use warp::{
-    Filter,
-    filters::BoxedFilter,
-    http::{HeaderValue, Method, StatusCode, header::CONTENT_TYPE},
-    path::FullPath,
+    http::{HeaderValue, StatusCode, header::CONTENT_TYPE},
     reply::{Reply, Response},
 };
 
-use super::{refusal::Refusal, session::Sessions};
+use super::session::Sessions;
 use crate::{
     metrics::Metrics,
     readiness::{Readiness, Reason},
@@ -54,26 +51,17 @@ struct Body<'a> {
     queued_bytes: usize,
 }
 
-/// All paths of the listener.
-pub fn routes(status: Arc<Status>) -> BoxedFilter<(Response,)> {
-    warp::path::full()
-        .and(warp::method())
-        .map(move |path: FullPath, method: Method| {
-            if !matches!(method, Method::GET | Method::HEAD) {
-                return Refusal::MethodNotAllowed("GET, HEAD").into_response();
-            }
-            match path.as_str() {
-                "/healthz" => StatusCode::OK.into_response(),
-                "/readyz" => readyz(&status.readiness),
-                "/metrics" => metrics(&status),
-                "/status" => json(&body(&status), StatusCode::OK),
-                _ => Refusal::NotFound.into_response(),
-            }
-        })
-        .boxed()
+/// The status alone: the reasons are the operators'.
+pub(super) fn health(good: bool) -> Response {
+    match good {
+        true => StatusCode::OK.into_response(),
+        false => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    }
 }
 
-fn readyz(readiness: &Readiness) -> Response {
+/// `/readyz`: whether this gateway should get new sessions, and why not.
+pub(super) fn readyz(status: Arc<Status>) -> Response {
+    let readiness = &status.readiness;
     let (reasons, warnings) = (readiness.reasons(), readiness.warnings());
     let status = match reasons.is_empty() {
         true => StatusCode::OK,
@@ -89,7 +77,8 @@ fn readyz(readiness: &Readiness) -> Response {
     )
 }
 
-fn metrics(status: &Status) -> Response {
+/// `/metrics`, as Prometheus reads it.
+pub(super) fn metrics(status: Arc<Status>) -> Response {
     status.metrics.users.set(status.registry.users() as i64);
     status
         .metrics
@@ -102,6 +91,11 @@ fn metrics(status: &Status) -> Response {
     let content_type = HeaderValue::from_static(content_type);
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
+}
+
+/// `/status`.
+pub(super) fn status(status: Arc<Status>) -> Response {
+    json(&body(&status), StatusCode::OK)
 }
 
 fn body(status: &Status) -> Body<'_> {

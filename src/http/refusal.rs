@@ -29,6 +29,8 @@ pub(super) enum Refusal {
     TooMany,
     Unavailable(&'static str),
     Full,
+    /// Of `public.max_pending_per_ip`.
+    FullForAddress,
     Draining,
 }
 
@@ -107,6 +109,11 @@ impl Refusal {
                 "full",
                 "this gateway holds as many sessions as it may; try again",
             ),
+            Self::FullForAddress => (
+                S::SERVICE_UNAVAILABLE,
+                "full",
+                "too many connections from this address wait to be admitted; try again",
+            ),
             Self::Draining => (
                 S::SERVICE_UNAVAILABLE,
                 "draining",
@@ -155,7 +162,8 @@ impl Reply for Refusal {
                 headers.insert(RETRY_AFTER, retry_after().into());
             }
             StatusCode::UPGRADE_REQUIRED => {
-                headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+                // `close` too: a connection carries one request.
+                headers.insert(CONNECTION, HeaderValue::from_static("Upgrade, close"));
                 headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
                 headers.insert("sec-websocket-version", HeaderValue::from_static("13"));
             }

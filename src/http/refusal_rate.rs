@@ -9,6 +9,8 @@ use std::{
 
 use tokio::time::Instant;
 
+use super::address::Address;
+
 /// An address may be refused this many seconds' worth at once.
 const BURST: u32 = 5;
 /// Addresses remembered in one generation. There are two, of some 50 bytes an
@@ -35,10 +37,6 @@ struct Remembered {
     before: HashMap<Address, Instant>,
 }
 
-/// An IPv4 address, or the network of an IPv6 one: a subscriber has at least
-/// all of a /64.
-type Address = u64;
-
 impl RefusalRate {
     /// None where any number goes.
     pub(super) fn new(per_second: u32) -> Option<Self> {
@@ -56,7 +54,7 @@ impl RefusalRate {
     /// Whether one more refusal would be too many.
     pub(super) fn is_over(&self, client: IpAddr) -> bool {
         let now = Instant::now();
-        let forgiven = self.remembered().get(address(client));
+        let forgiven = self.remembered().get(client.into());
         let allowance = Duration::from_secs(BURST.into()) - self.share;
         forgiven.is_some_and(|at| at.duration_since(now) > allowance)
     }
@@ -64,7 +62,7 @@ impl RefusalRate {
     /// Counts a refusal.
     pub(super) fn count(&self, client: IpAddr) {
         let now = Instant::now();
-        let address = address(client);
+        let address = Address::from(client);
         let mut remembered = self.remembered();
         let forgiven = remembered.get(address).map_or(now, |at| at.max(now));
         let most = now + Duration::from_secs(BURST.into());
@@ -92,14 +90,6 @@ impl Remembered {
     fn get(&self, address: Address) -> Option<Instant> {
         let recent = self.recent.get(&address);
         recent.or_else(|| self.before.get(&address)).copied()
-    }
-}
-
-fn address(client: IpAddr) -> Address {
-    match client.to_canonical() {
-        IpAddr::V4(ip) => u32::from(ip).into(),
-        // Only ::/32, which is nobody's, looks like IPv4 then.
-        IpAddr::V6(ip) => (u128::from(ip) >> 64) as u64,
     }
 }
 

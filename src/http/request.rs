@@ -1,9 +1,14 @@
 //! A request as it came, and what all requests for a session say in the same way.
 
+use std::convert::Infallible;
+
 use hyper::upgrade::OnUpgrade;
-use warp::http::{
-    HeaderMap, HeaderValue, Method,
-    header::{AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderName, ORIGIN, TRANSFER_ENCODING},
+use warp::{
+    Filter,
+    http::{
+        HeaderMap, HeaderValue,
+        header::{AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderName, ORIGIN, TRANSFER_ENCODING},
+    },
 };
 
 use super::{handover::Handover, refusal::Refusal};
@@ -11,7 +16,6 @@ use crate::position::{Position, PositionError};
 
 /// A request. No `Debug`: the query may hold a ticket.
 pub(super) struct Request {
-    pub(super) method: Method,
     pub(super) query: String,
     pub(super) headers: HeaderMap,
     pub(super) on_upgrade: Option<OnUpgrade>,
@@ -20,16 +24,6 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// The page's origin, as [`origin`] reads it.
-    pub(super) fn origin(&self) -> Option<&str> {
-        origin(&self.headers)
-    }
-
-    /// The `Host` header.
-    pub(super) fn host(&self) -> Option<&str> {
-        self.headers.get(HOST)?.to_str().ok()
-    }
-
     /// What a request for a session never has.
     pub(super) fn has_body(&self) -> bool {
         let length = self.headers.get(CONTENT_LENGTH).map(HeaderValue::as_bytes);
@@ -76,6 +70,26 @@ pub(super) fn position(text: &str) -> Result<Position, Refusal> {
     Position::parse(text).map_err(|PositionError| {
         Refusal::SinceMalformed("since is EPOCH.SEQ, such as k3f9.121, or 0")
     })
+}
+
+/// The request as it came.
+pub(super) fn request() -> impl Filter<Extract = (Request,), Error = Infallible> + Clone {
+    let query = warp::query::raw().or(warp::any().map(String::new)).unify();
+    query
+        .and(warp::header::headers_cloned())
+        .and(warp::ext::optional::<OnUpgrade>())
+        .and(warp::ext::optional::<Handover>())
+        .map(|query, headers, on_upgrade, connection| Request {
+            query,
+            headers,
+            on_upgrade,
+            connection,
+        })
+}
+
+/// The `Host` header.
+pub(super) fn host(headers: &HeaderMap) -> Option<&str> {
+    headers.get(HOST)?.to_str().ok()
 }
 
 /// The `Origin` header; an unreadable one, or a second, is one that nothing allows.

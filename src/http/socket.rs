@@ -49,13 +49,12 @@ struct Wire<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// `early` is what the client sent before it saw the 101.
-    pub(super) fn new(stream: S, early: &[u8], max_frame: usize, frames_per_second: u32) -> Self {
+    pub(super) fn new(stream: S, early: &[u8], max_frame: usize, mut rate: FrameRate) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(0)
             .max_message_size(Some(max_frame))
             .max_frame_size(Some(max_frame));
-        let mut rate = FrameRate::new(frames_per_second);
         let wire = Wire {
             stream,
             waker: Waker::noop().clone(),
@@ -202,7 +201,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport for Socket<S> {
         if lost_thread {
             let stream = &mut self.websocket.get_mut().stream;
             let _ = Pin::new(&mut *stream).poll_shutdown(cx);
-            return poll_discard(stream, cx).map(drop);
+            // The caller bounds the time. A connection that is dropped with unread bytes
+            // is reset, and the close frame may be lost with it.
+            return poll_discard(stream, cx, &mut { usize::MAX }).map(drop);
         }
         loop {
             match ready!(self.poll_message(cx)) {

@@ -1,5 +1,7 @@
 //! Where a request says that it goes. What says so twice, or not at all, could go
-//! to one place for a proxy and to another here (RFC 9112, 3.2).
+//! to one place for a proxy and to another here (RFC 9112, 3.2). The check comes before
+//! the routes, which are the same for every host: warp's filters of paths do not look at
+//! a target's host, and take for granted that it has a path.
 
 use warp::http::{
     Request, Version,

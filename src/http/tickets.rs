@@ -3,8 +3,9 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use warp::{
+    Rejection,
     http::{
-        HeaderMap, HeaderValue, Method, StatusCode,
+        HeaderMap, HeaderValue, StatusCode,
         header::{AUTHORIZATION, CACHE_CONTROL},
     },
     reply::{Reply as _, Response},
@@ -12,7 +13,6 @@ use warp::{
 
 use super::{admit::Door, refusal::Refusal, request::Request};
 use crate::{
-    metrics::Metrics,
     tickets::{Order, Tickets},
     tokens::{TokenError, Tokens},
 };
@@ -28,45 +28,39 @@ pub struct Mint {
     pub ticket_ttl: Duration,
     /// A session ends when the token that opened it expires.
     pub session_ends_with_token: bool,
-    /// Where the outcomes are counted.
-    pub metrics: Arc<Metrics>,
+}
+
+/// Checks in this order: rate, origin, token; then Redis.
+pub(super) async fn mint(
+    client: IpAddr,
+    door: Arc<Door>,
+    request: Request,
+    mint: Arc<Mint>,
+) -> Result<Response, Rejection> {
+    match mint.mint(&door, client, &request.headers).await {
+        Ok(body) => {
+            let body = warp::reply::json(&body);
+            let mut response = warp::reply::with_status(body, StatusCode::CREATED).into_response();
+            let no_store = HeaderValue::from_static("no-store");
+            response.headers_mut().insert(CACHE_CONTROL, no_store);
+            Ok(response)
+        }
+        Err(refusal) => Err(door.judge(client, refusal).into()),
+    }
 }
 
 impl Mint {
-    /// Checks in this order: method, rate, origin, token; then Redis.
-    pub(super) async fn answer(&self, door: &Door, client: IpAddr, request: &Request) -> Response {
-        let outcome = self.mint(door, client, request).await;
-        let outcome = outcome.map_err(|refusal| door.judge(client, refusal));
-        let refusal = outcome.as_ref().err();
-        let result = refusal.map_or("minted", |refusal| refusal.code());
-        self.metrics.mints.with_label_values(&[result]).inc();
-        match outcome {
-            Ok(body) => {
-                let body = warp::reply::json(&body);
-                let mut response =
-                    warp::reply::with_status(body, StatusCode::CREATED).into_response();
-                let no_store = HeaderValue::from_static("no-store");
-                response.headers_mut().insert(CACHE_CONTROL, no_store);
-                response
-            }
-            Err(refusal) => refusal.into_response(),
-        }
-    }
-
     async fn mint(
         &self,
         door: &Door,
         client: IpAddr,
-        request: &Request,
+        headers: &HeaderMap,
     ) -> Result<serde_json::Value, Refusal> {
-        if request.method != Method::POST {
-            return Err(Refusal::MethodNotAllowed("OPTIONS, POST"));
-        }
         door.check_rate(client)?;
-        door.check_origin(request)?;
+        door.check_origin(headers)?;
         let identity = self
             .tokens
-            .verify(bearer(&request.headers)?)
+            .verify(bearer(headers)?)
             .await
             .map_err(|error| match error {
                 TokenError::Invalid(why) => Refusal::TokenInvalid(why),

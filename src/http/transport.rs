@@ -91,7 +91,16 @@ pub(super) trait Transport {
     fn poll_heard(&mut self, cx: &mut Context<'_>, reason: CloseReason) -> Poll<()>;
 }
 
-/// Reads and forgets; ready when the client has closed its side.
+/// What was read and forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Discarded {
+    /// All that the client sent; it has closed its side.
+    All,
+    /// As much as was to be read at most. The client has sent more, or may.
+    Part,
+}
+
+/// Reads and forgets until the client has closed its side, at most `left` bytes.
 ///
 /// # Errors
 ///
@@ -99,13 +108,17 @@ pub(super) trait Transport {
 pub(super) fn poll_discard<S: AsyncRead + Unpin>(
     stream: &mut S,
     cx: &mut Context<'_>,
-) -> Poll<io::Result<()>> {
+    left: &mut usize,
+) -> Poll<io::Result<Discarded>> {
     let mut buffer = [0; 1024];
-    loop {
-        let mut buffer = ReadBuf::new(&mut buffer);
+    while *left > 0 {
+        let most = buffer.len().min(*left);
+        let mut buffer = ReadBuf::new(&mut buffer[..most]);
         ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer))?;
-        if buffer.filled().is_empty() {
-            return Poll::Ready(Ok(()));
+        match buffer.filled().len() {
+            0 => return Poll::Ready(Ok(Discarded::All)),
+            length => *left -= length,
         }
     }
+    Poll::Ready(Ok(Discarded::Part))
 }

@@ -3,7 +3,7 @@
 
 use hyper::upgrade::OnUpgrade;
 use warp::http::{
-    HeaderMap, HeaderValue, Method, StatusCode,
+    HeaderMap, HeaderValue, StatusCode,
     header::{
         CONNECTION, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
         SEC_WEBSOCKET_VERSION, UPGRADE,
@@ -31,12 +31,9 @@ pub(super) struct Upgrade {
 }
 
 impl Upgrade {
-    /// Checks all that the contract checks before it looks at the gateway's
-    /// own state: method, upgrade headers, sub-protocol, `since`.
+    /// Checks all that the contract checks between the method and the gateway's own
+    /// state: upgrade headers, sub-protocol, `since`.
     pub(super) fn read(mut request: Request) -> Result<Self, Refusal> {
-        if request.method != Method::GET {
-            return Err(Refusal::MethodNotAllowed("GET"));
-        }
         let headers = &request.headers;
         let asks = lists(headers, &UPGRADE, "websocket") && lists(headers, &CONNECTION, "upgrade");
         let version = headers
@@ -48,11 +45,13 @@ impl Upgrade {
         if request.has_body() {
             return Err(Refusal::BadRequest("a request for a WebSocket has no body"));
         }
-        let key = match headers.get(SEC_WEBSOCKET_KEY) {
-            Some(key) if key.len() == 24 => key.clone(),
+        // A proxy may answer for another one of two keys than we do (RFC 6455, 11.3.1).
+        let mut keys = headers.get_all(SEC_WEBSOCKET_KEY).iter();
+        let key = match (keys.next(), keys.next()) {
+            (Some(key), None) if key.len() == 24 => key.clone(),
             _ => {
                 return Err(Refusal::BadRequest(
-                    "Sec-WebSocket-Key is not 16 bytes in base64",
+                    "send one Sec-WebSocket-Key, 16 bytes in base64",
                 ));
             }
         };

@@ -1,19 +1,44 @@
 //! From an accepted request for a WebSocket to its session.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use hyper::upgrade::{Parts, Upgraded};
 use hyper_util::rt::TokioIo;
-use warp::reply::Response;
+use warp::{Rejection, reply::Response};
 
 use super::{
-    admit::Admitted, handover::Handover, session::Sessions, socket::Socket, upgrade::Upgrade,
+    admit::{Admitted, Door},
+    frame_rate::FrameRate,
+    handover::Handover,
+    request::Request,
+    session::Sessions,
+    socket::Socket,
+    upgrade::Upgrade,
 };
 use crate::tls::Stream;
 
-/// Answers 101; the session begins once that is written.
-pub(super) fn begin(sessions: &Arc<Sessions>, upgrade: Upgrade, admitted: Admitted) -> Response {
-    let sessions = sessions.clone();
+/// Checks and admits a request. Its ticket is redeemed, and its user joined, before the
+/// 101, so that each failure is an HTTP status.
+pub(super) async fn admit(
+    client: IpAddr,
+    door: Arc<Door>,
+    request: Request,
+) -> Result<(Upgrade, Admitted), Rejection> {
+    let admitted = async {
+        let upgrade = Upgrade::read(request)?;
+        let (request, ticket) = (upgrade.request(), upgrade.ticket());
+        let (protocol, since) = (upgrade.protocol.0, upgrade.since.as_ref());
+        let admitted = door.admit(request, client, ticket, protocol, since);
+        let admitted = admitted.await?;
+        Ok((upgrade, admitted))
+    }
+    .await;
+    admitted.map_err(|refusal| door.judge(client, refusal).into())
+}
+
+/// Answers 101; the session begins once that is written. This is not `warp::ws()`, which
+/// gives each session a read buffer of 128 KiB.
+pub(super) fn begin((upgrade, admitted): (Upgrade, Admitted), sessions: Arc<Sessions>) -> Response {
     let (response, on_upgrade) = upgrade.accept();
     tokio::spawn(async move {
         // A failed upgrade merely drops the seat.
@@ -35,6 +60,6 @@ fn socket(sessions: &Sessions, upgraded: Upgraded) -> Option<Socket<Stream>> {
         io.into_inner().take()?,
         &read_buf,
         config.max_frame,
-        config.frames_per_second,
+        FrameRate::new(config.frames_per_second, sessions.clock.clone()),
     ))
 }

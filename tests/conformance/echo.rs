@@ -61,6 +61,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
         max_headers: 64,
     };
     let routes = http::conformance_routes(sessions, metrics.clone(), registry);
-    http::serve(listener, None, routes, bounds, Some(metrics)).await;
+    http::serve(listener, None, routes, bounds, None).await;
     Ok(())
 }

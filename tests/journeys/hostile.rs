@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::support::{
-    Client, Gateway, Nats, RawWs, Redis, eventually, http,
+    Client, Events, Gateway, Nats, RawWs, Redis, eventually, http,
     raw_ws::{CLOSE, CONTINUATION, PING, PONG, TEXT, close_payload, frame, frame_with},
     servers,
     wait::patiently,
@@ -180,6 +180,28 @@ async fn a_flood_that_goes_on_is_cut_off() {
         gateway.metric_becomes("usher_sessions", 2.0).await;
         innocent.still_get(&nats).await;
     }
+}
+
+/// A stream of events takes nothing from its client but its end: one that sends on is
+/// not read for ever.
+#[tokio::test]
+async fn an_upload_behind_a_request_for_events_is_cut_off() {
+    let (nats, redis, gateway) = world().await;
+    let mut innocent = Innocent::beside(&gateway, &redis).await;
+    let mut events = Events::open(&gateway, &redis.ticket("mallory").await).await;
+    // What a client may send by mistake.
+    events.send(&[b'\n'; 1000]).await;
+    nats.publish("usher.user.mallory", "1").await;
+    assert_eq!(events.next_data().await, 1);
+    innocent.0[0].1.next_data().await;
+
+    let sent = patiently("it is cut off", events.upload(256 << 20)).await;
+    assert!(sent < 256 << 20, "all of it was taken");
+    gateway
+        .metric_becomes("usher_session_closes_total{reason=\"protocol_error\"}", 1.0)
+        .await;
+    gateway.metric_becomes("usher_sessions", 2.0).await;
+    innocent.still_get(&nats).await;
 }
 
 /// Pings are answered as long as the answers are read.

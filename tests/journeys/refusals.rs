@@ -69,7 +69,40 @@ async fn whoever_asks_without_an_upgrade_is_told_to() {
             .await
             .assert_refused(400, "bad_request");
     }
+    // A proxy that takes another one of the two would expect another answer.
+    for keys in [
+        ["dGhlIHNhbXBsZSBub25jZQ=="; 2],
+        ["dGhlIHNhbXBsZSBub25jZQ==", "AAAAAAAAAAAAAAAAAAAAAA=="],
+    ] {
+        let mut headers = handshake_but("Sec-WebSocket-Key", keys[0]);
+        headers.push(("Sec-WebSocket-Key", keys[1]));
+        http::get(&gateway.public, &path, &headers)
+            .await
+            .assert_refused(400, "bad_request");
+    }
     assert!(redis.exists(&ticket).await);
+}
+
+/// A connection carries one request, whatever is answered: so nobody keeps a permit of
+/// `public.max_pending` by asking again and again.
+#[tokio::test]
+async fn a_connection_ends_with_the_advice_to_upgrade() {
+    let (nats, redis) = servers().await;
+    // Nothing else ends the connection while this test runs.
+    let builder = Gateway::builder(&nats, &redis).set("public.handshake_timeout", "10m");
+    let gateway = builder.start().await;
+    let mut stream = TcpStream::connect(&gateway.public)
+        .await
+        .expect("a connection");
+    let request = http::head("GET", &gateway.public, "/ws", &[]);
+    stream.write_all(request.as_bytes()).await.expect("taken");
+    let mut buffer = Vec::new();
+    let answer = http::read(&mut stream, &mut buffer).await;
+    answer.assert_refused(426, "upgrade_required");
+    let rest = patiently("the connection ends", stream.read_to_end(&mut buffer)).await;
+    assert_eq!(rest.expect("an end"), 0);
+    let said = answer.header("connection");
+    assert_eq!(said, Some("Upgrade, close"), "{answer:?}");
 }
 
 #[tokio::test]

@@ -224,6 +224,11 @@ fn files_and_keys_that_go_together_are_given_together() {
              public.tls.certificate_file too, or leave public.tls.key_file out",
         ),
         (
+            "[public]\nmax_pending = 8\nmax_pending_per_ip = 9",
+            "public.max_pending_per_ip = 9 (in \"usher.toml\"): must be at most \
+             public.max_pending (8), of which it is a part; lower it, or write 0 for no limit",
+        ),
+        (
             "[redis.tls]\ncertificate_file = \"/c\"",
             "redis.tls.certificate_file = \"/c\" (in \"usher.toml\"): stands alone; set \
              redis.tls.key_file too, or leave redis.tls.certificate_file out",

@@ -151,6 +151,16 @@ impl Gateway {
         self.process.signal(Signal::KILL);
     }
 
+    /// SIGSTOP, as a machine that is paused stops it; returns when it stands still.
+    pub(crate) fn pause(&mut self) {
+        self.process.pause();
+    }
+
+    /// SIGCONT: ends a [`Gateway::pause`].
+    pub(crate) fn resume(&mut self) {
+        self.process.resume();
+    }
+
     /// Waits until it has ended, for a bounded time.
     pub(crate) async fn wait(&mut self) -> ExitStatus {
         self.process.wait().await

@@ -200,6 +200,18 @@ impl Events {
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.expect("taken");
     }
+
+    /// Sends as much of that as is taken, up to `limit` bytes; returns how much it was.
+    pub(crate) async fn upload(&mut self, limit: usize) -> usize {
+        let mut sent = 0;
+        while sent < limit {
+            match self.stream.write(&[b'x'; 64 << 10]).await {
+                Ok(length) => sent += length,
+                Err(_) => break,
+            }
+        }
+        sent
+    }
 }
 
 impl Parser {

@@ -1,0 +1,133 @@
+//! The paths of the public and of the operators' listener, one line a path.
+//!
+//! A filter refuses a request by rejecting it with a [`Refusal`]. [`answer`] turns
+//! every rejection, warp's own too, into the answer that the contract names.
+
+use std::sync::Arc;
+
+use warp::{Filter, filters::BoxedFilter, reply::Response};
+
+use super::{
+    admit::Door,
+    demo::{self, Demo},
+    events,
+    filters::{
+        answer, asked, body, counted, exact, given, nothing, only, preflight, readable, slash,
+        under,
+    },
+    ops::{self, Status},
+    session::Sessions,
+    tickets::{self, Mint},
+    websocket,
+};
+use crate::readiness::Readiness;
+
+/// A path of exactly these segments.
+macro_rules! at {
+    ($($segment:tt)/+) => {
+        warp::path!($($segment)/+).and(exact())
+    };
+}
+
+/// The first of these routes that takes the request.
+macro_rules! any_of {
+    [$first:expr $(, $next:expr)* $(,)?] => {
+        $first$(.or($next).unify())*
+    };
+}
+
+/// What the public listener serves.
+#[derive(Debug)]
+pub struct Public {
+    /// Admits sessions.
+    pub door: Arc<Door>,
+    /// Begins them.
+    pub sessions: Arc<Sessions>,
+    /// Whether new ones should come.
+    pub readiness: Readiness,
+    /// Who gets tickets for a login; none where nobody does.
+    pub mint: Option<Arc<Mint>>,
+    /// The demo, where it is served.
+    pub demo: Option<Arc<Demo>>,
+}
+
+/// The public listener's paths, under `prefix` (empty, or `/some/path`).
+pub fn public(prefix: &str, public: Public) -> BoxedFilter<(Response,)> {
+    let (door, sessions) = (&public.door, &public.sessions);
+    let (admissions, mints) = (&door.metrics().admissions, &door.metrics().mints);
+    let get = only("GET", warp::get());
+    let look = only("GET, HEAD", warp::get().or(warp::head()).unify());
+    let post = only("OPTIONS, POST", warp::post());
+
+    let ws = get.and(asked(door)).and_then(websocket::admit);
+    let ws = counted(admissions, "admitted", ws);
+    let ws = ws.and(given(sessions)).map(websocket::begin);
+
+    let events = get.and(asked(door)).and_then(events::admit);
+    let events = counted(admissions, "admitted", events);
+    let events = events.and(given(door)).and(given(sessions));
+    let events = preflight(door).or(events.map(events::begin)).unify();
+    let events = readable(door, events);
+
+    let tickets = public.mint.map_or_else(nothing, |mint| {
+        let mint = post
+            .and(asked(door))
+            .and(given(&mint))
+            .and_then(tickets::mint);
+        let mint = counted(mints, "minted", mint);
+        readable(door, preflight(door).or(mint).unify()).boxed()
+    });
+
+    let healthz = look.map(|| ops::health(true));
+    let readiness = public.readiness;
+    let readyz = look.map(move || ops::health(readiness.is_ready()));
+    let demo = public.demo.map_or_else(nothing, demo_paths);
+
+    let routes = any_of![
+        at!("ws").and(ws),
+        at!("events").and(events),
+        at!("tickets").and(tickets),
+        at!("healthz").and(healthz),
+        at!("readyz").and(readyz),
+        demo,
+    ];
+    under(prefix, routes)
+}
+
+/// The demo's paths. A page that has made its own name point here gets nothing.
+fn demo_paths(demo: Arc<Demo>) -> BoxedFilter<(Response,)> {
+    let get = demo::local().and(only("GET", warp::get()));
+    let post = demo::local()
+        .and(only("POST", warp::post()))
+        .and(demo::from_own_page());
+    let demo = given(&demo);
+
+    let page = get.map(demo::page);
+    let info = get.and(demo.clone()).map(demo::info);
+    let tickets = post.and(body(demo::MAX_BODY, demo::TICKET_FORM));
+    let tickets = tickets.and(demo.clone()).and_then(demo::ticket);
+    let push = post.and(body(demo::MAX_BODY, demo::PUSH_FORM));
+    let push = push.and(demo).and_then(demo::push);
+
+    let routes = any_of![
+        warp::path::end().and(slash()).and(page),
+        at!("demo" / "info").and(info),
+        at!("demo" / "tickets").and(tickets),
+        at!("demo" / "push").and(push),
+    ];
+    routes.boxed()
+}
+
+/// The operators' paths. What is no GET is 405 on any path.
+pub fn ops(status: Arc<Status>) -> BoxedFilter<(Response,)> {
+    let look = only("GET, HEAD", warp::get().or(warp::head()).unify());
+    let status = given(&status);
+
+    let routes = any_of![
+        at!("healthz").map(|| ops::health(true)),
+        at!("readyz").and(status.clone()).map(ops::readyz),
+        at!("metrics").and(status.clone()).map(ops::metrics),
+        at!("status").and(status).map(ops::status),
+    ];
+    look.and(routes).recover(answer).unify().boxed()
+}
