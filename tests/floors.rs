@@ -40,7 +40,7 @@ const NEIGHBOURS: [(&str, &str); 3] = [
 ];
 
 /// A foreign crate, and the only rooms that know it.
-const HOMES: [(&str, &[&str]); 21] = [
+const HOMES: [(&str, &[&str]); 22] = [
     ("tower", &["cli", "grpc"]),
     ("jsonwebtoken", &["tokens"]),
     ("ring", &["tokens", "tls"]),
@@ -50,6 +50,7 @@ const HOMES: [(&str, &[&str]); 21] = [
     ("rustls_native_certs", &["tls"]),
     ("ipnet", &["client_address"]),
     ("async_nats", &["bus"]),
+    ("deadpool", &["tickets"]),
     ("deadpool_redis", &["tickets"]),
     ("redis", &["tickets"]),
     ("dashmap", &["registry"]),

@@ -6,7 +6,7 @@ use crate::{
     app::rooms,
     bus::{self, stream},
     config::Config,
-    tickets,
+    tickets::{self, Verdict},
 };
 
 /// What to look at.
@@ -36,11 +36,7 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> ExitCode {
     println!("ok    configuration");
     let found = runtime.block_on(async {
         let nats = bus::probe(&rooms::bus(config, "usher-check")).await;
-        let redis = tickets::probe(&rooms::tickets(config)).await;
-        [
-            ("NATS", "nats.url", nats.map_err(|error| error.to_string())),
-            ("Redis", "redis.url", redis),
-        ]
+        [("NATS", "nats.url", nats.map_err(|error| error.to_string()))]
     });
     let mut code = ExitCode::SUCCESS;
     for (server, key, found) in found {
@@ -51,6 +47,17 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> ExitCode {
                 code = ExitCode::from(super::UNAVAILABLE);
             }
         }
+    }
+    for finding in runtime.block_on(tickets::check(&rooms::tickets(config))) {
+        let mark = match finding.verdict {
+            Verdict::Good => "ok   ",
+            Verdict::Warning => "warn ",
+            Verdict::Bad => {
+                code = ExitCode::from(super::UNAVAILABLE);
+                "FAIL "
+            }
+        };
+        println!("{mark} Redis: {}", finding.text);
     }
     if config.durable.enabled && !runtime.block_on(durable(config, arguments.apply)) {
         code = ExitCode::from(super::UNAVAILABLE);

@@ -17,6 +17,8 @@ pub(crate) mod overdue;
 pub(crate) mod process;
 pub(crate) mod raw_ws;
 pub(crate) mod redis;
+pub(crate) mod redis_cluster;
+pub(crate) mod redis_sentinel;
 pub(crate) mod secrets;
 pub(crate) mod sse;
 pub(crate) mod tls;
@@ -29,6 +31,8 @@ pub(crate) use self::{
     nats::Nats,
     raw_ws::RawWs,
     redis::Redis,
+    redis_cluster::RedisCluster,
+    redis_sentinel::Sentinels,
     secrets::secret,
     sse::Events,
     wait::eventually,
