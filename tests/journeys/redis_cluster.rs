@@ -129,6 +129,23 @@ async fn a_node_that_is_away_is_named_and_found_again() {
     .await;
 }
 
+/// Its replica takes over, and it lives on as a replica itself.
+#[tokio::test]
+async fn a_fail_over_without_a_broken_connection_loses_no_ticket() {
+    let (nats, mut cluster) = tokio::join!(Nats::start(), RedisCluster::start());
+    let gateway = gateway(&nats, &cluster).await;
+    let used = cluster.ticket_on(0, "42").await;
+    Client::open(&gateway, &used).await;
+    let kept = cluster.ticket_on(0, "42").await;
+    cluster.take_over_from(0).await;
+    eventually("its tickets open sessions", || async {
+        Client::try_open(&gateway, &kept).await.is_ok()
+    })
+    .await;
+    is_used_up(&gateway, &kept).await;
+    is_used_up(&gateway, &used).await;
+}
+
 /// By TLS with a certificate, to the nodes that the URL names and to those that they name.
 #[tokio::test]
 async fn all_of_it_by_tls() {

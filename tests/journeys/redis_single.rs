@@ -1,7 +1,10 @@
 //! One server of Redis: restarts, roles, and commands that it refuses.
 
+use futures_util::future::{join_all, select};
+
 use crate::support::{
     Client, Gateway, Nats, Redis, eventually, grpc::issue, network::Network, servers,
+    wait::patiently,
 };
 
 async fn opens(gateway: &Gateway, redis: &Redis) {
@@ -210,11 +213,37 @@ async fn a_small_pool_serves_many() {
         let gateway = &gateway;
         sessions.push(async move { Client::open(gateway, &ticket).await });
     }
-    futures_util::future::join_all(sessions).await;
+    join_all(sessions).await;
     let clients: String = redis.command(&["CLIENT", "LIST"]).await;
     let ours = clients
         .lines()
         .filter(|line| line.contains("cmd=getdel"))
         .count();
     assert_eq!(ours, 1, "{clients}");
+}
+
+/// The bound counts those that wait: one more is refused at once, and does not wait.
+#[tokio::test]
+async fn a_command_beyond_the_bound_is_refused() {
+    let (nats, mut redis) = servers().await;
+    let gateway = Gateway::builder(&nats, &redis)
+        .set("redis.pool_size", "1")
+        .set("redis.max_in_flight", "1")
+        .set("redis.timeout", "60s")
+        .start()
+        .await;
+    let tickets = [redis.ticket("1").await, redis.ticket("2").await];
+    redis.pause();
+    let [one, other] = tickets
+        .each_ref()
+        .map(|ticket| Box::pin(Client::try_open(&gateway, ticket)));
+    let (first, waits) = patiently("one is refused", select(one, other))
+        .await
+        .factor_first();
+    let refusal = first
+        .err()
+        .expect("nobody is let in while Redis stands still");
+    refusal.assert_refused(503, "unavailable");
+    redis.resume();
+    assert!(waits.await.is_ok(), "the other one has waited");
 }

@@ -120,15 +120,17 @@ impl Finder {
             }
             tried.push(primary);
         }
-        if let Some(node) = self.map.single() {
-            let works = node.examine(self.config.own_key(rand::random())).await;
-            if tried.is_empty() {
-                return works;
+        match self.map.single() {
+            Some(node) if tried.is_empty() => {
+                node.examine(self.config.own_key(rand::random())).await
             }
-            // The Sentinels name another one: nothing more is asked of this one.
-            node.set_down();
+            Some(node) => {
+                // The Sentinels name another one, or this one does not work.
+                node.set_down();
+                Err(first(faults))
+            }
+            None => Err(first(faults)),
         }
-        Err(first(faults))
     }
 
     async fn cluster(&mut self, seeds: &[Address]) -> Result<(), Fault> {

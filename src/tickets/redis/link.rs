@@ -24,6 +24,7 @@ use super::{
     config::{Address, Config},
     fault::Fault,
     inspect,
+    node::is_useless,
 };
 use crate::tls::{self, ClientFiles, FileError, Which};
 
@@ -89,7 +90,7 @@ impl managed::Manager for Links {
         match timeout(self.config.timeout / 2, recycled).await {
             Ok(Ok(())) => Ok(()),
             // It answers, and may only not be asked this.
-            Ok(Err(RecycleError::Backend(error))) if error.code() == Some("NOPERM") => Ok(()),
+            Ok(Err(RecycleError::Backend(error))) if is_useful_after(&error) => Ok(()),
             Ok(Err(_)) => Err(RecycleError::message("it is broken")),
             Err(_) => Err(RecycleError::message("it does not answer")),
         }
@@ -130,6 +131,10 @@ pub(super) async fn connect(config: &Config, address: &Address, peer: Peer) -> R
         }),
         Err(_) => Err(Fault::silent(address, limit)),
     }
+}
+
+fn is_useful_after(error: &RedisError) -> bool {
+    error.code().is_some() && !is_useless(error)
 }
 
 /// Some proxies, and servers whose HELLO was renamed, speak only the older protocol.

@@ -169,7 +169,7 @@ pub(super) fn is_redirect(error: &RedisError) -> bool {
 /// Whether a connection is of no use any more after this refusal: another server may be
 /// the primary now, or behind the same address. What access control forbids, or a Cluster
 /// that is down, refuses on every connection alike, and until then no longer.
-fn is_useless(error: &RedisError) -> bool {
+pub(super) fn is_useless(error: &RedisError) -> bool {
     let useless = ["READONLY", "MASTERDOWN", "LOADING", "NOAUTH"];
     error.code().is_some_and(|code| useless.contains(&code))
 }

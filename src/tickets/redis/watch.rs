@@ -40,8 +40,10 @@ pub(super) async fn watch(shared: Arc<Shared>, readiness: Readiness) {
         }
         match found {
             Ok(()) => {
-                state.all_clear();
-                // What was refused may be allowed now.
+                if state.all_clear() {
+                    // A refusal from now on is news.
+                    shared.refused.store(false, Ordering::Relaxed);
+                }
                 sleep(PAUSE).await;
                 tokio::select! {
                     () = sleep(WATCH) => {}
@@ -64,14 +66,16 @@ struct State {
 }
 
 impl State {
-    fn all_clear(&mut self) {
+    /// Returns whether Redis did not work before.
+    fn all_clear(&mut self) -> bool {
         let trouble = self.trouble.take().is_some();
         match (self.ever_worked, trouble) {
             (false, _) => tracing::info!("connected to Redis"),
             (true, true) => tracing::info!("Redis is back; new sessions are let in"),
-            (true, false) => {}
+            (true, false) => return false,
         }
         self.ever_worked = true;
+        true
     }
 
     fn trouble(&mut self, fault: Fault) {

@@ -25,11 +25,7 @@ impl RedisCluster {
         let mut networks = Vec::new();
         let mut nodes = Vec::new();
         for _ in 0..3 {
-            // It leads nowhere before the node's port is known.
-            let network = Network::to("redis://127.0.0.1:1").await;
-            let (_, port) = network.address().rsplit_once(':').expect("a port");
-            let node = node("redis-server", &["--cluster-announce-port", port]).await;
-            network.lead_to(&node.url());
+            let (node, network) = behind_a_network().await;
             networks.push(network);
             nodes.push(node);
         }
@@ -147,6 +143,44 @@ impl RedisCluster {
         }
     }
 
+    /// A new node takes over from this one, which lives on as its replica. No connection is
+    /// closed.
+    pub(crate) async fn take_over_from(&mut self, node: usize) {
+        let (new, network) = behind_a_network().await;
+        let (_, port) = self.networks[node]
+            .address()
+            .rsplit_once(':')
+            .expect("a port");
+        let (bus, id) = (self.bus_port(node).await, self.id(node).await);
+        let () = new
+            .command(&["CLUSTER", "MEET", "127.0.0.1", port, &bus])
+            .await;
+        eventually("the new node knows the others", || async {
+            let nodes: String = new.command(&["CLUSTER", "NODES"]).await;
+            nodes
+                .lines()
+                .filter(|line| line.contains(" connected"))
+                .count()
+                == 4
+        })
+        .await;
+        let () = new.command(&["CLUSTER", "REPLICATE", &id]).await;
+        eventually("it has all", || async {
+            let info: String = new.command(&["INFO", "replication"]).await;
+            info.contains("master_link_status:up")
+        })
+        .await;
+        let () = new.command(&["CLUSTER", "FAILOVER"]).await;
+        eventually("it is the primary, and the old one knows", || async {
+            let new: String = new.command(&["INFO", "replication"]).await;
+            let old: String = self.nodes[node].command(&["INFO", "replication"]).await;
+            new.contains("role:master") && old.contains("role:slave")
+        })
+        .await;
+        self.nodes.push(new);
+        self.networks.push(network);
+    }
+
     async fn id(&self, node: usize) -> String {
         self.nodes[node].command(&["CLUSTER", "MYID"]).await
     }
@@ -187,6 +221,16 @@ impl RedisCluster {
             .await;
         port
     }
+}
+
+/// A node, and the way to it that it tells everybody.
+async fn behind_a_network() -> (Redis, Network) {
+    // It leads nowhere before the node's port is known.
+    let network = Network::to("redis://127.0.0.1:1").await;
+    let (_, port) = network.address().rsplit_once(':').expect("a port");
+    let node = node("redis-server", &["--cluster-announce-port", port]).await;
+    network.lead_to(&node.url());
+    (node, network)
 }
 
 async fn node(program: &'static str, more: &[&str]) -> Redis {
