@@ -146,6 +146,10 @@ impl Redis {
         let shared = &self.shared;
         let _permit = shared.permits.try_acquire().map_err(|_| Trouble::Away)?;
         let node = shared.map.route(key.as_bytes()).ok_or(Trouble::Away)?;
+        if node.is_down() {
+            // Nothing is sent, so there is nothing to measure.
+            return Err(Trouble::Away);
+        }
         let begun = Instant::now();
         let answer = shared.follow(node, command).await;
         let seconds = begun.elapsed().as_secs_f64();

@@ -68,7 +68,7 @@ impl Node {
         asking: bool,
         deadline: Instant,
     ) -> Result<Value, Failure> {
-        if self.down.load(Ordering::Relaxed) {
+        if self.is_down() {
             return Err(Failure::Lost(Fault::new(&self.address, "it is away")));
         }
         self.run_anyhow(command, asking, deadline).await
@@ -97,6 +97,11 @@ impl Node {
             Err(_) => self.pool.retain(|_, _| false),
         };
         examined
+    }
+
+    /// Whether it failed its last examination.
+    pub(super) fn is_down(&self) -> bool {
+        self.down.load(Ordering::Relaxed)
     }
 
     /// Commands fail at once from now on, until an examination finds that it works.
