@@ -42,6 +42,9 @@ pub enum RedisKind {
     Cluster,
 }
 
+/// All are asked at once.
+const MAX_HOSTS: usize = 64;
+
 const SINGLE: &str = "redis://HOST:PORT";
 const SENTINEL: &str = "redis-sentinel://HOST:PORT,HOST:PORT/0?master=NAME";
 const CLUSTER: &str = "redis-cluster://HOST:PORT,HOST:PORT";
@@ -237,6 +240,9 @@ impl<'a> Parts<'a> {
                 Ok(_) => return Err(bad("empty host")),
                 Err(error) => return Err(bad(&error.to_string())),
             }
+        }
+        if urls.len() > MAX_HOSTS {
+            return Err(bad("it names more than 64 servers; some are enough"));
         }
         Ok(Self {
             scheme,

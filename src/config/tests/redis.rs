@@ -162,4 +162,7 @@ fn an_unusable_url_is_told_the_mend() {
         );
         assert!(!said.contains("hunter2"), "{said}");
     }
+    let many = vec!["a"; 65].join(",");
+    let said = complaint(&format!("redis-cluster://{many}"));
+    assert!(said.contains("names more than 64 servers"), "{said}");
 }

@@ -5,7 +5,7 @@ use super::{
     network::Network,
     process,
     redis::{driver, key, new_ticket},
-    redis_sentinel::tls_files,
+    redis_sentinel::{as_arguments, tls_files},
     tls::Ca,
     wait::eventually,
 };
@@ -45,10 +45,7 @@ impl RedisCluster {
 
     /// One that gateways reach by TLS alone, with a certificate of this authority.
     pub(crate) async fn start_with_tls(ca: &Ca) -> Self {
-        let files: Vec<_> = tls_files(ca)
-            .into_iter()
-            .flat_map(|(name, value)| [format!("--{name}"), value])
-            .collect();
+        let files = as_arguments(&tls_files(ca));
         let mut nodes = Vec::new();
         let mut tls_ports = Vec::new();
         for _ in 0..3 {

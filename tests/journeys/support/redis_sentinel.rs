@@ -25,42 +25,32 @@ pub(crate) struct Sentinels {
 
 struct Sentinel {
     process: Process,
-    folder: TempDir,
+    _folder: TempDir,
     port: u16,
     tls_port: Option<u16>,
 }
 
 impl Sentinels {
     pub(crate) async fn start() -> Self {
-        Self::start_with("redis-server", &[], None).await
+        Self::start_all("redis-server", None).await
     }
 
     /// Those that gateways reach by TLS alone, with a certificate of this authority.
     pub(crate) async fn start_with_tls(ca: &Ca) -> Self {
-        Self::start_with("redis-server-tls", &[], Some(ca)).await
+        Self::start_all("redis-server-tls", Some(ca)).await
     }
 
-    /// `lines`: more for the Sentinels' files.
-    pub(crate) async fn start_with(program: &'static str, lines: &[&str], ca: Option<&Ca>) -> Self {
+    async fn start_all(program: &'static str, ca: Option<&Ca>) -> Self {
         let tls_port = || ca.map(|_| process::free_port());
         let (ports, files) = ([tls_port(), tls_port()], ca.map(tls_files));
-        let arguments = |port: Option<u16>| match (port, &files) {
-            (Some(port), Some(files)) => {
-                let mut all = vec!["--tls-port".to_owned(), port.to_string()];
-                all.extend(["--tls-replication".to_owned(), "yes".to_owned()]);
-                all.extend(
-                    files
-                        .iter()
-                        .map(|(name, value)| [format!("--{name}"), value.clone()])
-                        .collect::<Vec<_>>()
-                        .concat(),
-                );
-                all
+        let start = async |port: Option<u16>| {
+            let mut arguments = Vec::new();
+            if let (Some(port), Some(files)) = (port, &files) {
+                arguments = ["--tls-port", &port.to_string(), "--tls-replication", "yes"]
+                    .map(str::to_owned)
+                    .to_vec();
+                arguments.extend(as_arguments(files));
             }
-            _ => Vec::new(),
-        };
-        let start = async |port| {
-            let arguments = arguments(port);
             let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
             Redis::start_with(program, &arguments).await
         };
@@ -71,7 +61,7 @@ impl Sentinels {
             .await;
         let mut sentinels = Vec::new();
         for _ in 0..3 {
-            sentinels.push(Sentinel::start(program, &primary, lines, &files).await);
+            sentinels.push(Sentinel::start(program, &primary, &files).await);
         }
         let scheme = if ca.is_some() {
             "rediss-sentinel"
@@ -175,7 +165,6 @@ impl Sentinel {
     async fn start(
         program: &str,
         primary: &str,
-        lines: &[&str],
         tls: &Option<Vec<(&'static str, String)>>,
     ) -> Self {
         let folder = TempDir::new().expect("a folder");
@@ -194,17 +183,13 @@ impl Sentinel {
                 text.push_str(&format!("{name} {value}\n"));
             }
         }
-        for line in lines {
-            text.push_str(line);
-            text.push('\n');
-        }
         let file = folder.path().join("sentinel.conf");
         fs::write(&file, text).expect("a file");
         let mut command = Command::new(process::server(program));
         command.arg(&file).arg("--sentinel");
         let sentinel = Self {
             process: Process::spawn(command),
-            folder,
+            _folder: folder,
             port,
             tls_port,
         };
@@ -212,7 +197,6 @@ impl Sentinel {
             sentinel.primary().await.is_ok()
         })
         .await;
-        assert!(sentinel.folder.path().exists());
         sentinel
     }
 
@@ -248,4 +232,12 @@ pub(super) fn tls_files(ca: &Ca) -> Vec<(&'static str, String)> {
         ("tls-ca-cert-file", ca.file()),
         ("tls-auth-clients", "yes".to_owned()),
     ]
+}
+
+/// The same on a command line.
+pub(super) fn as_arguments(files: &[(&'static str, String)]) -> Vec<String> {
+    let arguments = files.iter();
+    arguments
+        .flat_map(|(name, value)| [format!("--{name}"), value.clone()])
+        .collect()
 }
