@@ -4,8 +4,8 @@
 //! recycles ([`link`]). A command runs once: one whose connection broke may have been
 //! carried out, and is never sent again. MOVED, ASK and TRYAGAIN are followed, since the
 //! node that says so did nothing. The client library's own Cluster and Sentinel clients are
-//! not used: the first sends a command again by itself, the second knows no limits of
-//! time, and neither tells which server failed.
+//! not used: the first sends a command again by itself, the second has limits of time of its
+//! own, and neither tells which server failed.
 //!
 //! The watch ([`watch`]) finds the servers and examines each once a second, so that
 //! readiness says what newcomers would meet.
