@@ -26,7 +26,7 @@ use url::Url;
 
 pub use self::{
     auth::{Auth, AuthError, of_url},
-    check::{Finding, Verdict, check},
+    check::check,
     interest::{DialError, Event, Interest, Probe, Request, Subscriber, Subscriptions},
     publisher::{PublishError, Published, Publisher, Push, Receipt},
     subject::Subjects,

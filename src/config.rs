@@ -16,6 +16,7 @@ mod layers;
 mod load;
 mod names;
 mod print;
+mod redis_url;
 mod rules;
 mod servers;
 mod table;
@@ -28,10 +29,11 @@ mod value;
 pub use error::ConfigError;
 pub use keys::{
     Config, Drain, Durable, Grpc, GrpcTls, Log, Nats, NatsTls, Ops, Public, PublicTls, Redis,
-    RedisTls, Session, Tickets, TicketsJwt,
+    RedisSentinel, RedisTls, Session, Tickets, TicketsJwt,
 };
 pub use print::{Reference, reference};
-pub use servers::{HttpsUrl, NatsServers, RedisServer};
+pub use redis_url::{RedisKind, RedisServers};
+pub use servers::{HttpsUrl, NatsServers};
 pub use types::{LogFormat, Settle, Storage};
 pub use units::Size;
 

@@ -18,6 +18,7 @@ pub mod cli;
 pub mod client_address;
 pub mod close;
 pub mod config;
+pub mod finding;
 pub mod frame;
 pub mod grpc;
 pub mod http;

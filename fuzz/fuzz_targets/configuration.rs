@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use url::Url;
 use usher::{
     client_address::TrustedProxies,
-    config::{Config, HttpsUrl, NatsServers, RedisServer},
+    config::{Config, HttpsUrl, NatsServers},
     origin::AllowedOrigins,
     secret::Secret,
 };
@@ -51,7 +51,6 @@ fn replace_secrets(config: &mut Config) -> Vec<(String, String)> {
     const TOKEN: &str = "0123456789abcdef0123456789abcdef";
     const NATS: &str = "nats://u:p@n";
     const JWKS: &str = "https://l/?k=1";
-    const REDIS: &str = "redis://u:p@r";
     let mut secrets = Vec::new();
     let mut set = |name: &str, value: &str| secrets.push((name.to_owned(), value.to_owned()));
     if !config.grpc.tokens.is_empty() {
@@ -62,6 +61,10 @@ fn replace_secrets(config: &mut Config) -> Vec<(String, String)> {
         ("USHER_NATS__TOKEN", &mut config.nats.token),
         ("USHER_NATS__PASSWORD", &mut config.nats.password),
         ("USHER_REDIS__PASSWORD", &mut config.redis.password),
+        (
+            "USHER_REDIS__SENTINEL__PASSWORD",
+            &mut config.redis_sentinel.password,
+        ),
         ("USHER_TICKETS__JWT__SECRET", &mut config.tickets_jwt.secret),
     ] {
         if secret.is_some() {
@@ -75,9 +78,12 @@ fn replace_secrets(config: &mut Config) -> Vec<(String, String)> {
         config.nats.url = NatsServers(vec![url(NATS)]);
         set("USHER_NATS__URL", NATS);
     }
-    if has_credentials(&config.redis.url.0) {
-        config.redis.url = RedisServer(url(REDIS));
-        set("USHER_REDIS__URL", REDIS);
+    let redis = &mut config.redis.url;
+    if redis.user.is_some() || redis.password.is_some() {
+        redis.user = Some("u".to_owned());
+        redis.password = Some(Secret::new("p"));
+        let shown = format!("{redis:?}");
+        set("USHER_REDIS__URL", &shown.trim_matches('"').replace('…', "u:p"));
     }
     // A query may hold a key.
     let jwks = &mut config.tickets_jwt.jwks_url;

@@ -24,14 +24,15 @@ const SECRETS: [(&str, &str); 5] = [
 ];
 
 /// The URLs into which somebody may write credentials, and how they begin.
-const URLS: [(&str, &str, &str); 9] = [
+const URLS: [(&str, &str, &str); 10] = [
     ("nats", "url", ""),
     ("nats", "url", "nats://"),
     ("nats", "url", "ws://"),
     ("nats", "url", "nats://a,nats://"),
     ("redis", "url", "redis://"),
     ("redis", "url", "rediss://"),
-    ("redis", "url", "redis+sentinel://"),
+    ("redis", "url", "redis-sentinel://"),
+    ("redis", "url", "rediss-cluster://"),
     ("redis", "url", "http://"),
     ("tickets.jwt", "jwks_url", "https://"),
 ];

@@ -61,6 +61,11 @@ key_file = "{{ $tls }}/nats/tls.key"
 {{- with $v.redis.urlKey }}{{ $_ := set $redis "urlFile" (printf "%s/redis/%s" $at .) }}{{ else }}{{ $_ := set $redis "url" (include "usher.redisUrl" $) }}{{ end }}
 {{- with $v.redis.passwordKey }}{{ $_ := set $redis "passwordFile" (printf "%s/redis/%s" $at .) }}{{ end }}
 {{- include "usher.toml.section" (list "redis" $redis) }}
+{{- if or $v.redis.sentinel.user $v.redis.sentinel.passwordKey }}
+{{ $sentinel := omit $v.redis.sentinel "passwordKey" }}
+{{- with $v.redis.sentinel.passwordKey }}{{ $_ := set $sentinel "passwordFile" (printf "%s/redis/%s" $at .) }}{{ end }}
+{{- include "usher.toml.section" (list "redis.sentinel" $sentinel) }}
+{{- end }}
 {{- if $v.redis.tls.existingSecret }}
 
 [redis.tls]

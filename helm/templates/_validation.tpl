@@ -38,6 +38,7 @@ value by itself; here they are seen together. All complaints come at once.
   {{- range $key := list "urlKey" "credentialsKey" "nkeySeedKey" "tokenKey" "passwordKey" -}}
     {{- if get $section $key -}}{{- $keys = append $keys (printf "%s.%s" $name $key) -}}{{- end -}}
   {{- end -}}
+  {{- if get ($section.sentinel | default dict) "passwordKey" -}}{{- $keys = append $keys (printf "%s.sentinel.passwordKey" $name) -}}{{- end -}}
   {{- if and $keys (not $section.existingSecret) -}}
     {{- $bad = append $bad (printf "%s names a key, but no Secret: set %s.existingSecret" (first $keys) $name) -}}
   {{- end -}}
@@ -63,11 +64,20 @@ value by itself; here they are seen together. All complaints come at once.
 {{- if gt (len (compact (list $v.nats.credentialsKey $v.nats.nkeySeedKey $v.nats.tokenKey $v.nats.user))) 1 -}}
   {{- $bad = append $bad "nats.credentialsKey, nats.nkeySeedKey, nats.tokenKey and nats.user are four ways to log in: keep one" -}}
 {{- end -}}
-{{- if and $v.redis.tls.existingSecret $v.redis.url (not (hasPrefix "rediss://" $v.redis.url)) -}}
+{{- if and $v.redis.tls.existingSecret $v.redis.url (not (hasPrefix "rediss" $v.redis.url)) -}}
   {{- $bad = append $bad "redis.tls.existingSecret is for TLS, and redis.url asks for none: write rediss://HOST:PORT there" -}}
 {{- end -}}
-{{- if and $v.redis.url (not (regexMatch "^rediss?://" $v.redis.url)) -}}
-  {{- $bad = append $bad "redis.url must begin with redis:// or rediss://" -}}
+{{- if and $v.redis.url (not (regexMatch "^rediss?(-sentinel|-cluster)?://" $v.redis.url)) -}}
+  {{- $bad = append $bad "redis.url must begin with redis://, redis-sentinel:// or redis-cluster://, or with rediss for TLS" -}}
+{{- end -}}
+{{- if and (hasPrefix "redis" $v.redis.url) (contains "-sentinel://" $v.redis.url) (not (contains "?master=" $v.redis.url)) -}}
+  {{- $bad = append $bad "redis.url names Sentinels, but not the primary: write ?master=NAME at its end" -}}
+{{- end -}}
+{{- if and $v.redis.sentinel.user (not $v.redis.sentinel.passwordKey) -}}
+  {{- $bad = append $bad "redis.sentinel.user has no password: set redis.existingSecret and redis.sentinel.passwordKey" -}}
+{{- end -}}
+{{- if and $v.redis.sentinel.passwordKey $v.redis.url (not (contains "-sentinel://" $v.redis.url)) -}}
+  {{- $bad = append $bad "redis.sentinel.passwordKey is for Sentinels, and redis.url names none: write redis-sentinel://HOST:26379/0?master=NAME there" -}}
 {{- end -}}
 
 {{- with $v.tickets.jwt -}}

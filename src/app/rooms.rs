@@ -7,7 +7,7 @@ use url::Url;
 use crate::{
     bus::{self, Auth},
     client_address::TrustedProxies,
-    config::{Config, Durable, HttpsUrl, Settle, Storage},
+    config::{Config, Durable, HttpsUrl, RedisKind, Settle, Storage},
     grpc, http,
     origin::AllowedOrigins,
     registry, tickets,
@@ -245,16 +245,42 @@ fn settle(config: &Config) -> Option<Duration> {
 
 /// Where Redis is, and how tickets are kept there.
 pub(crate) fn tickets(config: &Config) -> tickets::Config {
-    let redis = &config.redis;
+    let (redis, sentinel) = (&config.redis, &config.redis_sentinel);
+    let url = &redis.url;
+    let addresses = url.hosts.iter().map(|(host, port)| tickets::Address {
+        host: host.clone(),
+        port: *port,
+    });
+    let servers = match &url.kind {
+        RedisKind::Single => {
+            let mut addresses = addresses;
+            let address = addresses.next().expect("a URL has a host");
+            tickets::Servers::Single(address)
+        }
+        RedisKind::Sentinel { master } => {
+            tickets::Servers::Sentinel(addresses.collect(), master.clone())
+        }
+        RedisKind::Cluster => tickets::Servers::Cluster(addresses.collect()),
+    };
+    let jwt = &config.tickets_jwt;
     tickets::Config {
-        url: redis.url.0.clone(),
-        tls: redis_tls(config),
-        user: redis.user.clone(),
-        password: redis.password.clone(),
+        servers,
+        database: url.database,
+        tls: url.tls.then(|| redis_tls(config)),
+        login: tickets::Login {
+            user: redis.user.clone().or_else(|| url.user.clone()),
+            password: redis.password.clone().or_else(|| url.password.clone()),
+        },
+        sentinel_login: tickets::Login {
+            user: sentinel.user.clone(),
+            password: sentinel.password.clone(),
+        },
+        pool_size: redis.pool_size as usize,
         timeout: redis.timeout,
         max_in_flight: redis.max_in_flight as usize,
         key_prefix: config.tickets.key_prefix.clone(),
         accept_plain: config.tickets.accept_plain,
+        mints: jwt.secret.is_some() || jwt.public_key_file.is_some() || jwt.jwks_url.is_some(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `usher check`: whether NATS is there, lets this gateway do what it must, and has the stream.
 
-use std::{fmt, future::poll_fn, io, time::Duration};
+use std::{future::poll_fn, io, time::Duration};
 
 use tokio::time::timeout;
 
@@ -12,6 +12,7 @@ use super::{
     stream::{self, Checked, Reach, StreamError},
 };
 use crate::{
+    finding::{Finding, Verdict},
     metrics::Metrics,
     readiness::{Part, Readiness},
 };
@@ -21,35 +22,6 @@ const ANSWER: Duration = Duration::from_secs(4);
 /// With a stream that republishes, nats-server up to this version ends at a message whose
 /// header block has one byte.
 const DIES_OF_ONE_BYTE: &str = "2.15.1";
-
-/// A line of what was found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    /// How bad it is.
-    pub verdict: Verdict,
-    /// What was found, where, and what to do.
-    pub text: String,
-}
-
-/// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// It works.
-    Good,
-    /// It works, and may not for long or for all.
-    Warning,
-    /// It does not work.
-    Bad,
-    /// More of the finding before it.
-    Detail,
-}
-
-impl Finding {
-    fn new(verdict: Verdict, text: impl fmt::Display) -> Self {
-        let text = text.to_string();
-        Self { verdict, text }
-    }
-}
 
 /// Looks at everything that this configuration needs of NATS; with `apply` makes the stream
 /// what the configuration says, also where it keeps less then.

@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use crate::{
     app::rooms,
-    bus::{self, Finding, Verdict},
+    bus,
     config::Config,
+    finding::{Finding, Verdict},
     tickets,
 };
 
@@ -34,27 +35,21 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> ExitCode {
         return super::fail(super::BAD_CONFIG, &error);
     }
     println!("ok    configuration");
-    let (nats, redis) = runtime.block_on(async {
-        let nats = bus::check(&rooms::bus(config, "usher-check"), arguments.apply).await;
-        (nats, tickets::probe(&rooms::tickets(config)).await)
+    let findings = runtime.block_on(async {
+        let mut nats = bus::check(&rooms::bus(config, "usher-check"), arguments.apply).await;
+        nats.extend(tickets::check(&rooms::tickets(config)).await);
+        nats
     });
     let mut code = ExitCode::SUCCESS;
-    for Finding { verdict, text } in nats {
-        let head = match verdict {
+    for Finding { verdict, text } in findings {
+        let mark = match verdict {
             Verdict::Good => "ok   ",
             Verdict::Warning => "warn ",
             Verdict::Bad => "FAIL ",
             Verdict::Detail => "     ",
         };
-        println!("{head} {text}");
+        println!("{mark} {text}");
         if verdict == Verdict::Bad {
-            code = ExitCode::from(super::UNAVAILABLE);
-        }
-    }
-    match redis {
-        Ok(found) => println!("ok    Redis: {found}"),
-        Err(error) => {
-            println!("FAIL  Redis: {error}; is it running, and is redis.url right?");
             code = ExitCode::from(super::UNAVAILABLE);
         }
     }

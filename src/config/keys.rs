@@ -5,8 +5,9 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use crate::secret::Secret;
 
 use super::{
+    redis_url::RedisServers,
     rules,
-    servers::{HttpsUrl, NatsServers, RedisServer},
+    servers::{HttpsUrl, NatsServers},
     table::{Key, Section, table},
     types::{LogFormat, Settle, Storage},
     units::Size,
@@ -145,21 +146,36 @@ table! {
 
     /// Where tickets are kept.
     "redis" => redis: Redis {
-        /// The server, such as `redis://127.0.0.1:6379/3` for its database 3; with
-        /// `rediss://` by TLS.
-        url: RedisServer = "redis://127.0.0.1:6379",
+        /// One server: `redis://HOST:PORT`, with `/NUMBER` for another database than 0.
+        /// Sentinels: `redis-sentinel://HOST:PORT,HOST:PORT/0?master=NAME`. A Cluster:
+        /// `redis-cluster://HOST:PORT,HOST:PORT`. By TLS: `rediss://`,
+        /// `rediss-sentinel://`, `rediss-cluster://`.
+        url: RedisServers = "redis://127.0.0.1:6379",
         /// The user to log in as, where Redis has users; goes with `redis.password`.
         user: Option<String>,
         /// The password to log in with.
         password: Option<Secret>,
-        /// How long a command may take; beyond it Redis counts as unavailable.
+        /// The most connections of this gateway to Redis; to a Cluster: to each node.
+        pool_size: u32 = 16 where pool_size,
+        /// How long a command may take, the wait for a connection included; beyond it
+        /// Redis counts as unavailable.
         timeout: Duration = "500ms" where above_zero,
-        /// The most commands at once; beyond it Redis counts as unavailable.
+        /// The most commands that run or wait at once; beyond it Redis counts as
+        /// unavailable.
         max_in_flight: u32 = 1024 where above_zero,
     }
 
-    /// TLS to Redis; for `rediss://`. All files are PEM, and are read at each
-    /// connection.
+    /// The login at the Sentinels, where it is needed: it is their own. `redis.user` and
+    /// `redis.password` are for the servers that hold the tickets.
+    "redis.sentinel" => redis_sentinel: RedisSentinel {
+        /// The user to log in as; goes with `redis.sentinel.password`.
+        user: Option<String>,
+        /// The password to log in with.
+        password: Option<Secret>,
+    }
+
+    /// TLS to Redis and its Sentinels; for `rediss://`, `rediss-sentinel://` and
+    /// `rediss-cluster://`. All files are PEM, and are read at each connection.
     "redis.tls" => redis_tls: RedisTls {
         /// The authorities to trust instead of the system's.
         ca_file: Option<PathBuf>,

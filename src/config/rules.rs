@@ -13,6 +13,7 @@ use crate::{
 
 use super::{
     keys::{Config, Nats, TicketsJwt},
+    redis_url::RedisKind,
     units::Size,
     value::{Complaint, Value, quoted},
 };
@@ -30,6 +31,10 @@ fn must(good: bool, complaint: &str) -> Verdict {
 
 pub(super) fn above_zero<T: Default + PartialEq>(value: &T) -> Verdict {
     must(*value != T::default(), "must be more than 0")
+}
+
+pub(super) fn pool_size(size: &u32) -> Verdict {
+    must((1..=1024).contains(size), "must be from 1 to 1024")
 }
 
 pub(super) fn not_empty(text: &str) -> Verdict {
@@ -254,6 +259,34 @@ fn jwt_together(jwt: &TicketsJwt) -> Result<(), (&'static str, Complaint)> {
     Ok(())
 }
 
+fn redis_together(config: &Config) -> Result<(), (&'static str, Complaint)> {
+    let (redis, sentinel, tls) = (&config.redis, &config.redis_sentinel, &config.redis_tls);
+    let files = [
+        ("redis.tls.ca_file", tls.ca_file.is_some()),
+        ("redis.tls.certificate_file", tls.certificate_file.is_some()),
+    ];
+    let file = files.into_iter().find(|(_, given)| *given);
+    if let (Some((key, _)), false) = (file, redis.url.tls) {
+        let complaint = "is for TLS, and redis.url asks for none; write rediss://HOST:PORT there";
+        return Err((key, complaint.to_owned()));
+    }
+    if redis.user.is_some() && redis.password.is_none() && redis.url.password.is_none() {
+        let complaint = "has no password; set redis.password, or leave redis.user out";
+        return Err(("redis.user", complaint.to_owned()));
+    }
+    if sentinel.user.is_some() && sentinel.password.is_none() {
+        let complaint =
+            "has no password; set redis.sentinel.password, or leave redis.sentinel.user out";
+        return Err(("redis.sentinel.user", complaint.to_owned()));
+    }
+    if sentinel.password.is_some() && !matches!(redis.url.kind, RedisKind::Sentinel { .. }) {
+        let complaint = "is for Sentinels, and redis.url names none; write \
+                         redis-sentinel://HOST:PORT,HOST:PORT/0?master=NAME there, or leave it out";
+        return Err(("redis.sentinel.password", complaint.to_owned()));
+    }
+    Ok(())
+}
+
 /// Checks what several keys must be together; an error names the one to mend.
 pub(super) fn together(config: &Config) -> Result<(), (&'static str, Complaint)> {
     let Config {
@@ -263,7 +296,6 @@ pub(super) fn together(config: &Config) -> Result<(), (&'static str, Complaint)>
         grpc_tls,
         nats,
         nats_tls,
-        redis,
         redis_tls,
         tickets_jwt,
         session,
@@ -297,17 +329,7 @@ pub(super) fn together(config: &Config) -> Result<(), (&'static str, Complaint)>
     ] {
         pair(certificate, key)?;
     }
-    let given = [
-        ("redis.tls.ca_file", &redis_tls.ca_file),
-        ("redis.tls.certificate_file", &redis_tls.certificate_file),
-    ];
-    if let (Some((key, _)), "redis") = (
-        given.into_iter().find(|(_, file)| file.is_some()),
-        redis.url.0.scheme(),
-    ) {
-        let complaint = "is for TLS, and redis.url asks for none; write rediss://HOST:PORT there";
-        return Err((key, complaint.to_owned()));
-    }
+    redis_together(config)?;
     one_login(nats)?;
     if grpc_tls.client_ca_file.is_some() && grpc_tls.certificate_file.is_none() {
         let complaint = "needs TLS; set grpc.tls.certificate_file and grpc.tls.key_file too";
@@ -320,10 +342,6 @@ pub(super) fn together(config: &Config) -> Result<(), (&'static str, Complaint)>
         let complaint = "whoever reaches it could push to any user; set grpc.tokens \
                          or grpc.tls.client_ca_file, or grpc.allow_anonymous = true if something else guards it";
         return Err(("grpc.listen", complaint.to_owned()));
-    }
-    if redis.user.is_some() && redis.password.is_none() && redis.url.0.password().is_none() {
-        let complaint = "has no password; set redis.password, or leave redis.user out";
-        return Err(("redis.user", complaint.to_owned()));
     }
     if session.idle_timeout <= session.ping_interval {
         let ping = session.ping_interval.show().toml;

@@ -1,4 +1,4 @@
-//! URLs: those of NATS and of Redis may hold credentials.
+//! URLs of NATS and of pages, and what all URLs have in common: they may hold credentials.
 
 use std::fmt;
 
@@ -10,11 +10,6 @@ use super::value::{Complaint, Shown, Value, quoted};
 /// credentials are optional. `Debug` hides the credentials.
 #[derive(Clone, PartialEq, Eq)]
 pub struct NatsServers(pub Vec<Url>);
-
-/// Where Redis is: a `redis://` or `rediss://` URL with a host; the port, credentials and the
-/// number of a database are optional. `Debug` hides the credentials.
-#[derive(Clone, PartialEq, Eq)]
-pub struct RedisServer(pub Url);
 
 /// A page that is fetched: an `https://` URL without credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,27 +89,7 @@ impl Value for NatsServers {
     }
 }
 
-impl Value for RedisServer {
-    const KIND: &'static str = "a Redis URL";
-    const EXAMPLE: &'static str = r#""redis://127.0.0.1:6379""#;
-    const SECRET: bool = true;
-
-    fn parse(text: &str) -> Result<Self, Complaint> {
-        redis(text).map(Self)
-    }
-
-    fn show(&self) -> Shown {
-        show(std::slice::from_ref(&self.0))
-    }
-}
-
 impl fmt::Debug for NatsServers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.show().toml)
-    }
-}
-
-impl fmt::Debug for RedisServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.show().toml)
     }
@@ -143,30 +118,8 @@ fn nats(text: &str) -> Result<Url, Complaint> {
     }
 }
 
-fn redis(text: &str) -> Result<Url, Complaint> {
-    // What stands before the first `@` may be a password with a comma in it.
-    let hosts = text.split_once('@').map_or(text, |(_, hosts)| hosts);
-    let complaint = match scheme(text) {
-        "redis" | "rediss" if hosts.contains(',') => ONE_SERVER,
-        "redis" | "rediss" => {
-            let url = parse(text)?;
-            let database = url.path().trim_start_matches('/');
-            if database.is_empty() || database.parse::<u32>().is_ok() {
-                return Ok(url);
-            }
-            "names a database that is not a number; write redis://HOST:PORT/NUMBER"
-        }
-        scheme if scheme.contains("sentinel") || scheme.contains("cluster") => ONE_SERVER,
-        _ => "is not a URL of Redis; write redis://HOST:PORT",
-    };
-    Err(wrong(text, complaint))
-}
-
-const ONE_SERVER: &str =
-    "is not a single server: Sentinel and Cluster are not supported yet; write redis://HOST:PORT";
-
 /// Reads a URL that has a host, and nothing behind its path.
-fn parse(text: &str) -> Result<Url, Complaint> {
+pub(super) fn parse(text: &str) -> Result<Url, Complaint> {
     let bad = |why: &str| {
         let mend = format!("write {}://HOST:PORT", scheme(text));
         let password = "and %XX for special characters in a password";
@@ -187,7 +140,7 @@ fn parse(text: &str) -> Result<Url, Complaint> {
     Ok(url)
 }
 
-fn wrong(text: &str, complaint: &str) -> Complaint {
+pub(super) fn wrong(text: &str, complaint: &str) -> Complaint {
     format!("{} {complaint}", quoted(&redacted(text)))
 }
 
@@ -230,7 +183,7 @@ fn hides_credentials(url: &Url) -> bool {
 }
 
 /// What stands before `://`, if that is the name of a scheme.
-fn scheme(text: &str) -> &str {
+pub(super) fn scheme(text: &str) -> &str {
     let (scheme, _) = text.split_once("://").unwrap_or_default();
     let good = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
     if scheme.chars().all(good) { scheme } else { "" }

@@ -8,6 +8,7 @@ use super::*;
 
 mod layers;
 mod print;
+mod redis;
 mod rules;
 mod secrets;
 mod servers;

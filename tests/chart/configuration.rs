@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, fs};
 
 use tempfile::TempDir;
-use usher::config::{Config, reference};
+use usher::config::{Config, RedisKind, reference};
 
 use crate::{
     helm::{Objects, Render},
@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Keys that values of other names make: listeners, files, and what is secret.
-const MADE: [&str; 31] = [
+const MADE: [&str; 33] = [
     "public.listen",
     "public.tls.certificate_file",
     "public.tls.key_file",
@@ -35,6 +35,8 @@ const MADE: [&str; 31] = [
     "redis.url",
     "redis.user",
     "redis.password",
+    "redis.sentinel.user",
+    "redis.sentinel.password",
     "redis.tls.ca_file",
     "redis.tls.certificate_file",
     "redis.tls.key_file",
@@ -159,6 +161,29 @@ fn what_is_set_is_what_the_program_gets() {
     assert!(config.public.listen.is_ipv6());
     assert_eq!(config.tickets.key_prefix, "it's \"quoted\" \\ <&>:");
     assert_eq!(config.grpc.tokens.len(), 2);
+}
+
+#[test]
+fn redis_may_be_sentinels_or_a_cluster() {
+    let objects = Render::minimal()
+        .set("redis.url=rediss-sentinel://a:26379\\,b:26379/0?master=tickets")
+        .set("redis.poolSize=4")
+        .set("redis.existingSecret=redis")
+        .set("redis.passwordKey=password")
+        .set("redis.sentinel.user=usher")
+        .set("redis.sentinel.passwordKey=sentinel")
+        .objects();
+    let config = loaded(&objects).expect("good");
+    let master = "tickets".to_owned();
+    assert_eq!(config.redis.url.kind, RedisKind::Sentinel { master });
+    assert_eq!(config.redis.pool_size, 4);
+    assert_eq!(config.redis_sentinel.user.as_deref(), Some("usher"));
+    assert!(config.redis_sentinel.password.is_some());
+    let objects = Render::minimal()
+        .set("redis.url=redis-cluster://a\\,b")
+        .objects();
+    let config = loaded(&objects).expect("good");
+    assert_eq!(config.redis.url.kind, RedisKind::Cluster);
 }
 
 #[test]

@@ -53,7 +53,26 @@ const IMPOSSIBLE: &[(&[&str], &str)] = &[
     ),
     (
         &["redis.url=redis.redis.svc:6379"],
-        "redis.url must begin with redis:// or rediss://",
+        "redis.url must begin with redis://, redis-sentinel:// or redis-cluster://",
+    ),
+    (
+        &["redis.url=redis-sentinel://a:26379\\,b:26379/0"],
+        "redis.url names Sentinels, but not the primary: write ?master=NAME",
+    ),
+    (
+        &["redis.sentinel.passwordKey=sentinel"],
+        "redis.sentinel.passwordKey names a key, but no Secret",
+    ),
+    (
+        &["redis.sentinel.user=me"],
+        "redis.sentinel.user has no password",
+    ),
+    (
+        &[
+            "redis.existingSecret=redis",
+            "redis.sentinel.passwordKey=sentinel",
+        ],
+        "redis.sentinel.passwordKey is for Sentinels, and redis.url names none",
     ),
     (&["nats.user=me"], "nats.user has no password"),
     (&["redis.user=me"], "redis.user has no password"),

@@ -16,27 +16,11 @@ use usher::{
 
 use crate::support::{
     Client, Gateway, Nats, Redis, eventually,
-    gateway::Builder,
     grpc::{issue, push, pushed},
     http, servers,
-    tls::{Ca, front, tunnel},
+    tls::{Ca, Tls as _, front, tunnel},
     wait::patiently,
 };
-
-trait Tls {
-    fn identity(self, section: &str, identity: &Identity) -> Self;
-}
-
-impl Tls for Builder {
-    fn identity(self, section: &str, identity: &Identity) -> Self {
-        let path = |path: &std::path::Path| path.display().to_string();
-        self.set(
-            &format!("{section}.certificate_file"),
-            path(&identity.certificate_file),
-        )
-        .set(&format!("{section}.key_file"), path(&identity.key_file))
-    }
-}
 
 async fn grpc(address: &str) -> Option<NotificationClient<Channel>> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");

@@ -52,8 +52,12 @@ settle = "auto"
 url = "redis://127.0.0.1:6379"
 # user = "…" # not set
 # password = "…" # not set
+pool_size = 16
 timeout = "500ms"
 max_in_flight = 1024
+[redis.sentinel]
+# user = "…" # not set
+# password = "…" # not set
 [redis.tls]
 # ca_file = "/path" # not set
 # certificate_file = "/path" # not set
@@ -124,7 +128,11 @@ fn what_is_printed_can_be_loaded_again() {
     let secrets = [
         ("USHER_GRPC__TOKENS", "0123456789abcdef"),
         ("USHER_NATS__PASSWORD", "hunter2"),
-        ("USHER_REDIS__URL", "rediss://:hunter2@cache"),
+        (
+            "USHER_REDIS__URL",
+            "rediss-sentinel://:hunter2@cache?master=m",
+        ),
+        ("USHER_REDIS__SENTINEL__PASSWORD", "hunter2"),
     ];
     for (toml, secrets) in [("", &[][..]), (EVERYTHING_ELSE, &secrets)] {
         let config = good(toml, secrets);
@@ -184,8 +192,11 @@ certificate_file = "/g"
 key_file = "/h"
 [redis]
 user = "u"
+pool_size = 1024
 timeout = "1s"
 max_in_flight = 1
+[redis.sentinel]
+user = "v"
 [redis.tls]
 ca_file = "/i"
 certificate_file = "/j"

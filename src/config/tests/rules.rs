@@ -201,6 +201,16 @@ fn one_way_to_log_in_is_given_whole() {
             "redis.user = \"u\" (in \"usher.toml\"): has no password; set redis.password, or leave \
              redis.user out",
         ),
+        (
+            "[redis]\nurl = \"redis-sentinel://a?master=m\"\n[redis.sentinel]\nuser = \"u\"",
+            "redis.sentinel.user = \"u\" (in \"usher.toml\"): has no password; set \
+             redis.sentinel.password, or leave redis.sentinel.user out",
+        ),
+        (
+            "[redis.sentinel]\npassword = \"hunter2\"",
+            "redis.sentinel.password (in \"usher.toml\"): is for Sentinels, and redis.url names \
+             none; write redis-sentinel://HOST:PORT,HOST:PORT/0?master=NAME there, or leave it out",
+        ),
     ] {
         assert_eq!(error(toml, &[]), expected);
     }

@@ -1,6 +1,7 @@
 //! How secrets are given, and that nothing shows them.
 
 use super::*;
+use crate::secret::Secret;
 
 fn exposed(secret: &Option<crate::secret::Secret>) -> &str {
     secret.as_ref().expect("a secret").expose()
@@ -80,7 +81,9 @@ fn a_file_of_tokens_has_one_a_line() {
 fn a_url_may_stand_in_a_file_too() {
     let folder = folder(&[("url", "redis://:hunter2@cache:6380\n")]);
     let config = good("", &[("USHER_REDIS__URL_FILE", &path(&folder, "url"))]);
-    assert_eq!(config.redis.url.0.as_str(), "redis://:hunter2@cache:6380");
+    assert_eq!(config.redis.url.hosts, [("cache".to_owned(), 6380)]);
+    let password = config.redis.url.password.as_ref().map(Secret::expose);
+    assert_eq!(password, Some("hunter2"));
 }
 
 #[test]

@@ -147,6 +147,8 @@ fn bad_values_are_told_the_mend() {
         ("public.max_sessions_per_user", "0", zero),
         ("redis.timeout", "\"0s\"", zero),
         ("redis.max_in_flight", "0", zero),
+        ("redis.pool_size", "0", "must be from 1 to 1024"),
+        ("redis.pool_size", "1025", "must be from 1 to 1024"),
     ] {
         let expected = format!("{path} = {value} (in \"usher.toml\"): {complaint}");
         assert_eq!(error(&row(path, value), &[]), expected);

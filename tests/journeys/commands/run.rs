@@ -48,7 +48,7 @@ pub(super) fn command(gateway: &Gateway, arguments: &[&str]) -> Command {
 }
 
 /// `usher` with these arguments, and no variables of ours.
-pub(super) fn bare(arguments: &[&str]) -> Command {
+pub(crate) fn bare(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_usher"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("USHER_") {

@@ -19,6 +19,8 @@ pub(crate) mod process;
 pub(crate) mod raw_nats;
 pub(crate) mod raw_ws;
 pub(crate) mod redis;
+pub(crate) mod redis_cluster;
+pub(crate) mod redis_sentinel;
 pub(crate) mod secrets;
 pub(crate) mod sse;
 pub(crate) mod tls;
@@ -32,6 +34,8 @@ pub(crate) use self::{
     raw_nats::RawNats,
     raw_ws::RawWs,
     redis::Redis,
+    redis_cluster::RedisCluster,
+    redis_sentinel::Sentinels,
     secrets::secret,
     sse::Events,
     wait::eventually,

@@ -11,6 +11,7 @@ use tokio::{
 pub(crate) struct Network {
     address: String,
     passes: watch::Sender<Passes>,
+    server: watch::Sender<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,13 +26,13 @@ impl Network {
     /// Leads to the server at this URL.
     pub(crate) async fn to(url: &str) -> Self {
         let (_, server) = url.split_once("://").expect("a URL");
-        let server = server.to_owned();
+        let (server, leads_to) = watch::channel(server.to_owned());
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
         let (passes, cut) = watch::channel(Passes::Everything);
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
-                let (server, cut) = (server.clone(), cut.clone());
+                let (server, cut) = (leads_to.borrow().clone(), cut.clone());
                 tokio::spawn(async move {
                     let Ok(far) = TcpStream::connect(&server).await else {
                         return;
@@ -46,12 +47,23 @@ impl Network {
                 });
             }
         });
-        Self { address, passes }
+        Self {
+            address,
+            passes,
+            server,
+        }
     }
 
     /// `host:port` of the near end.
     pub(crate) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// From now on new connections lead to the server at this URL; those that are open
+    /// stay where they are.
+    pub(crate) fn lead_to(&self, url: &str) {
+        let (_, server) = url.split_once("://").expect("a URL");
+        self.server.send_replace(server.to_owned());
     }
 
     /// From now on nothing arrives.

@@ -18,20 +18,30 @@ pub(crate) struct Redis {
     process: Process,
     folder: TempDir,
     port: u16,
+    program: &'static str,
+    more: Vec<String>,
 }
 
 impl Redis {
     /// Starts one that keeps nothing on disk.
     pub(crate) async fn start() -> Self {
+        Self::start_with("redis-server", &[]).await
+    }
+
+    /// The same with more arguments, which `program` of `.servers/bin` must know.
+    pub(crate) async fn start_with(program: &'static str, more: &[&str]) -> Self {
+        let more: Vec<_> = more.iter().map(|&argument| argument.to_owned()).collect();
         // Redis can't choose a port by itself, and somebody else may take a
         // free one before it does.
         for _ in 0..10 {
             let folder = TempDir::new().expect("a folder");
             let port = process::free_port();
             let mut redis = Self {
-                process: run(&folder, port, &[]),
+                process: run(program, &folder, port, &more),
                 folder,
                 port,
+                program,
+                more: more.clone(),
             };
             if redis.answers().await {
                 return redis;
@@ -53,6 +63,16 @@ impl Redis {
         })
         .await;
         !ended
+    }
+
+    /// `host:port`.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Its port.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// What a gateway's `redis.url` is.
@@ -100,6 +120,31 @@ impl Redis {
             .expect("redis-server answers")
     }
 
+    /// Runs a command, which it must carry out.
+    pub(crate) async fn command<T: driver::FromRedisValue>(&self, words: &[&str]) -> T {
+        let mut command = driver::cmd(words[0]);
+        command.arg(&words[1..]);
+        let answer = command.query_async(&mut self.client().await).await;
+        answer.unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+
+    /// Gives it a user `usher` with the password `sesame` and these rights.
+    pub(crate) async fn user(&self, rights: &[&str]) {
+        let rules = ["ACL", "SETUSER", "usher", "reset", "on", ">sesame"];
+        let () = self.command(&[&rules, rights].concat()).await;
+    }
+
+    /// Commands that it refused to a user since the last time, `COMMAND OBJECT` each.
+    pub(crate) async fn refusals(&self) -> Vec<String> {
+        let rows: Vec<std::collections::HashMap<String, driver::Value>> =
+            self.command(&["ACL", "LOG"]).await;
+        let () = self.command(&["ACL", "LOG", "RESET"]).await;
+        let object = |row: &std::collections::HashMap<String, driver::Value>| {
+            driver::from_redis_value_ref(&row["object"]).expect("a text")
+        };
+        rows.iter().map(object).collect()
+    }
+
     /// Ends it as a power cut would. Tickets are lost.
     pub(crate) fn kill(&mut self) {
         self.process.kill();
@@ -118,7 +163,7 @@ impl Redis {
     /// Starts it anew on the same port, empty.
     pub(crate) async fn restart(&mut self) {
         self.process.kill();
-        self.process = run(&self.folder, self.port, &[]);
+        self.process = run(self.program, &self.folder, self.port, &self.more);
         let answers = self.answers().await;
         assert!(
             answers,
@@ -152,7 +197,8 @@ impl Redis {
             "--loading-process-events-interval-bytes",
             "1024",
         ];
-        self.process = run(&self.folder, self.port, &slowly);
+        let slowly = slowly.map(str::to_owned);
+        self.process = run(self.program, &self.folder, self.port, &slowly);
         let url = self.url();
         eventually("redis-server says that it loads", || async {
             let pong = async {
@@ -208,8 +254,8 @@ async fn is_there(url: &str, id: u32) -> driver::RedisResult<bool> {
     Ok(info.lines().any(|line| line == format!("process_id:{id}")))
 }
 
-fn run(folder: &TempDir, port: u16, more: &[&str]) -> Process {
-    let mut command = Command::new(process::server("redis-server"));
+fn run(program: &str, folder: &TempDir, port: u16, more: &[String]) -> Process {
+    let mut command = Command::new(process::server(program));
     command
         .args([
             "--bind",

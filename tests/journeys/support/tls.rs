@@ -11,7 +11,8 @@ use std::{
     },
 };
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use super::Builder;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional},
@@ -51,7 +52,11 @@ impl Ca {
     pub(crate) fn issue(&self) -> Identity {
         let number = self.issued.fetch_add(1, Ordering::Relaxed);
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let params = CertificateParams::new(names).expect("names");
+        let mut params = CertificateParams::new(names).expect("names");
+        // With the authority's own name OpenSSL takes it for a certificate that vouches for
+        // itself.
+        let name = format!("certificate {number}");
+        params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         let identity = Identity {
@@ -83,6 +88,22 @@ impl Ca {
 
     fn path(&self, name: &str) -> String {
         self.folder.path().join(name).display().to_string()
+    }
+}
+
+/// A gateway's certificate, in a section of its configuration.
+pub(crate) trait Tls {
+    fn identity(self, section: &str, identity: &Identity) -> Self;
+}
+
+impl Tls for Builder {
+    fn identity(self, section: &str, identity: &Identity) -> Self {
+        let path = |path: &std::path::Path| path.display().to_string();
+        self.set(
+            &format!("{section}.certificate_file"),
+            path(&identity.certificate_file),
+        )
+        .set(&format!("{section}.key_file"), path(&identity.key_file))
     }
 }
 
