@@ -110,14 +110,10 @@ pub async fn nats<K: Subscriber>(
             readiness.needs(Part::Stream);
             let gone = Arc::new(Notify::new());
             let publisher = Publisher::durable(client.clone(), &stream.name, gone.clone());
-            let connections = [
-                supervised("stream", Part::StreamConnection),
-                supervised("leader", Part::LeaderConnection),
-            ];
             let (stream, more) = Stream::new(
                 stream,
                 subjects.clone(),
-                connections,
+                supervised("stream", Part::StreamConnection),
                 &config.reply_prefix,
                 client,
                 gone,

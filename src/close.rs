@@ -29,6 +29,9 @@ pub enum CloseReason {
     Idle,
     /// Messages may have been missed, and the protocol has no way to say so.
     BusLost,
+    /// A message is larger than `session.max_outgoing_frame`, and the protocol has no way to
+    /// say so.
+    TooLarge,
     /// The user opened more than `public.max_sessions_per_user`.
     Replaced,
     /// A frame that `usher.v1` does not know.
@@ -46,7 +49,7 @@ pub struct Ending {
 
 impl CloseReason {
     /// All of them, in the table's order.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::ClientLeft,
         Self::ConnectionLost,
         Self::ProtocolError,
@@ -59,6 +62,7 @@ impl CloseReason {
         Self::SessionExpired,
         Self::Idle,
         Self::BusLost,
+        Self::TooLarge,
         Self::Replaced,
         Self::BadFrame,
     ];
@@ -80,6 +84,7 @@ impl CloseReason {
             Self::SessionExpired => (Some(4001), "session_expired", true),
             Self::Idle => (Some(4002), "idle", false),
             Self::BusLost => (Some(4003), "bus_lost", false),
+            Self::TooLarge => (Some(4003), "too_large", false),
             Self::Replaced => (Some(4101), "replaced", true),
             Self::BadFrame => (Some(4102), "bad_frame", false),
         }

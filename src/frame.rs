@@ -4,7 +4,7 @@
 pub mod sse;
 mod websocket;
 
-use std::{io::Write as _, sync::Arc, time::Duration};
+use std::{io::Write as _, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
@@ -46,15 +46,14 @@ impl Protocol {
         !matches!(self, Self::RawV1)
     }
 
-    /// The frame of a JSON text; `id` is the position that goes with it, where the
-    /// protocol says so beside the text.
-    pub fn frame(self, json: &str, id: Option<&str>) -> Bytes {
+    /// The frame of a JSON text.
+    pub fn frame(self, json: &str) -> Bytes {
         match self {
             Self::UsherV1 | Self::RawV1 => {
                 let body = |out: &mut Vec<u8>| out.extend_from_slice(json.as_bytes());
                 websocket::frame(Data::Text, json.len(), body)
             }
-            Self::Sse => sse::frame(json.as_bytes(), id),
+            Self::Sse => sse::frame(json.as_bytes()),
         }
     }
 }
@@ -63,19 +62,29 @@ impl Protocol {
 #[derive(Debug)]
 pub struct Frames<'a> {
     message: &'a Message,
-    /// Of the stream that the message is of.
-    epoch: Option<Arc<str>>,
-    usher_v1: Option<Bytes>,
-    raw_v1: Option<Bytes>,
-    sse: Option<Bytes>,
+    /// The largest frame that a session is sent.
+    limit: usize,
+    usher_v1: Option<Framed>,
+    raw_v1: Option<Framed>,
+    sse: Option<Framed>,
+}
+
+/// What a session is sent of a message. Clones share the bytes.
+#[derive(Debug, Clone)]
+pub enum Framed {
+    /// Its frame.
+    Whole(Bytes),
+    /// The frame is larger than it may be. This `gap` stands in its place; a raw session has
+    /// no such frame.
+    TooLarge(Option<Bytes>),
 }
 
 impl<'a> Frames<'a> {
-    /// Nothing is built yet.
-    pub fn new(message: &'a Message, epoch: Option<Arc<str>>) -> Self {
+    /// Nothing is built yet. A frame has at most `limit` bytes.
+    pub fn new(message: &'a Message, limit: usize) -> Self {
         Self {
             message,
-            epoch,
+            limit,
             usher_v1: None,
             raw_v1: None,
             sse: None,
@@ -83,22 +92,39 @@ impl<'a> Frames<'a> {
     }
 
     /// The frame for a session that speaks `protocol`.
-    pub fn get(&mut self, protocol: Protocol) -> Bytes {
-        let message = self.message;
-        match protocol {
-            Protocol::UsherV1 => self.usher_v1.get_or_insert_with(|| {
-                websocket::frame(Data::Text, event_size(message), |out| event(message, out))
-            }),
-            Protocol::RawV1 => self.raw_v1.get_or_insert_with(|| raw(message)),
-            Protocol::Sse => self.sse.get_or_insert_with(|| {
-                let mut json = Vec::with_capacity(event_size(message));
-                event(message, &mut json);
-                let position = self.epoch.as_ref().zip(message.stored);
-                let id = position.map(|(epoch, stored)| format!("{epoch}.{}", stored.seq));
-                sse::frame(&json, id.as_deref())
-            }),
+    pub fn get(&mut self, protocol: Protocol) -> Framed {
+        let (message, limit) = (self.message, self.limit);
+        let framed = match protocol {
+            Protocol::UsherV1 => &mut self.usher_v1,
+            Protocol::RawV1 => &mut self.raw_v1,
+            Protocol::Sse => &mut self.sse,
+        };
+        framed
+            .get_or_insert_with(|| {
+                let bytes = build(message, protocol);
+                match bytes.len() > limit {
+                    false => Framed::Whole(bytes),
+                    true => Framed::TooLarge(match protocol {
+                        Protocol::RawV1 => None,
+                        protocol => Some(protocol.frame(&too_large(message))),
+                    }),
+                }
+            })
+            .clone()
+    }
+}
+
+fn build(message: &Message, protocol: Protocol) -> Bytes {
+    match protocol {
+        Protocol::UsherV1 => {
+            websocket::frame(Data::Text, event_size(message), |out| event(message, out))
         }
-        .clone()
+        Protocol::RawV1 => raw(message),
+        Protocol::Sse => {
+            let mut json = Vec::with_capacity(event_size(message));
+            event(message, &mut json);
+            sse::frame(&json)
+        }
     }
 }
 
@@ -120,6 +146,9 @@ pub struct Welcome<'a> {
     /// Its last sequence when NATS had confirmed the subscription.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seq: Option<u64>,
+    /// When the stream stored that, in milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<u64>,
     /// What became of the client's `since`.
     pub resume: Resume,
 }
@@ -155,21 +184,41 @@ fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S
     }
 }
 
-/// `{"ping":{}}`: for scripts, which never see a protocol ping. With the sequence up to
-/// which the session has everything, where that is known.
-pub fn ping(seq: Option<u64>) -> String {
-    control(
-        "ping",
-        match seq {
-            Some(seq) => serde_json::json!({ "seq": seq }),
-            None => serde_json::json!({}),
-        },
-    )
+/// Up to here a session has everything, by a comparison with the stream.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Proof {
+    /// A sequence of the stream.
+    pub seq: u64,
+    /// When the stream stored the message with that sequence, in milliseconds since 1970.
+    pub at: u64,
 }
 
-/// `{"live":{"seq":131}}`: the replay is finished.
-pub fn live(seq: u64) -> String {
-    control("live", serde_json::json!({ "seq": seq }))
+/// `{"ping":{}}`: for scripts, which never see a protocol ping. With a proof where there is
+/// one.
+pub fn ping(proof: Option<Proof>) -> String {
+    match proof {
+        Some(proof) => json(&serde_json::json!({ "ping": proof })),
+        None => control("ping", serde_json::json!({})),
+    }
+}
+
+/// `{"live":{"seq":131,"at":…}}`: the replay is finished.
+pub fn live(proof: Proof) -> String {
+    json(&serde_json::json!({ "live": proof }))
+}
+
+/// `{"gap":{"reason":"too_large",…}}`: in the place of a message that is too large.
+fn too_large(message: &Message) -> String {
+    let mut gap = serde_json::json!({ "reason": "too_large" });
+    if let Some(Stored { seq, prev, at }) = message.stored {
+        gap["seq"] = seq.into();
+        gap["prev"] = prev.into();
+        gap["at"] = at.into();
+    }
+    if message.broadcast {
+        gap["broadcast"] = true.into();
+    }
+    control("gap", gap)
 }
 
 /// Why messages may have been missed.
@@ -177,8 +226,10 @@ pub fn live(seq: u64) -> String {
 pub enum GapReason {
     /// NATS was away, and nothing is kept.
     BusLost,
-    /// They are kept no longer, or there are more than are sent again.
+    /// They are kept no longer.
     Retention,
+    /// There are more than are sent again.
+    Replay,
 }
 
 /// `{"gap":{"reason":"bus_lost"}}`: messages may have been missed.
@@ -186,6 +237,7 @@ pub fn gap(reason: GapReason) -> String {
     let reason = match reason {
         GapReason::BusLost => "bus_lost",
         GapReason::Retention => "retention",
+        GapReason::Replay => "replay",
     };
     control("gap", serde_json::json!({ "reason": reason }))
 }
@@ -231,8 +283,8 @@ fn event(message: &Message, out: &mut Vec<u8>) {
     } else {
         b"\""
     });
-    if let Some(Stored { seq, prev }) = message.stored {
-        let _ = write!(out, ",\"seq\":{seq},\"prev\":{prev}");
+    if let Some(Stored { seq, prev, at }) = message.stored {
+        let _ = write!(out, ",\"seq\":{seq},\"prev\":{prev},\"at\":{at}");
     }
     match std::str::from_utf8(payload) {
         Ok(text) => {
@@ -281,6 +333,14 @@ mod tests {
             payload: payload.into(),
             broadcast: false,
             stored: None,
+            probe: false,
+        }
+    }
+
+    fn whole(message: &Message, protocol: Protocol) -> Bytes {
+        match Frames::new(message, usize::MAX).get(protocol) {
+            Framed::Whole(bytes) => bytes,
+            Framed::TooLarge(_) => panic!("there is no limit"),
         }
     }
 
@@ -311,7 +371,7 @@ mod tests {
             "\"\\ud800\"",
             "null",
         ] {
-            let frame = Frames::new(&message(payload), None).get(Protocol::UsherV1);
+            let frame = whole(&message(payload), Protocol::UsherV1);
             assert_eq!(
                 text(&frame),
                 format!("{{\"event\":\"message\",\"data\":{payload}}}")
@@ -322,7 +382,7 @@ mod tests {
     #[test]
     fn depth_is_no_reason_to_quote() {
         let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
-        let frame = Frames::new(&message(deep.clone()), None).get(Protocol::UsherV1);
+        let frame = whole(&message(deep.clone()), Protocol::UsherV1);
         assert_eq!(
             text(&frame),
             format!("{{\"event\":\"message\",\"data\":{deep}}}")
@@ -341,7 +401,7 @@ mod tests {
             "\"},\"x\":\"",
             "\u{0}",
         ] {
-            let frame = Frames::new(&message(payload), None).get(Protocol::UsherV1);
+            let frame = whole(&message(payload), Protocol::UsherV1);
             let value: Value = serde_json::from_str(&text(&frame)).expect("JSON");
             assert_eq!(value, json!({"event": "message", "data": payload}));
         }
@@ -349,7 +409,7 @@ mod tests {
 
     #[test]
     fn other_bytes_become_base64() {
-        let frame = Frames::new(&message(&b"\xff\x00\xfe"[..]), None).get(Protocol::UsherV1);
+        let frame = whole(&message(&b"\xff\x00\xfe"[..]), Protocol::UsherV1);
         assert_eq!(text(&frame), r#"{"event":"message","base64":"/wD+"}"#);
     }
 
@@ -358,7 +418,7 @@ mod tests {
         let mut message = message("1");
         message.broadcast = true;
         message.event = EventName::parse("news").expect("a name");
-        let frame = Frames::new(&message, None).get(Protocol::UsherV1);
+        let frame = whole(&message, Protocol::UsherV1);
         assert_eq!(
             text(&frame),
             r#"{"event":"news","broadcast":true,"data":1}"#
@@ -368,7 +428,7 @@ mod tests {
     #[test]
     fn raw_frames_are_the_payload() {
         for (payload, is_text) in [(&b"hi"[..], true), (b"", true), (b"\xff", false)] {
-            let frame = Frames::new(&message(payload), None).get(Protocol::RawV1);
+            let frame = whole(&message(payload), Protocol::RawV1);
             assert_eq!(read(&frame), (is_text, payload.to_vec()));
         }
     }
@@ -377,7 +437,7 @@ mod tests {
     fn headers_are_right_at_every_length_class() {
         for length in [0, 1, 125, 126, 127, 65_535, 65_536, 1 << 20] {
             let payload = vec![b'x'; length];
-            let frame = Frames::new(&message(payload.clone()), None).get(Protocol::RawV1);
+            let frame = whole(&message(payload.clone()), Protocol::RawV1);
             assert_eq!(read(&frame), (true, payload));
         }
     }
@@ -402,13 +462,44 @@ mod tests {
     }
 
     #[test]
+    fn a_gap_stands_for_a_message_that_is_too_large() {
+        let mut large = message("x".repeat(500));
+        large.broadcast = true;
+        large.stored = Some(Stored {
+            seq: 122,
+            prev: 121,
+            at: 5,
+        });
+        let mut frames = Frames::new(&large, 500);
+        let gap = json!({"gap": {
+            "reason": "too_large", "seq": 122, "prev": 121, "at": 5, "broadcast": true,
+        }});
+        for protocol in Protocol::ALL {
+            match (protocol, frames.get(protocol)) {
+                (Protocol::RawV1, Framed::TooLarge(None)) => {}
+                (Protocol::UsherV1, Framed::TooLarge(Some(frame))) => {
+                    let value: Value = serde_json::from_str(&text(&frame)).expect("JSON");
+                    assert_eq!(value, gap);
+                }
+                (Protocol::Sse, Framed::TooLarge(Some(frame))) => {
+                    assert!(frame.starts_with(b"data: {\"gap\":"), "{frame:?}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
     fn every_protocol_frames_the_same_text() {
-        let (json, id) = (ping(None), Some("k3f9.7"));
-        assert_eq!(text(&Protocol::UsherV1.frame(&json, id)), json);
-        let event = "id: k3f9.7\ndata: {\"ping\":{}}\n\n";
-        assert_eq!(Protocol::Sse.frame(&json, id), event);
+        let json = ping(Some(Proof { seq: 7, at: 9 }));
+        assert_eq!(text(&Protocol::UsherV1.frame(&json)), json);
+        let event = "id: k3f9.7.7.9\ndata: {\"ping\":{\"at\":9,\"seq\":7}}\n\n";
+        assert_eq!(
+            sse::with_id(&Protocol::Sse.frame(&json), "k3f9.7.7.9"),
+            event
+        );
         let message = message("{\"a\":\r\n1}");
-        let frame = Frames::new(&message, None).get(Protocol::Sse);
+        let frame = whole(&message, Protocol::Sse);
         let event = "data: {\"event\":\"message\",\"data\":{\"a\":\ndata: 1}}\n\n";
         assert_eq!(frame, event);
     }
@@ -418,7 +509,7 @@ mod tests {
         /// with exactly that payload.
         #[test]
         fn no_payload_breaks_the_framing(payload: Vec<u8>) {
-            let frame = Frames::new(&message(payload.clone()), None).get(Protocol::UsherV1);
+            let frame = whole(&message(payload.clone()), Protocol::UsherV1);
             let value: Value = serde_json::from_str(&text(&frame)).expect("JSON");
             let object = value.as_object().expect("an object");
             proptest::prop_assert_eq!(object.len(), 2);

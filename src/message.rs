@@ -13,11 +13,13 @@ pub struct Message {
     pub payload: Bytes,
     /// Whether it went to every session rather than to one user's.
     pub broadcast: bool,
-    /// Its place in the stream; none in live mode.
+    /// Where it is in the stream; none in live mode.
     pub stored: Option<Stored>,
+    /// A question who is here, which a stream has stored: it is shown to nobody.
+    pub probe: bool,
 }
 
-/// A message's place in the stream.
+/// Where a message is in the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stored {
     /// Its own sequence.
@@ -25,6 +27,15 @@ pub struct Stored {
     /// That of the message before it to the same user, or of the broadcast before it;
     /// 0 for none.
     pub prev: u64,
+    /// When the stream stored it, in milliseconds since 1970.
+    pub at: u64,
+}
+
+/// A time as NATS writes it (RFC 3339), in milliseconds since 1970.
+pub fn millis_of(time: &str) -> Option<u64> {
+    let time: prost_types::Timestamp = time.parse().ok()?;
+    let seconds = u64::try_from(time.seconds).ok()?;
+    Some(seconds * 1000 + u64::try_from(time.nanos).ok()? / 1_000_000)
 }
 
 /// The name of an event: 1–64 of `A-Z a-z 0-9 . _ : -`, not beginning with

@@ -39,6 +39,7 @@ pub struct Metrics {
     pub replayed: IntCounter,
     catch_ups: IntCounterVec,
     postponed: IntCounter,
+    stream_replaced: IntCounterVec,
     /// Messages whose event name broke the rule.
     pub bad_event_names: IntCounter,
     /// Ended sessions, by how.
@@ -143,6 +144,13 @@ impl Metrics {
                  have ('hole'), or a client did not read ('slow').",
                 &["reason"],
             ),
+            stream_replaced: counters(
+                &r,
+                "usher_stream_replaced_total",
+                "How often all sessions were closed 4003 because the stream was made anew \
+                 ('made_anew'), or set back to an older state ('set_back').",
+                &["reason"],
+            ),
             postponed: counter(
                 &r,
                 "usher_messages_postponed_total",
@@ -181,7 +189,7 @@ impl Metrics {
                 "usher_nats_connected",
                 "1 while this connection to NATS works; connection is 'interest' (what is \
                  published to sessions), 'push' (what leaves), or, in durable mode, 'stream' \
-                 (what is read back) or 'leader' (how far the stream is).",
+                 (what is read back).",
                 "connection",
             ),
             redis_command_seconds: histogram(
@@ -225,13 +233,11 @@ impl Metrics {
         for result in ["sent", "refused", "dropped"] {
             self.receipts.with_label_values(&[result]);
         }
-        for reason in [
-            "slow_consumer",
-            "session_over",
-            "not_stored",
-            "not_in_stream",
-        ] {
+        for reason in ["slow_consumer", "session_over", "not_stored", "too_large"] {
             self.messages_dropped.with_label_values(&[reason]);
+        }
+        for reason in ["made_anew", "set_back"] {
+            self.stream_replaced.with_label_values(&[reason]);
         }
         for reason in ["resumed", "lost", "hole", "slow"] {
             self.catch_ups.with_label_values(&[reason]);
@@ -306,6 +312,11 @@ impl Metrics {
     /// Counts a session that is brought up to date from the stream.
     pub fn caught_up(&self, reason: &str) {
         self.catch_ups.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a stream that is not the one that sessions have had messages of.
+    pub fn stream_replaced(&self, reason: &str) {
+        self.stream_replaced.with_label_values(&[reason]).inc();
     }
 
     /// Counts messages that a session gets from the stream later.

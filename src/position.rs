@@ -1,44 +1,251 @@
-//! A place in a user's stream of messages, as a client names it.
+//! What a client has of the messages of its channels, as it says it in `since`.
+//!
+//! A position is kept by five rules, which every client follows, and which a gateway follows
+//! for the `id` of server-sent events: see [`Tracker`].
 
-/// What a client sends as `since`: `EPOCH.SEQ`, or `0` for the beginning.
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use crate::user::{from_subject_token, subject_token};
+
+/// The longest position, in characters.
+pub const MAX_LENGTH: usize = 4096;
+
+/// Messages with a chain of their own: each names the one before it in its channel.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Channel {
+    /// The user's own.
+    User,
+    /// To all.
+    Broadcast,
+    /// To those who follow a topic of this name.
+    Topic(Arc<str>),
+}
+
+/// What a client sends as `since`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Position {
+pub enum Since {
     /// All that is kept.
     Beginning,
-    /// After this sequence of this stream.
-    After {
-        /// Which stream: 1–32 of `A-Z a-z 0-9`.
-        epoch: Box<str>,
-        /// The last sequence that the client has.
-        seq: u64,
-    },
+    /// The form of an earlier version, which tells too little: nothing can be shown for it.
+    Former,
+    /// From here on.
+    Position(Position),
+}
+
+/// `EPOCH.PROVEN.TOP.AT`, then a mark for each channel that lies above PROVEN.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    /// Which stream: 1–32 of `A-Z a-z 0-9`.
+    pub epoch: Arc<str>,
+    /// The client has everything up to here.
+    pub proven: u64,
+    /// The largest sequence that it has seen; 0 for none.
+    pub top: u64,
+    /// When the stream stored that message, in milliseconds since 1970; 0 for none.
+    pub at: u64,
+    /// Above PROVEN: the last event of each channel.
+    pub marks: BTreeMap<Channel, u64>,
 }
 
 /// The text is not a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a position is EPOCH.SEQ, such as k3f9.121, or 0")]
+#[error(
+    "a position is what the last frame's rules make, such as k3f9.140.152.1798000000123.u152, or 0"
+)]
 pub struct PositionError;
 
-impl Position {
+impl Since {
     /// Reads a position.
     ///
     /// # Errors
     ///
-    /// [`PositionError`] where the text is of neither form.
+    /// [`PositionError`] where the text is of no form.
     pub fn parse(text: &str) -> Result<Self, PositionError> {
         if text == "0" {
             return Ok(Self::Beginning);
         }
-        let (epoch, seq) = text.split_once('.').ok_or(PositionError)?;
-        let good_epoch =
-            (1..=32).contains(&epoch.len()) && epoch.bytes().all(|b| b.is_ascii_alphanumeric());
-        let good_seq = !seq.is_empty() && seq.bytes().all(|b| b.is_ascii_digit());
-        match seq.parse() {
-            Ok(seq) if good_epoch && good_seq => Ok(Self::After {
-                epoch: epoch.into(),
-                seq,
-            }),
-            _ => Err(PositionError),
+        if text.len() > MAX_LENGTH {
+            return Err(PositionError);
+        }
+        let mut parts = text.split('.');
+        let epoch = parts.next().ok_or(PositionError)?;
+        let good = |byte: u8| byte.is_ascii_alphanumeric();
+        if !(1..=32).contains(&epoch.len()) || !epoch.bytes().all(good) {
+            return Err(PositionError);
+        }
+        let proven = number(parts.next().ok_or(PositionError)?)?;
+        let Some(top) = parts.next() else {
+            return Ok(Self::Former);
+        };
+        let at = number(parts.next().ok_or(PositionError)?)?;
+        let mut position = Position {
+            epoch: epoch.into(),
+            proven,
+            top: number(top)?,
+            at,
+            marks: BTreeMap::new(),
+        };
+        for mark in parts {
+            position.read_mark(mark)?;
+        }
+        Ok(Self::Position(position))
+    }
+}
+
+impl Position {
+    /// Everything of a channel up to here is with the client.
+    pub fn of(&self, channel: &Channel) -> u64 {
+        self.marks
+            .get(channel)
+            .copied()
+            .unwrap_or(0)
+            .max(self.proven)
+    }
+
+    /// A letter that is not known is one of a later version.
+    fn read_mark(&mut self, mark: &str) -> Result<(), PositionError> {
+        let letter = mark.chars().next().ok_or(PositionError)?;
+        let rest = &mark[letter.len_utf8()..];
+        let (channel, seq) = match letter {
+            'u' => (Channel::User, rest),
+            'b' => (Channel::Broadcast, rest),
+            't' => {
+                let (topic, seq) = rest.split_once('=').ok_or(PositionError)?;
+                let topic = from_subject_token(topic).ok_or(PositionError)?;
+                (Channel::Topic(topic.into()), seq)
+            }
+            letter if letter.is_ascii_lowercase() => return Ok(()),
+            _ => return Err(PositionError),
+        };
+        match self.marks.insert(channel, number(seq)?) {
+            None => Ok(()),
+            Some(_) => Err(PositionError),
+        }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            epoch,
+            proven,
+            top,
+            at,
+            marks,
+        } = self;
+        let mut text = format!("{epoch}.{proven}.{top}.{at}");
+        for (channel, seq) in marks.iter().filter(|(_, seq)| *seq > proven) {
+            let mark = match channel {
+                Channel::User => format!(".u{seq}"),
+                Channel::Broadcast => format!(".b{seq}"),
+                Channel::Topic(topic) => format!(".t{}={seq}", subject_token(topic)),
+            };
+            // What is left out comes again.
+            if text.len() + mark.len() <= MAX_LENGTH {
+                text += &mark;
+            }
+        }
+        f.write_str(&text)
+    }
+}
+
+fn number(digits: &str) -> Result<u64, PositionError> {
+    let good = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|_| good).ok_or(PositionError)
+}
+
+/// What `welcome` says became of a client's position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begun {
+    /// It sent none.
+    Anew,
+    /// Nothing after it was lost.
+    Complete,
+    /// Something may have been lost.
+    Gap,
+}
+
+/// What an event is to a client that has seen those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// It is new.
+    New,
+    /// It is new, and one before it is missing.
+    AfterGap,
+    /// It was there before.
+    Already,
+}
+
+/// Keeps a client's position by the five rules.
+#[derive(Debug, Clone, Default)]
+pub struct Tracker(Option<Position>);
+
+impl Tracker {
+    /// Goes on from a position.
+    pub fn new(position: Position) -> Self {
+        Self(Some(position))
+    }
+
+    /// The position; none before the first `welcome` with an epoch.
+    pub fn position(&self) -> Option<&Position> {
+        self.0.as_ref()
+    }
+
+    /// Rule 1: `welcome`. Without an epoch the gateway keeps nothing.
+    pub fn welcome(&mut self, epoch: Option<Arc<str>>, seq: u64, at: u64, begun: Begun) {
+        let Some(epoch) = epoch else {
+            self.0 = None;
+            return;
+        };
+        if begun != Begun::Complete || self.0.is_none() {
+            let proven = match begun {
+                Begun::Anew => seq,
+                Begun::Complete | Begun::Gap => 0,
+            };
+            self.0 = Some(Position {
+                epoch,
+                proven,
+                top: 0,
+                at: 0,
+                marks: BTreeMap::new(),
+            });
+        }
+        self.saw(seq, at);
+    }
+
+    /// Rule 2: an event, or a `gap` with a sequence that stands for one.
+    pub fn event(&mut self, channel: Channel, seq: u64, prev: u64, at: u64) -> Seen {
+        self.saw(seq, at);
+        let Some(position) = &mut self.0 else {
+            return Seen::New;
+        };
+        let had = position.of(&channel);
+        if seq <= had {
+            return Seen::Already;
+        }
+        position.marks.insert(channel, seq);
+        match prev > had {
+            true => Seen::AfterGap,
+            false => Seen::New,
+        }
+    }
+
+    /// Rule 4: `live`, and `ping` with a sequence.
+    pub fn proof(&mut self, seq: u64, at: u64) {
+        self.saw(seq, at);
+        if let Some(position) = &mut self.0 {
+            position.proven = position.proven.max(seq);
+            let proven = position.proven;
+            position.marks.retain(|_, mark| *mark > proven);
+        }
+    }
+
+    /// Rule 5.
+    fn saw(&mut self, seq: u64, at: u64) {
+        if let Some(position) = &mut self.0
+            && seq > position.top
+        {
+            (position.top, position.at) = (seq, at);
         }
     }
 }
@@ -47,22 +254,98 @@ impl Position {
 mod tests {
     use super::*;
 
-    #[test]
-    fn positions_are_read_and_others_refused() {
-        assert_eq!(Position::parse("0"), Ok(Position::Beginning));
-        let expected = Position::After {
-            epoch: "k3f9".into(),
-            seq: 121,
-        };
-        assert_eq!(Position::parse("k3f9.121"), Ok(expected));
-        for bad in [
-            "", "1", "k3f9", "k3f9.", ".1", "k.-1", "k.+1", "k.1x", "k.1.2", "k-3.1",
-        ] {
-            assert_eq!(Position::parse(bad), Err(PositionError), "{bad:?}");
+    fn position(text: &str) -> Position {
+        match Since::parse(text) {
+            Ok(Since::Position(position)) => position,
+            other => panic!("{text}: {other:?}"),
         }
+    }
+
+    #[test]
+    fn positions_are_read_and_written() {
+        let full = "k3f9.140.152.1798000000123.u152.b149.troom%2E7=151";
+        let read = position(full);
         assert_eq!(
-            Position::parse("k.18446744073709551616"),
-            Err(PositionError)
+            (read.proven, read.top, read.at),
+            (140, 152, 1_798_000_000_123)
         );
+        assert_eq!(read.of(&Channel::User), 152);
+        assert_eq!(read.of(&Channel::Topic("room.7".into())), 151);
+        assert_eq!(read.of(&Channel::Topic("other".into())), 140);
+        assert_eq!(read.to_string(), full);
+        assert_eq!(position("k.1.2.3.x9.zfoo=1.u7").to_string(), "k.1.2.3.u7");
+        assert_eq!(
+            position("k.9.9.3.u7").to_string(),
+            "k.9.9.3",
+            "it proves more"
+        );
+        assert_eq!(Since::parse("0"), Ok(Since::Beginning));
+        assert_eq!(Since::parse("k3f9.121"), Ok(Since::Former));
+    }
+
+    #[test]
+    fn what_is_no_position_is_refused() {
+        let long = format!("k.1.2.3{}", ".u1".repeat(2000));
+        for bad in [
+            "",
+            "1",
+            "k3f9",
+            "k3f9.",
+            ".1",
+            "k.-1",
+            "k.+1",
+            "k.1x",
+            "k.1.2",
+            "k-3.1",
+            "k.1.2.",
+            "k.1.2.x",
+            "k.1.2.3.",
+            "k.1.2.3.u",
+            "k.1.2.3.u1.u2",
+            "k.1.2.3.t1",
+            "k.1.2.3.t%zz=1",
+            "k.1.2.3.U1",
+            "k.18446744073709551616",
+            &long,
+        ] {
+            assert_eq!(Since::parse(bad), Err(PositionError), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_position_leaves_marks_out() {
+        let mut tracker = Tracker::default();
+        tracker.welcome(Some("k".into()), 1, 5, Begun::Anew);
+        for topic in 0..400 {
+            let topic = Channel::Topic(format!("a-topic-with-a-long-name-{topic}").into());
+            tracker.event(topic, 100, 0, 6);
+        }
+        let text = tracker.position().expect("a position").to_string();
+        assert!(text.len() <= MAX_LENGTH && text.len() > MAX_LENGTH - 60);
+        assert!(Since::parse(&text).is_ok());
+    }
+
+    #[test]
+    fn the_rules_of_the_contract() {
+        let mut tracker = Tracker::default();
+        let text = |tracker: &Tracker| tracker.position().map(ToString::to_string);
+        tracker.welcome(Some("k3f9".into()), 120, 11, Begun::Anew);
+        assert_eq!(text(&tracker).as_deref(), Some("k3f9.120.120.11"));
+        assert_eq!(tracker.event(Channel::User, 121, 90, 12), Seen::New);
+        assert_eq!(tracker.event(Channel::User, 121, 90, 12), Seen::Already);
+        assert_eq!(tracker.event(Channel::Broadcast, 122, 100, 13), Seen::New);
+        assert_eq!(tracker.event(Channel::User, 127, 126, 14), Seen::AfterGap);
+        assert_eq!(text(&tracker).as_deref(), Some("k3f9.120.127.14.u127.b122"));
+        tracker.proof(125, 13);
+        assert_eq!(text(&tracker).as_deref(), Some("k3f9.125.127.14.u127"));
+        tracker.welcome(Some("k3f9".into()), 130, 15, Begun::Complete);
+        assert_eq!(text(&tracker).as_deref(), Some("k3f9.125.130.15.u127"));
+        tracker.welcome(Some("k3f9".into()), 140, 16, Begun::Gap);
+        assert_eq!(text(&tracker).as_deref(), Some("k3f9.0.140.16"));
+        assert_eq!(tracker.event(Channel::User, 131, 0, 15), Seen::New);
+        tracker.welcome(Some("n".into()), 0, 0, Begun::Gap);
+        assert_eq!(text(&tracker).as_deref(), Some("n.0.0.0"));
+        tracker.welcome(None, 0, 0, Begun::Gap);
+        assert_eq!(text(&tracker), None);
     }
 }

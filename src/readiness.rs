@@ -20,15 +20,13 @@ pub enum Part {
     Push,
     /// The NATS connection on which stored messages are read; in durable mode.
     StreamConnection,
-    /// The NATS connection on which the stream's leader is asked; in durable mode.
-    LeaderConnection,
     /// The stream, as durable mode needs it, with a leader that answers.
     Stream,
     /// Where tickets are.
     Redis,
 }
 
-const PARTS: usize = 6;
+const PARTS: usize = 5;
 
 /// A finding, as `/readyz` lists it under `reasons` or `warnings`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -256,7 +254,6 @@ impl Facts {
             Part::Interest,
             Part::Push,
             Part::StreamConnection,
-            Part::LeaderConnection,
             Part::Stream,
             Part::Redis,
         ];
@@ -267,9 +264,7 @@ impl Facts {
 impl Part {
     fn not_reached(self) -> Reason {
         match self {
-            Self::Interest | Self::Push | Self::StreamConnection | Self::LeaderConnection => {
-                Reason::NatsNotReached
-            }
+            Self::Interest | Self::Push | Self::StreamConnection => Reason::NatsNotReached,
             Self::Stream => Reason::StreamNotReady,
             Self::Redis => Reason::RedisNotReached,
         }
@@ -277,9 +272,7 @@ impl Part {
 
     fn away(self) -> Reason {
         match self {
-            Self::Interest | Self::Push | Self::StreamConnection | Self::LeaderConnection => {
-                Reason::NatsAway
-            }
+            Self::Interest | Self::Push | Self::StreamConnection => Reason::NatsAway,
             Self::Stream => Reason::StreamAway,
             Self::Redis => Reason::RedisAway,
         }

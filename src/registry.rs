@@ -39,16 +39,17 @@ use dashmap::DashMap;
 use rand::seq::SliceRandom as _;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
-pub use self::{
-    chain::{Kind, Why},
-    durable::Config as DurableConfig,
-    outbox::{Charge, Limits, Next, Outbox, Outgoing},
-};
 use self::{
+    chain::Beginning,
     durable::Durable,
     held::{Bus, Directory, Held, Joined, Member},
     outbox::{Admission, Done, Resumed},
     recovery::Resumption,
+};
+pub use self::{
+    chain::{Kind, Why},
+    durable::Config as DurableConfig,
+    outbox::{Charge, Limits, Next, Outbox, Outgoing},
 };
 use crate::{
     bus::{
@@ -56,10 +57,10 @@ use crate::{
         stream::{Look, Stream},
     },
     close::{CloseReason, Ending},
-    frame::{self, GapReason, Protocol, Resume},
+    frame::{self, GapReason, Proof, Protocol, Resume, sse},
     jitter,
     metrics::Metrics,
-    position::Position,
+    position::{Begun, Since, Tracker},
     user::UserId,
 };
 
@@ -91,6 +92,8 @@ pub struct Config {
     pub total_queue_bytes: usize,
     /// Sessions that have to end all at once are closed across this.
     pub drain_window: Duration,
+    /// The largest frame that a session is sent.
+    pub max_frame: usize,
 }
 
 /// NATS forbids the subscription, or did not confirm it in time.
@@ -110,9 +113,11 @@ pub enum JoinError {
 /// Where a session begins, as it is told in its welcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opening {
-    /// Which stream it is, and its last sequence when NATS had confirmed the
-    /// subscription; none in live mode.
-    pub stream: Option<(Arc<str>, u64)>,
+    /// Which stream it is, and its last message when NATS had confirmed the subscription;
+    /// none in live mode.
+    pub stream: Option<(Arc<str>, Proof)>,
+    /// The client's position after its welcome, where it is told that beside each frame.
+    pub id: Option<String>,
     /// What became of the client's position.
     pub resume: Resume,
 }
@@ -129,6 +134,10 @@ impl Subscriber for Arc<Entry> {
 impl Member for Arc<Outbox> {
     fn confirmed(&self) {
         self.confirm();
+    }
+
+    fn is_welcomed(&self) -> bool {
+        Outbox::is_welcomed(self)
     }
 
     fn replaced(&self) {
@@ -206,16 +215,21 @@ impl Seat {
         self.held.user()
     }
 
+    /// The session has its welcome: where its user has too many, the oldest goes.
+    pub fn welcomed(&self) {
+        let limit = self.registry.config.max_sessions_per_user;
+        self.held.keep_newest(limit, &self.outbox);
+    }
+
     /// The frame for scripts that says that the connection is alive, and up to where the
     /// session has everything.
     pub fn ping(&self) -> Bytes {
-        let proven = self.outbox.proven();
-        let epoch = self.registry.epoch();
-        let position = proven
-            .zip(epoch)
-            .map(|((_, place), epoch)| position(&epoch, place));
-        let ping = frame::ping(proven.map(|(proven, _)| proven));
-        self.outbox.protocol().frame(&ping, position.as_deref())
+        let (proof, id) = self.outbox.proof().unzip();
+        let ping = self.outbox.protocol().frame(&frame::ping(proof));
+        match id.flatten() {
+            Some(id) => sse::with_id(&ping, &id),
+            None => ping,
+        }
     }
 
     /// The session has written frames that it had taken. Returns whether it is still open.
@@ -300,21 +314,15 @@ impl Registry {
         self: &Arc<Self>,
         user: &UserId,
         protocol: Protocol,
-        since: Option<&Position>,
+        since: Option<&Since>,
     ) -> Result<(Seat, Opening), JoinError> {
         let deadline = Instant::now() + CONFIRM;
         let outbox = Arc::new(match self.durable {
             Some(_) => Outbox::durable(protocol),
             None => Outbox::new(protocol),
         });
-        let limit = self.config.max_sessions_per_user;
-        let Joined { held, confirmed_in } = held::join(
-            &self.users,
-            &*self.subscriptions,
-            user,
-            outbox.clone(),
-            limit,
-        );
+        let Joined { held, confirmed_in } =
+            held::join(&self.users, &*self.subscriptions, user, outbox.clone());
         let seat = Seat {
             registry: self.clone(),
             held,
@@ -345,13 +353,14 @@ impl Registry {
         seat.outbox.admit(Admission::Welcomed);
         let opening = match (begun, &self.durable) {
             (Some((look, resumption)), Some(durable)) => {
-                if durable.epoch().as_ref() != Some(&look.epoch) {
+                if !durable.is_at(&look) {
                     return Err(JoinError::NoStream);
                 }
                 self.open(durable, &seat, look, resumption)
             }
             _ => Opening {
                 stream: None,
+                id: None,
                 // Live mode keeps nothing, so nothing can be shown.
                 resume: since.map_or(Resume::None, |_| Resume::Gap),
             },
@@ -368,7 +377,7 @@ impl Registry {
         self: &Arc<Self>,
         durable: &Durable,
         seat: &Seat,
-        since: Option<&Position>,
+        since: Option<&Since>,
     ) -> Option<(Look, Option<Resumption>)> {
         let look = self.look(durable).await;
         let look = look
@@ -393,13 +402,34 @@ impl Registry {
         look: Look,
         resumption: Option<Resumption>,
     ) -> Opening {
-        let Look { epoch, last, .. } = look;
-        let resume = match resumption {
+        let proof = look.proof();
+        let begun = match &resumption {
+            None => Begun::Anew,
+            Some(resumption) if resumption.resume == Resume::Complete => Begun::Complete,
+            Some(_) => Begun::Gap,
+        };
+        let since = resumption
+            .as_ref()
+            .and_then(|resumption| resumption.since.clone());
+        let mut tracker = since.map(Tracker::new).unwrap_or_default();
+        tracker.welcome(Some(look.epoch.clone()), proof.seq, proof.at, begun);
+        let position = tracker.position().expect("a welcome with an epoch").clone();
+        let beginning = |at| Beginning {
+            at,
+            proven: match begun {
+                Begun::Anew => proof,
+                Begun::Complete | Begun::Gap => Proof::default(),
+            },
+            position,
+        };
+        let (resume, id) = match resumption {
             None => {
-                seat.outbox.begin(last, None);
+                seat.outbox.begin(beginning([proof.seq; 2]), None);
+                let id = seat.outbox.id();
                 let done = Done {
-                    up_to: last,
-                    live: live(seat.outbox.protocol(), &epoch, last),
+                    up_to: proof.seq,
+                    proof,
+                    live: seat.outbox.protocol().frame(&frame::live(proof)),
                     losses: 0,
                 };
                 if seat
@@ -408,35 +438,33 @@ impl Registry {
                 {
                     durable.wants(seat.held.clone(), seat.outbox.clone());
                 }
-                Resume::None
+                (Resume::None, id)
             }
             Some(Resumption {
                 at,
                 resume,
                 skip,
                 missed,
+                ..
             }) => {
                 let resumed = Resumed {
-                    told: if resume == Resume::Gap { last } else { 0 },
+                    told: if resume == Resume::Gap { proof.seq } else { 0 },
                     skip,
                     missed,
                 };
-                seat.outbox.begin(at, Some(resumed));
+                seat.outbox.begin(beginning(at), Some(resumed));
+                let id = seat.outbox.id();
                 self.metrics.caught_up(Why::Joining.name());
                 seat.catch_up();
-                resume
+                (resume, id)
             }
         };
         self.look_later(durable, &seat.held);
         Opening {
-            stream: Some((epoch, last)),
+            stream: Some((look.epoch, proof)),
+            id,
             resume,
         }
-    }
-
-    /// Which stream messages are of; none in live mode.
-    fn epoch(&self) -> Option<Arc<str>> {
-        self.durable.as_ref().and_then(|durable| durable.epoch())
     }
 
     fn life(&self) -> u64 {
@@ -512,7 +540,7 @@ impl Registry {
 
     /// Whoever was here while NATS was away may have missed something.
     fn tell_of_the_gap(self: &Arc<Self>) {
-        let gap = |protocol: Protocol| protocol.frame(&frame::gap(GapReason::BusLost), None);
+        let gap = |protocol: Protocol| protocol.frame(&frame::gap(GapReason::BusLost));
         let (text, event) = (gap(Protocol::UsherV1), gap(Protocol::Sse));
         let mut speechless = Vec::new();
         self.each(|outbox| match outbox.protocol() {
@@ -556,16 +584,6 @@ impl Registry {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The frame that says that a replay is finished.
-fn live(protocol: Protocol, epoch: &str, seq: u64) -> Bytes {
-    protocol.frame(&frame::live(seq), Some(&position(epoch, seq)))
-}
-
-/// A place in a stream, as clients name it.
-fn position(epoch: &str, seq: u64) -> String {
-    format!("{epoch}.{seq}")
 }
 
 /// With a hint between these fractions of the longest.

@@ -70,6 +70,13 @@ pub fn subject_token(text: &str) -> String {
     token
 }
 
+/// The text that a token stands for; none where no text has this token.
+pub fn from_subject_token(token: &str) -> Option<String> {
+    let text = percent_encoding::percent_decode_str(token);
+    let text = text.decode_utf8().ok()?.into_owned();
+    (subject_token(&text) == token).then_some(text)
+}
+
 impl fmt::Debug for UserId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.0, f)

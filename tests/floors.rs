@@ -32,10 +32,12 @@ const FLOORS: [&[&str]; 7] = [
 ];
 
 /// The same floor, yet one of them may look at the other.
-const NEIGHBOURS: [(&str, &str); 3] = [
+const NEIGHBOURS: [(&str, &str); 4] = [
     // A frame is made of a message, and says how a session ended.
     ("frame", "message"),
     ("frame", "close"),
+    // A position names topics as subjects do.
+    ("position", "user"),
     // The roof reads the configuration.
     ("app", "config"),
 ];

@@ -102,10 +102,12 @@ fn model(recheck: Recheck, sessions: usize, limit: usize) {
 
 fn session(users: &Users, server: &Server, limit: usize) {
     let me = Arc::new(Session::default());
-    let Joined { held, confirmed_in } = join(users, server, &USER, me.clone(), limit);
+    let Joined { held, confirmed_in } = join(users, server, &USER, me.clone());
     if confirmed_in.is_none() {
         me.wait_for_confirmation();
     }
+    me.change(|state| state.welcomed = true);
+    held.keep_newest(limit, &me);
     server.publish();
     let State {
         received, replaced, ..
@@ -123,6 +125,7 @@ struct Session {
 #[derive(Default)]
 struct State {
     confirmed: bool,
+    welcomed: bool,
     received: bool,
     /// It has to go, welcomed or not.
     replaced: bool,
@@ -145,6 +148,10 @@ impl Session {
 impl Member for Arc<Session> {
     fn confirmed(&self) {
         self.change(|state| state.confirmed = true);
+    }
+
+    fn is_welcomed(&self) -> bool {
+        lock(&self.state).welcomed
     }
 
     fn replaced(&self) {

@@ -230,7 +230,7 @@ impl Bench {
                     .iter()
                     .map(|place| {
                         let with = matches!(way, Return::Nothing | Return::Missed);
-                        with.then(|| format!("{epoch}.{place}"))
+                        with.then(|| format!("{epoch}.{place}.0.0"))
                     })
                     .collect();
                 if way == Return::Missed {

@@ -294,6 +294,7 @@ pub(super) fn registry(config: &Config, gateway: &str) -> registry::Config {
         queue_bytes: config.session.queue_bytes.0,
         total_queue_bytes: config.session.total_queue_bytes.0,
         drain_window: config.drain.window,
+        max_frame: config.session.max_outgoing_frame.0,
     }
 }
 

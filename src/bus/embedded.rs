@@ -195,6 +195,7 @@ impl<K: Subscriber> Embedded<K> {
                 payload: push.payload,
                 broadcast: false,
                 stored: None,
+                probe: false,
             },
             request,
         });

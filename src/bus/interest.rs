@@ -24,7 +24,7 @@ pub(super) use self::wire::{Decoder, ServerOp};
 pub(super) use self::{
     dial::Dialer,
     link::{Link, Received},
-    reader::{Reader, event_name},
+    reader::{Reader, event_name, is_probe},
     supervisor::{News, Supervisor},
     wire::{Headers, Info, ServerMessage, header_length},
 };

@@ -18,13 +18,14 @@ mod sweep;
 mod turns;
 mod upkeep;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use serde::Deserialize;
-use tokio::{
-    sync::{Notify, Semaphore},
-    time::timeout,
-};
+use serde_json::Value;
+use tokio::sync::{Notify, Semaphore};
 
 #[cfg(fuzzing)]
 pub(super) use self::batch::Reply;
@@ -39,8 +40,8 @@ pub use self::{
 };
 use super::{
     Subjects, Task,
-    client::Client,
-    interest::{ServerMessage, Supervisor},
+    client::{Client, Failure, Outgoing},
+    interest::Supervisor,
 };
 use crate::{readiness::Readiness, user::UserId};
 
@@ -103,8 +104,10 @@ struct Shared {
     config: Config,
     subjects: Subjects,
     caller: Caller,
-    /// For looks alone: live messages wait for them, and must not wait behind replays.
-    looker: Caller,
+    /// For questions to the leader.
+    client: Client,
+    /// The newest message that this gateway has seen: its sequence, and when it was stored.
+    top: Mutex<(u64, u64)>,
     looks: Looks,
     /// Somebody has found that there is no stream.
     gone: Arc<Notify>,
@@ -123,20 +126,20 @@ const MAX_COUNTS: usize = 16;
 
 impl Stream {
     /// The stream, and what has to be polled for as long as the process lives: `reading`
-    /// carries reads, `leading` the questions to the stream's leader.
+    /// carries reads of stored messages.
     pub(super) fn new(
         config: Config,
         subjects: Subjects,
-        [reading, leading]: [Supervisor; 2],
+        reading: Supervisor,
         reply_prefix: &str,
         client: Client,
         gone: Arc<Notify>,
         readiness: Readiness,
     ) -> (Self, Vec<Task>) {
         let (caller, calls) = Caller::new(reading, reply_prefix);
-        let (looker, looks) = Caller::new(leading, reply_prefix);
         let stream = Self(Arc::new(Shared {
-            looker,
+            client: client.clone(),
+            top: Mutex::default(),
             gone,
             config,
             subjects,
@@ -150,7 +153,6 @@ impl Stream {
         let upkeep = upkeep::keep(stream.clone(), client, readiness);
         let tasks = vec![
             Task::new("the stream connection", calls),
-            Task::new("the leader connection", looks),
             Task::new("the upkeep of the stream", upkeep),
         ];
         (stream, tasks)
@@ -158,10 +160,8 @@ impl Stream {
 
     /// Waits until the connections work.
     async fn connected(&self) {
-        for caller in [&self.0.caller, &self.0.looker] {
-            // An error: the process ends.
-            let _ = caller.up().wait_for(|up| *up).await;
-        }
+        // An error: the process ends.
+        let _ = self.0.caller.up().wait_for(|up| *up).await;
     }
 
     /// What the stream's leader has now: the look begins after this call.
@@ -171,6 +171,42 @@ impl Stream {
     /// [`StreamError`], after two seconds at the latest.
     pub async fn look(&self) -> Result<Look, StreamError> {
         looks::look(self).await
+    }
+
+    /// This gateway was sent a message of the stream.
+    pub fn saw(&self, seq: u64, at: u64) {
+        let mut top = self.top();
+        if seq > top.0 {
+            *top = (seq, at);
+        }
+    }
+
+    /// When the stream stored the message at a sequence, by its leader; none where it is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError`], after two seconds at the latest.
+    pub async fn stored_at(&self, seq: u64) -> Result<Option<u64>, StreamError> {
+        looks::stored_at(self, seq).await
+    }
+
+    /// Whether the last messages to the user and to all that are not above a sequence were
+    /// stored no later than `at`.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError`], after two seconds at the latest.
+    pub async fn nothing_later(
+        &self,
+        user: &UserId,
+        seq: u64,
+        at: u64,
+    ) -> Result<bool, StreamError> {
+        lasts::nothing_later(self, user, seq, at).await
+    }
+
+    fn top(&self) -> MutexGuard<'_, (u64, u64)> {
+        self.0.top.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The last messages to a user and to all, by a replica that has all that the
@@ -220,42 +256,39 @@ impl Stream {
         };
         read::read(self, user, after, bounds, look).await
     }
-
-    /// Asks JetStream's API one question in JSON, answered in JSON.
-    async fn ask<A: for<'de> Deserialize<'de>>(
-        &self,
-        what: &str,
-        body: &impl serde::Serialize,
-    ) -> Result<A, StreamError> {
-        let answer = self.call(&format!("$JS.API.{what}"), body).await?;
-        self.understand(&answer)
-    }
-
-    fn understand<A: for<'de> Deserialize<'de>>(
-        &self,
-        answer: &ServerMessage,
-    ) -> Result<A, StreamError> {
-        if answer.headers.status() == Some(503) {
-            return Err(StreamError::NoJetStream);
-        }
-        serde_json::from_slice(&answer.payload).map_err(|error| StreamError::Odd(error.to_string()))
-    }
-
-    async fn call(
-        &self,
-        subject: &str,
-        body: &impl serde::Serialize,
-    ) -> Result<ServerMessage, StreamError> {
-        call(&self.0.caller, subject, body).await
-    }
 }
 
-async fn call(
-    caller: &Caller,
-    subject: &str,
-    body: &impl serde::Serialize,
-) -> Result<ServerMessage, StreamError> {
-    let mut answers = caller.ask(subject, body, 1).await?;
-    let answer = timeout(ANSWER, answers.next()).await;
-    answer.map_err(|_| StreamError::TimedOut)?
+/// Asks JetStream's API one question in JSON, answered in JSON. The stream's leader answers,
+/// or nobody.
+async fn ask<A: for<'de> Deserialize<'de>>(
+    client: &Client,
+    what: &str,
+    body: &Value,
+) -> Result<A, StreamError> {
+    let question = Outgoing {
+        subject: format!("$JS.API.{what}"),
+        payload: body.to_string().into(),
+        ..Outgoing::default()
+    };
+    let answer = client
+        .ask(question)
+        .await
+        .map_err(|failure| match failure {
+            Failure::Away => StreamError::Away,
+            Failure::Unknown => StreamError::TimedOut,
+            Failure::Forbidden | Failure::TooLarge { .. } => {
+                StreamError::Forbidden(what.to_owned())
+            }
+        })?;
+    if answer.status.is_some() {
+        return Err(StreamError::NoJetStream);
+    }
+    serde_json::from_slice(&answer.payload).map_err(|error| StreamError::Odd(error.to_string()))
+}
+
+/// An error of JetStream's API.
+#[derive(Debug, Deserialize)]
+struct ApiError {
+    code: u16,
+    description: String,
 }

@@ -5,7 +5,7 @@ use std::{convert::Infallible, time::Duration};
 use crate::{
     config::{Config, ConfigError},
     message::EventName,
-    position::{Position, PositionError},
+    position::{PositionError, Since},
     secret::Secret,
     user::{UserId, UserIdError},
 };
@@ -32,7 +32,7 @@ pub(super) fn ttl(text: &str) -> Result<Duration, String> {
 
 /// A position; the gateway takes it as text.
 pub(super) fn since(text: &str) -> Result<String, PositionError> {
-    Position::parse(text).map(|_| text.to_owned())
+    Since::parse(text).map(|_| text.to_owned())
 }
 
 /// A text that is never shown, not even where it is no good.

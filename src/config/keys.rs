@@ -280,6 +280,9 @@ table! {
         /// The most bytes that wait for all sessions together; above it the session
         /// with the largest backlog is closed first.
         total_queue_bytes: Size = "256MiB" where above_zero,
+        /// The largest frame that a session is sent. In the place of a larger one it gets a
+        /// `gap` with the reason `too_large`; lower it where clients refuse as much.
+        max_outgoing_frame: Size = "2MiB" where above_zero,
         /// The largest message from a client, its fragments together; above it the
         /// session is closed.
         max_frame: Size = "4KiB" where above_zero,

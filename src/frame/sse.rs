@@ -5,17 +5,17 @@ use bytes::Bytes;
 /// A comment: it keeps a connection alive, and no script sees it.
 pub const HEARTBEAT: &[u8] = b":\n\n";
 
-/// One event without a name, whose `data` is `json`, and its `id` a position.
+/// The same event with a position as its `id`.
+pub fn with_id(frame: &[u8], id: &str) -> Bytes {
+    [b"id: ", id.as_bytes(), b"\n", frame].concat().into()
+}
+
+/// One event without a name, whose `data` is `json`.
 ///
 /// What a client joins again with `\n` is what came apart at `\n`, `\r\n` or `\r`: in
 /// a JSON text those stand between its tokens only, where one is as good as another.
-pub fn frame(json: &[u8], id: Option<&str>) -> Bytes {
-    let mut out = Vec::with_capacity(json.len() + 8 + id.map_or(0, |id| id.len() + 5));
-    if let Some(id) = id {
-        out.extend_from_slice(b"id: ");
-        out.extend_from_slice(id.as_bytes());
-        out.push(b'\n');
-    }
+pub fn frame(json: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(json.len() + 8);
     let mut rest = json;
     loop {
         out.extend_from_slice(b"data: ");
@@ -42,7 +42,9 @@ mod tests {
     use super::*;
 
     fn text(json: &str, id: Option<&str>) -> String {
-        String::from_utf8(frame(json.as_bytes(), id).to_vec()).expect("UTF-8")
+        let frame = frame(json.as_bytes());
+        let frame = id.map_or(frame.clone(), |id| with_id(&frame, id));
+        String::from_utf8(frame.to_vec()).expect("UTF-8")
     }
 
     #[test]

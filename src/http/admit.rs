@@ -27,7 +27,7 @@ use crate::{
     frame::Protocol,
     metrics::Metrics,
     origin::{AllowedOrigins, Origin},
-    position::Position,
+    position::Since,
     registry::{JoinError, Opening, Registry, Seat},
     tickets::{Grant, RedeemError, Ticket, Tickets},
 };
@@ -191,7 +191,7 @@ impl Door {
         client: IpAddr,
         ticket: Result<String, Refusal>,
         protocol: Protocol,
-        since: Option<&Position>,
+        since: Option<&Since>,
     ) -> Result<Admitted, Refusal> {
         if self.draining.load(Ordering::Relaxed) {
             return Err(Refusal::Draining);

@@ -40,7 +40,7 @@ pub(super) async fn close<T: Transport>(
     }
     let own_frames = protocol.has_own_frames();
     if reason.says_goodbye() && own_frames {
-        transport.queue(protocol.frame(&frame::goodbye(&ending), None));
+        transport.queue(protocol.frame(&frame::goodbye(&ending)));
     }
     let words = match ending.reconnect_after {
         Some(after) if !own_frames => format!("{} {}", reason.name(), frame::millis(after)),

@@ -35,7 +35,7 @@ use super::{
 use crate::{
     close::CloseReason,
     frame::{Protocol, sse},
-    position::Position,
+    position::Since,
     registry::Outgoing,
 };
 
@@ -65,7 +65,7 @@ pub(super) async fn admit(
 
 /// Checks all that the contract checks between the method and the gateway's own state:
 /// body, where the client left off.
-fn read(request: &Request) -> Result<Option<Position>, Refusal> {
+fn read(request: &Request) -> Result<Option<Since>, Refusal> {
     if request.has_body() {
         return Err(Refusal::BadRequest("a request for events has no body"));
     }
@@ -90,7 +90,10 @@ fn head() -> Response {
     let date = HeaderValue::try_from(date).expect("a date fits a header");
     headers.insert(DATE, date);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(
+        CACHE_CONTROL,
+        HeaderValue::from_static("no-store, no-transform"),
+    );
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
     response

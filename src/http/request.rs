@@ -12,7 +12,7 @@ use warp::{
 };
 
 use super::{handover::Handover, refusal::Refusal};
-use crate::position::{Position, PositionError};
+use crate::position::{PositionError, Since};
 
 /// A request. No `Debug`: the query may hold a ticket.
 pub(super) struct Request {
@@ -31,7 +31,7 @@ impl Request {
     }
 
     /// Where the client left off, as the query says it.
-    pub(super) fn since(&self) -> Result<Option<Position>, Refusal> {
+    pub(super) fn since(&self) -> Result<Option<Since>, Refusal> {
         let values = query_values(&self.query, "since");
         match &values[..] {
             [] => Ok(None),
@@ -66,9 +66,11 @@ impl Request {
 }
 
 /// A position, as a client writes it.
-pub(super) fn position(text: &str) -> Result<Position, Refusal> {
-    Position::parse(text).map_err(|PositionError| {
-        Refusal::SinceMalformed("since is EPOCH.SEQ, such as k3f9.121, or 0")
+pub(super) fn position(text: &str) -> Result<Since, Refusal> {
+    Since::parse(text).map_err(|PositionError| {
+        Refusal::SinceMalformed(
+            "since is a position, such as k3f9.140.152.1798000000123.u152, or 0",
+        )
     })
 }
 

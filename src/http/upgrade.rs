@@ -15,7 +15,7 @@ use super::{
     refusal::Refusal,
     request::{Request, tokens},
 };
-use crate::{frame::Protocol, position::Position};
+use crate::{frame::Protocol, position::Since};
 
 /// Before the ticket in a sub-protocol.
 const TICKET_PROTOCOL: &str = "usher.ticket.";
@@ -27,7 +27,7 @@ pub(super) struct Upgrade {
     key: HeaderValue,
     /// The sub-protocol, and whether the client asked for it by name.
     pub(super) protocol: (Protocol, bool),
-    pub(super) since: Option<Position>,
+    pub(super) since: Option<Since>,
 }
 
 impl Upgrade {

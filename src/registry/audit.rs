@@ -16,6 +16,7 @@ use super::{
 use crate::{
     bus::stream::{Lasts, StreamError},
     close::CloseReason,
+    frame::Proof,
     jitter,
 };
 
@@ -33,7 +34,7 @@ struct Suspect {
     entry: Arc<Entry>,
     outbox: Arc<Outbox>,
     before: [u64; 2],
-    last: u64,
+    proof: Proof,
     lasts: Lasts,
 }
 
@@ -41,7 +42,7 @@ impl Suspect {
     fn verdict(&self) -> Audit {
         let lasts = [self.lasts.user, self.lasts.broadcast];
         self.outbox
-            .audit(self.before, self.last, lasts, self.lasts.up_to)
+            .audit(self.before, self.proof, lasts, self.lasts.up_to)
     }
 }
 
@@ -141,7 +142,7 @@ impl Registry {
                 entry,
                 outbox,
                 before,
-                last: look.last,
+                proof: look.proof(),
                 lasts: lasts[index],
             };
             if suspect.verdict() != Audit::Good {

@@ -4,10 +4,14 @@
 //! A message names the one before it of its kind, so each next one shows whether one is
 //! missing between. This is the state machine of that, without clock, lock or I/O.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use super::outbox::Outgoing;
-use crate::message::Stored;
+use crate::{
+    frame::Proof,
+    message::Stored,
+    position::{Channel, Position},
+};
 
 /// The two chains of messages that a session follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +23,14 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// As a position names it.
+    pub fn channel(self) -> Channel {
+        match self {
+            Self::User => Channel::User,
+            Self::Broadcast => Channel::Broadcast,
+        }
+    }
+
     /// Both, in the order of what is kept of each.
     pub const ALL: [Self; 2] = [Self::User, Self::Broadcast];
 }
@@ -30,16 +42,53 @@ pub(super) struct Chain {
     covered: [u64; 2],
     /// Of each kind, the last message that it is sent; 0 where that is none.
     sent: [u64; 2],
+    /// Of each kind, the last message that it was covered without being sent it, and the one
+    /// before that.
+    skipped: [(u64, u64); 2],
     /// Everything of both kinds up to here was compared with the stream.
-    proven: u64,
-    /// Nothing up to here was ever its.
+    proven: Proof,
+    /// The position of a client that is told it beside each frame.
+    view: Option<Box<View>>,
+    /// The user's messages up to here were never its.
     began: u64,
+    /// The last message to its user that was too large for it; 0 for none.
+    too_large: u64,
     /// It was told where it begins.
     begun: bool,
     /// How often the connection to NATS was lost, or came back: what was read before that
     /// does not show what came to be missed by it.
     losses: u32,
     behind: Option<Box<Behind>>,
+}
+
+/// A client's position, as it is after all that is queued.
+#[derive(Debug)]
+struct View {
+    epoch: Arc<str>,
+    /// By the last proof that is queued.
+    proven: u64,
+    top: u64,
+    at: u64,
+    /// Of each kind, the mark that it came with.
+    marks: [u64; 2],
+}
+
+impl View {
+    fn saw(&mut self, seq: u64, at: u64) {
+        if seq > self.top {
+            (self.top, self.at) = (seq, at);
+        }
+    }
+}
+
+/// Where a session begins.
+#[derive(Debug, Clone)]
+pub(super) struct Beginning {
+    /// Of each kind: everything up to here is covered, or not owed.
+    pub(super) at: [u64; 2],
+    pub(super) proven: Proof,
+    /// Its position, after its welcome.
+    pub(super) position: Position,
 }
 
 /// Why a session is behind.
@@ -138,12 +187,46 @@ impl Chain {
         } else if stored.prev > covered {
             Offer::Hole
         } else {
-            Offer::Next(self.send(kind, stored.seq))
+            Offer::Next(self.send(kind, stored.seq, stored.at))
         }
     }
 
+    /// What a live message has to name as the one before it, where that is one which this
+    /// session was not sent.
+    pub(super) fn relinked(&self, kind: Kind, stored: Stored) -> Option<u64> {
+        let (skipped, before) = self.skipped[kind as usize];
+        (skipped > 0 && stored.prev == skipped).then_some(before)
+    }
+
+    /// A live message comes that is shown to nobody. Whether one before it is missing.
+    pub(super) fn skip(&mut self, kind: Kind, stored: Stored) -> bool {
+        let covered = self.covered[kind as usize];
+        if self.behind.is_some() || stored.seq <= covered {
+            return false;
+        }
+        if stored.prev > covered {
+            return true;
+        }
+        self.skip_to(kind, stored.seq, stored.prev);
+        false
+    }
+
+    /// It is covered this message, the one after `prev` of its kind, without being sent it.
+    pub(super) fn skip_to(&mut self, kind: Kind, seq: u64, prev: u64) {
+        let skipped = &mut self.skipped[kind as usize];
+        let before = match prev == skipped.0 && prev > 0 {
+            true => skipped.1,
+            false => prev,
+        };
+        *skipped = (seq, before);
+        self.cover(kind, seq);
+    }
+
     /// It is sent this message, the next of its kind.
-    pub(super) fn send(&mut self, kind: Kind, seq: u64) -> Before {
+    pub(super) fn send(&mut self, kind: Kind, seq: u64, at: u64) -> Before {
+        if let Some(view) = &mut self.view {
+            view.saw(seq, at);
+        }
         let before = Before {
             covered: self.covered[kind as usize],
             sent: std::mem::replace(&mut self.sent[kind as usize], seq),
@@ -193,7 +276,12 @@ impl Chain {
 
     /// Whether it was given everything to its user up to `seq`, that one included.
     pub(super) fn was_given(&self, seq: u64) -> bool {
-        seq > self.began && seq <= self.covered[Kind::User as usize]
+        seq > self.began && seq <= self.covered[Kind::User as usize] && seq != self.too_large
+    }
+
+    /// A message to its user was too large for it.
+    pub(super) fn was_not_given(&mut self, seq: u64) {
+        self.too_large = seq;
     }
 
     pub(super) fn is_behind(&self) -> bool {
@@ -210,20 +298,78 @@ impl Chain {
         *covered = seq.max(*covered);
     }
 
-    /// Where it begins.
-    pub(super) fn begin(&mut self, at: u64) {
-        self.covered = [at; 2];
-        self.began = at;
-        self.proven = at;
+    /// Where it begins; with `shows` its client is told its position beside each frame.
+    pub(super) fn begin(&mut self, beginning: Beginning, shows: bool) {
+        let Beginning {
+            at,
+            proven,
+            position,
+        } = beginning;
+        self.covered = at;
+        self.began = at[Kind::User as usize];
+        self.proven = proven;
         self.begun = true;
+        let mark = |channel| position.marks.get(&channel).copied().unwrap_or(0);
+        self.view = shows.then(|| {
+            Box::new(View {
+                marks: [mark(Channel::User), mark(Channel::Broadcast)],
+                epoch: position.epoch,
+                proven: position.proven,
+                top: position.top,
+                at: position.at,
+            })
+        });
     }
 
-    /// Everything of both kinds up to here is covered, as the stream says.
-    pub(super) fn prove(&mut self, up_to: u64) {
-        for kind in Kind::ALL {
-            self.cover(kind, up_to);
+    /// The client's position after all that is queued, where it is told that.
+    pub(super) fn id(&self) -> Option<String> {
+        let view = self.view.as_ref()?;
+        let mark = |kind: Kind| match self.sent[kind as usize] {
+            0 => view.marks[kind as usize],
+            sent => sent,
+        };
+        let position = Position {
+            epoch: view.epoch.clone(),
+            proven: view.proven,
+            top: view.top,
+            at: view.at,
+            marks: [
+                (Channel::User, mark(Kind::User)),
+                (Channel::Broadcast, mark(Kind::Broadcast)),
+            ]
+            .into(),
+        };
+        Some(position.to_string())
+    }
+
+    /// A proof is about to be queued, or written. Returns the one before it.
+    pub(super) fn show(&mut self, proof: Proof) -> u64 {
+        match &mut self.view {
+            None => 0,
+            Some(view) => {
+                view.saw(proof.seq, proof.at);
+                let proven = proof.seq.max(view.proven);
+                std::mem::replace(&mut view.proven, proven)
+            }
         }
-        self.proven = up_to.max(self.proven);
+    }
+
+    /// A proof that was queued is given up.
+    pub(super) fn unshow(&mut self, before: u64) {
+        if let Some(view) = &mut self.view {
+            view.proven = before.min(view.proven);
+        }
+    }
+
+    /// Everything of both kinds up to `up_to` is covered, as the stream says, and everything
+    /// up to the proof was compared with it.
+    pub(super) fn prove(&mut self, up_to: u64, proof: Proof) {
+        for kind in Kind::ALL {
+            self.cover(kind, up_to.max(proof.seq));
+        }
+        if proof.seq > self.proven.seq {
+            self.proven = proof;
+        }
     }
 
     /// How often the connection to NATS was lost or came back by now.
@@ -232,20 +378,20 @@ impl Chain {
     }
 
     /// Up to where that was said last.
-    pub(super) fn proven(&self) -> u64 {
+    pub(super) fn proven(&self) -> Proof {
         self.proven
     }
 
     /// Everything that there was in the stream is queued: hands over, in order, what
     /// came meanwhile. It stays behind where that is not all.
-    pub(super) fn settle(&mut self, mut queue: impl FnMut(Kind, Before, Outgoing)) {
+    pub(super) fn settle(&mut self, mut queue: impl FnMut(Kind, Before, Outgoing, Option<String>)) {
         let Some(mut behind) = self.behind.take() else {
             return;
         };
         let mut settled = !std::mem::take(&mut behind.let_go);
         while settled && let Some((kind, stored, outgoing)) = behind.held.pop_front() {
             match self.offer(kind, stored) {
-                Offer::Next(before) => queue(kind, before, outgoing),
+                Offer::Next(before) => queue(kind, before, outgoing, self.id()),
                 Offer::Known => {}
                 Offer::Hole | Offer::Behind => {
                     behind.doubtful[kind as usize] = true;
@@ -342,6 +488,21 @@ mod tests {
         total: Default::default(),
     };
 
+    fn beginning(at: u64) -> Beginning {
+        let position = Position {
+            epoch: "k".into(),
+            proven: at,
+            top: at,
+            at: 0,
+            marks: Default::default(),
+        };
+        Beginning {
+            at: [at; 2],
+            proven: Proof { seq: at, at: 0 },
+            position,
+        }
+    }
+
     /// What happens to a session: its stream has `1..` of alternating kinds.
     #[derive(Debug, Clone)]
     enum Step {
@@ -396,6 +557,7 @@ mod tests {
             let stored = Stored {
                 seq,
                 prev: prev(seq),
+                at: seq,
             };
             match self.chain.offer(kind(seq), stored) {
                 Offer::Next(before) => self.sent.push((seq, before)),
@@ -417,12 +579,18 @@ mod tests {
                 for seq in 1..=self.stored {
                     let covered = self.chain.covered()[kind(seq) as usize];
                     if seq > covered {
-                        self.sent.push((seq, self.chain.send(kind(seq), seq)));
+                        self.sent.push((seq, self.chain.send(kind(seq), seq, seq)));
                     }
                 }
-                self.chain.prove(self.stored);
+                self.chain.prove(
+                    self.stored,
+                    Proof {
+                        seq: self.stored,
+                        at: 0,
+                    },
+                );
                 let sent = &mut self.sent;
-                self.chain.settle(|_, before, outgoing| {
+                self.chain.settle(|_, before, outgoing, _| {
                     sent.push((outgoing.bytes.len() as u64, before));
                 });
             }
@@ -435,7 +603,7 @@ mod tests {
         #[test]
         fn nothing_is_missing_and_nothing_comes_twice(steps in steps()) {
             let mut session = Session { chain: Chain::joining(), sent: Vec::new(), stored: 0 };
-            session.chain.begin(0);
+            session.chain.begin(beginning(0), false);
             session.bring();
             for step in steps {
                 match step {
@@ -478,10 +646,10 @@ mod tests {
     #[test]
     fn where_it_begins_decides_what_is_known() {
         let mut chain = Chain::joining();
-        let stored = |seq, prev| Stored { seq, prev };
+        let stored = |seq, prev| Stored { seq, prev, at: 0 };
         assert_eq!(chain.offer(Kind::User, stored(5, 4)), Offer::Behind);
-        chain.begin(7);
-        chain.settle(|_, _, _| unreachable!("nothing is held"));
+        chain.begin(beginning(7), false);
+        chain.settle(|_, _, _, _| unreachable!("nothing is held"));
         assert_eq!(chain.offer(Kind::User, stored(7, 5)), Offer::Known);
         let next = |covered, sent| Offer::Next(Before { covered, sent });
         assert_eq!(chain.offer(Kind::User, stored(9, 6)), next(7, 0));
@@ -493,14 +661,18 @@ mod tests {
     #[test]
     fn what_is_held_is_bounded() {
         let mut chain = Chain::joining();
-        chain.begin(0);
+        chain.begin(beginning(0), false);
         for seq in 1..=9 {
             let behind = chain.behind().expect("it joins");
-            let stored = Stored { seq, prev: seq - 1 };
+            let stored = Stored {
+                seq,
+                prev: seq - 1,
+                at: 0,
+            };
             behind.hold(Kind::User, stored, outgoing(seq, &LIMITS()), 8, usize::MAX);
         }
         assert_eq!(chain.behind().expect("it joins").held_bytes(), 0);
-        chain.settle(|_, _, _| panic!("let go"));
+        chain.settle(|_, _, _, _| panic!("let go"));
         assert!(chain.is_behind(), "they are in the stream");
     }
 }

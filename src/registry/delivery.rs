@@ -8,15 +8,14 @@ use tokio::task::yield_now;
 use super::{
     Entry, Registry,
     chain::Kind,
-    durable::{Checked, Genuine},
     outbox::{Outbox, Pushed},
     probes::Probes,
 };
 use crate::{
     bus::{Event, Interest, Request},
     close::CloseReason,
-    frame::Frames,
-    message::Message,
+    frame::{Framed, Frames},
+    message::{Message, Stored},
 };
 
 /// Turns that the bus gives up at most, for one session that is behind or for
@@ -33,17 +32,12 @@ impl Registry {
             tokio::spawn(self.clone().audit(durable.clone()));
         }
         let mut behind = Vec::new();
-        let mut checked = Checked::default();
         let mut probes = Probes::default();
         loop {
             let event = tokio::select! {
                 event = interest.next() => event,
                 () = probes.tick() => {
                     self.answer_probes(&mut probes, &mut interest);
-                    continue;
-                }
-                () = checked.is_due() => {
-                    self.check(&mut checked).await;
                     continue;
                 }
             };
@@ -68,23 +62,13 @@ impl Registry {
                         }
                         continue;
                     }
-                    if self
-                        .is_genuine_message(&message, Some(&to), &mut checked)
-                        .await
-                    {
-                        let mut frames = Frames::new(&message, self.epoch());
-                        let reached = self.deliver(&to, &message, &mut frames, &mut behind);
-                        if let (Some(request), 1..) = (request, reached) {
-                            self.answer(&mut interest, &request, reached);
-                        }
-                        self.answer_probes(&mut probes, &mut interest);
+                    let reached = self.deliver(&to, &message, &mut behind);
+                    if let (Some(request), 1..) = (request, reached) {
+                        self.answer(&mut interest, &request, reached);
                     }
+                    self.answer_probes(&mut probes, &mut interest);
                 }
-                Event::Broadcast(message) => {
-                    if self.is_genuine_message(&message, None, &mut checked).await {
-                        self.broadcast(&message, &mut behind).await;
-                    }
-                }
+                Event::Broadcast(message) => self.broadcast(&message, &mut behind).await,
                 Event::Confirmed(subscriptions) => {
                     let life = self.life();
                     for (held, id) in subscriptions {
@@ -99,40 +83,6 @@ impl Registry {
                 self.give_turns(|| outbox.is_behind(&self.limits)).await;
             }
             self.keep_within_total().await;
-        }
-    }
-
-    /// Whether a message may be delivered. Where that cannot be said, those whom it is for
-    /// are brought it from the stream.
-    async fn is_genuine_message(
-        self: &Arc<Self>,
-        message: &Message,
-        to: Option<&Arc<Entry>>,
-        checked: &mut Checked,
-    ) -> bool {
-        let (Some(durable), Some(stored)) = (&self.durable, message.stored) else {
-            return true;
-        };
-        match self.is_genuine(durable, stored, checked).await {
-            Genuine::Yes => true,
-            Genuine::No => {
-                self.metrics.dropped("not_in_stream", 1);
-                false
-            }
-            Genuine::Unknown => {
-                let missing = |entry: &Arc<Entry>| {
-                    let mut outboxes = Vec::new();
-                    entry.each(|outbox| outboxes.push(outbox.clone()));
-                    for outbox in outboxes {
-                        self.is_missing_something(durable, entry, &outbox);
-                    }
-                };
-                match to {
-                    Some(entry) => missing(entry),
-                    None => self.entries().iter().for_each(missing),
-                }
-                false
-            }
         }
     }
 
@@ -167,63 +117,121 @@ impl Registry {
         }
     }
 
+    /// Brings a message to the sessions of one user; to how many.
     fn deliver(
+        self: &Arc<Self>,
+        held: &Arc<Entry>,
+        message: &Message,
+        behind: &mut Vec<Arc<Outbox>>,
+    ) -> usize {
+        self.saw(message);
+        let mut frames = Frames::new(message, self.config.max_frame);
+        self.deliver_frames(held, message, &mut frames, behind)
+    }
+
+    fn deliver_frames(
         self: &Arc<Self>,
         held: &Arc<Entry>,
         message: &Message,
         frames: &mut Frames<'_>,
         behind: &mut Vec<Arc<Outbox>>,
     ) -> usize {
+        let mut sessions = Vec::new();
+        held.each(|outbox| sessions.push(outbox.clone()));
+        let mut reached = 0;
+        let mut known = false;
+        for outbox in sessions {
+            match self.offer(&outbox, message, frames) {
+                Pushed::Queued => reached += 1,
+                Pushed::Behind => {
+                    reached += 1;
+                    behind.push(outbox);
+                }
+                Pushed::Over => self.metrics.dropped("session_over", 1),
+                Pushed::Overflowed(lost) => self.metrics.dropped("slow_consumer", lost),
+                Pushed::Known => known = true,
+                Pushed::Later | Pushed::Relink(_) | Pushed::Replaced => {}
+                Pushed::Hole => self.wants(held, outbox),
+                Pushed::Dropped(lost, now) => {
+                    self.metrics.postponed(lost);
+                    if now {
+                        self.wants(held, outbox);
+                    }
+                }
+            }
+        }
+        if known && let Some(durable) = &self.durable {
+            self.look_again(durable);
+        }
+        reached
+    }
+
+    /// Offers a message to one session, or what stands in its place.
+    fn offer(&self, outbox: &Outbox, message: &Message, frames: &mut Frames<'_>) -> Pushed {
         let arrived = Some(std::time::Instant::now());
         let kind = match message.broadcast {
             true => Kind::Broadcast,
             false => Kind::User,
         };
         let stored = message.stored.map(|stored| (kind, stored));
-        let mut reached = 0;
-        let mut known = false;
-        let mut wants = Vec::new();
-        held.each(|outbox| {
-            let bytes = frames.get(outbox.protocol());
-            match outbox.push(bytes, arrived, stored, &self.limits) {
-                Pushed::Queued => reached += 1,
-                Pushed::Behind => {
-                    reached += 1;
-                    behind.push(outbox.clone());
-                }
-                Pushed::Over => self.metrics.dropped("session_over", 1),
-                Pushed::Overflowed(lost) => self.metrics.dropped("slow_consumer", lost),
-                Pushed::Known => known = true,
-                Pushed::Later => {}
-                Pushed::Hole => wants.push(outbox.clone()),
-                Pushed::Dropped(lost, now) => {
-                    self.metrics.postponed(lost);
-                    if now {
-                        wants.push(outbox.clone());
-                    }
-                }
-            }
-        });
-        if let Some(durable) = &self.durable {
-            for outbox in wants {
-                durable.wants(held.clone(), outbox);
-            }
-            if known {
-                self.look_again(durable);
-            }
+        if let (true, Some((kind, stored))) = (message.probe, stored) {
+            return match outbox.skip(kind, stored) {
+                true => Pushed::Hole,
+                false => Pushed::Later,
+            };
         }
-        reached
+        let (bytes, whole) = match frames.get(outbox.protocol()) {
+            Framed::Whole(bytes) => (bytes, true),
+            Framed::TooLarge(Some(gap)) => (gap, false),
+            Framed::TooLarge(None) => {
+                self.metrics.dropped("too_large", 1);
+                outbox.end(CloseReason::TooLarge.into());
+                return Pushed::Replaced;
+            }
+        };
+        let pushed = outbox.push(bytes, arrived, stored, &self.limits);
+        if let (Pushed::Relink(prev), Some(stored)) = (pushed, message.stored) {
+            let message = Message {
+                stored: Some(Stored { prev, ..stored }),
+                ..message.clone()
+            };
+            let mut frames = Frames::new(&message, self.config.max_frame);
+            return self.offer(outbox, &message, &mut frames);
+        }
+        if let (false, Pushed::Queued | Pushed::Behind) = (whole, pushed) {
+            self.metrics.dropped("too_large", 1);
+            if let Some(stored) = message.stored {
+                outbox.was_not_given(kind, stored.seq);
+            }
+            return Pushed::Replaced;
+        }
+        pushed
+    }
+
+    /// A session has to be brought something from the stream.
+    fn wants(&self, held: &Arc<Entry>, outbox: Arc<Outbox>) {
+        if let Some(durable) = &self.durable {
+            durable.wants(held.clone(), outbox);
+        }
+    }
+
+    /// Remembers how far the stream is, as this gateway has seen it.
+    fn saw(&self, message: &Message) {
+        if let (Some(durable), Some(stored)) = (&self.durable, message.stored) {
+            durable.stream.saw(stored.seq, stored.at);
+        }
     }
 
     /// Nobody is missed by taking the list first: a user's first session is
     /// welcomed only after a confirmation that this same task hands on.
     async fn broadcast(self: &Arc<Self>, message: &Message, behind: &mut Vec<Arc<Outbox>>) {
-        let mut frames = Frames::new(message, self.epoch());
+        self.saw(message);
+        let mut frames = Frames::new(message, self.config.max_frame);
         // For the whole broadcast: clients that never read must not cost the
         // others a wait at each user.
         let mut turns = TURNS;
         for entry in self.entries() {
-            self.deliver(&entry, message, &mut frames, behind);
+            self.deliver_frames(&entry, message, &mut frames, behind);
             while turns > 0 && self.limits.half_full() {
                 turns -= 1;
                 yield_now().await;

@@ -18,6 +18,8 @@ use super::sync::{Arc, Mutex, MutexGuard, lock};
 pub trait Member: Clone {
     /// The subscription stands: the session may be welcomed.
     fn confirmed(&self);
+    /// Whether the session was welcomed.
+    fn is_welcomed(&self) -> bool;
     /// The user has too many sessions, and this is the oldest.
     fn replaced(&self);
     /// Whether both are the same session.
@@ -73,15 +75,9 @@ pub(crate) fn join<U: Clone, M: Member>(
     bus: &impl Bus<U, M>,
     user: &U,
     seat: M,
-    limit: usize,
 ) -> Joined<U, M> {
     directory.enter(user, |held| {
         let mut state = held.state();
-        let excess = (state.seats.len() + 1).saturating_sub(limit.max(1));
-        state
-            .seats
-            .drain(..excess)
-            .for_each(|oldest| oldest.replaced());
         state.seats.push(seat);
         if state.subscription.is_none() {
             state.subscription = Some(bus.subscribe(held));
@@ -148,6 +144,20 @@ impl<U, M: Member> Held<U, M> {
         state.subscription = None;
         state.confirmed_in = None;
         std::mem::take(&mut state.seats)
+    }
+
+    /// A session was welcomed: with more than `limit` the oldest go that were welcomed before.
+    pub fn keep_newest(&self, limit: usize, newcomer: &M) {
+        let mut state = self.state();
+        let mut excess = state.seats.len().saturating_sub(limit.max(1));
+        state.seats.retain(|seat| {
+            let goes = excess > 0 && seat.is_welcomed() && !seat.is(newcomer);
+            if goes {
+                excess -= 1;
+                seat.replaced();
+            }
+            !goes
+        });
     }
 
     /// In which life of the connection the subscription was confirmed.

@@ -19,7 +19,7 @@ pub(super) use self::catching_up::{Audit, Brought, Done, Pace, Resumed};
 use super::chain::{Before, Chain, Kind, Offer, Why};
 use crate::{
     close::{CloseReason, Ending},
-    frame::Protocol,
+    frame::{Protocol, sse},
     message::Stored,
 };
 
@@ -61,13 +61,21 @@ pub struct Outgoing {
     pub(super) origin: Origin,
 }
 
+impl Outgoing {
+    /// Puts the client's position beside the frame (server-sent events).
+    fn identify(&mut self, id: &str, limits: &Limits) {
+        self.bytes = sse::with_id(&self.bytes, id);
+        self.charge = Charge::new(self.bytes.len(), limits);
+    }
+}
+
 /// Where a frame comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {
     /// From us, or from where nothing is kept.
     Here,
-    /// From us: the session is up to date.
-    Live,
+    /// From us: the session is up to date. With the client's proof before it.
+    Live(u64),
     /// From the stream: the message's kind, and how it was with that before it.
     Stream(Kind, Before),
 }
@@ -120,8 +128,13 @@ pub enum Pushed {
     Known,
     /// It gets it from the stream, or after what it gets from there.
     Later,
+    /// It has to be told that this is the one before it: the one that the message names was
+    /// shown to nobody. Nothing has happened yet.
+    Relink(u64),
     /// The same; and somebody has to bring it that.
     Hole,
+    /// It is told in the message's place that the message is too large, or has ended.
+    Replaced,
     /// Its backlog was given up, so many messages with this one. It gets them from the
     /// stream when it has written what it has taken: `true` where that is nothing.
     Dropped(usize, bool),
@@ -230,9 +243,15 @@ impl Outbox {
             origin: Origin::Here,
         };
         if let (Some(chain), Some((kind, stored))) = (&mut inner.chain, stored) {
+            if let Some(prev) = chain.relinked(kind, stored) {
+                return Pushed::Relink(prev);
+            }
             let behind = match chain.offer(kind, stored) {
                 Offer::Next(before) => {
                     outgoing.origin = Origin::Stream(kind, before);
+                    if let Some(id) = chain.id() {
+                        outgoing.identify(&id, limits);
+                    }
                     None
                 }
                 Offer::Known => return Pushed::Known,
@@ -263,6 +282,25 @@ impl Outbox {
         }
         inner.end(CloseReason::SlowConsumer.into());
         Pushed::Overflowed(inner.discard() + 1)
+    }
+
+    /// A message of the stream comes that is shown to nobody. Whether somebody has to bring the
+    /// session what is missing before it.
+    pub fn skip(&self, kind: Kind, stored: Stored) -> bool {
+        let mut inner = self.inner();
+        if inner.is_over() {
+            return false;
+        }
+        let Some(chain) = &mut inner.chain else {
+            return false;
+        };
+        let hole = chain.skip(kind, stored);
+        if hole {
+            let behind = chain.fall_behind(Why::Hole);
+            behind.doubtful[kind as usize] = true;
+            behind.queued = true;
+        }
+        hole
     }
 
     /// Gives up what is queued, where the session can be brought it from the stream:
@@ -467,9 +505,12 @@ impl Inner {
                     self.rewind(kind, before);
                     lost += 1;
                 }
-                Origin::Live => {
-                    if let Some(behind) = self.chain.as_mut().and_then(|chain| chain.behind()) {
-                        behind.announced = true;
+                Origin::Live(before) => {
+                    if let Some(chain) = &mut self.chain {
+                        chain.unshow(before);
+                        if let Some(behind) = chain.behind() {
+                            behind.announced = true;
+                        }
                     }
                 }
             }

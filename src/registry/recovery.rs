@@ -7,6 +7,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::time::sleep;
 
@@ -14,16 +15,15 @@ use super::{
     Entry, Registry,
     chain::{Behind, Kind, Why},
     durable::{Durable, Waiting},
-    live,
     outbox::{Brought, Done, Outbox, Pace},
 };
 use crate::{
     bus::stream::{Bounds, Found, Look, Read, StreamError},
     close::CloseReason,
-    frame::{self, Frames, GapReason, Protocol, Resume},
+    frame::{self, Framed, Frames, GapReason, Protocol, Resume},
     jitter,
-    message::Stored,
-    position::Position,
+    message::{Message, Stored},
+    position::{Position, Since},
 };
 
 /// Steps under way at once: as many as may be read for together. What a step has read is
@@ -48,8 +48,10 @@ enum Step {
 
 /// How a client that came back begins.
 pub(super) struct Resumption {
-    /// Everything up to here it has.
-    pub(super) at: u64,
+    /// Of each kind, what it has.
+    pub(super) at: [u64; 2],
+    /// What it sent; none where that is not of this stream as it is.
+    pub(super) since: Option<Position>,
     pub(super) resume: Resume,
     /// So many of the oldest that it missed are left out.
     pub(super) skip: u64,
@@ -113,6 +115,7 @@ impl Registry {
             return Ok(Step::Rest);
         };
         let look = self.look(durable).await?;
+        let proof = look.proof();
         if pace.covered.iter().any(|covered| *covered > look.last) {
             // It has lost its end, or never had what somebody slipped in.
             outbox.end(CloseReason::BusLost.into());
@@ -191,17 +194,18 @@ impl Registry {
             lost
         });
         let gap = (gap == Some(true)).then(|| {
-            let gap = frame::gap(GapReason::Retention);
-            outbox.protocol().frame(&gap, None)
+            let gap = match too_many > 0 && intact && !short {
+                true => GapReason::Replay,
+                false => GapReason::Retention,
+            };
+            outbox.protocol().frame(&frame::gap(gap))
         });
-        let brought = self.frames(durable, outbox, events);
-        let done = done.then(|| {
-            let live = live(outbox.protocol(), &look.epoch, lasts.up_to);
-            Done {
-                up_to: lasts.up_to,
-                live,
-                losses: pace.losses,
-            }
+        let brought = self.frames(outbox, events);
+        let done = done.then(|| Done {
+            up_to: lasts.up_to,
+            proof,
+            live: outbox.protocol().frame(&frame::live(proof)),
+            losses: pace.losses,
         });
         Ok(match outbox.bring(gap, brought, done, &self.limits) {
             true => Step::Again,
@@ -239,32 +243,55 @@ impl Registry {
     }
 
     /// The frames of what is brought, in order.
-    fn frames(
-        &self,
-        durable: &Durable,
-        outbox: &Outbox,
-        events: Vec<(Kind, Found)>,
-    ) -> Vec<Brought> {
+    fn frames(&self, outbox: &Outbox, events: Vec<(Kind, Found)>) -> Vec<Brought> {
         let mut brought = Vec::with_capacity(events.len());
-        for (kind, Found { seq, mut message }) in events {
-            let before = outbox.amend(|behind| match behind.skip {
-                0 => Some(std::mem::replace(&mut behind.brought[kind as usize], seq)),
+        for (
+            kind,
+            Found {
+                seq,
+                at,
+                mut message,
+            },
+        ) in events
+        {
+            let prev = outbox.amend(|behind| match behind.skip {
+                0 if message.probe => Err(behind.brought[kind as usize]),
+                0 => Ok(std::mem::replace(&mut behind.brought[kind as usize], seq)),
                 _ => {
                     behind.skip -= 1;
-                    None
+                    Err(behind.brought[kind as usize])
                 }
             });
-            let bytes = before.flatten().map(|prev| {
-                message.stored = Some(Stored { seq, prev });
-                self.metrics.replayed.inc();
-                Frames::new(&message, durable.epoch()).get(outbox.protocol())
-            });
+            let prev = prev.unwrap_or(Err(0));
+            let stored = Stored {
+                seq,
+                prev: prev.unwrap_or_else(|prev| prev),
+                at,
+            };
+            message.stored = Some(stored);
+            let bytes = prev.ok().and_then(|_| self.replayed(outbox, &message));
             brought.push(Brought {
-                of: (kind, seq),
+                of: (kind, stored),
                 bytes,
             });
         }
         brought
+    }
+
+    /// The frame of a message that is sent again. A raw session ends at one that is too large.
+    fn replayed(&self, outbox: &Outbox, message: &Message) -> Option<Bytes> {
+        self.metrics.replayed.inc();
+        let mut frames = Frames::new(message, self.config.max_frame);
+        match frames.get(outbox.protocol()) {
+            Framed::Whole(bytes) => Some(bytes),
+            Framed::TooLarge(gap) => {
+                self.metrics.dropped("too_large", 1);
+                if gap.is_none() {
+                    outbox.end(CloseReason::TooLarge.into());
+                }
+                gap
+            }
+        }
     }
 
     /// Where a client begins that comes back with this position, and whether it can be
@@ -273,34 +300,47 @@ impl Registry {
         self: &Arc<Self>,
         durable: &Durable,
         entry: &Entry,
-        since: &Position,
+        since: &Since,
         look: &Look,
     ) -> Result<Resumption, StreamError> {
-        let (at, known) = match since {
-            Position::Beginning => (0, true),
-            Position::After { epoch, seq } if **epoch == *look.epoch && *seq <= look.last => {
-                (*seq, true)
-            }
-            // Of a stream that is no more, or of one that lost its end: all that there is
-            // may be new to it.
-            Position::After { .. } => (0, false),
+        let (at, known, position) = match since {
+            Since::Beginning => ([0; 2], true, None),
+            Since::Former => ([0; 2], false, None),
+            Since::Position(position) => match self.is_of(durable, entry, position, look).await? {
+                true => {
+                    let at = Kind::ALL.map(|kind| position.of(&kind.channel()));
+                    (at, true, Some(position.clone()))
+                }
+                // Of a stream that is no more, or that was set back to an older state: all
+                // that there is may be new to it.
+                false => ([0; 2], false, None),
+            },
         };
         let lasts = durable.stream.lasts(entry.user(), look).await?;
         let last = [lasts.user, lasts.broadcast];
-        let after = last.map(|last| (last > at).then_some(at));
-        let counted = durable.stream.count(entry.user(), after, look).await?;
-        let intact = counted.iter().all(|read| match read {
-            Some(read) => read.intact,
-            None => look.has_all_after(at),
+        let after = Kind::ALL.map(|kind| {
+            let kind = kind as usize;
+            (last[kind] > at[kind]).then_some(at[kind])
         });
+        let counted = durable.stream.count(entry.user(), after, look).await?;
+        let now = self.look(durable).await?;
+        let is_intact = |kind: Kind| match &counted[kind as usize] {
+            Some(read) => read.intact && (read.anchored || now.has_all_after(at[kind as usize])),
+            // Limits remove the oldest first: where the last one is still there, none after
+            // it is gone.
+            None => {
+                let at = at[kind as usize];
+                at > 0 && last[kind as usize] == at || now.has_all_after(at)
+            }
+        };
+        let intact = Kind::ALL.into_iter().all(is_intact);
         let total = |read: Option<Read>| read.map_or(0, |read| read.total());
         let [to_user, to_all] = counted.map(total);
         let skip = (to_user + to_all).saturating_sub(durable.config.max_replay);
-        let now = self.look(durable).await?;
-        let still = now.has_all_after(at) && now.epoch == look.epoch;
-        let complete = known && intact && skip == 0 && still;
+        let complete = known && intact && skip == 0 && durable.is_at(&now) && durable.is_at(look);
         Ok(Resumption {
             at,
+            since: position,
             resume: match complete {
                 true => Resume::Complete,
                 false => Resume::Gap,
@@ -308,6 +348,38 @@ impl Registry {
             skip,
             missed: [to_user, to_all],
         })
+    }
+
+    /// Whether a position is of this stream, which was not set back to an older state since.
+    async fn is_of(
+        &self,
+        durable: &Durable,
+        entry: &Entry,
+        position: &Position,
+        look: &Look,
+    ) -> Result<bool, StreamError> {
+        let &Position {
+            ref epoch, top, at, ..
+        } = position;
+        let ahead = |seq: &u64| *seq > look.last;
+        if *epoch != look.epoch || ahead(&position.proven) || ahead(&top) {
+            return Ok(false);
+        }
+        if position.marks.values().any(ahead) {
+            return Ok(false);
+        }
+        if top == 0 {
+            return Ok(true);
+        }
+        if top == look.last {
+            return Ok(at == look.last_at);
+        }
+        match durable.stream.stored_at(top).await? {
+            Some(stored_at) => Ok(stored_at == at),
+            // It is gone. In a stream that went another way, something that is not after it
+            // is younger.
+            None => durable.stream.nothing_later(entry.user(), top, at).await,
+        }
     }
 }
 
@@ -356,16 +428,18 @@ fn merge(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{EventName, Message};
+    use crate::message::EventName;
 
     fn read(seqs: &[u64], more: u64) -> Option<Read> {
         let found = seqs.iter().map(|&seq| Found {
             seq,
+            at: 0,
             message: Message {
                 event: EventName::default(),
                 payload: "x".into(),
                 broadcast: false,
                 stored: None,
+                probe: false,
             },
         });
         Some(Read {

@@ -38,6 +38,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         queue_bytes: 1 << 20,
         total_queue_bytes: 256 << 20,
         drain_window: Duration::from_secs(20),
+        max_frame: usize::MAX,
     };
     let registry = registry::Registry::new(config, subscriptions, metrics.clone(), None);
     let registry = Arc::new(registry);

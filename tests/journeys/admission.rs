@@ -371,7 +371,7 @@ async fn the_first_known_sub_protocol_is_chosen() {
 #[tokio::test]
 async fn a_since_in_live_mode_is_answered_with_a_gap() {
     let (_nats, redis, gateway) = world().await;
-    for since in ["0", "k3f9.121", "a.0"] {
+    for since in ["0", "k3f9.121", "a.0", "k3f9.140.152.1798000000123.u152"] {
         let ticket = redis.ticket("42").await;
         let client = Client::builder(&gateway, &ticket).since(since).open().await;
         assert_eq!(client.welcome()["resume"], "gap", "{since}");

@@ -594,6 +594,8 @@ fn welcome(ping: f64, position: Option<(&str, u64)>) -> Value {
     if let Some((epoch, seq)) = position {
         welcome["epoch"] = epoch.into();
         welcome["seq"] = seq.into();
+        welcome["at"] = (seq * 10).into();
+        welcome["resume"] = "complete".into();
     }
     json!({ "welcome": welcome })
 }
@@ -611,35 +613,31 @@ async fn close(mut socket: WebSocketStream<TcpStream>, code: u16) {
 async fn a_listener_comes_back_to_where_it_was() {
     let (_nats, _redis, real) = world().await;
     let scripted = Scripted::new().await;
-    let mut listener = scripted.listen(&real, &["--since", "k3f9.100"]);
+    let mut listener = scripted.listen(&real, &["--since", "k3f9.100.100.1000"]);
 
     let (mut socket, asked) = scripted.accept().await;
-    assert_eq!(asked, "/some/prefix/ws?since=k3f9.100");
-    // Nothing came before the end: what was sent counts, not the welcome.
+    assert_eq!(asked, "/some/prefix/ws?since=k3f9.100.100.1000");
+    // Nothing came before the end, but for the welcome.
     say(&mut socket, welcome(25.0, Some(("k3f9", 120)))).await;
     close(socket, 4000).await;
 
     let (mut socket, asked) = scripted.accept().await;
-    assert_eq!(asked, "/some/prefix/ws?since=k3f9.100");
+    assert_eq!(asked, "/some/prefix/ws?since=k3f9.100.120.1200");
     say(&mut socket, welcome(25.0, Some(("k3f9", 130)))).await;
-    say(
-        &mut socket,
-        json!({"event": "e", "seq": 118, "prev": 0, "data": 1}),
-    )
-    .await;
-    say(&mut socket, json!({"live": {"seq": 131}})).await;
-    say(
-        &mut socket,
-        json!({"event": "e", "seq": 121, "prev": 118, "data": 2}),
-    )
-    .await;
+    let event =
+        |seq: u64, prev: u64| json!({"event": "e", "seq": seq, "prev": prev, "at": 1, "data": 1});
+    say(&mut socket, event(118, 0)).await;
+    say(&mut socket, json!({"live": {"seq": 130, "at": 1300}})).await;
+    say(&mut socket, event(131, 118)).await;
     close(socket, 1011).await;
 
     let (mut socket, asked) = scripted.accept().await;
-    assert_eq!(asked, "/some/prefix/ws?since=k3f9.131");
-    say(&mut socket, welcome(25.0, Some(("n3w", 7)))).await;
-    say(&mut socket, json!({"ping": {"seq": 8}})).await;
-    while !listener.line().await.contains("{\"seq\":8}") {}
+    assert_eq!(asked, "/some/prefix/ws?since=k3f9.130.131.1.u131");
+    let mut anew = welcome(25.0, Some(("n3w", 7)));
+    anew["welcome"]["resume"] = "gap".into();
+    say(&mut socket, anew).await;
+    say(&mut socket, json!({"ping": {"seq": 8, "at": 80}})).await;
+    while !listener.line().await.contains("\"seq\":8") {}
     // It is through with a line before it writes the next one.
     say(&mut socket, json!({"ping": {}})).await;
     while !listener.line().await.contains("{}") {}
@@ -652,7 +650,7 @@ async fn a_listener_comes_back_to_where_it_was() {
     while let Some(Ok(_)) = socket.next().await {}
     let (code, err) = listener.end().await;
     assert_eq!(code, Some(0));
-    assert!(err.contains("--since n3w.8"), "{err}");
+    assert!(err.contains("--since n3w.8.8.80"), "{err}");
 }
 
 /// Pings of the protocol are seen by no browser's script: they don't count.

@@ -5,6 +5,7 @@ mod events;
 mod holes;
 mod many;
 mod outage;
+mod positions;
 mod publishing;
 mod resume;
 mod slow;
@@ -84,11 +85,30 @@ fn jetstream(nats: &async_nats::Client) -> jetstream::Context {
     jetstream::new(nats.clone())
 }
 
-/// The position that a session begins with.
+/// The position that a session begins with which sent none.
 pub(crate) fn position(client: &Client) -> String {
     let welcome = client.welcome();
+    assert_eq!(welcome["resume"], "none", "{welcome}");
     let epoch = welcome["epoch"].as_str().expect("an epoch");
-    format!("{epoch}.{}", welcome["seq"])
+    let (seq, at) = (&welcome["seq"], &welcome["at"]);
+    format!("{epoch}.{seq}.{seq}.{at}")
+}
+
+/// The position, in the stream of another position, of a client that has everything up to
+/// here and kept no more of it.
+fn proven(position: &str, seq: u64) -> String {
+    let epoch = position.split('.').next().expect("an epoch");
+    format!("{epoch}.{seq}.0.0")
+}
+
+/// An event without its time, which is near to now.
+fn timeless(mut event: Value) -> Value {
+    let at = event.as_object_mut().and_then(|event| event.remove("at"));
+    let at = at.and_then(|at| at.as_u64()).expect("a time");
+    let now = std::time::UNIX_EPOCH.elapsed().expect("after 1970");
+    let apart = now.as_millis().abs_diff(at.into());
+    assert!(apart < 3_600_000, "{apart} ms from now");
+    event
 }
 
 /// Opens a session that goes on from a position, and returns what became of it.

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     bus::{AUTO_SETTLE, Subjects},
-    message::{EventName, Message, Stored},
+    message::{EventName, Message, Stored, millis_of},
     metrics::Metrics,
 };
 
@@ -473,6 +473,7 @@ impl<K: Subscriber> Reader<K> {
             event,
             payload: message.payload,
             broadcast,
+            probe: stored.is_some() && is_probe(&message.headers),
             stored,
         };
         Some(match to {
@@ -490,7 +491,7 @@ impl<K: Subscriber> Reader<K> {
     fn request(&self, message: &ServerMessage, heard: bool) -> Option<Option<Request>> {
         // What a stream has stored is a message, whatever its headers say.
         let stored = heard && self.stream.is_some();
-        let probe = !stored && message.headers.get("Usher-Probe") == Some("1");
+        let probe = !stored && is_probe(&message.headers);
         let reply = message.reply.as_ref();
         let reply = reply.and_then(|reply| String::from_utf8(reply.to_vec()).ok());
         let up_to = message.headers.get("Usher-Seq");
@@ -528,6 +529,11 @@ pub(in crate::bus) fn event_name(headers: &Headers) -> Option<EventName> {
     }
 }
 
+/// Whether a message only asks who is here.
+pub(in crate::bus) fn is_probe(headers: &Headers) -> bool {
+    headers.get("Usher-Probe") == Some("1")
+}
+
 /// Where the server that republished a message says that it is in the stream. What it says
 /// comes last: a publisher may have said something else before it.
 fn stored(headers: &Headers, stream: &str) -> Option<Stored> {
@@ -538,5 +544,6 @@ fn stored(headers: &Headers, stream: &str) -> Option<Stored> {
     Some(Stored {
         seq: number("Nats-Sequence").filter(|seq| *seq > 0)?,
         prev: number("Nats-Last-Sequence")?,
+        at: millis_of(headers.last("Nats-Time-Stamp")?)?,
     })
 }

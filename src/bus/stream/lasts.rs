@@ -15,15 +15,14 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::{
     sync::oneshot,
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{
-    ANSWER, Look, Stream, StreamError,
+    ANSWER, ApiError, Look, Stream, StreamError, ask,
     batch::{Ended, Whole, batch},
-    looks::ApiError,
 };
-use crate::user::UserId;
+use crate::{message::millis_of, user::UserId};
 
 /// Users in one question.
 const MAX_USERS: usize = 128;
@@ -217,9 +216,8 @@ async fn by_leader(stream: &Stream, subject: &str) -> Result<Option<u64>, Stream
         seq: u64,
     }
     let what = format!("STREAM.MSG.GET.{}", stream.0.config.name);
-    let answer: Answer = stream
-        .ask(&what, &json!({ "last_by_subj": subject }))
-        .await?;
+    let question = json!({ "last_by_subj": subject });
+    let answer: Answer = ask(&stream.0.client, &what, &question).await?;
     match answer {
         Answer {
             message: Some(message),
@@ -232,5 +230,26 @@ async fn by_leader(stream: &Stream, subject: &str) -> Result<Option<u64>, Stream
         Answer { error, .. } => Err(StreamError::Odd(
             error.map_or_else(|| "no message".to_owned(), |error| error.description),
         )),
+    }
+}
+
+pub(super) async fn nothing_later(
+    stream: &Stream,
+    user: &UserId,
+    seq: u64,
+    at: u64,
+) -> Result<bool, StreamError> {
+    let subjects = [stream.0.subjects.user(user), stream.0.subjects.broadcast()];
+    let question = json!({ "multi_last": subjects, "up_to_seq": seq });
+    let mut later = false;
+    let reading = batch(stream, &question, subjects.len(), |_, _, message| {
+        let stored = message.headers.last("Nats-Time-Stamp").and_then(millis_of);
+        later |= stored.is_none_or(|stored| stored > at);
+    });
+    match timeout(ANSWER, reading).await {
+        Ok(Ok(Ended::Whole(_) | Ended::Nothing)) => Ok(!later),
+        Ok(Ok(Ended::TooMuch)) => Err(StreamError::Odd("two messages are too many".to_owned())),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(StreamError::TimedOut),
     }
 }

@@ -12,7 +12,8 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use super::{ANSWER, Stream, StreamError, call};
+use super::{ANSWER, ApiError, Stream, StreamError, ask};
+use crate::{frame::Proof, message::millis_of};
 
 /// Between two questions, where no leader answers.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -26,6 +27,11 @@ pub struct Look {
     pub first: u64,
     /// The sequence of the newest message.
     pub last: u64,
+    /// When that was stored, in milliseconds since 1970; 0 where there is none.
+    pub last_at: u64,
+    /// How often, since this process began, the stream was set back to an older state: it no
+    /// longer had the newest message that this gateway had seen, or another in its place.
+    pub set_backs: u64,
     /// Messages of one subject at most; none for any number.
     pub per_subject: Option<u64>,
     /// Whether a direct get may be answered by a replica that lags.
@@ -33,6 +39,12 @@ pub struct Look {
 }
 
 impl Look {
+    /// Of a session that was compared with this.
+    pub fn proof(&self) -> Proof {
+        let (seq, at) = (self.last, self.last_at);
+        Proof { seq, at }
+    }
+
     /// Whether nothing after this sequence was removed from the stream's beginning: by
     /// its age, or for want of room.
     pub fn has_all_after(&self, seq: u64) -> bool {
@@ -50,9 +62,24 @@ pub(super) struct Looks {
 struct State {
     running: bool,
     waiting: Vec<oneshot::Sender<Result<Look, StreamError>>>,
+    epoch: Option<Arc<str>>,
+    set_backs: u64,
 }
 
 impl Looks {
+    /// Whether this is the stream of the look before.
+    fn is_same(&self, epoch: &Arc<str>) -> bool {
+        let before = self.state().epoch.replace(epoch.clone());
+        before.is_none_or(|before| before == *epoch)
+    }
+
+    /// How often it was set back by now.
+    fn count(&self, set_back: bool) -> u64 {
+        let mut state = self.state();
+        state.set_backs += u64::from(set_back);
+        state.set_backs
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -83,7 +110,8 @@ async fn run(stream: Stream) {
             }
             waiting
         };
-        let look = ask(&stream).await;
+        let look = timeout_at(Instant::now() + ANSWER, leaders(&stream)).await;
+        let look = look.unwrap_or(Err(StreamError::TimedOut));
         if let Err(StreamError::NotThere(_) | StreamError::TimedOut) = look {
             stream.0.gone.notify_one();
         }
@@ -93,21 +121,63 @@ async fn run(stream: Stream) {
     }
 }
 
-/// Asks until a leader answers, or the time is over.
-async fn ask(stream: &Stream) -> Result<Look, StreamError> {
-    let deadline = Instant::now() + ANSWER;
+/// Asks until a leader answers.
+async fn leaders(stream: &Stream) -> Result<Look, StreamError> {
+    let name = &stream.0.config.name;
     loop {
-        let subject = format!("$JS.API.STREAM.INFO.{}", stream.0.config.name);
-        let nothing = json!({});
-        let asking = call(&stream.0.looker, &subject, &nothing);
-        let answer = timeout_at(deadline, asking)
-            .await
-            .unwrap_or(Err(StreamError::TimedOut))?;
-        let answer: Answer = stream.understand(&answer)?;
-        if let Some(look) = answer.look(&stream.0.config.name)? {
-            return Ok(look);
+        // Before the question: what is seen during it may be newer than the answer.
+        let (top, top_at) = *stream.top();
+        let answer: Answer =
+            ask(&stream.0.client, &format!("STREAM.INFO.{name}"), &json!({})).await?;
+        let Some(mut look) = answer.look(name)? else {
+            sleep(PAUSE).await;
+            continue;
+        };
+        // Of another stream it says nothing.
+        let same = stream.0.looks.is_same(&look.epoch);
+        let set_back = same
+            && match top {
+                0 => false,
+                top if top >= look.last => (top, top_at) != (look.last, look.last_at),
+                // One that is gone says nothing.
+                top => stored_at(stream, top).await?.is_some_and(|at| at != top_at),
+            };
+        let mut seen = stream.top();
+        if set_back || !same || look.last > seen.0 {
+            *seen = (look.last, look.last_at);
         }
-        sleep(PAUSE).await;
+        look.set_backs = stream.0.looks.count(set_back);
+        return Ok(look);
+    }
+}
+
+pub(super) async fn stored_at(stream: &Stream, seq: u64) -> Result<Option<u64>, StreamError> {
+    #[derive(Deserialize)]
+    struct Answer {
+        error: Option<ApiError>,
+        message: Option<Message>,
+    }
+    #[derive(Deserialize)]
+    struct Message {
+        time: String,
+    }
+    let what = format!("STREAM.MSG.GET.{}", stream.0.config.name);
+    let answer: Answer = ask(&stream.0.client, &what, &json!({ "seq": seq })).await?;
+    match answer {
+        Answer {
+            message: Some(Message { time }),
+            ..
+        } => match millis_of(&time) {
+            Some(at) => Ok(Some(at)),
+            None => Err(StreamError::Odd(format!("time {time}"))),
+        },
+        Answer {
+            error: Some(ApiError { code: 404, .. }),
+            ..
+        } => Ok(None),
+        Answer { error, .. } => Err(StreamError::Odd(
+            error.map_or_else(|| "no message".to_owned(), |error| error.description),
+        )),
     }
 }
 
@@ -119,12 +189,6 @@ struct Answer {
     created: Option<String>,
     state: Option<Sequences>,
     cluster: Option<Cluster>,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct ApiError {
-    pub(super) code: u16,
-    pub(super) description: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -147,6 +211,7 @@ fn one() -> u32 {
 struct Sequences {
     first_seq: u64,
     last_seq: u64,
+    last_ts: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -189,6 +254,12 @@ impl Answer {
             // A stream that never held anything says 0.
             first: state.first_seq.max(1),
             last: state.last_seq,
+            last_at: match state.last_seq {
+                0 => 0,
+                _ => millis_of(&state.last_ts)
+                    .ok_or_else(|| StreamError::Odd(format!("last_ts {}", state.last_ts)))?,
+            },
+            set_backs: 0,
             per_subject: u64::try_from(limits.max_msgs_per_subject)
                 .ok()
                 .filter(|limit| *limit > 0),
@@ -226,7 +297,7 @@ mod tests {
         serde_json::json!({
             "config": {"name": "USHER", "max_msgs_per_subject": 5, "num_replicas": 3},
             "created": created,
-            "state": {"first_seq": 4, "last_seq": 8, "messages": 5},
+            "state": {"first_seq": 4, "last_seq": 8, "messages": 5, "last_ts": created},
             "cluster": cluster,
         })
     }
@@ -253,9 +324,9 @@ mod tests {
             epoch("2026-11-24T18:19:55.646780213Z"),
         );
         assert_ne!(one, other);
-        let position = format!("{one}.7");
+        let position = format!("{one}.7.7.1");
         assert!(
-            crate::position::Position::parse(&position).is_ok(),
+            crate::position::Since::parse(&position).is_ok(),
             "{position}"
         );
     }

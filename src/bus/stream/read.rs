@@ -8,8 +8,8 @@ use super::{
     batch::{Ended, batch},
 };
 use crate::{
-    bus::interest::{ServerMessage, event_name},
-    message::Message,
+    bus::interest::{ServerMessage, event_name, is_probe},
+    message::{Message, millis_of},
     user::UserId,
 };
 
@@ -49,10 +49,12 @@ pub struct Read {
 }
 
 /// A message of the stream.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Found {
     /// Where it is.
     pub seq: u64,
+    /// When it was stored, in milliseconds since 1970.
+    pub at: u64,
     /// What was published; `stored` is not set.
     pub message: Message,
 }
@@ -146,8 +148,8 @@ async fn subject_after(
         } else if bounds.messages == 0 {
             read.more += 1;
         } else {
-            let message = message(reply, matches!(of, Of::Broadcast));
-            read.found.push(Found { seq, message });
+            read.found
+                .push(found(seq, reply, matches!(of, Of::Broadcast)));
         }
     });
     match ended.await? {
@@ -163,11 +165,20 @@ fn subject_of(stream: &Stream, of: Of<'_>) -> String {
     }
 }
 
-pub(super) fn message(reply: &ServerMessage, broadcast: bool) -> Message {
-    Message {
-        event: event_name(&reply.headers).unwrap_or_default(),
-        payload: reply.payload.clone(),
-        broadcast,
-        stored: None,
+pub(super) fn found(seq: u64, reply: &ServerMessage, broadcast: bool) -> Found {
+    let headers = &reply.headers;
+    Found {
+        seq,
+        at: headers
+            .last("Nats-Time-Stamp")
+            .and_then(millis_of)
+            .unwrap_or(0),
+        message: Message {
+            event: event_name(headers).unwrap_or_default(),
+            payload: reply.payload.clone(),
+            broadcast,
+            stored: None,
+            probe: is_probe(headers),
+        },
     }
 }

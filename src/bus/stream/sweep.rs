@@ -24,10 +24,10 @@ use tokio::{
 use super::{
     ANSWER, Bounds, Found, Look, Read, Reads, Stream, StreamError,
     batch::{Ended, batch},
-    read::message,
+    read::found,
     turns::{Reader, Turn},
 };
-use crate::{bus::interest::ServerMessage, message::Message};
+use crate::bus::interest::ServerMessage;
 
 /// So many have to wait, for a sweep to be considered.
 pub(super) const MANY: usize = 100;
@@ -143,7 +143,7 @@ async fn from(stream: &Stream, from: u64, handout: &mut Handout) -> Result<Ended
     });
     batch(stream, &question, BATCH, |seq, _, reply| {
         let subject = reply.headers.last("Nats-Subject").unwrap_or_default();
-        handout.hand(seq, subject, |broadcast| by_itself(reply, broadcast));
+        handout.hand(subject, |broadcast| by_itself(seq, reply, broadcast));
     })
     .await
 }
@@ -255,31 +255,35 @@ impl Handout {
         self.shares.push(share);
     }
 
-    /// A message comes by; `message` makes it, told whether it is a broadcast.
-    fn hand(&mut self, seq: u64, subject: &str, message: impl FnOnce(bool) -> Message) {
+    /// A message comes by; `found` makes it, told whether it is a broadcast.
+    fn hand(&mut self, subject: &str, found: impl FnOnce(bool) -> Found) {
         let Some((kind, readers)) = self.readers_of.get(subject) else {
             return;
         };
-        let message = message(*kind == BROADCAST);
+        let found = found(*kind == BROADCAST);
         for reader in readers {
-            self.shares[*reader].take(*kind, seq, &message, &self.room);
+            self.shares[*reader].take(*kind, &found, &self.room);
         }
     }
 }
 
 /// A message by itself: what it came in has others' in it too.
-fn by_itself(reply: &ServerMessage, broadcast: bool) -> Message {
-    let mut message = message(reply, broadcast);
-    message.payload = Bytes::copy_from_slice(&message.payload);
-    message
+fn by_itself(seq: u64, reply: &ServerMessage, broadcast: bool) -> Found {
+    let mut found = found(seq, reply, broadcast);
+    found.message.payload = Bytes::copy_from_slice(&found.message.payload);
+    found
 }
 
 impl Share {
     /// A message of this kind comes by: it is kept where there is room for it, else counted.
-    fn take(&mut self, kind: usize, seq: u64, message: &Message, room: &Arc<Semaphore>) {
-        let Some(part) = self.parts[kind].as_mut().filter(|part| part.after < seq) else {
+    fn take(&mut self, kind: usize, found: &Found, room: &Arc<Semaphore>) {
+        let Some(part) = self.parts[kind]
+            .as_mut()
+            .filter(|part| part.after < found.seq)
+        else {
             return;
         };
+        let message = &found.message;
         let bytes = size_of::<Found>() + message.event.as_str().len() + message.payload.len();
         let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
         if part.has_room_for(bytes)
@@ -289,8 +293,7 @@ impl Share {
                 Some(room) => room.merge(more),
                 None => self.room = Some(more),
             }
-            let message = message.clone();
-            part.found.push(Found { seq, message });
+            part.found.push(found.clone());
             part.bytes += bytes;
         } else {
             part.more += 1;
@@ -324,7 +327,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::message::EventName;
+    use crate::message::{EventName, Message};
 
     const BOUNDS: Bounds = Bounds {
         messages: 4,
@@ -334,6 +337,8 @@ mod tests {
     fn look(first: u64, last: u64, per_subject: Option<u64>) -> Look {
         Look {
             epoch: "k3f9".into(),
+            last_at: 0,
+            set_backs: 0,
             first,
             last,
             per_subject,
@@ -364,11 +369,16 @@ mod tests {
     }
 
     fn pass(handout: &mut Handout, seq: u64, subject: &str, bytes: usize) {
-        handout.hand(seq, subject, |broadcast| Message {
-            event: EventName::default(),
-            payload: "x".repeat(bytes).into(),
-            broadcast,
-            stored: None,
+        handout.hand(subject, |broadcast| Found {
+            seq,
+            at: 0,
+            message: Message {
+                event: EventName::default(),
+                payload: "x".repeat(bytes).into(),
+                broadcast,
+                stored: None,
+                probe: false,
+            },
         });
     }
 
@@ -492,6 +502,8 @@ mod tests {
                     up_to: 50,
                     now: Look {
                         epoch: "new".into(),
+                        last_at: 0,
+                        set_backs: 0,
                         ..look(1, 50, Some(10))
                     },
                 },

@@ -9,12 +9,10 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::{
-    Config, Difference, Mend, Stream, StreamError,
-    looks::{ApiError, Cluster},
-    shape::Shape,
+    ApiError, Config, Difference, Mend, Stream, StreamError, ask, looks::Cluster, shape::Shape,
 };
 use crate::{
-    bus::client::{Client, Failure, Outgoing},
+    bus::client::Client,
     jitter,
     readiness::{Part, Readiness},
 };
@@ -135,10 +133,10 @@ pub(in crate::bus) async fn see_to(
 ) -> Result<Checked, StreamError> {
     let shape = Shape::of(config, client.subjects());
     let name = &config.name;
-    let found = ask(client, "INFO", name, &json!({})).await;
+    let found = info(client, "INFO", name, &json!({})).await;
     let (found, created) = match found {
         Err(StreamError::NotThere(_)) if reach != Reach::Nothing => {
-            let made = ask(client, "CREATE", name, &shape.creation()).await?;
+            let made = info(client, "CREATE", name, &shape.creation()).await?;
             (made, true)
         }
         found => (found?, false),
@@ -153,10 +151,10 @@ pub(in crate::bus) async fn see_to(
     let mut now = found;
     while !wanted.is_empty() {
         let update = shape.mended(&now.config, &wanted);
-        match ask(client, "UPDATE", name, &update).await {
+        match info(client, "UPDATE", name, &update).await {
             Ok(_) => {
                 // An old server takes what it does not know, and does nothing.
-                now = ask(client, "INFO", name, &json!({})).await?;
+                now = info(client, "INFO", name, &json!({})).await?;
                 break;
             }
             Err(error) => {
@@ -206,27 +204,8 @@ struct State {
     num_subjects: u64,
 }
 
-async fn ask(client: &Client, verb: &str, name: &str, body: &Value) -> Result<Found, StreamError> {
-    let question = Outgoing {
-        subject: format!("$JS.API.STREAM.{verb}.{name}"),
-        payload: body.to_string().into(),
-        ..Outgoing::default()
-    };
-    let answer = client
-        .ask(question)
-        .await
-        .map_err(|failure| match failure {
-            Failure::Away => StreamError::Away,
-            Failure::Unknown => StreamError::TimedOut,
-            Failure::Forbidden | Failure::TooLarge { .. } => {
-                StreamError::Forbidden(verb.to_owned())
-            }
-        })?;
-    if answer.status.is_some() {
-        return Err(StreamError::NoJetStream);
-    }
-    let answer: Answer = serde_json::from_slice(&answer.payload)
-        .map_err(|error| StreamError::Odd(error.to_string()))?;
+async fn info(client: &Client, verb: &str, name: &str, body: &Value) -> Result<Found, StreamError> {
+    let answer: Answer = ask(client, &format!("STREAM.{verb}.{name}"), body).await?;
     match answer {
         Answer {
             error: Some(ApiError { code: 404, .. }),

@@ -9,7 +9,7 @@ use super::{
     backoff::{Backoff, stays_away},
     ended_well,
     frame::Frame,
-    place::{Place, Seen},
+    place::Place,
     refused::Refused,
     screen::{Screen, state},
     session::{Close, Received, Session},
@@ -22,6 +22,7 @@ use crate::{
         output,
         signals::Signals,
     },
+    position::Seen,
     user::UserId,
 };
 
@@ -184,19 +185,15 @@ impl Follower {
         if let Some(welcome) = &frame.welcome {
             self.welcomed = true;
             known.welcomed = Some(Instant::now());
-            self.place.welcomed(welcome.epoch.clone(), welcome.seq);
             if let Some(patience) = welcome.patience() {
                 session.set_patience(patience);
             }
         }
-        if let (Some(_), Some(seq), Some(prev)) = (&frame.event, frame.seq, frame.prev) {
-            match self.place.event(seq, prev, frame.broadcast) {
-                Seen::New => {}
-                Seen::AfterGap => state(format_args!("a message before {seq} is missing")),
-                Seen::Already => return,
-            }
+        match self.place.take_in(&frame) {
+            None | Some(Seen::New) => {}
+            Some(Seen::AfterGap) => state(format_args!("a message before this one is missing")),
+            Some(Seen::Already) => return,
         }
-        self.place.reached(frame.position());
         if let Some(goodbye) = &frame.goodbye {
             known.hint = goodbye.hint();
         }

@@ -17,6 +17,10 @@ pub(super) struct Frame<'a> {
     pub(super) seq: Option<u64>,
     /// An event's: the sequence of the one before it of its kind.
     pub(super) prev: Option<u64>,
+    /// An event's: when the stream stored it.
+    pub(super) at: Option<u64>,
+    #[serde(borrow)]
+    pub(super) topic: Option<Cow<'a, str>>,
     #[serde(borrow)]
     pub(super) data: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -41,8 +45,10 @@ pub(super) struct Welcome<'a> {
     pub(super) gateway: Cow<'a, str>,
     /// Seconds.
     pub(super) ping: f64,
-    pub(super) epoch: Option<String>,
+    #[serde(borrow)]
+    pub(super) epoch: Option<Cow<'a, str>>,
     pub(super) seq: Option<u64>,
+    pub(super) at: Option<u64>,
     #[serde(borrow)]
     pub(super) resume: Option<Cow<'a, str>>,
 }
@@ -50,12 +56,18 @@ pub(super) struct Welcome<'a> {
 #[derive(Debug, Deserialize)]
 pub(super) struct At {
     pub(super) seq: Option<u64>,
+    pub(super) at: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Gap<'a> {
     #[serde(borrow)]
     pub(super) reason: Option<Cow<'a, str>>,
+    pub(super) seq: Option<u64>,
+    pub(super) prev: Option<u64>,
+    pub(super) at: Option<u64>,
+    #[serde(default)]
+    pub(super) broadcast: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -69,13 +81,6 @@ impl<'a> Frame<'a> {
     /// Reads one; what can't be read has nothing in it.
     pub(super) fn read(text: &'a str) -> Self {
         serde_json::from_str(text).unwrap_or_default()
-    }
-
-    /// How far in the stream this frame says that we are.
-    pub(super) fn position(&self) -> Option<u64> {
-        let event = self.event.as_ref().and(self.seq);
-        let others = [&self.ping, &self.live].into_iter().flatten();
-        others.filter_map(|at| at.seq).max().max(event)
     }
 }
 
@@ -115,21 +120,10 @@ mod tests {
             r#"{"data":{"order": 123},"prev":118,"event":"e","seq":121,"broadcast":true}"#,
         );
         assert_eq!(event.data.map(RawValue::get), Some(r#"{"order": 123}"#));
-        assert_eq!((event.position(), event.broadcast), (Some(121), true));
-
-        assert_eq!(Frame::read(r#"{"ping":{"seq":140}}"#).position(), Some(140));
-        assert_eq!(Frame::read(r#"{"live":{"seq":131}}"#).position(), Some(131));
-        assert_eq!(Frame::read(r#"{"ping":{}}"#).position(), None);
+        assert_eq!((event.seq, event.broadcast), (Some(121), true));
         let goodbye = Frame::read(r#"{"goodbye":{"reason":"drain","reconnect_after_ms":4210}}"#);
         let hint = goodbye.goodbye.and_then(|goodbye| goodbye.hint());
         assert_eq!(hint, Some(Duration::from_millis(4210)));
-    }
-
-    #[test]
-    fn what_is_unknown_is_ignored() {
-        for text in ["", "[]", "{}", r#"{"later":{"seq":9}}"#, r#"{"seq":9}"#] {
-            assert_eq!(Frame::read(text).position(), None, "{text}");
-        }
     }
 
     #[test]

@@ -1,77 +1,70 @@
 //! How far in a user's stream we are: what to send as `since` next time.
 
-/// The position to keep, by the rule for any client.
+use super::frame::{Frame, Welcome};
+use crate::position::{Begun, Channel, Seen, Since, Tracker};
+
+/// The position to keep, by the rules for any client.
 #[derive(Debug, Default)]
 pub(super) struct Place {
-    /// What was sent as `since`.
+    /// What was sent as `since`, until a gateway has answered it.
     sent: Option<String>,
-    /// Of this connection's stream; none in live mode.
-    epoch: Option<String>,
-    welcomed_at: Option<u64>,
-    /// The largest of what events, `live` and `ping` said.
-    reached: Option<u64>,
-    /// The sequence of the last event of this stream: to the user, to all.
-    last: [u64; 2],
-}
-
-/// What an event is to somebody who has seen those before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Seen {
-    /// Not yet.
-    New,
-    /// Not yet; and one before it is missing.
-    AfterGap,
-    /// It was there before.
-    Already,
+    tracker: Tracker,
 }
 
 impl Place {
     /// Starts where the user says.
     pub(super) fn new(since: Option<String>) -> Self {
+        let position = since.as_deref().map(Since::parse);
+        let tracker = match position {
+            Some(Ok(Since::Position(position))) => Tracker::new(position),
+            _ => Tracker::default(),
+        };
         Self {
             sent: since,
-            ..Self::default()
+            tracker,
         }
     }
 
-    /// A new connection was welcomed, after [`Place::since`] was sent.
-    pub(super) fn welcomed(&mut self, epoch: Option<String>, seq: Option<u64>) {
-        self.sent = self.since();
-        // Another stream, or one that has lost its end, counts anew.
-        if self.epoch != epoch || self.last.iter().any(|last| Some(*last) > seq) {
-            self.last = [0; 2];
+    /// A frame comes; none where it has no place in a stream.
+    pub(super) fn take_in(&mut self, frame: &Frame<'_>) -> Option<Seen> {
+        if let Some(welcome) = &frame.welcome {
+            self.welcomed(welcome);
         }
-        self.epoch = epoch;
-        self.welcomed_at = seq;
-        // Sequences of another stream say nothing of this one.
-        self.reached = None;
+        for proof in [&frame.ping, &frame.live].into_iter().flatten() {
+            if let (Some(seq), Some(at)) = (proof.seq, proof.at) {
+                self.tracker.proof(seq, at);
+            }
+        }
+        let gap = frame.gap.as_ref();
+        let (seq, prev, at, broadcast) = match (&frame.event, gap) {
+            (Some(_), _) => (frame.seq, frame.prev, frame.at, frame.broadcast),
+            (None, Some(gap)) => (gap.seq, gap.prev, gap.at, gap.broadcast),
+            (None, None) => return None,
+        };
+        let channel = match (&frame.topic, broadcast) {
+            (Some(topic), _) => Channel::Topic((&**topic).into()),
+            (None, true) => Channel::Broadcast,
+            (None, false) => Channel::User,
+        };
+        Some(self.tracker.event(channel, seq?, prev?, at?))
     }
 
-    /// An event of the stream comes.
-    pub(super) fn event(&mut self, seq: u64, prev: u64, broadcast: bool) -> Seen {
-        let last = &mut self.last[usize::from(broadcast)];
-        if seq <= *last {
-            return Seen::Already;
-        }
-        let gap = prev > *last && Some(prev) > self.welcomed_at;
-        *last = seq;
-        match gap {
-            true => Seen::AfterGap,
-            false => Seen::New,
-        }
-    }
-
-    /// An event, a `live` or a `ping` says how far this connection is.
-    pub(super) fn reached(&mut self, seq: Option<u64>) {
-        self.reached = self.reached.max(seq);
+    fn welcomed(&mut self, welcome: &Welcome<'_>) {
+        let begun = match welcome.resume.as_deref() {
+            Some("complete") => Begun::Complete,
+            Some("gap") => Begun::Gap,
+            _ => Begun::Anew,
+        };
+        let epoch = welcome.epoch.as_deref().map(Into::into);
+        let (seq, at) = (welcome.seq.unwrap_or(0), welcome.at.unwrap_or(0));
+        self.tracker.welcome(epoch, seq, at, begun);
+        self.sent = None;
     }
 
     /// The position, where there is one.
     pub(super) fn since(&self) -> Option<String> {
-        let at = |seq: u64| Some(format!("{}.{seq}", self.epoch.as_deref()?));
-        (self.reached.and_then(at))
-            .or_else(|| self.sent.clone())
-            .or_else(|| self.welcomed_at.and_then(at))
+        let position = self.tracker.position().map(ToString::to_string);
+        self.sent.clone().or(position)
     }
 }
 
@@ -79,86 +72,46 @@ impl Place {
 mod tests {
     use super::*;
 
-    fn welcomed(place: &mut Place, epoch: &str, seq: u64) {
-        place.welcomed(Some(epoch.to_owned()), Some(seq));
+    fn take_in(place: &mut Place, text: &str) -> Option<Seen> {
+        place.take_in(&Frame::read(text))
+    }
+
+    fn welcome(epoch: &str, seq: u64, resume: &str) -> String {
+        format!(
+            r#"{{"welcome":{{"session":"s","user":"u","gateway":"g","ping":25,
+                "epoch":"{epoch}","seq":{seq},"at":{seq},"resume":"{resume}"}}}}"#
+        )
     }
 
     #[test]
-    fn the_largest_of_what_was_said_is_kept() {
-        let mut place = Place::default();
-        assert_eq!(place.since(), None);
-        welcomed(&mut place, "k3f9", 120);
-        assert_eq!(
-            place.since().as_deref(),
-            Some("k3f9.120"),
-            "welcome's, with none sent"
-        );
-        for (seq, kept) in [
-            (Some(118), "k3f9.118"),
-            (Some(131), "k3f9.131"),
-            (Some(7), "k3f9.131"),
-            (None, "k3f9.131"),
-        ] {
-            place.reached(seq);
-            assert_eq!(place.since().as_deref(), Some(kept));
-        }
-    }
-
-    #[test]
-    fn before_any_event_it_is_what_was_sent() {
+    fn what_was_sent_is_kept_until_it_is_answered() {
         let mut place = Place::new(Some("0".to_owned()));
         assert_eq!(place.since().as_deref(), Some("0"));
-        welcomed(&mut place, "k3f9", 120);
-        assert_eq!(
-            place.since().as_deref(),
-            Some("0"),
-            "the replay may be cut off"
-        );
-        place.reached(Some(5));
-        welcomed(&mut place, "k3f9", 130);
-        assert_eq!(place.since().as_deref(), Some("k3f9.5"));
-    }
-
-    #[test]
-    fn another_stream_counts_anew() {
-        let mut place = Place::default();
-        welcomed(&mut place, "old", 900);
-        place.reached(Some(950));
-        welcomed(&mut place, "new", 3);
-        assert_eq!(place.since().as_deref(), Some("old.950"), "as it was sent");
-        place.reached(Some(4));
-        assert_eq!(place.since().as_deref(), Some("new.4"));
-    }
-
-    #[test]
-    fn an_event_shows_whether_one_is_missing_or_came_before() {
-        let mut place = Place::default();
-        welcomed(&mut place, "k3f9", 120);
-        for (seq, prev, broadcast, seen) in [
-            (121, 90, false, Seen::New),
-            (121, 90, false, Seen::Already),
-            (122, 100, true, Seen::New),
-            (125, 121, false, Seen::New),
-            (127, 126, false, Seen::AfterGap),
-            (128, 122, true, Seen::New),
-            (123, 0, true, Seen::Already),
-        ] {
-            assert_eq!(place.event(seq, prev, broadcast), seen, "{seq}");
-        }
-        welcomed(&mut place, "k3f9", 130);
-        assert_eq!(place.event(127, 0, false), Seen::Already, "sent again");
-        assert_eq!(place.event(129, 0, false), Seen::New);
-        welcomed(&mut place, "new", 2);
-        assert_eq!(place.event(1, 0, false), Seen::New);
-        welcomed(&mut place, "new", 0);
-        assert_eq!(place.event(1, 0, false), Seen::New, "it has lost its end");
+        take_in(&mut place, &welcome("k3f9", 120, "complete"));
+        assert_eq!(place.since().as_deref(), Some("k3f9.0.120.120"));
+        let event = r#"{"event":"e","seq":5,"prev":0,"at":4,"data":1}"#;
+        assert_eq!(take_in(&mut place, event), Some(Seen::New));
+        assert_eq!(take_in(&mut place, event), Some(Seen::Already));
+        assert_eq!(place.since().as_deref(), Some("k3f9.0.120.120.u5"));
+        take_in(&mut place, r#"{"live":{"seq":120,"at":120}}"#);
+        assert_eq!(place.since().as_deref(), Some("k3f9.120.120.120"));
+        let gap = r#"{"gap":{"reason":"too_large","seq":130,"prev":125,"at":9,"broadcast":true}}"#;
+        assert_eq!(take_in(&mut place, gap), Some(Seen::AfterGap));
+        assert_eq!(place.since().as_deref(), Some("k3f9.120.130.9.b130"));
     }
 
     #[test]
     fn live_mode_has_no_positions() {
         let mut place = Place::default();
-        place.welcomed(None, None);
-        place.reached(None);
+        take_in(
+            &mut place,
+            r#"{"welcome":{"session":"s","user":"u","gateway":"g","ping":25,"resume":"none"}}"#,
+        );
+        assert_eq!(take_in(&mut place, r#"{"event":"e","data":1}"#), None);
+        assert_eq!(
+            take_in(&mut place, r#"{"gap":{"reason":"bus_lost"}}"#),
+            None
+        );
         assert_eq!(place.since(), None);
     }
 }

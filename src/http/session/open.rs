@@ -16,7 +16,7 @@ use tokio::{
 use super::Sessions;
 use crate::{
     close::{CloseReason, Ending},
-    frame::{Protocol, Welcome},
+    frame::{Protocol, Welcome, sse},
     http::{admit::Admitted, awake::Awake, closing, transport::Transport},
     jitter,
     registry::{Next, Seat},
@@ -65,11 +65,17 @@ impl<T: Transport> Session<T> {
                 gateway: &config.gateway,
                 ping: config.ping_interval,
                 epoch: opening.stream.as_ref().map(|(epoch, _)| &**epoch),
-                seq: opening.stream.as_ref().map(|(_, last)| *last),
+                seq: opening.stream.as_ref().map(|(_, last)| last.seq),
+                at: opening.stream.as_ref().map(|(_, last)| last.at),
                 resume: opening.resume,
             };
-            transport.queue(protocol.frame(&welcome.json(), None));
+            let welcome = protocol.frame(&welcome.json());
+            transport.queue(match &opening.id {
+                Some(id) => sse::with_id(&welcome, id),
+                None => welcome,
+            });
         }
+        seat.welcomed();
         let ticket_ends = expires_at.map(|at| {
             now + at
                 .duration_since(SystemTime::now())

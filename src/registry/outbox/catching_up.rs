@@ -4,8 +4,12 @@
 use bytes::Bytes;
 
 use super::{
-    super::chain::{Behind, Kind, Why},
+    super::chain::{Beginning, Behind, Kind, Why},
     Charge, Limits, Origin, Outbox, Outgoing,
+};
+use crate::{
+    frame::{Proof, Protocol},
+    message::Stored,
 };
 
 /// How a session's catching up stands.
@@ -29,7 +33,7 @@ pub struct Pace {
 
 /// A session that goes on where another one ended; it is told when it is up to date.
 #[derive(Debug, Clone, Copy)]
-pub struct Resumed {
+pub(in crate::registry) struct Resumed {
     /// It was told that something up to here is lost; 0 where it was not.
     pub told: u64,
     /// So many of the oldest that it missed it does not get.
@@ -43,6 +47,8 @@ pub struct Resumed {
 pub struct Done {
     /// Up to here.
     pub up_to: u64,
+    /// Up to where that was compared with the leader, which the client is told.
+    pub proof: Proof,
     /// The frame that says so, to a client that waits for it.
     pub live: Bytes,
     /// [`Pace::losses`] when it was read; it counts for nothing where the connection to
@@ -53,8 +59,8 @@ pub struct Done {
 /// What a session that catches up is brought.
 #[derive(Debug)]
 pub struct Brought {
-    /// The message's kind and sequence.
-    pub of: (Kind, u64),
+    /// The message's kind, and where it is in the stream.
+    pub of: (Kind, Stored),
     /// Its frame; none where the session is not to get it.
     pub bytes: Option<Bytes>,
 }
@@ -103,13 +109,13 @@ impl Outbox {
         true
     }
 
-    /// Where the session begins: everything up to `at` is covered or not owed.
-    pub fn begin(&self, at: u64, resumed: Option<Resumed>) {
+    /// Where the session begins.
+    pub(in crate::registry) fn begin(&self, beginning: Beginning, resumed: Option<Resumed>) {
         let mut inner = self.inner();
         let Some(chain) = &mut inner.chain else {
             return;
         };
-        chain.begin(at);
+        chain.begin(beginning, self.protocol == Protocol::Sse);
         if let (Some(resumed), Some(behind)) = (resumed, chain.behind()) {
             behind.announced = true;
             behind.begun = true;
@@ -184,35 +190,48 @@ impl Outbox {
             inner.queue(frame(bytes, Origin::Here));
         }
         for Brought {
-            of: (kind, seq),
+            of: (kind, stored),
             bytes,
         } in brought
         {
             let Some(chain) = &mut inner.chain else { break };
             match bytes {
                 Some(bytes) => {
-                    let before = chain.send(kind, seq);
-                    inner.queue(frame(bytes, Origin::Stream(kind, before)));
+                    let before = chain.send(kind, stored.seq, stored.at);
+                    let mut outgoing = frame(bytes, Origin::Stream(kind, before));
+                    if let Some(id) = chain.id() {
+                        outgoing.identify(&id, limits);
+                    }
+                    inner.queue(outgoing);
                 }
-                None => chain.cover(kind, seq),
+                None => chain.skip_to(kind, stored.seq, stored.prev),
             }
         }
         if let Some(Done {
             up_to,
+            proof,
             live,
             losses,
         }) = done
             && inner.losses() == Some(losses)
             && let Some(mut chain) = inner.chain.take()
         {
-            chain.prove(up_to);
+            chain.prove(up_to, proof);
             if let Some(behind) = chain.behind()
                 && std::mem::take(&mut behind.announced)
             {
-                inner.queue(frame(live, Origin::Live));
+                let before = chain.show(proof);
+                let mut outgoing = frame(live, Origin::Live(before));
+                if let Some(id) = chain.id() {
+                    outgoing.identify(&id, limits);
+                }
+                inner.queue(outgoing);
             }
-            chain.settle(|kind, before, mut outgoing| {
+            chain.settle(|kind, before, mut outgoing, id| {
                 outgoing.origin = Origin::Stream(kind, before);
+                if let Some(id) = id {
+                    outgoing.identify(&id, limits);
+                }
                 inner.queue(outgoing);
             });
             inner.chain = Some(chain);
@@ -228,8 +247,8 @@ impl Outbox {
     }
 
     /// Compares it with the last message of each kind in the stream. `before` is what it
-    /// had before the stream was asked, `last` the stream's last then.
-    pub fn audit(&self, before: [u64; 2], last: u64, lasts: [u64; 2], up_to: u64) -> Audit {
+    /// had before the stream was asked, `proof` the stream's last then, by its leader.
+    pub fn audit(&self, before: [u64; 2], proof: Proof, lasts: [u64; 2], up_to: u64) -> Audit {
         let mut inner = self.inner();
         let over = inner.is_over();
         let Some(chain) = inner.chain.as_mut().filter(|chain| !chain.is_behind()) else {
@@ -238,7 +257,7 @@ impl Outbox {
         if over {
             return Audit::Good;
         }
-        if before.iter().any(|covered| *covered > last) {
+        if before.iter().any(|covered| *covered > proof.seq) {
             return Audit::Beyond;
         }
         let covered = chain.covered();
@@ -249,13 +268,20 @@ impl Outbox {
         {
             return Audit::Missing;
         }
-        chain.prove(up_to);
+        chain.prove(up_to, proof);
         Audit::Good
     }
 
     /// Everything up to here is covered, of each kind; none in live mode.
     pub fn covered(&self) -> Option<[u64; 2]> {
         self.inner().chain.as_ref().map(|chain| chain.covered())
+    }
+
+    /// This message was replaced by a `gap`.
+    pub fn was_not_given(&self, kind: Kind, seq: u64) {
+        if let (Kind::User, Some(chain)) = (kind, &mut self.inner().chain) {
+            chain.was_not_given(seq);
+        }
     }
 
     /// Whether everything of its user up to `seq` is queued.
@@ -265,15 +291,23 @@ impl Outbox {
         chain.is_some_and(|chain| chain.was_given(seq)) && !inner.is_over()
     }
 
-    /// Up to where everything was compared with the stream and is written, or at least
-    /// taken; none in live mode, and while something waits.
-    /// And the position of a client that has that: the last of what it was sent, or this.
-    pub fn proven(&self) -> Option<(u64, u64)> {
-        let inner = self.inner();
-        let chain = inner.chain.as_ref()?;
-        let [user, broadcast] = chain.covered();
-        let proven = chain.proven();
-        let idle = inner.queue.is_empty() && !chain.is_behind() && !inner.disowned;
-        idle.then(|| (proven, proven.max(user).max(broadcast)))
+    /// Up to where everything was compared with the stream and is written, or at least taken,
+    /// as a `ping` is about to say it; none in live mode, and while something waits. And the
+    /// position of a client that is told it beside each frame.
+    pub fn proof(&self) -> Option<(Proof, Option<String>)> {
+        let mut inner = self.inner();
+        let idle = inner.queue.is_empty() && !inner.disowned;
+        let chain = inner.chain.as_mut()?;
+        if !idle || chain.is_behind() {
+            return None;
+        }
+        let proof = chain.proven();
+        chain.show(proof);
+        Some((proof, chain.id()))
+    }
+
+    /// The client's position, where it is told that beside each frame.
+    pub fn id(&self) -> Option<String> {
+        self.inner().chain.as_ref()?.id()
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{api, store, world_with};
+use super::{api, store, timeless, world_with};
 use crate::support::{Client, Events, Gateway, Redis, eventually, sse::Item};
 
 const SUBJECT: &str = "usher.user.42";
@@ -35,35 +35,46 @@ async fn last_event_id_is_where_it_goes_on() {
         .as_str()
         .expect("an epoch")
         .to_owned();
-    let id = |seq: u64| Some(format!("{epoch}.{seq}"));
     store(&nats, SUBJECT, 1).await;
-    let event = json!({"event": "message", "seq": 1, "prev": 0, "data": 1});
-    assert_eq!(next(&mut events).await, (event, id(1)));
+    let (event, found) = next(&mut events).await;
+    let id = format!("{epoch}.0.1.{}.u1", event["at"]);
+    let expected = json!({"event": "message", "seq": 1, "prev": 0, "data": 1});
+    assert_eq!((timeless(event), found), (expected, Some(id)));
     // What a ping says is where the client would go on.
     let last = store(&nats, "usher.user.43", 0).await;
-    loop {
+    let left_off = loop {
         let (frame, found) = next(&mut events).await;
         assert!(frame["ping"].is_object() && found.is_some(), "{frame}");
-        if frame["ping"]["seq"] == last && found == id(last) {
-            break;
+        if frame["ping"]["seq"] == last {
+            let at = &frame["ping"]["at"];
+            assert_eq!(found, Some(format!("{epoch}.{last}.{last}.{at}")));
+            break found.expect("an id");
         }
-    }
+    };
     drop(events);
 
     store(&nats, SUBJECT, 2).await;
     store(&nats, "usher.broadcast", 3).await;
     // The header goes before the parameter, which is where a new EventSource began.
-    let mut events = resume(&gateway, &redis, &format!("{epoch}.{last}"), "0").await;
+    let mut events = resume(&gateway, &redis, &left_off, "0").await;
     assert_eq!(events.welcome()["resume"], "complete");
-    let event = json!({"event": "message", "seq": 3, "prev": 0, "data": 2});
-    assert_eq!(next(&mut events).await, (event, id(3)));
+    let at = events.welcome()["at"].clone();
     let (event, found) = next(&mut events).await;
-    assert_eq!((&event["broadcast"], found), (&json!(true), id(4)));
+    assert_eq!(found, Some(format!("{epoch}.{last}.4.{at}.u3")));
+    let expected = json!({"event": "message", "seq": 3, "prev": 0, "data": 2});
+    assert_eq!(timeless(event), expected);
+    let (event, found) = next(&mut events).await;
+    assert_eq!(event["broadcast"], true);
+    assert_eq!(found, Some(format!("{epoch}.{last}.4.{at}.u3.b4")));
+    let live = json!({"live": {"seq": 4, "at": at}});
     assert_eq!(
         next(&mut events).await,
-        (json!({"live": {"seq": 4}}), id(4))
+        (live, Some(format!("{epoch}.4.4.{at}")))
     );
-    let mut events = resume(&gateway, &redis, "", &format!("{epoch}.3")).await;
+    // Of the user it has 3, and of the broadcasts nothing.
+    let mark = format!("{epoch}.{last}.4.{at}.u3");
+    let mut events = resume(&gateway, &redis, "", &mark).await;
+    assert_eq!(events.welcome()["resume"], "complete");
     let (event, _) = next(&mut events).await;
     assert_eq!(event["data"], 3);
 }

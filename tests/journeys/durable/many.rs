@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::{position, resume, store};
+use super::{position, proven, resume, store};
 use crate::support::{Client, Gateway, Nats, Redis, network::Network};
 
 const CLIENTS: usize = 300;
@@ -161,9 +161,8 @@ async fn each_gets_what_is_its_own() {
 
     // They go, and come back.
     let begin = position(&clients[0]);
-    let epoch = begin.split('.').next().expect("an epoch");
     drop(clients);
-    let since = format!("{epoch}.{}", store(&publisher, "usher.user.other", 0).await);
+    let since = proven(&begin, store(&publisher, "usher.user.other", 0).await);
     store_missed(&publisher).await;
     let coming = (0..CLIENTS).map(async |client| {
         let (mut session, told) = resume(&gateway, &redis, &client.to_string(), &since).await;

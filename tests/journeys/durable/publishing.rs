@@ -218,7 +218,7 @@ async fn live_mode_has_no_positions() {
     );
     let ticket = redis.ticket("42").await;
     let again = Client::builder(&gateway, &ticket)
-        .since("k3f9.1")
+        .since("k3f9.1.1.9")
         .open()
         .await;
     assert_eq!(again.welcome()["resume"], "gap");

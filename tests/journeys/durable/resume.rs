@@ -7,7 +7,8 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use super::{
-    api, jetstream, position, replayed, replayed_data, resume, store, store_with, world, world_with,
+    api, jetstream, position, proven, replayed, replayed_data, resume, store, store_with, timeless,
+    world, world_with,
 };
 use crate::support::{Client, eventually};
 
@@ -23,20 +24,17 @@ async fn what_was_missed_comes_in_order_before_anything_new() {
     store(&nats, SUBJECT, 1).await;
     let event = client.next_event().await;
     assert_eq!(
-        event,
+        timeless(event),
         json!({"event": "message", "seq": 1, "prev": 0, "data": 1})
     );
     store(&nats, "usher.user.43", 0).await;
     store(&nats, SUBJECT, 2).await;
     let event = client.next_event().await;
     assert_eq!(
-        event,
+        timeless(event),
         json!({"event": "message", "seq": 3, "prev": 1, "data": 2})
     );
-    let epoch = client.welcome()["epoch"]
-        .as_str()
-        .expect("an epoch")
-        .to_owned();
+    let begin = position(&client);
     client.close(1000).await;
 
     for data in [3, 4] {
@@ -45,7 +43,7 @@ async fn what_was_missed_comes_in_order_before_anything_new() {
     store(&nats, "usher.broadcast", "\"all\"").await;
     store(&nats, "usher.user.43", 0).await;
     store(&nats, SUBJECT, 5).await;
-    let (mut client, told) = resume(&gateway, &redis, "42", &format!("{epoch}.3")).await;
+    let (mut client, told) = resume(&gateway, &redis, "42", &proven(&begin, 3)).await;
     assert_eq!(told, "complete");
     assert_eq!(client.welcome()["seq"], 8);
     let expected = [(4, 0, 3), (5, 4, 4), (6, 0, -1), (8, 5, 5)].map(|(seq, prev, data)| {
@@ -56,10 +54,10 @@ async fn what_was_missed_comes_in_order_before_anything_new() {
     store(&nats, SUBJECT, 6).await;
     let event = client.next_event().await;
     assert_eq!(
-        event,
+        timeless(event),
         json!({"event": "message", "seq": 9, "prev": 8, "data": 6})
     );
-    let (mut client, told) = resume(&gateway, &redis, "42", &format!("{epoch}.9")).await;
+    let (mut client, told) = resume(&gateway, &redis, "42", &proven(&begin, 9)).await;
     assert_eq!(told, "complete");
     assert_eq!(replayed(&mut client).await, [], "nothing was missed");
     assert_eq!(gateway.metric("usher_replayed_messages_total").await, 4.0);
@@ -76,7 +74,6 @@ async fn messages_keep_arriving_while_a_client_catches_up() {
     .await;
     let first = Client::open(&gateway, &redis.ticket("42").await).await;
     let mut since = position(&first);
-    let epoch = since.split('.').next().expect("an epoch").to_owned();
     drop(first);
     let nats = nats.client().await;
     let publishing = tokio::spawn(async move {
@@ -106,7 +103,7 @@ async fn messages_keep_arriving_while_a_client_catches_up() {
                 continue;
             };
             seen.push(frame["data"].as_u64().expect("a number"));
-            since = format!("{epoch}.{seq}");
+            since = proven(&since, seq);
             if seen.last() == Some(&(MESSAGES - 1)) {
                 break;
             }
@@ -136,7 +133,7 @@ async fn retention_that_has_passed_a_position_is_a_gap() {
     assert_eq!(told, "gap");
     assert_eq!(replayed_data(&mut client).await, [4, 5, 6, 7, 8]);
     // Whoever has the last one that is kept no longer has not missed anything.
-    let third = begin.replace(".0", ".4");
+    let third = proven(&begin, 4);
     let (mut client, told) = resume(&gateway, &redis, "42", &third).await;
     assert_eq!(told, "complete");
     assert_eq!(replayed_data(&mut client).await, [5, 6, 7, 8]);
@@ -211,7 +208,7 @@ async fn a_stream_made_anew_is_a_gap() {
         store(&nats, SUBJECT, data).await;
         assert_eq!(client.next_data().await, data);
     }
-    let before = position(&client).replace(".0", ".3");
+    let before = proven(&position(&client), 3);
     for stream in ["USHER"] {
         let context = jetstream(&nats);
         context.delete_stream(stream).await.expect("deleted");
@@ -228,10 +225,8 @@ async fn a_stream_made_anew_is_a_gap() {
     }
     let (mut client, told) = resume(&gateway, &redis, "42", &before).await;
     assert_eq!(told, "gap");
-    assert_ne!(
-        position(&client).split('.').next(),
-        before.split('.').next()
-    );
+    let epoch = client.welcome()["epoch"].as_str().expect("an epoch");
+    assert_ne!(before.split('.').next(), Some(epoch));
     assert_eq!(replayed_data(&mut client).await, [4, 5, 6, 7, 8, 9]);
 }
 
@@ -241,7 +236,7 @@ async fn a_position_beyond_the_stream_is_a_gap() {
     let nats = nats.client().await;
     store(&nats, SUBJECT, 1).await;
     let now = position(&Client::open(&gateway, &redis.ticket("42").await).await);
-    let beyond = now.replace(".1", ".1000000");
+    let beyond = proven(&now, 1_000_000);
     let (_, told) = resume(&gateway, &redis, "42", &beyond).await;
     assert_eq!(told, "gap");
     let (_, told) = resume(&gateway, &redis, "42", &now).await;
@@ -280,13 +275,13 @@ async fn large_messages_hold_up_nothing() {
         store(&nats, SUBJECT, data).await;
     }
     for left_off in 0..=5 {
-        let since = begin.replace(".0", &format!(".{left_off}"));
+        let since = proven(&begin, left_off);
         let (mut client, told) = resume(&gateway, &redis, "42", &since).await;
         assert_eq!(told, "complete", "{left_off}");
         let seqs: Vec<_> = replayed(&mut client).await.iter().map(|e| e.0).collect();
         assert_eq!(seqs, (left_off + 1..=5).collect::<Vec<u64>>());
     }
-    let (mut client, _) = resume(&gateway, &redis, "42", &begin.replace(".0", ".4")).await;
+    let (mut client, _) = resume(&gateway, &redis, "42", &proven(&begin, 4)).await;
     assert_eq!(replayed_data(&mut client).await, [2]);
     store(&nats, SUBJECT, 3).await;
     assert_eq!(client.next_data().await, 3);
@@ -328,8 +323,7 @@ async fn both_kinds_come_in_one_order_while_a_client_catches_up() {
             before = seq;
         }
         let welcome = client.welcome()["seq"].as_u64().expect("a sequence");
-        let epoch = since.split('.').next().expect("an epoch").to_owned();
-        since = format!("{epoch}.{}", if live { before } else { welcome });
+        since = proven(&since, if live { before } else { welcome });
     }
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     publishing.await.expect("published");

@@ -2,7 +2,11 @@
 
 mod cluster;
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -252,6 +256,23 @@ impl Nats {
         self.process.kill();
     }
 
+    /// A copy of what JetStream has on disk. The server must not run.
+    pub(crate) fn copy_of_store(&self) -> TempDir {
+        let copy = TempDir::new().expect("a folder");
+        copy_folder(&self.store(), copy.path());
+        copy
+    }
+
+    /// Puts such a copy back. The server must not run.
+    pub(crate) fn put_back(&self, copy: &TempDir) {
+        fs::remove_dir_all(self.store()).expect("it was there");
+        copy_folder(copy.path(), &self.store());
+    }
+
+    fn store(&self) -> PathBuf {
+        self.folder.path().join("jetstream")
+    }
+
     /// Freezes it: connections stay open, and nothing is answered.
     pub(crate) fn pause(&mut self) {
         self.process.pause();
@@ -316,6 +337,17 @@ fn written(folder: &TempDir, config: &str) -> String {
     let file = folder.path().join("nats.conf");
     fs::write(&file, config).expect("a configuration file");
     format!("--config={}", file.display())
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("a folder").flatten() {
+        let target = to.join(entry.file_name());
+        match entry.path().is_dir() {
+            true => copy_folder(&entry.path(), &target),
+            false => drop(fs::copy(entry.path(), target).expect("copied")),
+        }
+    }
 }
 
 /// Port -1 is any free one.
