@@ -143,18 +143,6 @@ async fn a_probe_is_answered_once_everything_is_queued() {
     client.quiet_for(std::time::Duration::from_millis(50)).await;
 }
 
-/// Live mode's probe is an ordinary message here, and the other way round.
-#[tokio::test]
-async fn a_probe_on_a_users_subject_is_a_message() {
-    let (nats, redis, gateway) = world().await;
-    let nats = nats.client().await;
-    let mut client = Client::open(&gateway, &redis.ticket("42").await).await;
-    let mut headers = HeaderMap::new();
-    headers.insert("Usher-Probe", "1");
-    store_with(&nats, SUBJECT, 1, headers).await;
-    assert_eq!(client.next_data().await, 1);
-}
-
 #[tokio::test]
 async fn broadcasts_and_messages_come_in_the_streams_order() {
     let (nats, redis, gateway) = world().await;

@@ -143,7 +143,7 @@ impl Events {
                 Item::Event { data, .. } if data.starts_with("{\"ping\":") => {}
                 // A position goes with it in durable mode, and only there.
                 Item::Event { data, id } => {
-                    let durable = !self.welcome["epoch"].is_null();
+                    let durable = !self.welcome["epoch"].is_null() || data.contains("\"epoch\":");
                     assert!(id.is_none() || durable, "live mode has no positions");
                     return data;
                 }
