@@ -83,7 +83,10 @@ fn replace_secrets(config: &mut Config) -> Vec<(String, String)> {
         redis.user = Some("u".to_owned());
         redis.password = Some(Secret::new("p"));
         let shown = format!("{redis:?}");
-        set("USHER_REDIS__URL", &shown.trim_matches('"').replace('…', "u:p"));
+        set(
+            "USHER_REDIS__URL",
+            &shown.trim_matches('"').replace('…', "u:p"),
+        );
     }
     // A query may hold a key.
     let jwks = &mut config.tickets_jwt.jwks_url;
