@@ -9,7 +9,11 @@ use crate::support::{
 /// Runs it with these keys; returns its exit code and its lines about Redis.
 async fn check(nats: &Nats, settings: &[(&str, &str)]) -> (Option<i32>, String) {
     let mut command = crate::commands::run::bare(&["check"]);
-    command.env("USHER_NATS__URL", nats.publishers_url());
+    let (user, password) = nats.gateways_login().expect("roles");
+    command
+        .env("USHER_NATS__URL", nats.url())
+        .env("USHER_NATS__USER", user)
+        .env("USHER_NATS__PASSWORD", password);
     for (key, value) in settings {
         let name = format!("USHER_{}", key.replace('.', "__").to_uppercase());
         command.env(name, value);
