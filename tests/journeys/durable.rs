@@ -7,6 +7,7 @@ mod many;
 mod outage;
 mod positions;
 mod publishing;
+mod replaced;
 mod resume;
 mod slow;
 mod stream;

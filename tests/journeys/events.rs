@@ -112,7 +112,7 @@ async fn the_answer_is_a_stream_that_nobody_keeps() {
         assert_eq!(answer.header(name), Some(value), "{answer:?}");
     };
     is("content-type", "text/event-stream");
-    is("cache-control", "no-store");
+    is("cache-control", "no-store, no-transform");
     is("x-accel-buffering", "no");
     is("connection", "close");
     is("vary", "Origin");

@@ -35,3 +35,4 @@ mod smuggling;
 mod stood_still;
 mod subscriptions;
 mod tls;
+mod too_large;
