@@ -180,6 +180,7 @@ impl App {
             subscriptions,
             metrics.clone(),
             stream.map(|stream| (stream, rooms::durable(&config))),
+            &readiness,
         ));
         tasks.spawn("the registry", registry.clone().run(interest));
         let sessions = Arc::new(Sessions::new(

@@ -40,6 +40,8 @@ pub struct Metrics {
     catch_ups: IntCounterVec,
     postponed: IntCounter,
     stream_replaced: IntCounterVec,
+    /// Sessions for which the stream can't be read.
+    pub sessions_held_back: IntGauge,
     /// Messages whose event name broke the rule.
     pub bad_event_names: IntCounter,
     /// Ended sessions, by how.
@@ -150,6 +152,11 @@ impl Metrics {
                 "How often all sessions were closed 4003 because the stream was made anew \
                  ('made_anew'), or set back to an older state ('set_back').",
                 &["reason"],
+            ),
+            sessions_held_back: gauge(
+                &r,
+                "usher_sessions_held_back",
+                "Sessions that wait for messages of the stream, which can't be read now.",
             ),
             postponed: counter(
                 &r,

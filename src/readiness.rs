@@ -28,6 +28,9 @@ pub enum Part {
 
 const PARTS: usize = 5;
 
+/// Sessions that are held back for less than this are no finding.
+const HELD_BACK: Duration = Duration::from_secs(5);
+
 /// A finding, as `/readyz` lists it under `reasons` or `warnings`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -51,6 +54,8 @@ pub enum Reason {
     RedisUnusable,
     /// NATS permits this gateway no pushes.
     PushForbidden,
+    /// Sessions wait for what the stream has for them, since it can't be read.
+    SessionsHeldBack,
     /// This gateway is going away.
     Draining,
 }
@@ -88,6 +93,8 @@ struct Shared {
 struct Facts {
     parts: [State; PARTS],
     push_forbidden: bool,
+    /// Since when sessions are held back, where some are.
+    held_back: Option<Instant>,
     draining: bool,
 }
 
@@ -101,6 +108,7 @@ impl Readiness {
                 facts: Mutex::new(Facts {
                     parts: [State::NotUsed; PARTS],
                     push_forbidden: false,
+                    held_back: None,
                     draining: false,
                 }),
                 changed: watch::Sender::new(()),
@@ -136,6 +144,11 @@ impl Readiness {
     /// Whether NATS permits this gateway to push.
     pub fn push_forbidden(&self, forbidden: bool) {
         self.change(|facts| facts.push_forbidden = forbidden);
+    }
+
+    /// Whether sessions wait for a stream that can't be read.
+    pub fn held_back(&self, held_back: bool) {
+        self.change(|facts| facts.held_back = held_back.then(Instant::now));
     }
 
     /// This gateway is going away.
@@ -206,6 +219,12 @@ impl Readiness {
         }
         if facts.push_forbidden {
             findings.push((Reason::PushForbidden, false));
+        }
+        if facts
+            .held_back
+            .is_some_and(|since| since.elapsed() >= HELD_BACK)
+        {
+            findings.push((Reason::SessionsHeldBack, false));
         }
         if facts.draining {
             findings.push((Reason::Draining, true));

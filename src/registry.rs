@@ -9,6 +9,7 @@ mod chain;
 mod delivery;
 mod durable;
 mod held;
+mod held_back;
 mod outbox;
 mod probes;
 mod recovery;
@@ -43,6 +44,7 @@ use self::{
     chain::Beginning,
     durable::Durable,
     held::{Bus, Directory, Held, Joined, Member},
+    held_back::HeldBack,
     outbox::{Admission, Done, Resumed},
     recovery::Resumption,
 };
@@ -61,6 +63,7 @@ use crate::{
     jitter,
     metrics::Metrics,
     position::{Begun, Since, Tracker},
+    readiness::Readiness,
     user::UserId,
 };
 
@@ -271,9 +274,14 @@ impl Registry {
         subscriptions: Arc<Subscriptions<Arc<Entry>>>,
         metrics: Arc<Metrics>,
         stream: Option<(Stream, DurableConfig)>,
+        readiness: &Readiness,
     ) -> Self {
+        let durable = |(stream, config)| {
+            let held_back = HeldBack::new(metrics.clone(), readiness.clone());
+            Arc::new(Durable::new(stream, config, held_back))
+        };
         Self {
-            durable: stream.map(|(stream, config)| Arc::new(Durable::new(stream, config))),
+            durable: stream.map(durable),
             limits: Limits {
                 messages: config.queue_messages,
                 bytes: config.queue_bytes,

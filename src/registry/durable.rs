@@ -9,7 +9,12 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
-use super::{Entry, Registry, outbox::Outbox, spread};
+use super::{
+    Entry, Registry,
+    held_back::{Held, HeldBack},
+    outbox::Outbox,
+    spread,
+};
 use crate::{
     bus::stream::{Look, Stream, StreamError},
     close::CloseReason,
@@ -31,6 +36,7 @@ pub(super) struct Durable {
     looked: Mutex<Option<Instant>>,
     /// Who joined lately, and when they are looked at again.
     joined: Mutex<VecDeque<(Instant, Arc<Entry>)>>,
+    pub(super) held_back: Arc<HeldBack>,
 }
 
 /// How durable mode treats sessions.
@@ -43,10 +49,16 @@ pub struct Config {
 }
 
 /// A session that is to be brought something.
-pub(super) type Waiting = (Arc<Entry>, Arc<Outbox>);
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) entry: Arc<Entry>,
+    pub(super) outbox: Arc<Outbox>,
+    /// Where the stream could not be read for it the last time.
+    pub(super) held_back: Option<Held>,
+}
 
 impl Durable {
-    pub(super) fn new(stream: Stream, config: Config) -> Self {
+    pub(super) fn new(stream: Stream, config: Config, held_back: Arc<HeldBack>) -> Self {
         Self {
             stream,
             config,
@@ -55,6 +67,7 @@ impl Durable {
             woken: Notify::new(),
             looked: Mutex::default(),
             joined: Mutex::default(),
+            held_back,
         }
     }
 
@@ -71,7 +84,11 @@ impl Durable {
 
     /// Someone is to be brought something; whoever says so has marked it as queued.
     pub(super) fn wants(&self, entry: Arc<Entry>, outbox: Arc<Outbox>) {
-        self.waiting().push_back((entry, outbox));
+        self.waiting().push_back(Waiting {
+            entry,
+            outbox,
+            held_back: None,
+        });
         self.woken.notify_one();
     }
 

@@ -68,11 +68,11 @@ impl Registry {
                 MAX_STEPS.. => None,
                 _ => durable.waiting().pop_front(),
             };
-            if let Some((entry, outbox)) = next {
+            if let Some(mut waiting) = next {
                 let (registry, durable) = (self.clone(), durable.clone());
                 steps.push(async move {
-                    let wants = registry.step_on(&durable, &entry, &outbox).await;
-                    wants.then_some((entry, outbox))
+                    let wants = registry.step_on(&durable, &mut waiting).await;
+                    wants.then_some(waiting)
                 });
                 continue;
             }
@@ -89,8 +89,13 @@ impl Registry {
     }
 
     /// One step; whether another has to follow.
-    async fn step_on(self: &Arc<Self>, durable: &Durable, entry: &Entry, outbox: &Outbox) -> bool {
-        match self.step(durable, entry, outbox).await {
+    async fn step_on(self: &Arc<Self>, durable: &Durable, waiting: &mut Waiting) -> bool {
+        let step = self.step(durable, waiting).await;
+        if step.is_ok() {
+            waiting.held_back = None;
+        }
+        let outbox = &waiting.outbox;
+        match step {
             Ok(Step::Rest) => false,
             Ok(Step::Again) => true,
             Ok(Step::Lagging) => {
@@ -98,6 +103,9 @@ impl Registry {
                 true
             }
             Err(error) => {
+                if waiting.held_back.is_none() && outbox.is_open() {
+                    waiting.held_back = Some(durable.held_back.one());
+                }
                 tracing::debug!(%error, "a session cannot be brought up to date yet");
                 sleep(jitter::fraction_of(PAUSE, 0.5, 1.0)).await;
                 outbox.is_open()
@@ -108,9 +116,9 @@ impl Registry {
     async fn step(
         self: &Arc<Self>,
         durable: &Durable,
-        entry: &Entry,
-        outbox: &Outbox,
+        waiting: &Waiting,
     ) -> Result<Step, StreamError> {
+        let Waiting { entry, outbox, .. } = waiting;
         let Some(pace) = outbox.pace() else {
             return Ok(Step::Rest);
         };
@@ -155,7 +163,7 @@ impl Registry {
         }
         let beyond = missed.saturating_sub(durable.config.max_replay);
         let too_many = if pace.begun { 0 } else { beyond };
-        if beyond > 0 && pace.why == Why::Slow {
+        if beyond > 0 && pace.why == Why::Slow && waiting.held_back.is_none() {
             let dropped = outbox.cut(CloseReason::SlowConsumer);
             self.metrics.dropped("slow_consumer", dropped);
             return Ok(Step::Rest);

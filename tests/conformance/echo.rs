@@ -5,7 +5,7 @@
 use std::{error::Error, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
-use usher::{bus, http, metrics::Metrics, registry, tls};
+use usher::{bus, http, metrics::Metrics, readiness::Readiness, registry, tls};
 
 /// The suite's largest message is 16 MiB; 4 KiB is the default.
 const MAX_FRAME: usize = 16 << 20;
@@ -40,7 +40,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
         drain_window: Duration::from_secs(20),
         max_frame: usize::MAX,
     };
-    let registry = registry::Registry::new(config, subscriptions, metrics.clone(), None);
+    let registry = registry::Registry::new(
+        config,
+        subscriptions,
+        metrics.clone(),
+        None,
+        &Readiness::new(Duration::ZERO),
+    );
     let registry = Arc::new(registry);
     tokio::spawn(registry.clone().run(interest));
 

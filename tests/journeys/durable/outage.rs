@@ -138,3 +138,40 @@ async fn without_the_stream_nobody_is_let_in() {
     ));
     drop(other);
 }
+
+/// The connection stands, and the stream gives nothing out.
+#[tokio::test]
+async fn who_is_held_back_is_told_of_and_stays() {
+    let (nats, redis, first) = super::world().await;
+    // It would mend the stream.
+    drop(first);
+    let gateway = Gateway::durable(&nats, &redis)
+        .set("durable.manage_stream", "false")
+        .set("durable.max_replay", "4")
+        .start()
+        .await;
+    let publisher = nats.client().await;
+    let mut client = Client::open(&gateway, &redis.ticket("42").await).await;
+    store(&publisher, SUBJECT, 1).await;
+    assert_eq!(client.next_data().await, 1);
+    super::loses_what_is_stored(&publisher).await;
+    super::change(&publisher, |config| config["allow_direct"] = false.into()).await;
+    for data in 2..=9 {
+        store(&publisher, SUBJECT, data).await;
+    }
+    super::republishes_again(&publisher).await;
+    store(&publisher, SUBJECT, 10).await;
+    gateway
+        .metric_becomes("usher_sessions_held_back", 1.0)
+        .await;
+    gateway.readyz_lists("warnings", "sessions_held_back").await;
+    assert_eq!(gateway.readyz().await, 200);
+    super::change(&publisher, |config| config["allow_direct"] = true.into()).await;
+    assert_eq!(client.expect_gap().await["reason"], "replay");
+    for data in 7..=10 {
+        assert_eq!(client.next_data().await, data);
+    }
+    gateway
+        .metric_becomes("usher_sessions_held_back", 0.0)
+        .await;
+}
