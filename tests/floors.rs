@@ -54,7 +54,7 @@ const HOMES: [(&str, &[&str]); 21] = [
     ("redis", &["tickets"]),
     ("dashmap", &["registry"]),
     ("warp", &["http"]),
-    ("hyper", &["http", "cli", "tokens"]),
+    ("hyper", &["http", "grpc", "cli", "tokens"]),
     ("tonic", &["grpc", "proto", "cli"]),
     ("h2", &["cli"]),
     ("clap", &["cli"]),

@@ -1,7 +1,7 @@
 //! The commands that are clients, against real gateways: `usher ticket`, `push`
 //! and `listen`.
 
-mod run;
+pub(crate) mod run;
 
 use std::{
     collections::BTreeSet,
