@@ -4,7 +4,7 @@
 mod connections;
 mod floods;
 mod messages;
-mod raw_h2;
+pub(crate) mod raw_h2;
 mod renewed;
 
 use tonic::transport::Endpoint;

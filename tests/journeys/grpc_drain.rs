@@ -11,8 +11,10 @@ use std::{
 use futures_util::StreamExt;
 use rustix::process::Signal;
 
+use crate::grpc_bounds::raw_h2;
 use crate::support::{
     Client, Gateway, Nats, Redis, eventually,
+    grpc::{push, pushed},
     process::{Process, free_port},
     servers,
     wait::patiently,
@@ -26,6 +28,38 @@ const BETWEEN: usize = 60;
 
 /// How often each message was published.
 type Published = Arc<Mutex<HashMap<String, u32>>>;
+
+/// Who connects while the gateway drains is served, and asked to go soon; one that does
+/// not go holds up no end.
+#[tokio::test]
+async fn who_comes_during_a_drain_is_served_and_asked_to_go() {
+    let (nats, redis) = servers().await;
+    let mut gateway = Gateway::builder(&nats, &redis)
+        .set("drain.delay", "0s")
+        .set("drain.window", "6s")
+        .start()
+        .await;
+    let sessions = hold_sessions(&gateway, &redis).await;
+    let mut before = raw_h2::connect(&gateway.grpc).await;
+    // It takes no notice of a GOAWAY: that is answered by a PING's answer at least.
+    let mut stubborn = raw_h2::connect(&gateway.grpc).await;
+    gateway.metric_becomes("usher_grpc_connections", 2.0).await;
+    gateway.terminate();
+    for stream in [&mut before, &mut stubborn] {
+        let goaway = raw_h2::read_until(stream, raw_h2::GOAWAY).await;
+        goaway.expect("a GOAWAY at once");
+    }
+    for number in 0..2 {
+        let mut during = raw_h2::connect(&gateway.grpc).await;
+        pushed(&mut gateway.grpc().await, push("42", number.to_string())).await;
+        let goaway = raw_h2::read_until(&mut during, raw_h2::GOAWAY).await;
+        goaway.expect("a GOAWAY soon");
+        assert!(gateway.has_ended().is_none(), "{}", gateway.log());
+    }
+    let status = gateway.wait().await;
+    assert!(status.success(), "{status}");
+    drop((sessions, stubborn));
+}
 
 /// Python's grpcio.
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::{Code, transport::Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
@@ -45,6 +45,24 @@ async fn a_flood_of_frames_without_a_call_is_cut_off() {
         gateway.metric_becomes(&cut("too_many_frames"), times).await;
         assert!(pushes(&gateway).await);
     }
+}
+
+/// Of HTTP/1.1 a connection without a token gets one answer.
+#[tokio::test]
+async fn a_stranger_gets_one_answer_of_http_1() {
+    let (nats, redis) = servers().await;
+    let gateway = Gateway::builder(&nats, &redis)
+        .set("grpc.tokens", TOKEN)
+        .start()
+        .await;
+    let mut stream = raw_h2::silent(&gateway.grpc).await;
+    let request = b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n";
+    stream.write_all(&request.repeat(3)).await.expect("taken");
+    let mut answers = Vec::new();
+    let _ = patiently("the end", stream.read_to_end(&mut answers)).await;
+    let answers = String::from_utf8_lossy(&answers).to_lowercase();
+    assert_eq!(answers.matches("http/1.1 ").count(), 1, "{answers}");
+    assert!(answers.contains("connection: close"), "{answers}");
 }
 
 /// Health checks need no token, so a connection has few of them under way.

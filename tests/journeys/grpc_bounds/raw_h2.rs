@@ -7,12 +7,12 @@ use tokio::{
 
 use crate::support::wait::patiently;
 
-pub(super) const SETTINGS: u8 = 0x4;
-pub(super) const PING: u8 = 0x6;
-pub(super) const GOAWAY: u8 = 0x7;
+pub(crate) const SETTINGS: u8 = 0x4;
+pub(crate) const PING: u8 = 0x6;
+pub(crate) const GOAWAY: u8 = 0x7;
 
 /// The preface and an empty SETTINGS.
-pub(super) fn hello() -> Vec<u8> {
+pub(crate) fn hello() -> Vec<u8> {
     [
         &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..],
         &frame(SETTINGS, 0, b""),
@@ -21,27 +21,27 @@ pub(super) fn hello() -> Vec<u8> {
 }
 
 /// A frame of the connection itself.
-pub(super) fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("small").to_be_bytes();
     [&length[1..], &[kind, flags, 0, 0, 0, 0], payload].concat()
 }
 
 /// A connection that has said hello.
-pub(super) async fn connect(address: &str) -> TcpStream {
+pub(crate) async fn connect(address: &str) -> TcpStream {
     let mut stream = silent(address).await;
     stream.write_all(&hello()).await.expect("taken");
     stream
 }
 
 /// A connection that has said nothing.
-pub(super) async fn silent(address: &str) -> TcpStream {
+pub(crate) async fn silent(address: &str) -> TcpStream {
     let stream = TcpStream::connect(address).await.expect("a connection");
     stream.set_nodelay(true).expect("a socket");
     stream
 }
 
 /// Reads frames until one of this kind; none where the connection ends first.
-pub(super) async fn read_until(stream: &mut TcpStream, kind: u8) -> Option<()> {
+pub(crate) async fn read_until(stream: &mut TcpStream, kind: u8) -> Option<()> {
     patiently("a frame", async {
         loop {
             let mut head = [0; 9];
@@ -58,7 +58,7 @@ pub(super) async fn read_until(stream: &mut TcpStream, kind: u8) -> Option<()> {
 }
 
 /// Whether the other side has closed the connection; waits for it.
-pub(super) async fn closes(stream: &mut TcpStream) {
+pub(crate) async fn closes(stream: &mut TcpStream) {
     let mut sink = [0; 4096];
     patiently("the connection is closed", async {
         while stream.read(&mut sink).await.is_ok_and(|read| read > 0) {}
