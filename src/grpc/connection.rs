@@ -27,7 +27,9 @@ use crate::{
 
 /// Callers may take this long to agree on the encryption and to begin with HTTP.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// The same for the head of a request of HTTP/1.1.
+/// The same at the gateway's end, which one that says nothing must not hold up.
+const FIRST_BYTES: Duration = Duration::from_millis(500);
+/// Callers may take this long to send the head of a request of HTTP/1.1.
 const HEAD: Duration = Duration::from_secs(10);
 /// A caller that is gone without a word is noticed after twice this.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -123,6 +125,7 @@ impl Connections {
         let io = TokioIo::new(Frames::new(stream, peer.clone()));
         let mut serving = pin!(self.http.serve_connection(io, service));
         let mut silence = pin!(sleep_until(begun + HANDSHAKE));
+        let ended = phase.clone();
         let mut goodbye = pin!(goodbye(self.age, phase));
         let mut waits = true;
         loop {
@@ -135,6 +138,16 @@ impl Connections {
                     waits = false;
                 }
                 () = goodbye.as_mut() => break,
+            }
+        }
+        // There is no way to say goodbye before HTTP has begun, and some clients send
+        // calls along with its first bytes.
+        if peer.is_silent() {
+            tokio::select! {
+                _ = serving.as_mut() => return verdict(peer),
+                () = peer.heard() => {}
+                () = sleep_until(begun + HANDSHAKE) => return Err("too_slow"),
+                () = long_ended(ended) => return Ok(()),
             }
         }
         // GOAWAY; of HTTP/1.1 the end after the answer under way.
@@ -186,6 +199,12 @@ async fn goodbye(age: Option<Duration>, mut phase: watch::Receiver<Phase>) {
         () = aged => {}
         () = reaches(&mut phase, next) => {}
     }
+}
+
+/// Returns when the gateway's end has come, and a connection might have been heard since.
+async fn long_ended(mut phase: watch::Receiver<Phase>) {
+    reaches(&mut phase, Phase::Ended).await;
+    sleep(FIRST_BYTES).await;
 }
 
 /// Returns when the gateway has come so far; also where it is gone.

@@ -46,6 +46,7 @@ pub(super) struct Peer {
     since: Instant,
     standing: AtomicU8,
     flooded: AtomicBool,
+    heard: Notify,
     cut: Notify,
     ending: watch::Sender<bool>,
     health_checks: AtomicUsize,
@@ -160,6 +161,7 @@ impl Peer {
             since: Instant::now(),
             standing: AtomicU8::new(Standing::Silent as u8),
             flooded: AtomicBool::new(false),
+            heard: Notify::new(),
             cut: Notify::new(),
             ending: watch::Sender::new(false),
             health_checks: AtomicUsize::new(0),
@@ -197,7 +199,10 @@ impl Peer {
     }
 
     fn rise(&self, to: Standing) {
-        self.standing.fetch_max(to as u8, Ordering::Relaxed);
+        let before = self.standing.fetch_max(to as u8, Ordering::Relaxed);
+        if before == Standing::Silent as u8 {
+            self.heard.notify_one();
+        }
     }
 
     fn standing(&self) -> Standing {
@@ -206,6 +211,11 @@ impl Peer {
             1 => Standing::Stranger,
             _ => Standing::Caller,
         }
+    }
+
+    /// Returns when something was heard that is HTTP. For one task alone.
+    pub(super) async fn heard(&self) {
+        self.heard.notified().await;
     }
 
     /// Returns when the connection has to make room for another.
