@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run up test check bench hostile rolling storm durable recovery interest chaos churn stuck chart image-check conformance trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
+.PHONY: help run up test check bench hostile rolling storm durable recovery interest chaos churn stuck chart image-check conformance drain-go trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
 
 CARGO ?= cargo
 # Where cargo builds, asked only by who needs it.
@@ -36,6 +36,12 @@ bench: tools servers ## measure the gateway beside its floors, into benches/resu
 
 hostile: tools servers ## measure what sessions notice of 2,000 hostile clients, into benches/hostile.txt; fails beyond the bound
 	$(CARGO) bench --bench gateway -- hostile | tee benches/hostile.txt
+
+# The same by Python's grpcio is in the suite.
+drain-go: tools servers ## drain ten gateways under callers by grpc-go: no push is lost, and none that failed is published
+	@command -v go >/dev/null || { echo "Go is missing: install it, https://go.dev/dl" >&2; exit 1; }
+	cd tests/clients/go && go build -o "$(TARGET)/drain-go" .
+	USHER_DRAIN_GO="$(TARGET)/drain-go" $(CARGO) test --test journeys -- --ignored --nocapture grpc_go
 
 # Each has a small form in the suite. CHAOS_SEED repeats the faults of another run.
 chaos: tools servers ## ten minutes of faults, with an auditor who knows what was sent

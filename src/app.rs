@@ -8,7 +8,7 @@ use std::{net::SocketAddr, sync::Arc, time::Instant};
 use rand::Rng as _;
 use tokio::{
     net::{TcpListener, TcpSocket},
-    sync::oneshot,
+    sync::{oneshot, watch},
     time::sleep,
 };
 
@@ -16,7 +16,7 @@ use self::tasks::Tasks;
 use crate::{
     bus::{self, Subscriptions},
     config::Config,
-    grpc::Api,
+    grpc::{Api, Phase},
     http::{self, Demo, Door, Mint, Sessions, Status},
     metrics::Metrics,
     readiness::Readiness,
@@ -84,6 +84,7 @@ pub struct App {
     grpc: TcpListener,
     ops: TcpListener,
     max_sessions: usize,
+    max_grpc_connections: usize,
     tls: rooms::ListenersTls,
     /// Whose tokens get tickets; none where nobody's do.
     mint: Option<tokens::Config>,
@@ -107,6 +108,7 @@ impl App {
         let grpc = bind("grpc.listen", config.grpc.listen)?;
         let ops = bind("ops.listen", config.ops.listen)?;
         let max_sessions = rooms::max_sessions(&config, descriptors);
+        let max_grpc_connections = rooms::max_grpc_connections(&config, descriptors);
         Ok(Self {
             config,
             mode,
@@ -114,6 +116,7 @@ impl App {
             grpc,
             ops,
             max_sessions,
+            max_grpc_connections,
             tls,
             mint,
         })
@@ -133,6 +136,7 @@ impl App {
             grpc,
             ops,
             max_sessions,
+            max_grpc_connections,
             tls,
             mint,
         } = self;
@@ -252,14 +256,17 @@ impl App {
         tokio::spawn(http::serve(ops, None, routes, rooms::OPS_BOUNDS, None));
 
         listening("grpc", &grpc);
-        let (say_goodbye, goodbye) = oneshot::channel::<()>();
-        let api = Api::new(rooms::api(&config), publisher, tickets, metrics.clone());
+        let (phase, phases) = watch::channel(Phase::Serving);
+        let (grpc_ends, grpc_ended) = oneshot::channel::<()>();
+        let api = rooms::api(&config, max_grpc_connections);
+        let api = Api::new(api, publisher, tickets, metrics.clone());
         let tls = tls.grpc.map(|tls| reloading("grpc", tls, &metrics));
-        let serving = api.serve(grpc, tls, readiness.clone(), async { drop(goodbye.await) });
-        let grpc = tokio::spawn(async move {
+        let serving = api.serve(grpc, tls, readiness.clone(), phases);
+        tasks.spawn("the gRPC listener", async move {
             if let Err(error) = serving.await {
                 tracing::error!(%error, "the gRPC listener failed");
             }
+            drop(grpc_ends);
         });
 
         let failed = tokio::select! {
@@ -273,16 +280,19 @@ impl App {
             sleep(config.drain.delay).await;
         }
         door.close();
-        let _ = say_goodbye.send(());
+        phase.send_replace(Phase::Leaving);
         registry.drain(config.drain.window).await;
+        phase.send_replace(Phase::Ended);
         let gone = async {
             while door.held() > 0 {
                 registry.end_all();
                 sleep(std::time::Duration::from_millis(10)).await;
             }
-            let _ = grpc.await;
         };
-        match tokio::time::timeout(LAST_WORDS, gone).await {
+        let gone = tokio::time::timeout(LAST_WORDS, gone);
+        // The listener bounds the time of its last answers.
+        let (gone, _) = tokio::join!(gone, grpc_ended);
+        match gone {
             Ok(()) => tracing::info!("drained"),
             Err(_) => tracing::warn!(
                 sessions = sessions.open(),

@@ -3,23 +3,28 @@
 //! A push always goes through the bus, never straight to a session of this
 //! gateway, so it makes no difference which gateway a service calls.
 
+mod bodies;
+mod connection;
+mod ending;
+mod entrance;
+mod frames;
 mod guard;
-mod incoming;
+mod listener;
+mod peers;
 
 use std::{
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use self::{guard::Guard, incoming::incoming};
-use tokio::net::TcpListener;
-use tonic::{Code, Request, Response, Status, transport::Server};
+use tokio::{net::TcpListener, sync::watch};
+use tonic::{Code, Request, Response, Status, service::Routes};
 
-use tower::layer::layer_fn;
-
+use self::{
+    bodies::InFlight, connection::Connections, entrance::Entrance, guard::Guard, peers::Peers,
+};
 use crate::{
     bus::{PublishError, Published, Publisher, Push, Receipt},
-    jitter,
     message::EventName,
     metrics::Metrics,
     origin::Origin,
@@ -34,13 +39,8 @@ use crate::{
     user::UserId,
 };
 
-/// NATS's `max_payload` is at most 64 MiB; what is too large for the server at
-/// hand is refused by its field and limit.
-const MAX_REQUEST: usize = 64 * 1024 * 1024 + 64 * 1024;
-/// Calls at once on one connection.
-const MAX_CALLS: u32 = 1024;
-/// A caller that is gone without a word is noticed after twice this.
-const KEEPALIVE: Duration = Duration::from_secs(30);
+pub use self::listener::LAST_ANSWERS;
+
 /// As the health service knows the API.
 const SERVICE: &str = "usher.v1.Notification";
 /// `IssueTicketRequest.ttl`.
@@ -55,8 +55,25 @@ pub struct Config {
     pub tokens: Vec<Secret>,
     /// Connections end gracefully after this; none for never.
     pub max_connection_age: Option<Duration>,
+    /// Bytes of one message.
+    pub max_message: usize,
+    /// Connections at once.
+    pub max_connections: usize,
+    /// Bytes of requests under way, of all callers together.
+    pub max_in_flight_bytes: usize,
     /// Of tickets whose request names no TTL.
     pub ticket_ttl: Duration,
+}
+
+/// How far the gateway is on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
+pub enum Phase {
+    /// It stays.
+    Serving,
+    /// Callers are asked to go elsewhere (GOAWAY); who comes all the same is served.
+    Leaving,
+    /// Nobody may connect any more, and calls under way are answered.
+    Ended,
 }
 
 /// What the calls need.
@@ -84,19 +101,19 @@ impl Api {
         }
     }
 
-    /// Serves the API, health and reflection until `goodbye`; then tells the
-    /// callers to go elsewhere (GOAWAY) and returns when their calls are done.
-    /// Who connects after that is served for as long as the process lives.
+    /// Serves the API, health and reflection until the phase is [`Phase::Ended`]. Then it
+    /// closes the listener and returns when the calls under way are answered, after
+    /// [`LAST_ANSWERS`] at the latest. Dropping the future cuts all connections off.
     ///
     /// # Errors
     ///
-    /// Where the listener fails.
+    /// Where the descriptions of our services cannot be read.
     pub async fn serve(
         self,
         listener: TcpListener,
         tls: Option<Acceptor>,
         readiness: Readiness,
-        goodbye: impl Future<Output = ()>,
+        phase: watch::Receiver<Phase>,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let (reporter, health) = tonic_health::server::health_reporter();
         tokio::spawn(async move {
@@ -119,40 +136,29 @@ impl Api {
                 .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         };
-        let tokens: Arc<[Secret]> = self.config.tokens.clone().into();
-        let metrics = self.metrics.clone();
-        let guard = layer_fn(move |inner| Guard::new(inner, tokens.clone(), metrics.clone()));
-        let mut server = Server::builder()
-            .max_concurrent_streams(MAX_CALLS)
-            .http2_keepalive_interval(Some(KEEPALIVE))
-            .http2_keepalive_timeout(Some(KEEPALIVE));
-        if let Some(age) = self.config.max_connection_age {
-            // Spread, so that callers of one start do not return in step.
-            let age = jitter::fraction_of(age, 0.9, 1.1);
-            // No grace after it: with one, tonic cuts the connection off instead of
-            // saying goodbye.
-            server = server.max_connection_age(age);
-        }
-        let router = server
-            .layer(guard)
-            .add_service(health)
+        let (config, metrics) = (self.config.clone(), self.metrics.clone());
+        // A larger message does not get so far.
+        let notification = NotificationServer::new(self).max_decoding_message_size(usize::MAX);
+        let routes = Routes::new(health)
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?)
-            .add_service(NotificationServer::new(self).max_decoding_message_size(MAX_REQUEST));
-        // tonic stops listening when it says goodbye; a second one on the same
-        // socket goes on.
-        let listener = listener.into_std()?;
-        let after = TcpListener::from_std(listener.try_clone()?)?;
-        let after = incoming(after, tls.clone());
-        let going_on = router.clone().serve_with_incoming(after);
-        let listener = TcpListener::from_std(listener)?;
-        let goodbye = async {
-            goodbye.await;
-            tokio::spawn(async { drop(going_on.await) });
+            .add_service(notification)
+            .prepare();
+        let entrance = Entrance {
+            routes,
+            guard: Guard::new(&config.tokens),
+            max_message: config.max_message,
+            in_flight: InFlight::new(config.max_in_flight_bytes, metrics.clone()),
+            metrics: metrics.clone(),
         };
-        router
-            .serve_with_incoming_shutdown(incoming(listener, tls), goodbye)
-            .await?;
+        let connections = Connections {
+            entrance: Arc::new(entrance),
+            tls,
+            age: config.max_connection_age,
+            http: connection::http(),
+        };
+        let peers = Peers::new(config.max_connections, metrics);
+        listener::serve(listener, Arc::new(connections), peers, phase).await;
         Ok(())
     }
 

@@ -59,6 +59,12 @@ pub struct Metrics {
     pub redis_command_seconds: Histogram,
     /// Calls of the push API.
     pub grpc_requests: IntCounterVec,
+    /// Connections of callers of the push API.
+    pub grpc_connections: IntGauge,
+    /// Bytes of their requests under way.
+    pub grpc_in_flight_bytes: IntGauge,
+    grpc_connections_cut: IntCounterVec,
+    grpc_refused: IntCounterVec,
     /// Whether this gateway is going away.
     pub draining: IntGauge,
     receipts: IntCounterVec,
@@ -210,6 +216,31 @@ impl Metrics {
                 "Calls of the push API.",
                 &["method", "code"],
             ),
+            grpc_connections: gauge(&r, "usher_grpc_connections", "Connections to the push API."),
+            grpc_in_flight_bytes: gauge(
+                &r,
+                "usher_grpc_in_flight_bytes",
+                "Bytes of requests to the push API that are under way.",
+            ),
+            grpc_connections_cut: counters(
+                &r,
+                "usher_grpc_connections_cut_total",
+                "Connections to the push API that were closed by a bound: more than \
+                 grpc.max_connections ('too_many'), silent while another needed the room \
+                 ('made_room'), silent for too long ('too_slow'), no TLS ('tls'), too many \
+                 frames before a call that is let in ('too_many_frames'), still there long \
+                 after it was asked to close ('overstayed').",
+                &["reason"],
+            ),
+            grpc_refused: counters(
+                &r,
+                "usher_grpc_refused_total",
+                "Calls of the push API that were refused by a bound: grpc.max_message \
+                 ('message_too_large'), grpc.max_in_flight_bytes ('in_flight_bytes'), a message \
+                 that does not arrive ('too_slow'), health checks on one connection \
+                 ('too_many_health_checks').",
+                &["reason"],
+            ),
             draining: gauge(&r, "usher_draining", "1 while this gateway is going away."),
             receipts: counters(
                 &r,
@@ -260,6 +291,24 @@ impl Metrics {
         ] {
             self.connections_cut.with_label_values(&[reason]);
         }
+        for reason in [
+            "too_many",
+            "made_room",
+            "too_slow",
+            "tls",
+            "too_many_frames",
+            "overstayed",
+        ] {
+            self.grpc_connections_cut.with_label_values(&[reason]);
+        }
+        for reason in [
+            "message_too_large",
+            "in_flight_bytes",
+            "too_slow",
+            "too_many_health_checks",
+        ] {
+            self.grpc_refused.with_label_values(&[reason]);
+        }
         for reason in CloseReason::ALL {
             self.session_closes.with_label_values(&[reason.name()]);
         }
@@ -297,6 +346,16 @@ impl Metrics {
     /// Counts a connection that is cut off before it brought a good request.
     pub fn connections_cut(&self, reason: &str) {
         self.connections_cut.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a connection to the push API that a bound closes.
+    pub fn grpc_connections_cut(&self, reason: &str) {
+        self.grpc_connections_cut.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a call of the push API that a bound refuses.
+    pub fn grpc_refused(&self, reason: &str) {
+        self.grpc_refused.with_label_values(&[reason]).inc();
     }
 
     /// Counts a fetch of the keys that tokens are signed with.

@@ -58,7 +58,7 @@ const HOMES: [(&str, &[&str]); 22] = [
     ("redis", &["tickets"]),
     ("dashmap", &["registry"]),
     ("warp", &["http"]),
-    ("hyper", &["http", "cli", "tokens"]),
+    ("hyper", &["http", "grpc", "cli", "tokens"]),
     ("tonic", &["grpc", "proto", "cli"]),
     ("h2", &["cli"]),
     ("clap", &["cli"]),

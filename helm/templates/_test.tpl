@@ -5,6 +5,10 @@
 - /etc/usher/config/usher.toml
 - --grpc
 - {{ ternary "https" "http" (ne $.Values.grpc.tls.existingSecret "") }}://{{ index . 1 }}
+{{- if and $.Values.grpc.existingSecret (not $.Values.grpc.tls.existingSecret) }}
+# The token is sent as the cluster's own services send it.
+- --clear-token
+{{- end }}
 - --public
 - {{ ternary "https" "http" (ne $.Values.public.tls.existingSecret "") }}://{{ index . 2 }}
 {{- if $.Values.test.existingSecret }}

@@ -19,11 +19,31 @@ use crate::{
 /// operators who want to look.
 const RESERVED_DESCRIPTORS: u64 = 128;
 
+/// Connections to the push API at most: what is configured, or an eighth of the file
+/// descriptors, so that they never take those of sessions.
+pub(super) fn max_grpc_connections(config: &Config, descriptors: u64) -> usize {
+    let wanted = config.grpc.max_connections as usize;
+    let possible = usize::try_from(descriptors / 8)
+        .unwrap_or(usize::MAX)
+        .max(1);
+    if wanted > possible {
+        tracing::warn!(
+            max_connections = possible,
+            wanted,
+            descriptors,
+            "grpc.max_connections is lowered to an eighth of the limit of open files; raise that \
+             limit, or write a lower number"
+        );
+    }
+    wanted.min(possible)
+}
+
 /// Sessions at most: what is configured, or what the file descriptors allow.
 pub(super) fn max_sessions(config: &Config, descriptors: u64) -> usize {
     let public = &config.public;
     // Where there are few, sessions get half of them all the same.
-    let taken = RESERVED_DESCRIPTORS + u64::from(public.max_pending);
+    let grpc = u64::from(config.grpc.max_connections).min(descriptors / 8);
+    let taken = RESERVED_DESCRIPTORS + u64::from(public.max_pending) + grpc;
     let taken = taken.min(descriptors / 2);
     let possible = descriptors.saturating_sub(taken).max(1);
     let wanted = match public.max_sessions {
@@ -340,10 +360,13 @@ pub(super) fn sessions(config: &Config, gateway: &str) -> http::SessionConfig {
     }
 }
 
-pub(super) fn api(config: &Config) -> grpc::Config {
+pub(super) fn api(config: &Config, max_connections: usize) -> grpc::Config {
     grpc::Config {
         tokens: config.grpc.tokens.clone(),
         max_connection_age: Some(config.grpc.max_connection_age).filter(|age| !age.is_zero()),
+        max_message: config.grpc.max_message.0,
+        max_connections,
+        max_in_flight_bytes: config.grpc.max_in_flight_bytes.0,
         ticket_ttl: config.tickets.ttl,
     }
 }

@@ -69,10 +69,11 @@ pub(super) enum Kind {
 impl Api {
     pub(super) fn new(
         address: &GrpcAddress,
+        encrypted: bool,
         dialer: Dialer,
         token: Option<Token>,
     ) -> Result<Self, Failure> {
-        let scheme = address.scheme();
+        let scheme = if encrypted { "https" } else { "http" };
         let address = address.to_string();
         let endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))
             .map_err(|error| Failure::config(format_args!("{address} is no address: {error}")))?

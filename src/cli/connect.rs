@@ -1,6 +1,10 @@
 //! Where the gateway is: the same configuration, then flags; the later wins.
 
-use std::{fmt, fs, io, net::SocketAddr, path::PathBuf};
+use std::{
+    fmt, fs, io,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use clap::Args;
 use tokio::net::TcpStream;
@@ -19,8 +23,8 @@ use crate::{
 pub(super) struct Where {
     #[command(flatten)]
     file: ConfigFile,
-    /// Where it serves gRPC, with https:// in front where it is encrypted;
-    /// otherwise `grpc.listen`.
+    /// Where it serves gRPC; otherwise `grpc.listen`. By TLS where `grpc.tls` is set, or
+    /// with https:// in front; with http:// in front never.
     #[arg(long, value_name = "HOST:PORT", value_parser = GrpcAddress::parse, help_heading = HEADING)]
     grpc: Option<GrpcAddress>,
     /// Where browsers reach it, such as http://127.0.0.1:8080; otherwise
@@ -32,6 +36,10 @@ pub(super) struct Where {
     /// `grpc.tokens`.
     #[arg(long, value_name = "FILE", help_heading = HEADING)]
     token_file: Option<PathBuf>,
+    /// Sends the token in clear also to another machine. Only where something else
+    /// guards the way, such as a mesh.
+    #[arg(long, help_heading = HEADING)]
+    clear_token: bool,
     /// The authorities to trust for https, in PEM; otherwise the system's.
     #[arg(long, value_name = "FILE", help_heading = HEADING)]
     ca_file: Option<PathBuf>,
@@ -75,10 +83,24 @@ impl Gateway<'_> {
             None => GrpcAddress {
                 authority: reachable("grpc.listen", "--grpc HOST:PORT", self.config.grpc.listen)?
                     .to_string(),
-                encrypted: self.config.grpc_tls.certificate_file.is_some(),
+                encrypted: None,
             },
         };
-        Api::new(&address, self.dialer(address.encrypted)?, self.token()?)
+        let configured = self.config.grpc_tls.certificate_file.is_some();
+        let encrypted = address.encrypted.unwrap_or(configured);
+        let token = self.token()?;
+        if let Some(Token { from, .. }) = &token
+            && !encrypted
+            && !address.is_on_loopback()
+            && !self.flags.clear_token
+        {
+            return Err(Failure::config(format_args!(
+                "the token of {from} is not sent to {address} in clear, where others can read \
+                 it on the way; give --grpc https://{address}, reach the gateway through a \
+                 tunnel on this machine, or give --clear-token if something else guards the way"
+            )));
+        }
+        Api::new(&address, encrypted, self.dialer(encrypted)?, token)
     }
 
     /// Where browsers reach it.
@@ -206,14 +228,16 @@ fn through_loopback(mut address: SocketAddr) -> SocketAddr {
 #[derive(Debug, Clone)]
 pub(super) struct GrpcAddress {
     authority: String,
-    encrypted: bool,
+    /// None where the address does not say.
+    encrypted: Option<bool>,
 }
 
 impl GrpcAddress {
     fn parse(text: &str) -> Result<Self, String> {
-        let (encrypted, address) = match text.strip_prefix("https://") {
-            Some(address) => (true, address),
-            None => (false, text.strip_prefix("http://").unwrap_or(text)),
+        let (encrypted, address) = match text.split_once("://") {
+            Some(("https", address)) => (Some(true), address),
+            Some(("http", address)) => (Some(false), address),
+            _ => (None, text),
         };
         let address = address.strip_suffix('/').unwrap_or(address);
         if let Ok(address) = address.parse::<SocketAddr>() {
@@ -235,8 +259,13 @@ impl GrpcAddress {
 }
 
 impl GrpcAddress {
-    pub(super) fn scheme(&self) -> &'static str {
-        if self.encrypted { "https" } else { "http" }
+    /// Whether what is sent there stays on this machine. A name other than `localhost`
+    /// may be resolved to any address.
+    fn is_on_loopback(&self) -> bool {
+        let host = self.authority.rsplit_once(':').map_or("", |(host, _)| host);
+        let ip = host.trim_start_matches('[').trim_end_matches(']').parse();
+        let is_loopback = |ip: IpAddr| ip.to_canonical().is_loopback();
+        host.eq_ignore_ascii_case("localhost") || ip.is_ok_and(is_loopback)
     }
 }
 
@@ -320,7 +349,8 @@ mod tests {
         ] {
             let parsed = GrpcAddress::parse(text).expect(text);
             assert_eq!(parsed.to_string(), address, "{text}");
-            assert_eq!(parsed.encrypted, text.starts_with("https"), "{text}");
+            let said = text.split_once("://").map(|(scheme, _)| scheme == "https");
+            assert_eq!(parsed.encrypted, said, "{text}");
         }
         for bad in [
             "",
@@ -333,6 +363,26 @@ mod tests {
             "http://h:1/x",
         ] {
             assert!(GrpcAddress::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_this_machine_is_on_loopback() {
+        for (text, on_loopback) in [
+            ("127.0.0.1:9090", true),
+            ("http://127.8.9.10:9090", true),
+            ("[::1]:9090", true),
+            ("[::ffff:127.0.0.1]:9090", true),
+            ("LocalHost:9090", true),
+            ("0.0.0.0:9090", true),
+            ("10.0.0.1:9090", false),
+            ("[2001:db8::1]:9090", false),
+            ("gateway.internal:9090", false),
+            ("localhost.evil.example:9090", false),
+            ("127.0.0.1.evil.example:9090", false),
+        ] {
+            let address = GrpcAddress::parse(text).expect(text);
+            assert_eq!(address.is_on_loopback(), on_loopback, "{text}");
         }
     }
 

@@ -82,6 +82,16 @@ table! {
         /// About how long a connection lives before it is asked to close, so that
         /// callers spread over new instances. `0s`: for ever.
         max_connection_age: Duration = "30m",
+        /// The largest message of one request; above it a call gets
+        /// RESOURCE_EXHAUSTED before its message is read.
+        max_message: Size = "1MiB" where grpc_message,
+        /// The most connections at once; a further one is closed as soon as it is
+        /// accepted. Where the limit of open files is low it is at most an eighth of
+        /// that.
+        max_connections: u32 = 1024 where above_zero,
+        /// The most bytes of requests under way, of all callers together; above it a
+        /// call gets RESOURCE_EXHAUSTED.
+        max_in_flight_bytes: Size = "64MiB",
     }
 
     /// TLS for the push API. All files are PEM; when they change, new connections

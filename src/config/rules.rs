@@ -107,6 +107,12 @@ pub(super) fn grpc_tokens(tokens: &[Secret]) -> Verdict {
     Ok(())
 }
 
+pub(super) fn grpc_message(size: &Size) -> Verdict {
+    // NATS takes at most 64 MiB.
+    let good = 1024..=64 * 1024 * 1024;
+    must(good.contains(&size.0), r#"must be from "1KiB" to "64MiB""#)
+}
+
 pub(super) fn hmac_secret(secret: &Option<Secret>) -> Verdict {
     let long = secret.as_ref().is_none_or(|s| s.expose().len() >= 32);
     must(
@@ -334,6 +340,14 @@ pub(super) fn together(config: &Config) -> Result<(), (&'static str, Complaint)>
     if grpc_tls.client_ca_file.is_some() && grpc_tls.certificate_file.is_none() {
         let complaint = "needs TLS; set grpc.tls.certificate_file and grpc.tls.key_file too";
         return Err(("grpc.tls.client_ca_file", complaint.to_owned()));
+    }
+    if grpc.max_in_flight_bytes.0 < grpc.max_message.0 {
+        let message = grpc.max_message.show().toml;
+        let complaint = format!(
+            "must be at least grpc.max_message ({message}), or no message of that size gets \
+             through; raise it, or lower grpc.max_message"
+        );
+        return Err(("grpc.max_in_flight_bytes", complaint));
     }
     jwt_together(tickets_jwt)?;
     let known = !grpc.tokens.is_empty() || grpc_tls.client_ca_file.is_some();

@@ -1,43 +1,30 @@
-//! Who may call, judged by the head of a call: whoever may not is answered before
-//! anything of the message is read.
+//! Who may call, judged by the head of a call: who may not is answered before anything
+//! of the message is read.
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::sync::Arc;
 
-use futures_util::future::{Either, Ready, ready};
-use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
+use http::{HeaderMap, header::AUTHORIZATION};
 use subtle::ConstantTimeEq as _;
-use tonic::{Status, body::Body};
-use tower::Service;
 
-use crate::{metrics::Metrics, secret::Secret};
+use crate::secret::Secret;
 
 /// Load balancers and Kubernetes ask for the health, and have no token.
 const OPEN: &str = "/grpc.health.v1.Health/";
 const OURS: &str = "/usher.v1.Notification/";
 
-/// Stands before all services.
+/// The tokens that let a call in.
 #[derive(Debug, Clone)]
-pub(super) struct Guard<S> {
-    inner: S,
-    tokens: Arc<[Secret]>,
-    metrics: Arc<Metrics>,
-}
+pub(super) struct Guard(Arc<[Secret]>);
 
-impl<S> Guard<S> {
+impl Guard {
     /// Without tokens anyone may call.
-    pub(super) fn new(inner: S, tokens: Arc<[Secret]>, metrics: Arc<Metrics>) -> Self {
-        Self {
-            inner,
-            tokens,
-            metrics,
-        }
+    pub(super) fn new(tokens: &[Secret]) -> Self {
+        Self(tokens.into())
     }
 
-    fn knows(&self, headers: &HeaderMap) -> bool {
-        if self.tokens.is_empty() {
+    /// Whether these headers bear a token.
+    pub(super) fn knows(&self, headers: &HeaderMap) -> bool {
+        if self.0.is_empty() {
             return true;
         }
         let bearer = headers
@@ -46,34 +33,21 @@ impl<S> Guard<S> {
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map_or("", |(_, token)| token.trim());
         let is = |token: &Secret| bool::from(token.expose().as_bytes().ct_eq(bearer.as_bytes()));
-        // All of them are compared, so that time tells nothing of which was near.
-        self.tokens.iter().filter(|token| is(token)).count() > 0
+        // All of them are compared, so that the time tells nothing of the tokens.
+        self.0.iter().filter(|token| is(token)).count() > 0
     }
 }
 
-impl<S, B> Service<Request<B>> for Guard<S>
-where
-    S: Service<Request<B>, Response = Response<Body>>,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = Either<Ready<Result<S::Response, S::Error>>, S::Future>;
+/// Whether anyone may call this.
+pub(super) fn is_open(path: &str) -> bool {
+    path.starts_with(OPEN)
+}
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let path = request.uri().path();
-        if path.starts_with(OPEN) || self.knows(request.headers()) {
-            return Either::Right(self.inner.call(request));
-        }
-        if let Some(method @ ("PushNotification" | "IssueTicket")) = path.strip_prefix(OURS) {
-            let labels = [method, "UNAUTHENTICATED"];
-            self.metrics.grpc_requests.with_label_values(&labels).inc();
-        }
-        let status =
-            Status::unauthenticated("send one of grpc.tokens as 'authorization: Bearer TOKEN'");
-        Either::Left(ready(Ok(status.into_http())))
+/// The method of the push API that a path names, as metrics have it.
+pub(super) fn method(path: &str) -> Option<&'static str> {
+    match path.strip_prefix(OURS)? {
+        "PushNotification" => Some("PushNotification"),
+        "IssueTicket" => Some("IssueTicket"),
+        _ => None,
     }
 }

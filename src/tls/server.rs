@@ -9,7 +9,10 @@ use tokio::{
 };
 use tokio_rustls::{
     TlsAcceptor,
-    rustls::{ServerConfig, server::WebPkiClientVerifier},
+    rustls::{
+        ServerConfig,
+        server::{NoServerSessionStorage, WebPkiClientVerifier},
+    },
 };
 
 use super::{
@@ -112,6 +115,12 @@ impl ServerFiles {
             FileError::new(Which::Key, key_file, complaint)
         })?;
         config.alpn_protocols = vec![self.protocol.to_vec()];
+        if self.client_ca_file.is_some() {
+            // rustls does not look at the client's certificate again when it resumes a
+            // session, so one that has expired meanwhile would still let its client in.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        }
         Ok(config)
     }
 }

@@ -259,7 +259,12 @@ fn assert_invalid<T: std::fmt::Debug>(answer: Result<T, Status>, field: &str, li
 
 #[tokio::test]
 async fn a_bad_argument_is_named_with_its_limit() {
-    let (_nats, _redis, gateway) = world().await;
+    let (nats, redis) = servers().await;
+    let gateway = Gateway::builder(&nats, &redis).set("grpc.max_message", "2MiB");
+    let gateway = gateway
+        .set("grpc.max_in_flight_bytes", "2MiB")
+        .start()
+        .await;
     let mut grpc = gateway.grpc().await;
     let long = "x".repeat(129);
     for user in ["", &long, "a\nb"] {

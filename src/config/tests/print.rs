@@ -27,6 +27,9 @@ listen = "127.0.0.1:9090"
 # tokens = ["…", "…"] # not set
 allow_anonymous = false
 max_connection_age = "30m"
+max_message = "1MiB"
+max_connections = 1024
+max_in_flight_bytes = "64MiB"
 [grpc.tls]
 # certificate_file = "/path" # not set
 # key_file = "/path" # not set
@@ -174,6 +177,9 @@ key_file = "/b"
 listen = "0.0.0.0:91"
 allow_anonymous = true
 max_connection_age = "0s"
+max_message = "1KiB"
+max_connections = 1
+max_in_flight_bytes = "1KiB"
 [grpc.tls]
 certificate_file = "/c"
 key_file = "/d"

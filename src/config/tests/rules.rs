@@ -254,6 +254,12 @@ fn files_and_keys_that_go_together_are_given_together() {
              grpc.tls.certificate_file and grpc.tls.key_file too",
         ),
         (
+            "[grpc]\nmax_message = \"2MiB\"\nmax_in_flight_bytes = \"1MiB\"",
+            "grpc.max_in_flight_bytes = \"1MiB\" (in \"usher.toml\"): must be at least \
+             grpc.max_message (\"2MiB\"), or no message of that size gets through; raise it, or \
+             lower grpc.max_message",
+        ),
+        (
             "[nats]\ncredentials_file = \"/c\"\ntoken = \"hunter2\"",
             "nats.credentials_file = \"/c\" (in \"usher.toml\"): nats.token is set too; keep one \
              of the two",

@@ -53,6 +53,7 @@ fn bad_values_are_told_the_mend() {
     let size = "not a size; write for example \"4KiB\": a whole number, and B, KiB, MiB or GiB";
     let count = "write a whole number from 0 to 4294967295, without a unit";
     let zero = "must be more than 0";
+    let message = "must be from \"1KiB\" to \"64MiB\"";
     for (path, value, complaint) in [
         ("public.listen", "\"localhost:8080\"", listen),
         ("public.listen", "\":8080\"", listen),
@@ -146,6 +147,9 @@ fn bad_values_are_told_the_mend() {
         ("public.max_pending", "0", zero),
         ("public.max_sessions_per_user", "0", zero),
         ("redis.timeout", "\"0s\"", zero),
+        ("grpc.max_connections", "0", zero),
+        ("grpc.max_message", "\"1023B\"", message),
+        ("grpc.max_message", "\"65MiB\"", message),
         ("redis.max_in_flight", "0", zero),
         ("redis.pool_size", "0", "must be from 1 to 1024"),
         ("redis.pool_size", "1025", "must be from 1 to 1024"),

@@ -25,21 +25,21 @@ use crate::support::{Gateway, process::bounded};
 const LONG: Duration = Duration::from_secs(60);
 
 /// How a command ended, and what it printed.
-pub(super) struct Ran {
-    pub(super) code: Option<i32>,
-    pub(super) out: String,
-    pub(super) err: String,
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 /// A command that runs; it never outlives the test.
-pub(super) struct Running {
+pub(crate) struct Running {
     child: Child,
     lines: UnboundedReceiver<String>,
     err: Arc<Mutex<Vec<u8>>>,
 }
 
 /// `usher` with these arguments, pointed at that gateway.
-pub(super) fn command(gateway: &Gateway, arguments: &[&str]) -> Command {
+pub(crate) fn command(gateway: &Gateway, arguments: &[&str]) -> Command {
     let mut command = bare(arguments);
     command
         .args(["--grpc", &gateway.grpc])
@@ -60,12 +60,12 @@ pub(crate) fn bare(arguments: &[&str]) -> Command {
 }
 
 /// Runs a command to its end.
-pub(super) async fn run(gateway: &Gateway, arguments: &[&str]) -> Ran {
+pub(crate) async fn run(gateway: &Gateway, arguments: &[&str]) -> Ran {
     to_end(command(gateway, arguments), Vec::new()).await
 }
 
 /// Runs it with this as its standard input.
-pub(super) async fn to_end(mut command: Command, input: Vec<u8>) -> Ran {
+pub(crate) async fn to_end(mut command: Command, input: Vec<u8>) -> Ran {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -91,7 +91,7 @@ pub(super) async fn to_end(mut command: Command, input: Vec<u8>) -> Ran {
 impl Ran {
     /// All went well; the only line that it printed.
     #[track_caller]
-    pub(super) fn line(&self) -> &str {
+    pub(crate) fn line(&self) -> &str {
         assert_eq!(self.code, Some(0), "{}{}", self.out, self.err);
         let line = self.out.strip_suffix('\n').expect("a line");
         assert!(!line.contains('\n'), "{line}");
@@ -100,13 +100,13 @@ impl Ran {
 
     /// The same as JSON.
     #[track_caller]
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(self.line()).expect("JSON")
     }
 
     /// It failed, and said all of these.
     #[track_caller]
-    pub(super) fn failed(&self, said: &[&str]) {
+    pub(crate) fn failed(&self, said: &[&str]) {
         assert_eq!(self.code, Some(1), "{}{}", self.out, self.err);
         for part in said {
             assert!(self.err.contains(part), "{part:?} is not in {:?}", self.err);
@@ -116,7 +116,7 @@ impl Ran {
 
 impl Running {
     /// Starts a command whose output is read a line at a time.
-    pub(super) fn start(mut command: Command) -> Self {
+    pub(crate) fn start(mut command: Command) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -147,7 +147,7 @@ impl Running {
     }
 
     /// `usher listen`, when it has been welcomed.
-    pub(super) async fn listen(gateway: &Gateway, arguments: &[&str]) -> Self {
+    pub(crate) async fn listen(gateway: &Gateway, arguments: &[&str]) -> Self {
         let mut listener = Self::start(command(gateway, &[&["listen"][..], arguments].concat()));
         let welcome = listener.frame().await;
         assert!(welcome["welcome"].is_object(), "{welcome}");
@@ -155,7 +155,7 @@ impl Running {
     }
 
     /// The next line.
-    pub(super) async fn line(&mut self) -> String {
+    pub(crate) async fn line(&mut self) -> String {
         self.line_before(Instant::now() + LONG).await
     }
 
@@ -168,7 +168,7 @@ impl Running {
     }
 
     /// The next line as JSON, pings left out.
-    pub(super) async fn frame(&mut self) -> Value {
+    pub(crate) async fn frame(&mut self) -> Value {
         let deadline = Instant::now() + LONG;
         loop {
             let line = self.line_before(deadline).await;
@@ -181,7 +181,7 @@ impl Running {
     }
 
     /// Reads on until a frame with this key.
-    pub(super) async fn until(&mut self, key: &str) -> Value {
+    pub(crate) async fn until(&mut self, key: &str) -> Value {
         loop {
             let mut frame = self.frame().await;
             if !frame[key].is_null() {
@@ -191,22 +191,22 @@ impl Running {
     }
 
     /// What it has said on standard error so far.
-    pub(super) fn err(&self) -> String {
+    pub(crate) fn err(&self) -> String {
         let err = self.err.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&err).into_owned()
     }
 
-    pub(super) fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("it runs");
     }
 
     /// Nobody reads its output any more.
-    pub(super) fn stop_reading(&mut self) {
+    pub(crate) fn stop_reading(&mut self) {
         self.lines.close();
     }
 
     /// Waits for its end: the exit code, and what it said on standard error.
-    pub(super) async fn end(&mut self) -> (Option<i32>, String) {
+    pub(crate) async fn end(&mut self) -> (Option<i32>, String) {
         let deadline = Instant::now() + LONG;
         loop {
             let status: Option<ExitStatus> = self.child.try_wait().expect("a child");
@@ -232,7 +232,7 @@ impl Drop for Running {
 }
 
 /// Runs a command on a terminal of its own: what that shows in the end.
-pub(super) async fn on_a_terminal(mut command: Command, input: Stdio) -> (Option<i32>, String) {
+pub(crate) async fn on_a_terminal(mut command: Command, input: Stdio) -> (Option<i32>, String) {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
     grantpt(&terminal)
         .and_then(|()| unlockpt(&terminal))

@@ -30,6 +30,7 @@ pub(crate) struct Builder {
     config: Option<String>,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    descriptors: Option<u32>,
 }
 
 impl Gateway {
@@ -209,6 +210,7 @@ impl Builder {
             config: None,
             arguments: Vec::new(),
             environment: Vec::new(),
+            descriptors: None,
         }
         .set("public.listen", "127.0.0.1:0")
         .set("grpc.listen", "127.0.0.1:0")
@@ -229,6 +231,12 @@ impl Builder {
     /// Gives it another variable of the environment.
     pub(crate) fn environment(mut self, name: &str, value: impl Into<String>) -> Self {
         self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Lets it have so few files open.
+    pub(crate) fn descriptors(mut self, most: u32) -> Self {
+        self.descriptors = Some(most);
         self
     }
 
@@ -283,7 +291,16 @@ impl Builder {
 
     fn spawn(self, name: &str) -> (Process, TempDir) {
         let folder = TempDir::new().expect("a folder");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_usher"));
+        let program = env!("CARGO_BIN_EXE_usher");
+        let mut command = match self.descriptors {
+            None => Command::new(program),
+            Some(most) => {
+                let mut shell = Command::new("sh");
+                let lowered = format!("ulimit -n {most} && exec \"$0\" \"$@\"");
+                shell.args(["-c", &lowered, program]);
+                shell
+            }
+        };
         command.current_dir(folder.path()).arg(name);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("USHER_") {

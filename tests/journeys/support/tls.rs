@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::{Duration, SystemTime},
 };
 
 use super::Builder;
@@ -50,6 +51,15 @@ impl Ca {
 
     /// A certificate for localhost and 127.0.0.1.
     pub(crate) fn issue(&self) -> Identity {
+        self.issue_with(|_| {})
+    }
+
+    /// The same, that expires so long from now.
+    pub(crate) fn issue_for(&self, life: Duration) -> Identity {
+        self.issue_with(|params| params.not_after = (SystemTime::now() + life).into())
+    }
+
+    fn issue_with(&self, change: impl FnOnce(&mut CertificateParams)) -> Identity {
         let number = self.issued.fetch_add(1, Ordering::Relaxed);
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         let mut params = CertificateParams::new(names).expect("names");
@@ -57,6 +67,7 @@ impl Ca {
         // itself.
         let name = format!("certificate {number}");
         params.distinguished_name.push(DnType::CommonName, name);
+        change(&mut params);
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         let identity = Identity {
