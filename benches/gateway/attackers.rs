@@ -6,6 +6,7 @@ use std::{
     env,
     io::{self, BufRead as _, BufReader, Write as _},
     net::{Ipv4Addr, SocketAddr},
+    path::Path,
     process::{ChildStdin, ChildStdout, Command, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
@@ -16,11 +17,17 @@ use deadpool_redis::redis;
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpSocket, TcpStream},
+    net::TcpSocket,
     time::{Instant, sleep, timeout},
 };
 
-use crate::{Outcome, attacks, process::Process, servers};
+use usher::tls::{ClientFiles, Connector, Stream};
+
+use crate::{
+    Outcome, attacks,
+    process::Process,
+    servers::{self, Gateway},
+};
 
 /// As the first argument it makes this program the attackers.
 pub(crate) const ARGUMENT: &str = "--be-hostile";
@@ -32,9 +39,22 @@ pub(crate) const RAMP: Duration = Duration::from_secs(5);
 /// Who is let do as it likes goes by itself then.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// Where an attack is made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// The public listener.
+    Public,
+    /// The push listener, before TLS.
+    Grpc,
+    /// The same, behind TLS.
+    GrpcByTls,
+}
+
 /// What a client does.
 pub(crate) struct Attack {
     name: &'static str,
+    /// Where it connects.
+    way: Way,
     /// With a session of its own.
     in_session: bool,
     first: Vec<u8>,
@@ -48,6 +68,7 @@ impl Attack {
     pub(crate) fn on_http(name: &'static str, first: &[u8], then: &[u8], pause: Duration) -> Self {
         Self {
             name,
+            way: Way::Public,
             in_session: false,
             first: first.to_vec(),
             then: then.to_vec(),
@@ -65,6 +86,22 @@ impl Attack {
     ) -> Self {
         Self {
             in_session: true,
+            ..Self::on_http(name, first, then, pause)
+        }
+    }
+
+    /// On a connection to the push listener, which speaks TLS.
+    pub(crate) fn on_grpc(name: &'static str, first: &[u8]) -> Self {
+        Self {
+            way: Way::Grpc,
+            ..Self::on_http(name, first, b"", Duration::from_secs(1))
+        }
+    }
+
+    /// On a connection to the push listener with which TLS is agreed on.
+    pub(crate) fn on_http2(name: &'static str, first: &[u8], then: &[u8], pause: Duration) -> Self {
+        Self {
+            way: Way::GrpcByTls,
             ..Self::on_http(name, first, then, pause)
         }
     }
@@ -99,11 +136,19 @@ pub(crate) struct Attackers {
 }
 
 impl Attackers {
-    /// So many clients, which begin evenly across [`RAMP`].
-    pub(crate) fn start(gateway: SocketAddr, redis: SocketAddr, count: usize) -> Outcome<Self> {
+    /// So many clients, which begin evenly across [`RAMP`]. `ca_file` vouches for the push
+    /// listener.
+    pub(crate) fn start(
+        gateway: &Gateway,
+        redis: SocketAddr,
+        ca_file: &Path,
+        count: usize,
+    ) -> Outcome<Self> {
         let mut command = Command::new(env::current_exe()?);
         command.arg(ARGUMENT);
-        command.args([gateway.to_string(), redis.to_string(), count.to_string()]);
+        command.args([gateway.public.to_string(), gateway.grpc.to_string()]);
+        command.args([redis.to_string(), count.to_string()]);
+        command.arg(ca_file);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = Process::start_as_is(&mut command)?;
         let ask = process.child().stdin.take().ok_or("no stdin")?;
@@ -128,10 +173,15 @@ impl Attackers {
 /// What the child does: the arguments say against whom, with whose tickets, and how
 /// many.
 pub(crate) fn be(mut arguments: impl Iterator<Item = String>) -> Outcome<()> {
-    let mut argument = || arguments.next().ok_or("GATEWAY REDIS COUNT");
+    let mut argument = || arguments.next().ok_or("PUBLIC GRPC REDIS COUNT CA_FILE");
     let gateway: SocketAddr = argument()?.parse()?;
+    let grpc: SocketAddr = argument()?.parse()?;
     let redis = redis::Client::open(format!("redis://{}", argument()?))?;
     let count: usize = argument()?.parse()?;
+    let tls = ClientFiles {
+        ca_file: Some(argument()?.into()),
+        identity: None,
+    };
     let attacks: Vec<_> = attacks::all(&gateway.to_string())
         .into_iter()
         .map(Arc::new)
@@ -141,6 +191,8 @@ pub(crate) fn be(mut arguments: impl Iterator<Item = String>) -> Outcome<()> {
         .map(|attack| (attack.name.to_owned(), BTreeMap::new()));
     let fleet = Arc::new(Fleet {
         gateway,
+        grpc,
+        tls: tls.load()?,
         redis: Mutex::new(redis.get_connection()?),
         score: Mutex::new(Score {
             ends: ends.collect(),
@@ -172,6 +224,8 @@ pub(crate) fn be(mut arguments: impl Iterator<Item = String>) -> Outcome<()> {
 
 struct Fleet {
     gateway: SocketAddr,
+    grpc: SocketAddr,
+    tls: Connector,
     redis: Mutex<redis::Connection>,
     score: Mutex<Score>,
 }
@@ -180,7 +234,7 @@ impl Fleet {
     /// Attacks for ever.
     async fn attack(&self, index: usize, attack: &Attack) {
         loop {
-            let end = match self.connect(index).await {
+            let end = match self.connect(index, attack.way).await {
                 Ok(stream) => {
                     self.count(|score| {
                         score.connections += 1;
@@ -202,17 +256,24 @@ impl Fleet {
     }
 
     /// Each comes from an address of its own, as a botnet does.
-    async fn connect(&self, index: usize) -> io::Result<TcpStream> {
+    async fn connect(&self, index: usize, way: Way) -> io::Result<Stream> {
         let socket = TcpSocket::new_v4()?;
         let [high, low] = (index as u16).to_be_bytes();
         socket.bind((Ipv4Addr::new(127, 66, high, low), 0).into())?;
-        let stream = socket.connect(self.gateway).await?;
+        let to = match way {
+            Way::Public => self.gateway,
+            Way::Grpc | Way::GrpcByTls => self.grpc,
+        };
+        let stream = socket.connect(to).await?;
         stream.set_nodelay(true)?;
-        Ok(stream)
+        match way {
+            Way::Public | Way::Grpc => Ok(Stream::Plain(stream)),
+            Way::GrpcByTls => self.tls.connect("localhost", stream).await,
+        }
     }
 
     /// One connection, until its end; returns how that came.
-    async fn once(&self, index: usize, mut stream: TcpStream, attack: &Attack) -> String {
+    async fn once(&self, index: usize, mut stream: Stream, attack: &Attack) -> String {
         let mut heard = Vec::new();
         let outcome = self.act(index, &mut stream, attack, &mut heard).await;
         last_word(&heard).unwrap_or_else(|| {
@@ -229,7 +290,7 @@ impl Fleet {
     async fn act(
         &self,
         index: usize,
-        stream: &mut TcpStream,
+        stream: &mut Stream,
         attack: &Attack,
         heard: &mut Vec<u8>,
     ) -> io::Result<bool> {
@@ -268,8 +329,9 @@ impl Fleet {
     }
 
     /// Who is not read from for a while is cut off, too.
-    async fn write(&self, stream: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
+    async fn write(&self, stream: &mut Stream, bytes: &[u8]) -> io::Result<()> {
         timeout(PATIENCE, stream.write_all(bytes)).await??;
+        timeout(PATIENCE, stream.flush()).await??;
         self.count(|score| score.bytes += bytes.len() as u64);
         Ok(())
     }

@@ -117,7 +117,87 @@ pub(crate) fn all(gateway: &str) -> Vec<Attack> {
         ),
         Attack::on_session("no JSON", b"", &frame(FINAL | TEXT, b"hello"), millis(50)),
         Attack::on_session("half a connection", b"", b"", millis(50)).half_closed(),
+        // The push listener, which speaks TLS.
+        Attack::on_grpc("gRPC: says nothing", b""),
+        Attack::on_grpc("gRPC: half of TLS", &hello[..300]),
+        Attack::on_http2("gRPC: nothing behind TLS", b"", b"", seconds(1)),
+        Attack::on_http2(
+            "gRPC: a flood of PING",
+            &http2::HELLO.concat(),
+            &http2::frame(http2::PING, 0, 0, &[0; 8]).repeat(10),
+            millis(50),
+        ),
+        Attack::on_http2(
+            "gRPC: a flood of SETTINGS",
+            &http2::HELLO.concat(),
+            &http2::frame(http2::SETTINGS, 0, 0, b"").repeat(10),
+            millis(50),
+        ),
+        Attack::on_http2(
+            "gRPC: a message that is announced and drips",
+            &http2::push(gateway, 1 << 20),
+            &http2::frame(http2::DATA, 0, 1, &[b'x'; 64]),
+            millis(50),
+        ),
+        Attack::on_http2(
+            "gRPC: a message beyond measure",
+            &http2::push(gateway, 60 << 20),
+            &http2::frame(http2::DATA, 0, 1, &[b'x'; 4096]),
+            millis(50),
+        ),
     ]
+}
+
+/// What callers of the push listener must know; some attackers do.
+pub(crate) const TOKEN: &str = "a-token-that-some-attackers-know";
+
+/// HTTP/2 by hand (RFC 9113), with headers as literals (RFC 7541 §6.2.2).
+mod http2 {
+    pub(super) const DATA: u8 = 0x0;
+    pub(super) const HEADERS: u8 = 0x1;
+    pub(super) const SETTINGS: u8 = 0x4;
+    pub(super) const PING: u8 = 0x6;
+    const END_HEADERS: u8 = 0x4;
+
+    /// The preface, and empty settings.
+    pub(super) const HELLO: [&[u8]; 2] = [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        &[0, 0, 0, SETTINGS, 0, 0, 0, 0, 0],
+    ];
+
+    pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let length = (payload.len() as u32).to_be_bytes();
+        let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()].concat();
+        [&head, payload].concat()
+    }
+
+    /// A call with the token, whose message is said to have so many bytes.
+    pub(super) fn push(authority: &str, bytes: u32) -> Vec<u8> {
+        let mut headers = Vec::new();
+        for (name, value) in [
+            (":method", "POST"),
+            (":scheme", "https"),
+            (":path", "/usher.v1.Notification/PushNotification"),
+            (":authority", authority),
+            ("content-type", "application/grpc"),
+            ("te", "trailers"),
+            ("authorization", &format!("Bearer {}", super::TOKEN)),
+        ] {
+            headers.push(0);
+            for text in [name, value] {
+                // One byte for a length below 127.
+                headers.push(text.len() as u8);
+                headers.extend(text.as_bytes());
+            }
+        }
+        let prefix = [&[0][..], &bytes.to_be_bytes()].concat();
+        [
+            HELLO.concat(),
+            frame(HEADERS, END_HEADERS, 1, &headers),
+            frame(DATA, 0, 1, &prefix),
+        ]
+        .concat()
+    }
 }
 
 /// A client's frame; its mask is zeros, which changes no byte.

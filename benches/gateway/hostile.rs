@@ -1,13 +1,17 @@
 //! Whether those who are in notice that the gateway is attacked.
 
 use std::{
+    fs,
     thread::sleep,
     time::{Duration, Instant},
 };
 
+use tempfile::TempDir;
+
 use crate::{
     Outcome,
     attackers::{Attackers, RAMP, Score},
+    attacks,
     parts::{Bench, subjects, users},
     report::{Target, median, percentile},
     servers::Gateway,
@@ -25,6 +29,28 @@ const HOSTILE: usize = 2000;
 const FACTOR: f64 = 2.0;
 const SLACK: f64 = 5000.0;
 
+/// Fewer than there are attackers of the push listener.
+const GRPC_CONNECTIONS: usize = 300;
+
+/// Of the push listener, which vouches for itself.
+struct Certificate(TempDir);
+
+impl Certificate {
+    fn new() -> Outcome<Self> {
+        let folder = TempDir::new()?;
+        let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+        let made = Self(folder);
+        fs::write(made.path("crt"), certificate.cert.pem())?;
+        fs::write(made.path("key"), certificate.signing_key.serialize_pem())?;
+        Ok(made)
+    }
+
+    fn path(&self, ending: &str) -> String {
+        let path = self.0.path().join(format!("listener.{ending}"));
+        path.display().to_string()
+    }
+}
+
 /// The latencies of one side, slice by slice.
 struct Side {
     p50: Vec<f64>,
@@ -41,7 +67,13 @@ impl Bench {
     /// Where the 99th percentile grows beyond what it may, a message is lost, or a
     /// session ends.
     pub(crate) fn hostile(&mut self) -> Outcome<()> {
-        let gateway = self.servers.gateway()?;
+        let certificate = Certificate::new()?;
+        let gateway = self.servers.gateway_with(&[
+            ("USHER_GRPC__TOKENS", attacks::TOKEN.to_owned()),
+            ("USHER_GRPC__MAX_CONNECTIONS", GRPC_CONNECTIONS.to_string()),
+            ("USHER_GRPC__TLS__CERTIFICATE_FILE", certificate.path("crt")),
+            ("USHER_GRPC__TLS__KEY_FILE", certificate.path("key")),
+        ])?;
         let users = users("innocent", INNOCENT);
         let subjects = subjects(&users);
         let tickets = self.servers.tickets(&users)?;
@@ -51,7 +83,9 @@ impl Bench {
         self.paced(&subjects, false, warm, PACE)?;
         let alone = self.side(&gateway, &subjects)?;
 
-        let mut attackers = Attackers::start(gateway.public, self.servers.redis, HOSTILE)?;
+        let ca_file = certificate.path("crt");
+        let redis = self.servers.redis;
+        let mut attackers = Attackers::start(&gateway, redis, ca_file.as_ref(), HOSTILE)?;
         sleep(2 * RAMP);
         let (before, cpu) = (attackers.score()?, attackers.process.cpu());
         let start = Instant::now();

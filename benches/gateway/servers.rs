@@ -153,15 +153,17 @@ impl Servers {
             .env("USHER_LOG__FORMAT", "json")
             .envs(variables.iter().cloned());
         let mut process = Process::start(&mut command)?;
-        let public = until("a gateway listens", || {
+        let (public, grpc) = until("a gateway listens", || {
             if process.has_ended() {
                 return Err(format!("the gateway ended:\n{}", process.said()).into());
             }
-            Ok(listening(&process.said(), "public"))
+            let said = process.said();
+            Ok(listening(&said, "public").zip(listening(&said, "grpc")))
         })?;
         until("a gateway is ready", || Ok(ready(public).then_some(())))?;
         Ok(Gateway {
             public,
+            grpc,
             process,
             _folder: folder,
         })
@@ -171,6 +173,7 @@ impl Servers {
 /// A running gateway.
 pub(crate) struct Gateway {
     pub(crate) public: SocketAddr,
+    pub(crate) grpc: SocketAddr,
     pub(crate) process: Process,
     _folder: TempDir,
 }

@@ -23,8 +23,8 @@ use crate::{
 pub(super) struct Where {
     #[command(flatten)]
     file: ConfigFile,
-    /// Where it serves gRPC; otherwise `grpc.listen`. By TLS where `grpc.tls` is set, or
-    /// with https:// in front; with http:// in front never.
+    /// Where it serves gRPC; otherwise `grpc.listen`. With TLS as `grpc.tls` says, or
+    /// https:// or http://.
     #[arg(long, value_name = "HOST:PORT", value_parser = GrpcAddress::parse, help_heading = HEADING)]
     grpc: Option<GrpcAddress>,
     /// Where browsers reach it, such as http://127.0.0.1:8080; otherwise
@@ -36,8 +36,8 @@ pub(super) struct Where {
     /// `grpc.tokens`.
     #[arg(long, value_name = "FILE", help_heading = HEADING)]
     token_file: Option<PathBuf>,
-    /// Sends the token in clear also to another machine. Only where something else
-    /// guards the way, such as a mesh.
+    /// Send the token in clear to another machine, where something else guards
+    /// the way.
     #[arg(long, help_heading = HEADING)]
     clear_token: bool,
     /// The authorities to trust for https, in PEM; otherwise the system's.
