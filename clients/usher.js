@@ -1,23 +1,25 @@
-// Usher's client for browsers. Copy it into your page: it needs nothing else.
+// Usher's client for browsers: one ES module. Copy it beside your page: it needs nothing else.
 //
+//   import { usher } from "./usher.js";
 //   const stream = usher({
 //     url: "/ws",
 //     getTicket: async () => …,        // from your login service, anew at every call
 //     onState: (state, details) => …,  // "connecting", "open", "waiting" or "closed"
 //     onEvent: ({ event, data }) => …, // base64 instead of data where it is not text
 //     onGap: (reason) => …,            // messages may be missing: refetch what you show
+//     since: …,                        // optional: a position that you stored, of this user
 //   });
+//   stream.position;                   // durable mode: what this client has
 //   stream.close();
-function usher({ url, getTicket, onState, onEvent, onGap }) {
+export function usher({ url, getTicket, onState, onEvent, onGap, since }) {
   const isFinal = (code) =>
     [1000, 1002, 1005, 1007, 1008, 1009].includes(code) || (code >= 4100 && code <= 4199);
-  let socket, timer, position, attempts = 0, sessions = 0, closed = false;
-  let openedAt, silence, hint, begin, lastEvent, lastProof; // of one connection
-  let epoch, last = {}; // in durable mode: the stream, and its last event of each kind
+  const position = keepPosition(since);
+  let socket, timer, attempts = 0, sessions = 0, closed = false;
+  let openedAt, silence, hint, sent; // of one connection
 
   async function connect() {
-    [openedAt, silence, hint] = [Infinity, 30_000, undefined];
-    lastEvent = lastProof = -1;
+    [openedAt, silence, hint, sent] = [Infinity, 30_000, undefined, position.text];
     onState("connecting", {});
     try {
       const ticket = await getTicket(); // a ticket opens one connection, once
@@ -25,7 +27,7 @@ function usher({ url, getTicket, onState, onEvent, onGap }) {
       const address = new URL(url, location.href);
       address.protocol = address.protocol.replace("http", "ws");
       address.searchParams.set("ticket", ticket);
-      if (position) address.searchParams.set("since", position);
+      if (sent) address.searchParams.set("since", sent);
       socket = new WebSocket(address, "usher.v1");
       socket.onmessage = ({ data }) => receive(JSON.parse(data));
       socket.onclose = lost;
@@ -36,31 +38,15 @@ function usher({ url, getTicket, onState, onEvent, onGap }) {
   }
 
   function receive(frame) {
-    const { welcome, live, ping, gap, goodbye } = frame;
-    if (welcome) {
-      openedAt = performance.now();
-      silence = 2000 * welcome.ping;
-      begin = welcome.seq; // epoch and seq: in durable mode only
-      if (welcome.epoch !== epoch || begin < Math.max(last.user, last.all)) last = { user: 0, all: 0 };
-      epoch = welcome.epoch;
-      position ??= epoch && `${epoch}.${begin}`;
-    }
+    const { welcome, gap, goodbye } = frame;
+    if (welcome) [openedAt, silence] = [performance.now(), 2000 * welcome.ping];
     watch();
-    if (frame.event && frame.seq) {
-      const kind = frame.broadcast ? "all" : "user";
-      if (frame.seq <= last[kind]) return; // it was here before
-      if (frame.prev > last[kind] && frame.prev > begin) onGap("missing");
-      last[kind] = frame.seq;
-    }
-    // Where to resume: after the last event, or what live or ping has proved since.
-    lastEvent = frame.seq ?? lastEvent;
-    lastProof = Math.max(lastProof, live?.seq ?? -1, ping?.seq ?? -1);
-    const seq = Math.max(lastEvent, lastProof);
-    if (seq >= 0) position = `${epoch}.${seq}`;
-
+    const seen = position.take(frame);
+    if (seen === "duplicate") return;
     if (welcome) onState("open", welcome);
     // After a reconnect, only "complete" means that nothing was missed.
-    if (welcome && sessions++ && welcome.resume !== "complete") onGap("reconnected");
+    if (welcome && (sessions++ || sent) && welcome.resume !== "complete") onGap("reconnected");
+    if (seen === "hole") onGap("missing");
     if (frame.event) onEvent(frame);
     if (gap) onGap(gap.reason);
     if (goodbye) hint = goodbye.reconnect_after_ms;
@@ -88,5 +74,68 @@ function usher({ url, getTicket, onState, onEvent, onGap }) {
   }
 
   connect();
-  return { close: () => lost({ code: 1000, reason: "by this page" }) };
+  return {
+    get position() { return position.text || undefined; },
+    close: () => lost({ code: 1000, reason: "by this page" }),
+  };
+}
+
+// Keeps the position, EPOCH.PROVEN.TOP.AT and marks, by the five rules of docs/frontend.md.
+// In live mode the gateway names no epoch, and there is no position.
+function keepPosition(since = "") {
+  let epoch, topics = [];
+  let [proven = 0, top = 0, at = 0] = since.split(".").slice(1, 4).map(Number);
+  const marks = new Map(); // the last sequence of a channel: "u", "b" or "tTOPIC="
+  const stored = since.matchAll(/\.([ub]|t[^.=]+=)(\d+)/g);
+  for (const [, channel, seq] of stored) marks.set(channel, Number(seq));
+
+  const hex = (letter) => `%${letter.charCodeAt(0).toString(16).toUpperCase()}`;
+  const ofTopic = (topic) => `t${encodeURIComponent(topic).replace(/[.!~*'()]/g, hex)}=`;
+
+  return {
+    get text() {
+      if (since) return since; // until the first welcome has answered it
+      if (!epoch) return "";
+      let text = `${epoch}.${proven}.${top}.${at}`;
+      for (const [channel, seq] of marks) {
+        const mark = seq > proven ? `.${channel}${seq}` : "";
+        if (text.length + mark.length <= 4096) text += mark; // what is left out comes again
+      }
+      return text;
+    },
+
+    // Takes a frame in. Says whether its event is a "duplicate" or comes after a "hole".
+    take(frame) {
+      const { event, welcome, following, live, ping, gap } = frame;
+      if (welcome) {
+        ({ epoch, topics = [] } = welcome);
+        since = "";
+      }
+      if (welcome && welcome.resume !== "complete") { // rule 1
+        [proven, top, at] = [welcome.resume === "none" ? welcome.seq : 0, 0, 0];
+        marks.clear();
+      }
+      const body = event ? frame : welcome ?? following ?? live ?? ping ?? gap ?? {};
+      if (body.seq > top) [top, at] = [body.seq, body.at]; // rule 5
+      if (following) { // rule 3
+        const { topics: now } = following;
+        for (const topic of topics) if (!now.includes(topic)) marks.delete(ofTopic(topic));
+        for (const topic of now) if (!topics.includes(topic)) marks.set(ofTopic(topic), body.seq);
+        topics = now;
+      }
+      const proof = live ?? ping;
+      if (proof?.seq > proven) { // rule 4
+        proven = proof.seq;
+        for (const [channel, seq] of marks) if (seq <= proven) marks.delete(channel);
+      }
+      if ((event || gap) && body.seq) { // rule 2: a gap with a sequence stands for an event
+        const { topic, broadcast, seq, prev } = body;
+        const channel = topic !== undefined ? ofTopic(topic) : broadcast ? "b" : "u";
+        const had = Math.max(proven, marks.get(channel) ?? 0);
+        if (seq <= had) return "duplicate";
+        marks.set(channel, seq);
+        if (prev > had) return "hole";
+      }
+    },
+  };
 }

@@ -22,7 +22,7 @@ use crate::{secret::Secret, tickets::Ticket, user::UserId};
 Examples:
   usher listen --user 42
   usher listen --user 42 | jq -r 'select(.event) | .data'
-  usher listen --user 42 --since k3f9.121
+  usher listen --user 42 --since k3f9.121.121.1798000000123
   usher listen --ticket \"$(usher ticket 42)\"
   usher listen --user 42 --public http://gateway.internal:8080 \\
     --grpc gateway.internal:9090 --token-file token.txt

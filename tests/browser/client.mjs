@@ -1,122 +1,10 @@
-// clients/usher.js against the contract's rule for any client, with a clock, chance
-// and sockets that the test holds in its hand. Run by tests/journeys/browser.rs.
+// How clients/usher.js connects, comes back and tells its page, against the contract's rule
+// for any client. Run by tests/journeys/browser.rs.
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
 import test from "node:test";
 
-const source = readFileSync(new URL("../../clients/usher.js", import.meta.url), "utf8");
-
-/** A page with the client on it: what it did, and what can be done to it. */
-class Page {
-  now = 0;
-  chance = 0;
-  timers = new Map();
-  sockets = [];
-  tickets = 0;
-  said = [];
-
-  constructor({ href = "https://app.example.com/shop/", url = "/ws", getTicket } = {}) {
-    const page = this;
-    class WebSocket {
-      constructor(address, protocol) {
-        Object.assign(this, { address: new URL(address), protocol, closed: false });
-        page.sockets.push(this);
-      }
-      close() {
-        this.closed = true;
-      }
-    }
-    const world = {
-      WebSocket,
-      setTimeout: (action, ms, ...rest) => {
-        const id = Symbol("timer");
-        this.timers.set(id, { at: this.now + ms, action: () => action(...rest) });
-        return id;
-      },
-      clearTimeout: (id) => this.timers.delete(id),
-      performance: { now: () => this.now },
-      location: { href },
-      Math: Object.assign(Object.create(Math), {
-        min: Math.min,
-        max: Math.max,
-        random: () => this.chance,
-      }),
-    };
-    const usher = new Function(...Object.keys(world), `${source}; return usher;`)(
-      ...Object.values(world),
-    );
-    this.stream = usher({
-      url,
-      getTicket: getTicket ?? (async () => `ticket-${(this.tickets += 1)}`),
-      onState: (state, details) => this.said.push([state, details]),
-      onEvent: (frame) => this.said.push(["event", frame]),
-      onGap: (reason) => this.said.push(["gap", reason]),
-    });
-  }
-
-  get socket() {
-    return this.sockets.at(-1);
-  }
-
-  get since() {
-    return this.socket.address.searchParams.get("since");
-  }
-
-  get state() {
-    return this.said.filter(([what]) => !["event", "gap"].includes(what)).at(-1);
-  }
-
-  get gaps() {
-    return this.said.filter(([what]) => what === "gap").map(([, reason]) => reason);
-  }
-
-  /** Lets what is promised come true. */
-  async settle() {
-    for (let turn = 0; turn < 10; turn += 1) await null;
-  }
-
-  /** Lets time pass, and runs what it is time for. */
-  async pass(ms) {
-    const end = this.now + ms;
-    for (;;) {
-      const due = [...this.timers].filter(([, timer]) => timer.at <= end);
-      if (due.length === 0) break;
-      const [id, timer] = due.reduce((a, b) => (b[1].at < a[1].at ? b : a));
-      this.timers.delete(id);
-      this.now = timer.at;
-      timer.action();
-      await this.settle();
-    }
-    this.now = end;
-  }
-
-  frame(frame) {
-    this.socket.onmessage?.({ data: JSON.stringify(frame) });
-  }
-
-  welcome(more = {}) {
-    this.frame({ welcome: { session: "s", user: "42", gateway: "g", ping: 25, resume: "none", ...more } });
-  }
-
-  close(code, reason = "") {
-    this.socket.onclose?.({ code, reason });
-  }
-
-  /** Loses the connection, and waits until the next one is there. */
-  async again(code = 1006) {
-    const before = this.sockets.length;
-    this.close(code);
-    await this.pass(30_000);
-    assert.equal(this.sockets.length, before + 1, "one reconnect");
-  }
-}
-
-async function page(options) {
-  const made = new Page(options);
-  await made.settle();
-  return made;
-}
+import { page, source } from "./page.mjs";
 
 test("each connection has a ticket of its own", async () => {
   const at = await page();
@@ -233,51 +121,20 @@ test("a hint of 0 is a hint, and a goodbye without one is none", async () => {
   assert.equal(at.state[1].ms, 1000);
 });
 
+test("it is a module that exports the client alone", async () => {
+  const exported = await import(`data:text/javascript,${encodeURIComponent(source)}`);
+  assert.deepEqual(Object.keys(exported), ["usher"]);
+});
+
 test("live mode knows no position", async () => {
   const at = await page();
   at.welcome();
   at.frame({ event: "message", data: 1 });
   at.frame({ ping: {} });
+  at.frame({ gap: { reason: "bus_lost" } });
+  assert.equal(at.stream.position, undefined);
   await at.again();
   assert.equal(at.since, null);
-});
-
-test("the position is the largest of the last event's seq, live's and ping's", async () => {
-  const at = await page();
-  const expectSince = async (expected) => {
-    await at.again();
-    assert.equal(at.since, expected);
-  };
-  const welcome = (seq, resume, epoch = "k3f9") => at.welcome({ epoch, seq, resume });
-  welcome(120, "none");
-  await expectSince("k3f9.120"); // welcome's, where none was sent
-  welcome(200, "complete");
-  await expectSince("k3f9.120"); // the one that was sent
-  welcome(200, "complete");
-  at.frame({ event: "a", seq: 121, prev: 0, data: 1 });
-  await expectSince("k3f9.121"); // the event's
-  welcome(200, "complete");
-  at.frame({ event: "a", seq: 130, prev: 0, data: 1 });
-  at.frame({ event: "b", seq: 125, prev: 0, data: 1, broadcast: true });
-  await expectSince("k3f9.125"); // the last event's, not the largest event's
-  welcome(200, "complete");
-  at.frame({ event: "a", seq: 130, prev: 0, data: 1 });
-  at.frame({ live: { seq: 200 } });
-  await expectSince("k3f9.200"); // live's
-  welcome(200, "complete");
-  at.frame({ live: { seq: 200 } });
-  at.frame({ ping: { seq: 240 } });
-  at.frame({ ping: {} });
-  at.frame({ event: "a", seq: 230, prev: 0, data: 1 });
-  await expectSince("k3f9.240"); // ping's
-  welcome(3, "gap", "new1");
-  await expectSince("k3f9.240"); // a stream made anew, and nothing of it yet
-  welcome(3, "gap", "new1");
-  at.frame({ event: "a", seq: 4, prev: 0, data: 1 });
-  await expectSince("new1.4");
-  welcome(0, "gap", "new2");
-  at.frame({ ping: { seq: 0 } });
-  await expectSince("new2.0");
 });
 
 test("the page hears of every gap", async () => {

@@ -1,6 +1,8 @@
 // A journey through the demo page in a real browser. Run by tests/journeys/browser.rs:
 //
-//   node demo.mjs PAGE_URL CHROMIUM SCREENSHOT
+//   node demo.mjs PAGE_URL CHROMIUM SCREENSHOT [durable]
+//
+// With `durable` it is a shorter one, for a gateway in durable mode.
 //
 // Prints `please kill` and `please start` where it wants the gateway to be killed and
 // started anew, and `ticket T` for each ticket that the page got, so that the gateway's
@@ -12,7 +14,7 @@ import { createRequire } from "node:module";
 
 const require = createRequire(new URL("../../.servers/node/", import.meta.url));
 const { chromium } = require("playwright-core");
-const [base, executablePath, screenshot] = process.argv.slice(2);
+const [base, executablePath, screenshot, mode] = process.argv.slice(2);
 
 const STEP = 20_000; // ms for anything to show
 const ALL = 120_000; // ms for the whole journey
@@ -153,6 +155,34 @@ async function journey(page, complaints, outage) {
   ]);
 }
 
+/** Durable mode: the page goes on from its position, and shows each message once. */
+async function missesNothing(page, complaints) {
+  await page.goto(base);
+  const bob = new User(page, "bob");
+  await bob.is("open");
+  await bob.push("first", "1");
+  await bob.newest("first");
+  for (const missed of ["second", "third"]) {
+    await bob.button("Disconnect").click();
+    await bob.is("closed 1000");
+    await bob.push(missed, "2", "offline");
+    await bob.button("Reconnect").click();
+    await bob.is("open");
+    await bob.newest(missed);
+  }
+  assert.deepEqual(await bob.events(), ["third", "second", "first"]);
+  assert.equal(await bob.log.getByText("gap").count(), 0);
+  // A position is one user's.
+  await bob.id.fill("carol");
+  await bob.id.press("Enter");
+  const carol = new User(page, "carol");
+  await carol.is("open");
+  await carol.push("hers", "3");
+  await carol.newest("hers");
+  assert.deepEqual(await carol.events(), ["hers"]);
+  assert.deepEqual(complaints, []);
+}
+
 /** The command lines for a terminal, as they are copied. */
 async function commands(page) {
   const { grpc } = await (await page.request.get(new URL("demo/info", base).href)).json();
@@ -221,7 +251,7 @@ page.on("response", async (response) => {
 });
 
 try {
-  await journey(page, complaints, outage);
+  await (mode === "durable" ? missesNothing : journey)(page, complaints, outage);
 } catch (error) {
   console.error(error);
   console.error("the page complained of:", complaints);

@@ -1,6 +1,7 @@
 //! The demo page and the reference client in a real browser:
 //! `tests/browser/demo.mjs`; and server-sent events there, `tests/browser/events.mjs`.
-//! And the client's rule, case by case, without one: `tests/browser/client.mjs`.
+//! And the client's rules, case by case, without one: `tests/browser/client.mjs` and
+//! `tests/browser/positions.mjs`.
 
 use std::{net::TcpListener, path::Path, process::Command, time::Duration};
 
@@ -15,7 +16,7 @@ use crate::support::{
 };
 
 /// A little more than the script gives itself.
-const LIMIT: Duration = Duration::from_secs(130);
+pub(crate) const LIMIT: Duration = Duration::from_secs(130);
 
 #[tokio::test]
 async fn the_demo_page_shows_pushes_and_survives_its_gateway() {
@@ -68,10 +69,12 @@ async fn an_event_source_gets_pushes_and_a_page_its_next_ticket() {
 }
 
 #[tokio::test]
-async fn the_client_keeps_the_rule() {
-    let mut script = Process::spawn(node("client.mjs"));
-    let status = script.wait_for(Duration::from_secs(60)).await;
-    assert!(status.success(), "{}", script.output());
+async fn the_client_keeps_the_rules() {
+    for cases in ["client.mjs", "positions.mjs"] {
+        let mut script = Process::spawn(node(cases));
+        let status = script.wait_for(Duration::from_secs(60)).await;
+        assert!(status.success(), "{}", script.output());
+    }
 }
 
 async fn demo(listen: &str) -> Gateway {
@@ -84,13 +87,13 @@ async fn demo(listen: &str) -> Gateway {
 }
 
 /// A script of `tests/browser`, to be run by node.
-fn node(script: &str) -> Command {
+pub(crate) fn node(script: &str) -> Command {
     let mut command = Command::new(process::server("node"));
     command.arg(root().join("tests/browser").join(script));
     command
 }
 
-fn has_package(name: &str) {
+pub(crate) fn has_package(name: &str) {
     let package = root().join(".servers/node/node_modules").join(name);
     assert!(
         package.exists(),
@@ -104,15 +107,20 @@ fn root() -> &'static Path {
 
 /// Waits until the script prints this line.
 async fn asks(script: &mut Process, line: &str) {
+    prints(script, line, |said| said == line).await;
+}
+
+/// Waits until the script prints such a line.
+pub(crate) async fn prints(script: &mut Process, what: &str, is_it: impl Fn(&str) -> bool) {
     let deadline = Instant::now() + LIMIT;
-    while !script.output().lines().any(|said| said == line) {
+    while !script.output().lines().any(&is_it) {
         if script.try_wait().is_some() {
             let status = script.wait().await;
-            panic!("{status} before {line:?}:\n{}", script.output());
+            panic!("{status} before {what:?}:\n{}", script.output());
         }
         assert!(
             Instant::now() < deadline,
-            "no {line:?}:\n{}",
+            "no {what:?}:\n{}",
             script.output()
         );
         sleep(Duration::from_millis(20)).await;
@@ -120,7 +128,7 @@ async fn asks(script: &mut Process, line: &str) {
 }
 
 /// Has the gateways' logs searched for the tickets that the page got.
-fn remember_tickets(script: &Process) -> usize {
+pub(crate) fn remember_tickets(script: &Process) -> usize {
     let output = script.output();
     output
         .lines()

@@ -1,5 +1,6 @@
 //! Durable mode: what was missed is sent, or it is said that something is lost.
 
+mod browser;
 mod cluster;
 mod events;
 mod holes;
