@@ -20,7 +20,11 @@ use self::{
     jwks::Jwks,
     keys::{Key, Keys},
 };
-use crate::{metrics::Metrics, secret::Secret, user::UserId};
+use crate::{
+    metrics::Metrics,
+    secret::Secret,
+    user::{USER_ID_RULE, UserId},
+};
 
 /// Longer ones are not looked at.
 const MAX_TOKEN: usize = 16 * 1024;
@@ -224,11 +228,7 @@ impl Judge {
                 ));
             }
         };
-        let user = UserId::parse(&user).map_err(|_| {
-            TokenError::Invalid(
-                "its user id is not 1–128 bytes of UTF-8 without control characters",
-            )
-        })?;
+        let user = UserId::parse(&user).map_err(|_| TokenError::Invalid(USER_ID_RULE))?;
         let expires = claims.get("exp").and_then(Value::as_f64).unwrap_or(0.0);
         // From a float it never wraps. Nobody's clock goes further than the year 9999.
         let expires = (expires as u64).min(253_402_300_799);

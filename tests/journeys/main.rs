@@ -30,4 +30,5 @@ mod refusals;
 mod smuggling;
 mod stood_still;
 mod subscriptions;
+mod tickets;
 mod tls;

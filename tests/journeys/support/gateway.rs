@@ -141,6 +141,14 @@ impl Gateway {
         self.process.signal(Signal::TERM);
     }
 
+    /// Waits until its log has this.
+    pub(crate) async fn logs(&self, text: &str) {
+        eventually(&format!("the log has {text:?}"), || async {
+            self.log().contains(text)
+        })
+        .await;
+    }
+
     /// SIGINT, as a terminal ends it.
     pub(crate) fn interrupt(&mut self) {
         self.process.signal(Signal::INT);
