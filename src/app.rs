@@ -17,7 +17,7 @@ use crate::{
     bus::{self, Subscriptions},
     config::Config,
     grpc::Api,
-    http::{self, Demo, Door, Mint, Sessions, Status},
+    http::{self, Demo, Door, Mint, MintRate, Sessions, Status},
     metrics::Metrics,
     readiness::Readiness,
     registry::Registry,
@@ -219,6 +219,7 @@ impl App {
                 tickets: tickets.clone(),
                 ticket_ttl: config.tickets.ttl,
                 session_ends_with_token: config.tickets_jwt.session_ends_with_token,
+                rate: MintRate::default(),
             })
         });
         let served = http::Public {

@@ -266,7 +266,8 @@ impl Metrics {
                 self.tls_reloads.with_label_values(&[listener, result]);
             }
         }
-        for result in ["minted", "token_missing", "token_invalid", "unavailable"] {
+        let refused = ["token_missing", "token_invalid", "too_many", "unavailable"];
+        for result in refused.into_iter().chain(["minted"]) {
             self.mints.with_label_values(&[result]);
         }
         for method in ["PushNotification", "IssueTicket"] {

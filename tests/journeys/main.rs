@@ -17,6 +17,7 @@ mod foreign;
 mod hostile;
 mod limits;
 mod logins;
+mod mint_rate;
 mod minting;
 mod nats_away;
 mod operations;
