@@ -15,7 +15,11 @@ mod subject;
 mod ticket;
 mod values;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -148,6 +152,7 @@ fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
 }
 
 fn fail(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("usher: {error}");
+    let error = error.to_string();
+    let _ = writeln!(io::stderr(), "usher: {}", output::harmless(&error));
     ExitCode::from(code)
 }

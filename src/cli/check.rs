@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::output;
 use crate::{
     app::rooms,
     bus::{self, Finding, Verdict},
@@ -33,7 +34,7 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> ExitCode {
     if let Err(error) = files.and_then(|()| rooms::check_client_files(config)) {
         return super::fail(super::BAD_CONFIG, &error);
     }
-    println!("ok    configuration");
+    let mut said = output::print("ok    configuration");
     let (nats, redis) = runtime.block_on(async {
         let nats = bus::check(&rooms::bus(config, "usher-check"), arguments.apply).await;
         (nats, tickets::probe(&rooms::tickets(config)).await)
@@ -46,17 +47,20 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> ExitCode {
             Verdict::Bad => "FAIL ",
             Verdict::Detail => "     ",
         };
-        println!("{head} {text}");
+        said = said.and_then(|()| output::print(format_args!("{head} {text}")));
         if verdict == Verdict::Bad {
             code = ExitCode::from(super::UNAVAILABLE);
         }
     }
-    match redis {
-        Ok(found) => println!("ok    Redis: {found}"),
+    let redis = match redis {
+        Ok(found) => format!("ok    Redis: {found}"),
         Err(error) => {
-            println!("FAIL  Redis: {error}; is it running, and is redis.url right?");
             code = ExitCode::from(super::UNAVAILABLE);
+            format!("FAIL  Redis: {error}; is it running, and is redis.url right?")
         }
+    };
+    match said.and_then(|()| output::print(redis)) {
+        Ok(()) => code,
+        Err(failure) => failure.report(),
     }
-    code
 }

@@ -12,6 +12,7 @@ mod commands;
 mod delivery;
 mod durable;
 mod either;
+mod escapes;
 mod events;
 mod foreign;
 mod hostile;
