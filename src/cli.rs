@@ -7,6 +7,7 @@ mod config;
 mod connect;
 mod failure;
 mod listen;
+mod log;
 mod output;
 mod push;
 mod serve;

@@ -1,12 +1,21 @@
 //! What is counted, in Prometheus's terms. No label carries a user, a ticket
 //! or an address.
 
+use std::sync::LazyLock;
+
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
 
 use crate::close::CloseReason;
+
+/// Log lines that could not be written. One for the process, as its log is: lines are
+/// written before there are metrics.
+pub static LOG_LINES_LOST: LazyLock<IntCounter> = LazyLock::new(|| {
+    let help = "Log lines lost: standard error was not read, or not fast enough.";
+    IntCounter::new("usher_log_lines_lost_total", help).expect("its name is valid")
+});
 
 /// All metrics of one gateway.
 #[derive(Debug)]
@@ -207,6 +216,7 @@ impl Metrics {
         };
         let info = Opts::new("usher_build_info", "1; the version stands in the label.")
             .const_label("version", env!("CARGO_PKG_VERSION"));
+        register(&metrics.registry, Ok(LOG_LINES_LOST.clone()));
         let info = register(&metrics.registry, IntGauge::with_opts(info));
         info.set(1);
         metrics.begin_at_zero();

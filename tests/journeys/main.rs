@@ -17,6 +17,7 @@ mod events;
 mod foreign;
 mod hostile;
 mod limits;
+mod log_lines;
 mod logins;
 mod mint_rate;
 mod minting;

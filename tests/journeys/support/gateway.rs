@@ -10,7 +10,12 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Nats, Redis, Response, http, process::Process, secrets, wait::eventually};
+use super::{
+    Nats, Redis, Response, http,
+    process::{Process, Reading},
+    secrets,
+    wait::eventually,
+};
 
 /// A running gateway.
 pub(crate) struct Gateway {
@@ -139,6 +144,11 @@ impl Gateway {
     /// SIGTERM, as Kubernetes ends it.
     pub(crate) fn terminate(&mut self) {
         self.process.signal(Signal::TERM);
+    }
+
+    /// Reads its log in another way from now on.
+    pub(crate) fn read_log(&self, reading: Reading) {
+        self.process.read(reading);
     }
 
     /// Waits until its log has this.
