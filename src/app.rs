@@ -5,6 +5,7 @@ mod tasks;
 
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
+use futures_util::FutureExt as _;
 use rand::Rng as _;
 use tokio::{
     net::{TcpListener, TcpSocket},
@@ -15,7 +16,7 @@ use tokio::{
 use self::tasks::Tasks;
 use crate::{
     bus::{self, Subscriptions},
-    config::Config,
+    config::{Config, Drain},
     grpc::Api,
     http::{self, Demo, Door, Mint, MintRate, Sessions, Status},
     metrics::Metrics,
@@ -172,7 +173,8 @@ impl App {
                 tasks.spawn(task.name, task.future);
             }
             let tickets = rooms::tickets(&config);
-            let tickets = Tickets::redis(tickets, metrics.clone(), readiness.clone());
+            let (tickets, keeping) = Tickets::redis(tickets, metrics.clone(), readiness.clone());
+            tasks.spawn("the keeper of Redis", keeping);
             (nats.interest, nats.publisher, nats.stream, tickets)
         };
         let registry = Arc::new(Registry::new(
@@ -181,11 +183,12 @@ impl App {
             metrics.clone(),
             stream.map(|stream| (stream, rooms::durable(&config))),
         ));
-        tasks.spawn("the registry", registry.clone().run(interest));
-        let sessions = Arc::new(Sessions::new(
-            rooms::sessions(&config, &gateway),
-            metrics.clone(),
-        ));
+        for task in registry.tasks(interest) {
+            tasks.spawn(task.name, task.future);
+        }
+        let (sessions, clock) = Sessions::new(rooms::sessions(&config, &gateway), metrics.clone());
+        let sessions = Arc::new(sessions);
+        tasks.spawn("the clock of sessions", clock);
         let door = Arc::new(Door::new(
             rooms::door(&config, max_sessions),
             tickets.clone(),
@@ -213,9 +216,16 @@ impl App {
                 }),
             })
         });
-        let mint = mint.map(|tokens| {
+        let judge = mint.map(|tokens| {
+            let (judge, fetching) = Tokens::new(tokens, metrics.clone());
+            if let Some(fetching) = fetching {
+                tasks.spawn("the fetching of tickets.jwt.jwks_url", fetching);
+            }
+            judge
+        });
+        let mint = judge.map(|tokens| {
             Arc::new(Mint {
-                tokens: Tokens::start(tokens, metrics.clone()),
+                tokens,
                 tickets: tickets.clone(),
                 ticket_ttl: config.tickets.ttl,
                 session_ends_with_token: config.tickets_jwt.session_ends_with_token,
@@ -230,13 +240,22 @@ impl App {
             demo,
         };
         let routes = http::public_routes(&config.public.path_prefix, served);
-        tokio::spawn(http::serve(
+        let mut encrypted = |listener, tls: Option<(Acceptor, Reloads)>| {
+            let (acceptor, reloads) = tls?;
+            let reloading = reloading(listener, reloads, metrics.clone());
+            tasks.spawn("the reading of files", reloading);
+            Some(acceptor)
+        };
+        let acceptor = encrypted("public", tls.public);
+        let grpc_acceptor = encrypted("grpc", tls.grpc);
+        let serving = http::serve(
             public,
-            tls.public.map(|tls| reloading("public", tls, &metrics)),
+            acceptor,
             routes,
             rooms::bounds(&config),
             Some(door.clone()),
-        ));
+        );
+        tasks.spawn("the public listener", serving);
 
         listening("ops", &ops);
         let status = Status {
@@ -249,47 +268,74 @@ impl App {
             metrics: metrics.clone(),
         };
         let routes = http::ops_routes(Arc::new(status));
-        tokio::spawn(http::serve(ops, None, routes, rooms::OPS_BOUNDS, None));
+        let serving = http::serve(ops, None, routes, rooms::OPS_BOUNDS, None);
+        tasks.spawn("the operators' listener", serving);
 
         listening("grpc", &grpc);
         let (say_goodbye, goodbye) = oneshot::channel::<()>();
         let api = Api::new(rooms::api(&config), publisher, tickets, metrics.clone());
-        let tls = tls.grpc.map(|tls| reloading("grpc", tls, &metrics));
-        let serving = api.serve(grpc, tls, readiness.clone(), async { drop(goodbye.await) });
-        let grpc = tokio::spawn(async move {
-            if let Err(error) = serving.await {
-                tracing::error!(%error, "the gRPC listener failed");
+        let serving = api.serve(grpc, grpc_acceptor, readiness.clone(), async {
+            drop(goodbye.await);
+        });
+        let (served, grpc_done) = oneshot::channel::<()>();
+        let grpc_done = grpc_done.shared();
+        tasks.spawn("the gRPC listener", async move {
+            match serving.await {
+                // Once it has said goodbye; before that nobody expects it.
+                Ok(()) => {
+                    let _ = served.send(());
+                    std::future::pending::<()>().await;
+                }
+                Err(error) => tracing::error!(%error, "the gRPC listener failed"),
             }
         });
 
+        let Drain { delay, window } = config.drain;
         let failed = tokio::select! {
             () = stop => None,
             name = tasks.ended() => Some(name),
+            Ok(()) = grpc_done.clone() => Some("the gRPC listener"),
         };
-        tracing::info!(delay = ?config.drain.delay, window = ?config.drain.window, "draining");
+        tracing::info!(?delay, ?window, "draining");
         metrics.draining.set(1);
         readiness.drain();
-        if failed.is_none() {
-            sleep(config.drain.delay).await;
-        }
-        door.close();
-        let _ = say_goodbye.send(());
-        registry.drain(config.drain.window).await;
-        let gone = async {
-            while door.held() > 0 {
-                registry.end_all();
-                sleep(std::time::Duration::from_millis(10)).await;
-            }
-            let _ = grpc.await;
+        let failed = match failed {
+            Some(name) => Some(name),
+            None => tokio::select! {
+                () = sleep(delay) => None,
+                name = tasks.ended() => Some(name),
+            },
         };
-        match tokio::time::timeout(LAST_WORDS, gone).await {
-            Ok(()) => tracing::info!("drained"),
-            Err(_) => tracing::warn!(
-                sessions = sessions.open(),
-                "drained; what did not say goodbye in time is cut off"
-            ),
+        let mut draining = std::pin::pin!(async {
+            door.close();
+            let _ = say_goodbye.send(());
+            registry.drain(window).await;
+            let gone = async {
+                while door.held() > 0 {
+                    registry.end_all();
+                    sleep(std::time::Duration::from_millis(10)).await;
+                }
+                let _ = grpc_done.await;
+            };
+            match tokio::time::timeout(LAST_WORDS, gone).await {
+                Ok(()) => tracing::info!("drained"),
+                Err(_) => tracing::warn!(
+                    sessions = sessions.open(),
+                    "drained; what did not say goodbye in time is cut off"
+                ),
+            }
+        });
+        let failed_late = tokio::select! {
+            () = &mut draining => None,
+            name = tasks.ended(), if failed.is_none() => Some(name),
+        };
+        if failed_late.is_some() {
+            // Whoever can still be told goodbye is.
+            draining.await;
         }
-        failed.map_or(Ok(()), |name| Err(RunError::Task(name)))
+        failed
+            .or(failed_late)
+            .map_or(Ok(()), |name| Err(RunError::Task(name)))
     }
 }
 
@@ -314,28 +360,20 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 /// Takes up the listener's new certificates for as long as the process lives.
-fn reloading(
-    listener: &'static str,
-    (acceptor, mut reloads): (Acceptor, Reloads),
-    metrics: &Arc<Metrics>,
-) -> Acceptor {
-    let metrics = metrics.clone();
-    tokio::spawn(async move {
-        loop {
-            let reload = reloads.next().await;
-            let result = if reload.is_ok() { "ok" } else { "failed" };
-            match reload {
-                Ok(()) => tracing::info!(listener, "the new TLS files are taken up"),
-                Err(error) => tracing::error!(
-                    listener,
-                    %error,
-                    "the TLS files have changed and are not good; those before stay in use"
-                ),
-            }
-            metrics.tls_reloads(listener, result);
+async fn reloading(listener: &'static str, mut reloads: Reloads, metrics: Arc<Metrics>) {
+    loop {
+        let reload = reloads.next().await;
+        let result = if reload.is_ok() { "ok" } else { "failed" };
+        match reload {
+            Ok(()) => tracing::info!(listener, "the new TLS files are taken up"),
+            Err(error) => tracing::error!(
+                listener,
+                %error,
+                "the TLS files have changed and are not good; those before stay in use"
+            ),
         }
-    });
-    acceptor
+        metrics.tls_reloads(listener, result);
+    }
 }
 
 fn listening(listener: &str, socket: &TcpListener) {

@@ -99,7 +99,7 @@ impl Api {
         goodbye: impl Future<Output = ()>,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let (reporter, health) = tonic_health::server::health_reporter();
-        tokio::spawn(async move {
+        let reporting = async move {
             let read = |readiness: &Readiness| (readiness.is_ready(), readiness.can_push());
             loop {
                 let now = read(&readiness);
@@ -113,7 +113,7 @@ impl Api {
                 }
                 readiness.changed_from(&now, read).await;
             }
-        });
+        };
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
@@ -150,10 +150,12 @@ impl Api {
             goodbye.await;
             tokio::spawn(async { drop(going_on.await) });
         };
-        router
-            .serve_with_incoming_shutdown(incoming(listener, tls), goodbye)
-            .await?;
-        Ok(())
+        let serving = router.serve_with_incoming_shutdown(incoming(listener, tls), goodbye);
+        // In this task, so that the listener does not outlive what says its health.
+        tokio::select! {
+            served = serving => Ok(served?),
+            never = reporting => never,
+        }
     }
 
     /// Answers a call, and counts it by its outcome.

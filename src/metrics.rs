@@ -240,6 +240,7 @@ impl Metrics {
             "session_over",
             "not_stored",
             "not_in_stream",
+            "panic",
         ] {
             self.messages_dropped.with_label_values(&[reason]);
         }

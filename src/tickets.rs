@@ -34,12 +34,21 @@ enum Store {
 }
 
 impl Tickets {
-    /// In Redis, which is connected to in a task of its own.
-    pub fn redis(config: Config, metrics: Arc<Metrics>, readiness: Readiness) -> Self {
-        Self {
-            accept_plain: config.accept_plain,
-            store: Store::Redis(Redis::start(config, metrics, readiness)),
-        }
+    /// In Redis. Also returns what has to be polled for as long as the process lives: it
+    /// keeps connected.
+    pub fn redis(
+        config: Config,
+        metrics: Arc<Metrics>,
+        readiness: Readiness,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let accept_plain = config.accept_plain;
+        let (redis, keeping) = Redis::new(config, metrics, readiness);
+        let store = Store::Redis(redis);
+        let tickets = Self {
+            store,
+            accept_plain,
+        };
+        (tickets, keeping)
     }
 
     /// In this process.

@@ -18,7 +18,9 @@ const FLOORS: [&[&str]; 7] = [
         "origin",
         "position",
         "proto",
+        "provoke",
         "secret",
+        "supervision",
         "tls",
         "user",
     ],
@@ -31,10 +33,12 @@ const FLOORS: [&[&str]; 7] = [
 ];
 
 /// The same floor, yet one of them may look at the other.
-const NEIGHBOURS: [(&str, &str); 3] = [
+const NEIGHBOURS: [(&str, &str); 4] = [
     // A frame is made of a message, and says how a session ended.
     ("frame", "message"),
     ("frame", "close"),
+    // A test may ask any task to panic.
+    ("supervision", "provoke"),
     // The roof reads the configuration.
     ("app", "config"),
 ];

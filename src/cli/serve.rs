@@ -8,6 +8,7 @@ use super::{ConfigFile, log::Log, signals::Signals};
 use crate::{
     app::{App, Mode, StartError},
     config::Config,
+    supervision::{Panicked, contained},
 };
 
 /// How to run.
@@ -74,7 +75,7 @@ async fn serve(config: Config, mode: Mode, log: &Log) -> ExitCode {
         Err(error @ StartError::Setting(_)) => return log.fail(super::BAD_CONFIG, &error),
     };
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let running = app.run(async { drop(stopped.await) });
+    let running = contained(app.run(async { drop(stopped.await) }));
     let signalled = async {
         signals.next().await;
         let _ = stop.send(());
@@ -83,8 +84,9 @@ async fn serve(config: Config, mode: Mode, log: &Log) -> ExitCode {
     };
     tokio::select! {
         outcome = running => match outcome {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => log.fail(super::FAILED, &error),
+            Ok(Ok(())) => ExitCode::SUCCESS,
+            Ok(Err(error)) => log.fail(super::FAILED, &error),
+            Err(Panicked) => log.fail(super::FAILED, &"the gateway has panicked"),
         },
         () = signalled => ExitCode::SUCCESS,
     }

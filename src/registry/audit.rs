@@ -16,7 +16,7 @@ use super::{
 use crate::{
     bus::stream::{Lasts, StreamError},
     close::CloseReason,
-    jitter,
+    jitter, supervision,
 };
 
 /// Between a join and the second look.
@@ -96,7 +96,7 @@ impl Registry {
                 Ok(suspects) if suspects.is_empty() => {}
                 Ok(suspects) => {
                     let (registry, durable) = (self.clone(), durable.clone());
-                    tokio::spawn(async move {
+                    supervision::spawn("the judging of an audit", async move {
                         sleep(UNDER_WAY).await;
                         registry.judge(&durable, suspects);
                     });

@@ -20,6 +20,7 @@ use crate::{
     bus::stream::{Look, Stream, StreamError},
     close::CloseReason,
     message::Stored,
+    supervision,
 };
 
 /// A live message that claims to be beyond all that is known of the stream is checked at
@@ -258,7 +259,7 @@ impl Registry {
         if looked.is_none_or(|at| at.elapsed() >= AGAIN) {
             *looked = Some(Instant::now());
             let (registry, durable) = (self.clone(), durable.clone());
-            tokio::spawn(async move {
+            supervision::spawn("another look at the stream", async move {
                 let _ = registry.look(&durable).await;
             });
         }
@@ -266,11 +267,8 @@ impl Registry {
 }
 
 fn send_away(homeless: Vec<Arc<Outbox>>) {
-    tokio::spawn(spread(
-        homeless,
-        SPREAD,
-        move |outbox: Arc<Outbox>, _, _| {
-            outbox.end(CloseReason::BusLost.into());
-        },
-    ));
+    let closing = spread(homeless, SPREAD, move |outbox: Arc<Outbox>, _, _| {
+        outbox.end(CloseReason::BusLost.into());
+    });
+    supervision::spawn("the closing of sessions", closing);
 }

@@ -24,6 +24,8 @@ use crate::{
     jitter,
     message::Stored,
     position::Position,
+    provoke,
+    supervision::{Panicked, contained, contained_now},
 };
 
 /// Steps under way at once: as many as may be read for together. What a step has read is
@@ -88,14 +90,19 @@ impl Registry {
 
     /// One step; whether another has to follow.
     async fn step_on(self: &Arc<Self>, durable: &Durable, entry: &Entry, outbox: &Outbox) -> bool {
-        match self.step(durable, entry, outbox).await {
-            Ok(Step::Rest) => false,
-            Ok(Step::Again) => true,
-            Ok(Step::Lagging) => {
+        match contained(self.step(durable, entry, outbox)).await {
+            // A fault over one session ends that one; its client may come again.
+            Err(Panicked) => {
+                outbox.end(CloseReason::Internal.into());
+                false
+            }
+            Ok(Ok(Step::Rest)) => false,
+            Ok(Ok(Step::Again)) => true,
+            Ok(Ok(Step::Lagging)) => {
                 sleep(LAG.0).await;
                 true
             }
-            Err(error) => {
+            Ok(Err(error)) => {
                 tracing::debug!(%error, "a session cannot be brought up to date yet");
                 sleep(jitter::fraction_of(PAUSE, 0.5, 1.0)).await;
                 outbox.is_open()
@@ -254,10 +261,18 @@ impl Registry {
                     None
                 }
             });
-            let bytes = before.flatten().map(|prev| {
+            let bytes = before.flatten().and_then(|prev| {
                 message.stored = Some(Stored { seq, prev });
-                self.metrics.replayed.inc();
-                Frames::new(&message, durable.epoch()).get(outbox.protocol())
+                let frame = contained_now(|| {
+                    provoke::here("message", message.event.as_str());
+                    Frames::new(&message, durable.epoch()).get(outbox.protocol())
+                });
+                match frame {
+                    Ok(_) => self.metrics.replayed.inc(),
+                    // Or no client that missed it could ever come back.
+                    Err(Panicked) => self.metrics.dropped("panic", 1),
+                }
+                frame.ok()
             });
             brought.push(Brought {
                 of: (kind, seq),

@@ -113,9 +113,12 @@ pub async fn probe(config: &Config) -> Result<String, String> {
 }
 
 impl Redis {
-    /// Connects in a task of its own, and keeps connected as long as the
-    /// process lives.
-    pub(super) fn start(config: Config, metrics: Arc<Metrics>, readiness: Readiness) -> Self {
+    /// Also returns what connects, and keeps connected, for as long as the process lives.
+    pub(super) fn new(
+        config: Config,
+        metrics: Arc<Metrics>,
+        readiness: Readiness,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         readiness.needs(Part::Redis);
         let shared = Arc::new(Shared {
             connection: Mutex::new(None),
@@ -126,7 +129,7 @@ impl Redis {
             metrics,
         });
         let kept = shared.clone();
-        tokio::spawn(async move {
+        let keeping = async move {
             let mut told = false;
             loop {
                 let shared = &kept;
@@ -150,8 +153,8 @@ impl Redis {
                 }
                 sleep(jitter::between(RETRY.0, RETRY.1)).await;
             }
-        });
-        Self { shared }
+        };
+        (Self { shared }, keeping)
     }
 
     /// Whether Redis answered last time.

@@ -41,7 +41,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let registry = registry::Registry::new(config, subscriptions, metrics.clone(), None);
     let registry = Arc::new(registry);
-    tokio::spawn(registry.clone().run(interest));
+    for task in registry.tasks(interest) {
+        tokio::spawn(task.future);
+    }
 
     let sessions = http::SessionConfig {
         gateway: name,

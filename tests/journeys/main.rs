@@ -33,5 +33,7 @@ mod refusals;
 mod smuggling;
 mod stood_still;
 mod subscriptions;
+#[cfg(debug_assertions)]
+mod supervision;
 mod tickets;
 mod tls;

@@ -23,7 +23,7 @@ use super::{
     batch::{Ended, Whole, batch},
     looks::ApiError,
 };
-use crate::user::UserId;
+use crate::{supervision, user::UserId};
 
 /// Users in one question.
 const MAX_USERS: usize = 128;
@@ -84,7 +84,7 @@ pub(super) async fn lasts(
         !std::mem::replace(&mut state.running, true)
     };
     if begin {
-        tokio::spawn(run(stream.clone()));
+        supervision::spawn("a question for last sequences", run(stream.clone()));
     }
     receiver.await.unwrap_or(Err(StreamError::Away))
 }
