@@ -1,5 +1,6 @@
 //! The roof: builds the rooms in order, owns the listeners, runs the drain.
 
+mod reload;
 pub(crate) mod rooms;
 mod tasks;
 
@@ -9,11 +10,14 @@ use futures_util::FutureExt as _;
 use rand::Rng as _;
 use tokio::{
     net::{TcpListener, TcpSocket},
-    sync::oneshot,
+    sync::{Notify, oneshot},
     time::sleep,
 };
 
-use self::tasks::Tasks;
+use self::{
+    reload::{Logins, Reload},
+    tasks::Tasks,
+};
 use crate::{
     bus::{self, Subscriptions},
     config::{Config, Drain},
@@ -23,7 +27,6 @@ use crate::{
     readiness::Readiness,
     registry::Registry,
     tickets::Tickets,
-    tls::{Acceptor, Reloads},
     tokens::{self, Tokens},
 };
 
@@ -120,13 +123,18 @@ impl App {
         })
     }
 
-    /// Runs until `stop`, then drains. Dropping the future leaves at once.
+    /// Runs until `stop`, then drains. Whenever `hung_up` is notified, certificates and the
+    /// files of secrets are read anew. Dropping the future leaves at once.
     ///
     /// # Errors
     ///
     /// [`RunError`]: a task on which delivery depends has ended. What can be drained is,
     /// without a delay.
-    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), RunError> {
+    pub async fn run(
+        self,
+        stop: impl Future<Output = ()>,
+        hung_up: Arc<Notify>,
+    ) -> Result<(), RunError> {
         let Self {
             config,
             mode,
@@ -153,6 +161,7 @@ impl App {
         let readiness = Readiness::new(config.ops.nats_grace);
         let subscriptions = Arc::new(Subscriptions::default());
         let bus = rooms::bus(&config, &gateway);
+        let mut logins = None;
         let (interest, publisher, stream, tickets) = if mode.embedded {
             tracing::warn!(
                 "embedded: messages and tickets stay in this process and end with it; \
@@ -162,6 +171,7 @@ impl App {
             let tickets = Tickets::embedded(config.tickets.accept_plain);
             (interest, publisher, None, tickets)
         } else {
+            let auth = bus.auth.clone();
             let nats = bus::nats(
                 bus,
                 subscriptions.clone(),
@@ -173,6 +183,10 @@ impl App {
                 tasks.spawn(task.name, task.future);
             }
             let tickets = rooms::tickets(&config);
+            logins = Some(Logins {
+                nats: auth,
+                redis: tickets.password.clone(),
+            });
             let (tickets, keeping) = Tickets::redis(tickets, metrics.clone(), readiness.clone());
             tasks.spawn("the keeper of Redis", keeping);
             (nats.interest, nats.publisher, nats.stream, tickets)
@@ -223,7 +237,7 @@ impl App {
             }
             judge
         });
-        let mint = judge.map(|tokens| {
+        let mint = judge.clone().map(|tokens| {
             Arc::new(Mint {
                 tokens,
                 tickets: tickets.clone(),
@@ -240,14 +254,7 @@ impl App {
             demo,
         };
         let routes = http::public_routes(&config.public.path_prefix, served);
-        let mut encrypted = |listener, tls: Option<(Acceptor, Reloads)>| {
-            let (acceptor, reloads) = tls?;
-            let reloading = reloading(listener, reloads, metrics.clone());
-            tasks.spawn("the reading of files", reloading);
-            Some(acceptor)
-        };
-        let acceptor = encrypted("public", tls.public);
-        let grpc_acceptor = encrypted("grpc", tls.grpc);
+        let (acceptor, public_reloads) = tls.public.unzip();
         let serving = http::serve(
             public,
             acceptor,
@@ -273,8 +280,11 @@ impl App {
 
         listening("grpc", &grpc);
         let (say_goodbye, goodbye) = oneshot::channel::<()>();
-        let api = Api::new(rooms::api(&config), publisher, tickets, metrics.clone());
-        let serving = api.serve(grpc, grpc_acceptor, readiness.clone(), async {
+        let api = rooms::api(&config);
+        let grpc_tokens = api.tokens.clone();
+        let api = Api::new(api, publisher, tickets, metrics.clone());
+        let (acceptor, grpc_reloads) = tls.grpc.unzip();
+        let serving = api.serve(grpc, acceptor, readiness.clone(), async {
             drop(goodbye.await);
         });
         let (served, grpc_done) = oneshot::channel::<()>();
@@ -291,6 +301,17 @@ impl App {
         });
 
         let Drain { delay, window } = config.drain;
+        let reload = Reload {
+            config,
+            public: public_reloads,
+            grpc: grpc_reloads,
+            tokens: grpc_tokens,
+            judge,
+            logins,
+            metrics: metrics.clone(),
+        };
+        tasks.spawn("the reading of files", reload.run(hung_up));
+
         let failed = tokio::select! {
             () = stop => None,
             name = tasks.ended() => Some(name),
@@ -357,23 +378,6 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
-}
-
-/// Takes up the listener's new certificates for as long as the process lives.
-async fn reloading(listener: &'static str, mut reloads: Reloads, metrics: Arc<Metrics>) {
-    loop {
-        let reload = reloads.next().await;
-        let result = if reload.is_ok() { "ok" } else { "failed" };
-        match reload {
-            Ok(()) => tracing::info!(listener, "the new TLS files are taken up"),
-            Err(error) => tracing::error!(
-                listener,
-                %error,
-                "the TLS files have changed and are not good; those before stay in use"
-            ),
-        }
-        metrics.tls_reloads(listener, result);
-    }
 }
 
 fn listening(listener: &str, socket: &TcpListener) {

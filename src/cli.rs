@@ -56,7 +56,8 @@ struct Usher {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a gateway until SIGTERM or SIGINT, then drain.
+    /// Run a gateway until SIGTERM, SIGINT or SIGQUIT, then drain. SIGHUP: read certificates
+    /// and the files of secrets anew.
     #[command(after_help = "\
 Examples:
   usher serve --config usher.toml
@@ -152,6 +153,7 @@ fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
     done
 }
 
+/// Says why a command ends, and gives its exit code. Whoever would read it may be gone.
 fn fail(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
     let error = error.to_string();
     let _ = writeln!(io::stderr(), "usher: {}", output::harmless(&error));

@@ -28,7 +28,7 @@ use crate::{
         notification_server::{Notification, NotificationServer},
     },
     readiness::Readiness,
-    secret::Secret,
+    secret::Secrets,
     tickets::{Order, Tickets},
     tls::Acceptor,
     user::UserId,
@@ -52,7 +52,7 @@ const MAX_MESSAGE_ID: usize = 128;
 #[derive(Debug, Clone)]
 pub struct Config {
     /// One of these must come as `authorization: Bearer`; empty: anyone may call.
-    pub tokens: Vec<Secret>,
+    pub tokens: Secrets,
     /// Connections end gracefully after this; none for never.
     pub max_connection_age: Option<Duration>,
     /// Of tickets whose request names no TTL.
@@ -119,7 +119,7 @@ impl Api {
                 .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         };
-        let tokens: Arc<[Secret]> = self.config.tokens.clone().into();
+        let tokens = self.config.tokens.clone();
         let metrics = self.metrics.clone();
         let guard = layer_fn(move |inner| Guard::new(inner, tokens.clone(), metrics.clone()));
         let mut server = Server::builder()

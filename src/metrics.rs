@@ -33,6 +33,8 @@ pub struct Metrics {
     pub refused_addresses: IntGauge,
     /// New certificates, by whether they were taken up.
     tls_reloads: IntCounterVec,
+    /// SIGHUPs, by whether all files were good.
+    file_reloads: IntCounterVec,
     /// Fetches of the keys that tokens are signed with.
     jwks_fetches: IntCounterVec,
     /// Requests for a ticket, by what became of them.
@@ -109,6 +111,12 @@ impl Metrics {
                 "usher_tls_reloads_total",
                 "Changes of a listener's TLS files: taken up ('ok') or not good ('failed').",
                 &["listener", "result"],
+            ),
+            file_reloads: counters(
+                &r,
+                "usher_file_reloads_total",
+                "SIGHUPs: all files were read anew ('ok'), or one was not good ('failed').",
+                &["result"],
             ),
             jwks_fetches: counters(
                 &r,
@@ -273,6 +281,7 @@ impl Metrics {
         }
         for result in ["ok", "failed"] {
             self.jwks_fetches.with_label_values(&[result]);
+            self.file_reloads.with_label_values(&[result]);
             for listener in ["public", "grpc"] {
                 self.tls_reloads.with_label_values(&[listener, result]);
             }
@@ -301,6 +310,11 @@ impl Metrics {
     /// Counts a fetch of the keys that tokens are signed with.
     pub fn jwks_fetches(&self, result: &str) {
         self.jwks_fetches.with_label_values(&[result]).inc();
+    }
+
+    /// Counts a SIGHUP.
+    pub fn file_reloads(&self, result: &str) {
+        self.file_reloads.with_label_values(&[result]).inc();
     }
 
     /// Counts a change of a listener's TLS files.

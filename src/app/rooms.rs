@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use percent_encoding::percent_decode_str;
 use url::Url;
 
 use crate::{
@@ -10,7 +11,9 @@ use crate::{
     config::{Config, Durable, HttpsUrl, Settle, Storage},
     grpc, http,
     origin::AllowedOrigins,
-    registry, tickets,
+    registry,
+    secret::Secret,
+    tickets,
     tls::{Acceptor, ClientFiles, FileError, Identity, Reloads, ServerFiles, Which},
     tokens::{self, PublicKey, Source},
 };
@@ -54,7 +57,7 @@ pub struct SettingError {
 
 impl SettingError {
     /// `section` is where the keys of these files are.
-    fn of(section: &str, error: FileError) -> Self {
+    pub(super) fn of(section: &str, error: FileError) -> Self {
         let key = match (error.which, section) {
             (Which::Certificate, _) => "certificate_file",
             (Which::Key, _) => "key_file",
@@ -191,7 +194,7 @@ pub(crate) fn bus(config: &Config, name: &str) -> bus::Config {
 }
 
 /// The configuration allows one of these, and URLs with the same credentials.
-fn nats_auth(config: &Config) -> Auth {
+pub(super) fn nats_auth(config: &Config) -> Auth {
     let nats = &config.nats;
     if let Some(auth) = nats.url.0.iter().find_map(bus::of_url) {
         return auth;
@@ -246,11 +249,18 @@ fn settle(config: &Config) -> Option<Duration> {
 /// Where Redis is, and how tickets are kept there.
 pub(crate) fn tickets(config: &Config) -> tickets::Config {
     let redis = &config.redis;
+    let url = &redis.url.0;
+    let decoded = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    // Of a URL too they may be replaced while the gateway runs.
+    let of_url = url
+        .password()
+        .map(|password| Secret::new(decoded(password)));
+    let user = Some(url.username()).filter(|user| !user.is_empty());
     tickets::Config {
-        url: redis.url.0.clone(),
+        url: url.clone(),
         tls: redis_tls(config),
-        user: redis.user.clone(),
-        password: redis.password.clone(),
+        user: redis.user.clone().or_else(|| user.map(decoded)),
+        password: redis.password.clone().or(of_url),
         timeout: redis.timeout,
         max_in_flight: redis.max_in_flight as usize,
         key_prefix: config.tickets.key_prefix.clone(),
@@ -315,7 +325,7 @@ pub(super) fn sessions(config: &Config, gateway: &str) -> http::SessionConfig {
 
 pub(super) fn api(config: &Config) -> grpc::Config {
     grpc::Config {
-        tokens: config.grpc.tokens.clone(),
+        tokens: config.grpc.tokens.clone().into(),
         max_connection_age: Some(config.grpc.max_connection_age).filter(|age| !age.is_zero()),
         ticket_ttl: config.tickets.ttl,
     }

@@ -1,10 +1,15 @@
 //! `usher serve`: the gateway.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::sync::Notify;
 
-use super::{ConfigFile, log::Log, signals::Signals};
+use super::{
+    ConfigFile,
+    log::Log,
+    signals::{HangUps, Signals},
+};
 use crate::{
     app::{App, Mode, StartError},
     config::Config,
@@ -74,13 +79,24 @@ async fn serve(config: Config, mode: Mode, log: &Log) -> ExitCode {
         Err(error @ StartError::Bind(_)) => return log.fail(1, &error),
         Err(error @ StartError::Setting(_)) => return log.fail(super::BAD_CONFIG, &error),
     };
+    let mut hang_ups = match HangUps::listen() {
+        Ok(hang_ups) => hang_ups,
+        Err(error) => return log.fail(1, &format_args!("no signals: {error}")),
+    };
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let running = contained(app.run(async { drop(stopped.await) }));
+    let hung_up = Arc::new(Notify::new());
+    let running = contained(app.run(async { drop(stopped.await) }, hung_up.clone()));
     let signalled = async {
         signals.next().await;
         let _ = stop.send(());
         signals.next().await;
         tracing::warn!("a second signal: leaving at once");
+    };
+    let hanging_up = async {
+        loop {
+            hang_ups.next().await;
+            hung_up.notify_one();
+        }
     };
     tokio::select! {
         outcome = running => match outcome {
@@ -89,6 +105,7 @@ async fn serve(config: Config, mode: Mode, log: &Log) -> ExitCode {
             Err(Panicked) => log.fail(super::FAILED, &"the gateway has panicked"),
         },
         () = signalled => ExitCode::SUCCESS,
+        never = hanging_up => never,
     }
 }
 

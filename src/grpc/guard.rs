@@ -12,7 +12,10 @@ use subtle::ConstantTimeEq as _;
 use tonic::{Status, body::Body};
 use tower::Service;
 
-use crate::{metrics::Metrics, secret::Secret};
+use crate::{
+    metrics::Metrics,
+    secret::{Secret, Secrets},
+};
 
 /// Load balancers and Kubernetes ask for the health, and have no token.
 const OPEN: &str = "/grpc.health.v1.Health/";
@@ -22,13 +25,13 @@ const OURS: &str = "/usher.v1.Notification/";
 #[derive(Debug, Clone)]
 pub(super) struct Guard<S> {
     inner: S,
-    tokens: Arc<[Secret]>,
+    tokens: Secrets,
     metrics: Arc<Metrics>,
 }
 
 impl<S> Guard<S> {
     /// Without tokens anyone may call.
-    pub(super) fn new(inner: S, tokens: Arc<[Secret]>, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(inner: S, tokens: Secrets, metrics: Arc<Metrics>) -> Self {
         Self {
             inner,
             tokens,
@@ -37,7 +40,8 @@ impl<S> Guard<S> {
     }
 
     fn knows(&self, headers: &HeaderMap) -> bool {
-        if self.tokens.is_empty() {
+        let tokens = self.tokens.get();
+        if tokens.is_empty() {
             return true;
         }
         let bearer = headers
@@ -47,7 +51,7 @@ impl<S> Guard<S> {
             .map_or("", |(_, token)| token.trim());
         let is = |token: &Secret| bool::from(token.expose().as_bytes().ct_eq(bearer.as_bytes()));
         // All of them are compared, so that time tells nothing of which was near.
-        self.tokens.iter().filter(|token| is(token)).count() > 0
+        tokens.iter().filter(|token| is(token)).count() > 0
     }
 }
 

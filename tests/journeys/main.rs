@@ -30,6 +30,8 @@ mod readme;
 mod receipts;
 mod redis_away;
 mod refusals;
+mod reloads;
+mod signals;
 mod smuggling;
 mod stood_still;
 mod subscriptions;

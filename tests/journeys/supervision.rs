@@ -60,6 +60,7 @@ async fn a_task_that_panics_ends_the_process_after_a_drain() {
         "the operators' listener",
         "the gRPC listener",
         "the keeper of Redis",
+        "the reading of files",
         "the clock of sessions",
     ] {
         ends_with(Gateway::builder(&nats, &redis), &redis, task).await;

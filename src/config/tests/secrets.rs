@@ -2,11 +2,11 @@
 
 use super::*;
 
-fn exposed(secret: &Option<crate::secret::Secret>) -> &str {
+fn exposed(secret: &Option<crate::secret::Secret>) -> String {
     secret.as_ref().expect("a secret").expose()
 }
 
-fn tokens(config: &Config) -> Vec<&str> {
+fn tokens(config: &Config) -> Vec<String> {
     config
         .grpc
         .tokens
@@ -44,6 +44,38 @@ fn a_secret_may_stand_in_a_file_of_its_own() {
         let by_file = good(&row("nats.token_file", &format!("{file:?}")), &[]);
         assert_eq!(by_file, by_variable);
     }
+}
+
+#[test]
+fn files_are_read_again_and_a_bad_one_changes_nothing() {
+    let folder = folder(&[("token", "hunter2"), ("tokens", "0123456789abcdef")]);
+    let files = ["token", "tokens"].map(|name| path(&folder, name));
+    let environment = [
+        ("USHER_NATS__TOKEN_FILE", &files[0][..]),
+        ("USHER_GRPC__TOKENS_FILE", &files[1]),
+    ];
+    let begun = good("", &environment);
+    let (same, errors) = begun.reread();
+    assert!(errors.is_empty() && same == begun);
+    fs::write(&files[0], "hunter3").expect("written");
+    fs::write(&files[1], "hunter3").expect("written");
+    let (fresh, errors) = same.reread();
+    assert_eq!(exposed(&fresh.nats.token), "hunter3");
+    assert_eq!(tokens(&fresh), ["0123456789abcdef"]);
+    let [error] = &errors[..] else {
+        panic!("{errors:?}");
+    };
+    let error = error.to_string();
+    assert!(
+        error.starts_with(&format!("grpc.tokens_file = {:?} (read again)", files[1])),
+        "{error}"
+    );
+    assert!(!error.contains("hunter3"), "{error}");
+    assert_eq!(exposed(&begun.nats.token), "hunter2", "of its own");
+    fs::write(&files[1], "fedcba9876543210").expect("written");
+    let (fresh, errors) = fresh.reread();
+    assert!(errors.is_empty(), "{errors:?}");
+    assert_eq!(tokens(&fresh), ["fedcba9876543210"]);
 }
 
 #[test]

@@ -146,6 +146,11 @@ impl Gateway {
         self.process.signal(Signal::TERM);
     }
 
+    /// Any signal.
+    pub(crate) fn signal(&mut self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
     /// Reads its log in another way from now on.
     pub(crate) fn read_log(&self, reading: Reading) {
         self.process.read(reading);
