@@ -1,28 +1,32 @@
 //! The roof: builds the rooms in order, owns the listeners, runs the drain.
 
+mod reload;
 pub(crate) mod rooms;
 mod tasks;
 
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
+use futures_util::FutureExt as _;
 use rand::Rng as _;
 use tokio::{
     net::{TcpListener, TcpSocket},
-    sync::{oneshot, watch},
+    sync::{Notify, oneshot, watch},
     time::sleep,
 };
 
-use self::tasks::Tasks;
+use self::{
+    reload::{Logins, Reload},
+    tasks::Tasks,
+};
 use crate::{
     bus::{self, Subscriptions},
-    config::Config,
+    config::{Config, Drain},
     grpc::{Api, Phase},
-    http::{self, Demo, Door, Mint, Sessions, Status},
+    http::{self, Demo, Door, Mint, MintRate, Sessions, Status},
     metrics::Metrics,
     readiness::Readiness,
     registry::Registry,
     tickets::Tickets,
-    tls::{Acceptor, Reloads},
     tokens::{self, Tokens},
 };
 
@@ -122,13 +126,18 @@ impl App {
         })
     }
 
-    /// Runs until `stop`, then drains. Dropping the future leaves at once.
+    /// Runs until `stop`, then drains. Whenever `hung_up` is notified, certificates and the
+    /// files of secrets are read anew. Dropping the future leaves at once.
     ///
     /// # Errors
     ///
     /// [`RunError`]: a task on which delivery depends has ended. What can be drained is,
     /// without a delay.
-    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), RunError> {
+    pub async fn run(
+        self,
+        stop: impl Future<Output = ()>,
+        hung_up: Arc<Notify>,
+    ) -> Result<(), RunError> {
         let Self {
             config,
             mode,
@@ -156,6 +165,7 @@ impl App {
         let readiness = Readiness::new(config.ops.nats_grace);
         let subscriptions = Arc::new(Subscriptions::default());
         let bus = rooms::bus(&config, &gateway);
+        let mut logins = None;
         let (interest, publisher, stream, tickets) = if mode.embedded {
             tracing::warn!(
                 "embedded: messages and tickets stay in this process and end with it; \
@@ -165,6 +175,7 @@ impl App {
             let tickets = Tickets::embedded(config.tickets.accept_plain);
             (interest, publisher, None, tickets)
         } else {
+            let auth = bus.auth.clone();
             let nats = bus::nats(
                 bus,
                 subscriptions.clone(),
@@ -176,7 +187,15 @@ impl App {
                 tasks.spawn(task.name, task.future);
             }
             let tickets = rooms::tickets(&config);
-            let tickets = Tickets::redis(tickets, metrics.clone(), readiness.clone());
+            logins = Some(Logins {
+                nats: auth,
+                redis: [
+                    tickets.login.password.clone(),
+                    tickets.sentinel_login.password.clone(),
+                ],
+            });
+            let (tickets, keeping) = Tickets::redis(tickets, metrics.clone(), readiness.clone());
+            tasks.spawn("the keeper of Redis", keeping);
             (nats.interest, nats.publisher, nats.stream, tickets)
         };
         let registry = Arc::new(Registry::new(
@@ -186,11 +205,12 @@ impl App {
             stream.map(|stream| (stream, rooms::durable(&config))),
             &readiness,
         ));
-        tasks.spawn("the registry", registry.clone().run(interest));
-        let sessions = Arc::new(Sessions::new(
-            rooms::sessions(&config, &gateway),
-            metrics.clone(),
-        ));
+        for task in registry.tasks(interest) {
+            tasks.spawn(task.name, task.future);
+        }
+        let (sessions, clock) = Sessions::new(rooms::sessions(&config, &gateway), metrics.clone());
+        let sessions = Arc::new(sessions);
+        tasks.spawn("the clock of sessions", clock);
         let door = Arc::new(Door::new(
             rooms::door(&config, max_sessions),
             tickets.clone(),
@@ -218,12 +238,20 @@ impl App {
                 }),
             })
         });
-        let mint = mint.map(|tokens| {
+        let judge = mint.map(|tokens| {
+            let (judge, fetching) = Tokens::new(tokens, metrics.clone());
+            if let Some(fetching) = fetching {
+                tasks.spawn("the fetching of tickets.jwt.jwks_url", fetching);
+            }
+            judge
+        });
+        let mint = judge.clone().map(|tokens| {
             Arc::new(Mint {
-                tokens: Tokens::start(tokens, metrics.clone()),
+                tokens,
                 tickets: tickets.clone(),
                 ticket_ttl: config.tickets.ttl,
                 session_ends_with_token: config.tickets_jwt.session_ends_with_token,
+                rate: MintRate::default(),
             })
         });
         let served = http::Public {
@@ -234,13 +262,15 @@ impl App {
             demo,
         };
         let routes = http::public_routes(&config.public.path_prefix, served);
-        tokio::spawn(http::serve(
+        let (acceptor, public_reloads) = tls.public.unzip();
+        let serving = http::serve(
             public,
-            tls.public.map(|tls| reloading("public", tls, &metrics)),
+            acceptor,
             routes,
             rooms::bounds(&config),
             Some(door.clone()),
-        ));
+        );
+        tasks.spawn("the public listener", serving);
 
         listening("ops", &ops);
         let status = Status {
@@ -253,53 +283,89 @@ impl App {
             metrics: metrics.clone(),
         };
         let routes = http::ops_routes(Arc::new(status));
-        tokio::spawn(http::serve(ops, None, routes, rooms::OPS_BOUNDS, None));
+        let serving = http::serve(ops, None, routes, rooms::OPS_BOUNDS, None);
+        tasks.spawn("the operators' listener", serving);
 
         listening("grpc", &grpc);
         let (phase, phases) = watch::channel(Phase::Serving);
-        let (grpc_ends, grpc_ended) = oneshot::channel::<()>();
         let api = rooms::api(&config, max_grpc_connections);
+        let grpc_tokens = api.tokens.clone();
         let api = Api::new(api, publisher, tickets, metrics.clone());
-        let tls = tls.grpc.map(|tls| reloading("grpc", tls, &metrics));
-        let serving = api.serve(grpc, tls, readiness.clone(), phases);
+        let (acceptor, grpc_reloads) = tls.grpc.unzip();
+        let serving = api.serve(grpc, acceptor, readiness.clone(), phases);
+        let (served, grpc_done) = oneshot::channel::<()>();
+        let grpc_done = grpc_done.shared();
         tasks.spawn("the gRPC listener", async move {
-            if let Err(error) = serving.await {
-                tracing::error!(%error, "the gRPC listener failed");
+            match serving.await {
+                // Once the drain has ended it; before that nobody expects it.
+                Ok(()) => {
+                    let _ = served.send(());
+                    std::future::pending::<()>().await;
+                }
+                Err(error) => tracing::error!(%error, "the gRPC listener failed"),
             }
-            drop(grpc_ends);
         });
+
+        let Drain { delay, window } = config.drain;
+        let reload = Reload {
+            config,
+            public: public_reloads,
+            grpc: grpc_reloads,
+            tokens: grpc_tokens,
+            judge,
+            logins,
+            metrics: metrics.clone(),
+        };
+        tasks.spawn("the reading of files", reload.run(hung_up));
 
         let failed = tokio::select! {
             () = stop => None,
             name = tasks.ended() => Some(name),
+            Ok(()) = grpc_done.clone() => Some("the gRPC listener"),
         };
-        tracing::info!(delay = ?config.drain.delay, window = ?config.drain.window, "draining");
+        tracing::info!(?delay, ?window, "draining");
         metrics.draining.set(1);
         readiness.drain();
-        if failed.is_none() {
-            sleep(config.drain.delay).await;
-        }
-        door.close();
-        phase.send_replace(Phase::Leaving);
-        registry.drain(config.drain.window).await;
-        phase.send_replace(Phase::Ended);
-        let gone = async {
-            while door.held() > 0 {
-                registry.end_all();
-                sleep(std::time::Duration::from_millis(10)).await;
-            }
+        let failed = match failed {
+            Some(name) => Some(name),
+            None => tokio::select! {
+                () = sleep(delay) => None,
+                name = tasks.ended() => Some(name),
+            },
         };
-        let gone = tokio::time::timeout(LAST_WORDS, gone);
-        // The listener bounds the time of its last answers.
-        let (gone, _) = tokio::join!(gone, grpc_ended);
-        match gone {
-            Ok(()) => tracing::info!("drained"),
-            Err(_) => tracing::warn!(
-                sessions = sessions.open(),
-                "drained; what did not say goodbye in time is cut off"
-            ),
+        let mut draining = std::pin::pin!(async {
+            door.close();
+            phase.send_replace(Phase::Leaving);
+            registry.drain(window).await;
+            phase.send_replace(Phase::Ended);
+            let gone = async {
+                while door.held() > 0 {
+                    registry.end_all();
+                    sleep(std::time::Duration::from_millis(10)).await;
+                }
+            };
+            let gone = tokio::time::timeout(LAST_WORDS, gone);
+            // The listener bounds the time of its last answers.
+            let (gone, _) = tokio::join!(gone, grpc_done);
+            match gone {
+                Ok(()) => tracing::info!("drained"),
+                Err(_) => tracing::warn!(
+                    sessions = sessions.open(),
+                    "drained; what did not say goodbye in time is cut off"
+                ),
+            }
+        });
+        let failed_late = tokio::select! {
+            () = &mut draining => None,
+            name = tasks.ended(), if failed.is_none() => Some(name),
+        };
+        if failed_late.is_some() {
+            // Whoever can still be told goodbye is.
+            draining.await;
         }
-        failed.map_or(Ok(()), |name| Err(RunError::Task(name)))
+        failed
+            .or(failed_late)
+            .map_or(Ok(()), |name| Err(RunError::Task(name)))
     }
 }
 
@@ -321,31 +387,6 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
-}
-
-/// Takes up the listener's new certificates for as long as the process lives.
-fn reloading(
-    listener: &'static str,
-    (acceptor, mut reloads): (Acceptor, Reloads),
-    metrics: &Arc<Metrics>,
-) -> Acceptor {
-    let metrics = metrics.clone();
-    tokio::spawn(async move {
-        loop {
-            let reload = reloads.next().await;
-            let result = if reload.is_ok() { "ok" } else { "failed" };
-            match reload {
-                Ok(()) => tracing::info!(listener, "the new TLS files are taken up"),
-                Err(error) => tracing::error!(
-                    listener,
-                    %error,
-                    "the TLS files have changed and are not good; those before stay in use"
-                ),
-            }
-            metrics.tls_reloads(listener, result);
-        }
-    });
-    acceptor
 }
 
 fn listening(listener: &str, socket: &TcpListener) {

@@ -56,7 +56,8 @@ pub struct Task {
 }
 
 impl Task {
-    fn new(name: &'static str, future: impl Future<Output = ()> + Send + 'static) -> Self {
+    /// `future`, by this name.
+    pub fn new(name: &'static str, future: impl Future<Output = ()> + Send + 'static) -> Self {
         let future = Box::pin(future);
         Self { name, future }
     }

@@ -7,6 +7,7 @@ mod config;
 mod connect;
 mod failure;
 mod listen;
+mod log;
 mod output;
 mod push;
 mod serve;
@@ -15,7 +16,11 @@ mod subject;
 mod ticket;
 mod values;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -51,7 +56,8 @@ struct Usher {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a gateway until SIGTERM or SIGINT, then drain.
+    /// Run a gateway until SIGTERM, SIGINT or SIGQUIT, then drain. SIGHUP: read certificates
+    /// and the files of secrets anew.
     #[command(after_help = "\
 Examples:
   usher serve --config usher.toml
@@ -147,7 +153,9 @@ fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
     done
 }
 
+/// Says why a command ends, and gives its exit code. Whoever would read it may be gone.
 fn fail(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("usher: {error}");
+    let error = error.to_string();
+    let _ = writeln!(io::stderr(), "usher: {}", output::harmless(&error));
     ExitCode::from(code)
 }

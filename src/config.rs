@@ -51,6 +51,12 @@ impl Config {
         load::load(file, environment)
     }
 
+    /// Reads the files of secrets (`KEY_file`) again. Returns the configuration with what they
+    /// say now, and what is wrong with some of them: those keys keep their values.
+    pub fn reread(&self) -> (Self, Vec<ConfigError>) {
+        load::reread(self)
+    }
+
     /// All keys with their documentation and their values, as TOML that may be
     /// loaded again. Secrets are commented out, and not shown.
     pub fn to_toml(&self) -> String {

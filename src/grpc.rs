@@ -33,7 +33,7 @@ use crate::{
         notification_server::{Notification, NotificationServer},
     },
     readiness::Readiness,
-    secret::Secret,
+    secret::Secrets,
     tickets::{Order, Tickets},
     tls::Acceptor,
     user::UserId,
@@ -52,7 +52,7 @@ const MAX_MESSAGE_ID: usize = 128;
 #[derive(Debug, Clone)]
 pub struct Config {
     /// One of these must come as `authorization: Bearer`; empty: anyone may call.
-    pub tokens: Vec<Secret>,
+    pub tokens: Secrets,
     /// Connections end gracefully after this; none for never.
     pub max_connection_age: Option<Duration>,
     /// Bytes of one message.
@@ -116,7 +116,7 @@ impl Api {
         phase: watch::Receiver<Phase>,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let (reporter, health) = tonic_health::server::health_reporter();
-        tokio::spawn(async move {
+        let reporting = async move {
             let read = |readiness: &Readiness| (readiness.is_ready(), readiness.can_push());
             loop {
                 let now = read(&readiness);
@@ -130,7 +130,7 @@ impl Api {
                 }
                 readiness.changed_from(&now, read).await;
             }
-        });
+        };
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
@@ -146,7 +146,7 @@ impl Api {
             .prepare();
         let entrance = Entrance {
             routes,
-            guard: Guard::new(&config.tokens),
+            guard: Guard::new(config.tokens.clone()),
             max_message: config.max_message,
             in_flight: InFlight::new(config.max_in_flight_bytes, metrics.clone()),
             metrics: metrics.clone(),
@@ -158,8 +158,11 @@ impl Api {
             http: connection::http(),
         };
         let peers = Peers::new(config.max_connections, metrics);
-        listener::serve(listener, Arc::new(connections), peers, phase).await;
-        Ok(())
+        // In this task, so that the listener does not outlive what says its health.
+        tokio::select! {
+            () = listener::serve(listener, Arc::new(connections), peers, phase) => Ok(()),
+            never = reporting => never,
+        }
     }
 
     /// Answers a call, and counts it by its outcome.

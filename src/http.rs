@@ -15,6 +15,7 @@ mod frame_rate;
 pub mod fuzzing;
 mod handover;
 mod listen;
+mod mint_rate;
 mod ops;
 mod places;
 mod refusal;
@@ -35,6 +36,7 @@ pub use self::{
     admit::{Config as DoorConfig, Door},
     demo::Demo,
     listen::{Bounds, serve},
+    mint_rate::MintRate,
     ops::Status,
     routes::{Public, ops as ops_routes, public as public_routes},
     session::{Config as SessionConfig, Sessions},

@@ -10,7 +10,7 @@
 //! | 3 | [`registry`]: who is here |
 //! | 2 | [`bus`]: NATS; [`tickets`]: Redis; [`tokens`]: who somebody is |
 //! | 1 | [`metrics`], [`readiness`] |
-//! | 0 | [`client_address`], [`user`], [`message`], [`frame`], [`close`], [`jitter`], [`origin`], [`position`], [`proto`], [`secret`], [`tls`] |
+//! | 0 | [`client_address`], [`user`], [`message`], [`frame`], [`close`], [`jitter`], [`origin`], [`position`], [`proto`], [`secret`], [`supervision`], [`tls`] |
 
 pub mod app;
 pub mod bus;
@@ -28,9 +28,11 @@ pub mod metrics;
 pub mod origin;
 pub mod position;
 pub mod proto;
+mod provoke;
 pub mod readiness;
 pub mod registry;
 pub mod secret;
+pub mod supervision;
 pub mod tickets;
 pub mod tls;
 pub mod tokens;

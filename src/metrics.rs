@@ -1,12 +1,21 @@
 //! What is counted, in Prometheus's terms. No label carries a user, a ticket
 //! or an address.
 
+use std::sync::LazyLock;
+
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
 
 use crate::close::CloseReason;
+
+/// Log lines that could not be written. One for the process, as its log is: lines are
+/// written before there are metrics.
+pub static LOG_LINES_LOST: LazyLock<IntCounter> = LazyLock::new(|| {
+    let help = "Log lines lost: standard error was not read, or not fast enough.";
+    IntCounter::new("usher_log_lines_lost_total", help).expect("its name is valid")
+});
 
 /// All metrics of one gateway.
 #[derive(Debug)]
@@ -24,6 +33,8 @@ pub struct Metrics {
     pub refused_addresses: IntGauge,
     /// New certificates, by whether they were taken up.
     tls_reloads: IntCounterVec,
+    /// SIGHUPs, by whether all files were good.
+    file_reloads: IntCounterVec,
     /// Fetches of the keys that tokens are signed with.
     jwks_fetches: IntCounterVec,
     /// Requests for a ticket, by what became of them.
@@ -109,6 +120,12 @@ impl Metrics {
                 "usher_tls_reloads_total",
                 "Changes of a listener's TLS files: taken up ('ok') or not good ('failed').",
                 &["listener", "result"],
+            ),
+            file_reloads: counters(
+                &r,
+                "usher_file_reloads_total",
+                "SIGHUPs: all files were read anew ('ok'), or one was not good ('failed').",
+                &["result"],
             ),
             jwks_fetches: counters(
                 &r,
@@ -253,6 +270,7 @@ impl Metrics {
         };
         let info = Opts::new("usher_build_info", "1; the version stands in the label.")
             .const_label("version", env!("CARGO_PKG_VERSION"));
+        register(&metrics.registry, Ok(LOG_LINES_LOST.clone()));
         let info = register(&metrics.registry, IntGauge::with_opts(info));
         info.set(1);
         metrics.begin_at_zero();
@@ -271,7 +289,13 @@ impl Metrics {
         for result in ["sent", "refused", "dropped"] {
             self.receipts.with_label_values(&[result]);
         }
-        for reason in ["slow_consumer", "session_over", "not_stored", "too_large"] {
+        for reason in [
+            "slow_consumer",
+            "session_over",
+            "not_stored",
+            "too_large",
+            "panic",
+        ] {
             self.messages_dropped.with_label_values(&[reason]);
         }
         for reason in ["made_anew", "set_back"] {
@@ -324,11 +348,13 @@ impl Metrics {
         }
         for result in ["ok", "failed"] {
             self.jwks_fetches.with_label_values(&[result]);
+            self.file_reloads.with_label_values(&[result]);
             for listener in ["public", "grpc"] {
                 self.tls_reloads.with_label_values(&[listener, result]);
             }
         }
-        for result in ["minted", "token_missing", "token_invalid", "unavailable"] {
+        let refused = ["token_missing", "token_invalid", "too_many", "unavailable"];
+        for result in refused.into_iter().chain(["minted"]) {
             self.mints.with_label_values(&[result]);
         }
         for method in ["PushNotification", "IssueTicket"] {
@@ -361,6 +387,11 @@ impl Metrics {
     /// Counts a fetch of the keys that tokens are signed with.
     pub fn jwks_fetches(&self, result: &str) {
         self.jwks_fetches.with_label_values(&[result]).inc();
+    }
+
+    /// Counts a SIGHUP.
+    pub fn file_reloads(&self, result: &str) {
+        self.file_reloads.with_label_values(&[result]).inc();
     }
 
     /// Counts a change of a listener's TLS files.

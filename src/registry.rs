@@ -64,6 +64,7 @@ use crate::{
     metrics::Metrics,
     position::{Begun, Since, Tracker},
     readiness::Readiness,
+    supervision,
     user::UserId,
 };
 
@@ -268,7 +269,7 @@ impl Drop for Seat {
 }
 
 impl Registry {
-    /// An empty one; [`Registry::run`] brings it to life.
+    /// An empty one; [`Registry::tasks`] bring it to life.
     pub fn new(
         config: Config,
         subscriptions: Arc<Subscriptions<Arc<Entry>>>,
@@ -491,7 +492,7 @@ impl Registry {
             .unwrap_or_else(PoisonError::into_inner) = Connection { up: true, settle };
         let life = self.life();
         let registry = self.clone();
-        tokio::spawn(async move {
+        supervision::spawn("what follows a reconnect to NATS", async move {
             sleep(settle).await;
             if registry.life() == life {
                 match &registry.durable {
@@ -526,9 +527,10 @@ impl Registry {
             outbox.end(CloseReason::Internal.into());
         }
         let window = self.config.drain_window;
-        tokio::spawn(spread(welcomed, window, |outbox, _, _| {
+        let closing = spread(welcomed, window, |outbox, _, _| {
             outbox.end(CloseReason::Internal.into());
-        }));
+        });
+        supervision::spawn("the closing of sessions", closing);
     }
 
     /// Whoever was here while NATS was away may have missed something, which is in the
@@ -557,9 +559,10 @@ impl Registry {
             Protocol::Sse => drop(outbox.push(event.clone(), None, None, &self.limits)),
             Protocol::RawV1 => speechless.push(outbox.clone()),
         });
-        tokio::spawn(spread(speechless, BUS_LOST_SPREAD, |outbox, _, _| {
+        let closing = spread(speechless, BUS_LOST_SPREAD, |outbox, _, _| {
             outbox.end(CloseReason::BusLost.into());
-        }));
+        });
+        supervision::spawn("the closing of sessions", closing);
     }
 
     /// Ends all sessions, evenly across `window`, each with its own hint of

@@ -2,19 +2,22 @@
 
 mod embedded;
 mod redis;
+mod value;
 
 use std::{
     fmt,
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use rand::RngCore as _;
-use serde::{Deserialize, Serialize};
 
-pub use self::redis::{Address, Config, Login, Servers, check};
 use self::{embedded::Embedded, redis::Redis};
+pub use self::{
+    redis::{Address, Config, Login, Servers, check},
+    value::{Fault, ValueError},
+};
 use crate::{metrics::Metrics, origin::Origin, readiness::Readiness, user::UserId};
 
 /// Where tickets are.
@@ -31,12 +34,21 @@ enum Store {
 }
 
 impl Tickets {
-    /// In Redis, which is connected to in a task of its own.
-    pub fn redis(config: Config, metrics: Arc<Metrics>, readiness: Readiness) -> Self {
-        Self {
-            accept_plain: config.accept_plain,
-            store: Store::Redis(Redis::start(config, metrics, readiness)),
-        }
+    /// In Redis. Also returns what has to be polled for as long as the process lives: it
+    /// keeps connected.
+    pub fn redis(
+        config: Config,
+        metrics: Arc<Metrics>,
+        readiness: Readiness,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let accept_plain = config.accept_plain;
+        let (redis, keeping) = Redis::new(config, metrics, readiness);
+        let store = Store::Redis(redis);
+        let tickets = Self {
+            store,
+            accept_plain,
+        };
+        (tickets, keeping)
     }
 
     /// In this process.
@@ -66,7 +78,7 @@ impl Tickets {
             Store::Embedded(embedded) => embedded.take(ticket),
         };
         let unknown = RedeemError::Unknown("it was never issued, is used or expired");
-        read_value(&value.ok_or(unknown)?, self.accept_plain, SystemTime::now())
+        value::read(&value.ok_or(unknown)?, self.accept_plain, SystemTime::now())
     }
 
     /// Mints a ticket that waits `ttl` to be used.
@@ -142,7 +154,7 @@ pub struct Grant {
 }
 
 /// Why a ticket opens nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RedeemError {
     /// Never issued, used or expired; says which, as far as it shows.
     #[error("{0}")]
@@ -151,6 +163,9 @@ pub enum RedeemError {
     /// should know.
     #[error("{0}")]
     Unreadable(&'static str),
+    /// The same of its value: says which field, and what is wrong with it.
+    #[error(transparent)]
+    Value(#[from] ValueError),
     /// The store did not answer. The ticket may be used up all the same.
     #[error("the ticket store did not answer")]
     Unavailable,
@@ -160,56 +175,6 @@ pub enum RedeemError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the ticket store did not answer")]
 pub struct Unavailable;
-
-/// A ticket's value as JSON.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Value {
-    user_id: String,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    expires_at: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    origin: Option<String>,
-}
-
-/// Reads a ticket's value: JSON where it begins with `{`, otherwise, where
-/// `accept_plain`, the user id itself.
-fn read_value(value: &[u8], accept_plain: bool, now: SystemTime) -> Result<Grant, RedeemError> {
-    let rubbish = RedeemError::Unreadable("its value is not one that Usher reads");
-    let value = std::str::from_utf8(value).map_err(|_| rubbish)?;
-    let value = if value.starts_with('{') {
-        serde_json::from_str(value).map_err(|_| rubbish)?
-    } else if accept_plain {
-        Value {
-            user_id: value.to_owned(),
-            expires_at: None,
-            origin: None,
-        }
-    } else {
-        return Err(RedeemError::Unreadable(
-            "its value is not JSON, and tickets.accept_plain is off",
-        ));
-    };
-    let grant = Grant {
-        user: UserId::parse(&value.user_id).map_err(|_| rubbish)?,
-        expires_at: match value.expires_at {
-            None => None,
-            Some(seconds) => Some(
-                UNIX_EPOCH
-                    .checked_add(Duration::from_secs(seconds))
-                    .ok_or(rubbish)?,
-            ),
-        },
-        origin: match value.origin {
-            None => None,
-            Some(origin) => Some(Origin::parse(&origin).map_err(|_| rubbish)?),
-        },
-    };
-    match grant.expires_at {
-        Some(at) if at <= now => Err(RedeemError::Unknown("its session has expired")),
-        _ => Ok(grant),
-    }
-}
 
 /// What an issuer asks a ticket for.
 #[derive(Debug, Clone)]
@@ -222,17 +187,6 @@ pub struct Order {
     pub origin: Option<Origin>,
 }
 
-impl Order {
-    fn to_value(&self) -> String {
-        serde_json::to_string(&Value {
-            user_id: self.user.as_str().to_owned(),
-            expires_at: self.expires_at,
-            origin: self.origin.as_ref().map(ToString::to_string),
-        })
-        .expect("such a value is always JSON")
-    }
-}
-
 /// What `fuzz/` reaches of this room.
 #[cfg(fuzzing)]
 pub mod fuzzing {
@@ -240,7 +194,7 @@ pub mod fuzzing {
 
     /// Reads a ticket's value.
     pub fn read(value: &[u8], accept_plain: bool, now: SystemTime) -> Result<Grant, RedeemError> {
-        super::read_value(value, accept_plain, now)
+        super::value::read(value, accept_plain, now)
     }
 
     /// Writes a ticket's value.
@@ -252,10 +206,6 @@ pub mod fuzzing {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn read(value: &[u8]) -> Result<Grant, RedeemError> {
-        read_value(value, true, UNIX_EPOCH + Duration::from_secs(1000))
-    }
 
     #[test]
     fn shapes() {
@@ -275,65 +225,5 @@ mod tests {
         assert_eq!(minted.expose().len(), 43);
         assert_eq!(Ticket::parse(minted.expose()), Ok(minted.clone()));
         assert_eq!(format!("{minted:?}"), "Ticket(…)");
-    }
-
-    #[test]
-    fn plain_values_are_the_user_id() {
-        assert_eq!(read(b"42").expect("a grant").user.as_str(), "42");
-        assert_eq!(
-            read(" {x}".as_bytes()).expect("a grant").user.as_str(),
-            " {x}"
-        );
-        assert!(read_value(b"42", false, UNIX_EPOCH).is_err());
-    }
-
-    #[test]
-    fn json_values_say_more() {
-        let grant = read(br#"{"user_id":"42","expires_at":1001,"origin":"https://a.example"}"#)
-            .expect("a grant");
-        assert_eq!(
-            grant.expires_at,
-            Some(UNIX_EPOCH + Duration::from_secs(1001))
-        );
-        assert_eq!(grant.origin, Origin::parse("https://a.example").ok());
-    }
-
-    #[test]
-    fn rubbish_opens_nothing() {
-        for bad in [
-            &b""[..],
-            b"\xff",
-            b"a\nb",
-            &[b'x'; 129],
-            b"{",
-            b"{}",
-            br#"{"user_id":42}"#,
-            br#"{"user_id":""}"#,
-            br#"{"user_id":"42","admin":true}"#,
-            br#"{"user_id":"42","user_id":"43"}"#,
-            br#"{"user_id":"42","expires_at":"soon"}"#,
-            br#"{"user_id":"42","expires_at":1000}"#,
-            br#"{"user_id":"42","expires_at":18446744073709551615}"#,
-            br#"{"user_id":"42","origin":"a.example"}"#,
-            br#"{"user_id":"42"} "x""#,
-        ] {
-            assert!(read(bad).is_err(), "{}", String::from_utf8_lossy(bad));
-        }
-    }
-
-    #[test]
-    fn an_order_reads_back_as_its_grant() {
-        let order = Order {
-            user: UserId::parse("{weird}\"id").expect("an id"),
-            expires_at: Some(2000),
-            origin: Origin::parse("https://a.example:8443").ok(),
-        };
-        let grant = read_value(order.to_value().as_bytes(), false, UNIX_EPOCH).expect("a grant");
-        assert_eq!(grant.user, order.user);
-        assert_eq!(grant.origin, order.origin);
-        assert_eq!(
-            grant.expires_at,
-            Some(UNIX_EPOCH + Duration::from_secs(2000))
-        );
     }
 }

@@ -9,7 +9,12 @@ mod jwks;
 mod keys;
 mod ring;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    pin::Pin,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header, errors::ErrorKind};
 use serde_json::{Map, Value};
@@ -20,7 +25,11 @@ use self::{
     jwks::Jwks,
     keys::{Key, Keys},
 };
-use crate::{metrics::Metrics, secret::Secret, user::UserId};
+use crate::{
+    metrics::Metrics,
+    secret::Secret,
+    user::{USER_ID_RULE, UserId},
+};
 
 /// Longer ones are not looked at.
 const MAX_TOKEN: usize = 16 * 1024;
@@ -52,6 +61,17 @@ pub enum Source {
     /// A JSON Web Key Set (RFC 7517) at an https URL, and how long its keys are
     /// good without being seen there again.
     Jwks(Url, Duration),
+}
+
+impl Source {
+    /// The key that is known without asking anybody.
+    fn keys(self) -> Keys {
+        match self {
+            Self::Secret(secret) => Keys::one(Key::from_secret(&secret)),
+            Self::PublicKey(PublicKey(key)) => Keys::one(key),
+            Self::Jwks(..) => Keys::default(),
+        }
+    }
 }
 
 /// A public key, and what is spoken with it.
@@ -101,7 +121,8 @@ struct Judge {
 
 #[derive(Debug)]
 enum KeySource {
-    Fixed(Keys),
+    /// Until [`Tokens::renew`].
+    Fixed(RwLock<Keys>),
     Jwks(Jwks),
 }
 
@@ -126,9 +147,13 @@ pub enum TokenError {
     NoKeys,
 }
 
+/// Fetches keys. Where it ends, tokens are judged by keys that grow old.
+pub type Fetching = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 impl Tokens {
-    /// Begins to fetch the keys, where they are elsewhere.
-    pub fn start(config: Config, metrics: Arc<Metrics>) -> Self {
+    /// Also returns what has to be polled for as long as the process lives, where the keys
+    /// are elsewhere.
+    pub fn new(config: Config, metrics: Arc<Metrics>) -> (Self, Option<Fetching>) {
         ring::install();
         let algorithms = parsed(&config.algorithms);
         let mut validation = Validation {
@@ -147,18 +172,30 @@ impl Tokens {
             required.push("aud");
         }
         validation.set_required_spec_claims(&required);
+        let mut fetching: Option<Fetching> = None;
         let keys = match config.source {
-            Source::Secret(secret) => KeySource::Fixed(Keys::one(Key::from_secret(&secret))),
-            Source::PublicKey(PublicKey(key)) => KeySource::Fixed(Keys::one(key)),
-            Source::Jwks(url, max_age) => KeySource::Jwks(Jwks::start(url, max_age, metrics)),
+            Source::Jwks(url, max_age) => {
+                let (jwks, task) = Jwks::new(url, max_age, metrics);
+                fetching = Some(Box::pin(task));
+                KeySource::Jwks(jwks)
+            }
+            fixed => KeySource::Fixed(RwLock::new(fixed.keys())),
         };
-        Self(Arc::new(Judge {
+        let tokens = Self(Arc::new(Judge {
             keys,
             algorithms,
             validation,
             user_claim: config.user_claim,
             leeway: config.leeway,
-        }))
+        }));
+        (tokens, fetching)
+    }
+
+    /// Judges by this key from now on. Keys of a URL are fetched anyway.
+    pub fn renew(&self, source: Source) {
+        if let KeySource::Fixed(keys) = &self.0.keys {
+            *keys.write().unwrap_or_else(PoisonError::into_inner) = source.keys();
+        }
     }
 
     /// Checks a token's signature, times, issuer and audience.
@@ -195,7 +232,10 @@ impl Judge {
     async fn key(&self, header: &Header) -> Result<Key, TokenError> {
         let found = match &self.keys {
             // What a single key is called is its issuer's business.
-            KeySource::Fixed(keys) => keys.find(None, header.alg, &self.algorithms),
+            KeySource::Fixed(keys) => {
+                let keys = keys.read().unwrap_or_else(PoisonError::into_inner);
+                keys.find(None, header.alg, &self.algorithms)
+            }
             KeySource::Jwks(jwks) => {
                 let kid = header.kid.as_deref();
                 jwks.find(kid, header.alg, &self.algorithms).await
@@ -224,11 +264,7 @@ impl Judge {
                 ));
             }
         };
-        let user = UserId::parse(&user).map_err(|_| {
-            TokenError::Invalid(
-                "its user id is not 1–128 bytes of UTF-8 without control characters",
-            )
-        })?;
+        let user = UserId::parse(&user).map_err(|_| TokenError::Invalid(USER_ID_RULE))?;
         let expires = claims.get("exp").and_then(Value::as_f64).unwrap_or(0.0);
         // From a float it never wraps. Nobody's clock goes further than the year 9999.
         let expires = (expires as u64).min(253_402_300_799);

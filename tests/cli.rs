@@ -163,7 +163,7 @@ fn wrong_usage_is_64_and_says_the_rule() {
         ),
         (
             &["listen", "--user", "42", "--since", "121"],
-            &["EPOCH.SEQ"],
+            &["k3f9.140.152"],
         ),
         (&["listen"], &["--user <USER>|--ticket <TICKET>"]),
         (

@@ -19,7 +19,9 @@ const FLOORS: [&[&str]; 7] = [
         "origin",
         "position",
         "proto",
+        "provoke",
         "secret",
+        "supervision",
         "tls",
         "user",
     ],
@@ -32,12 +34,14 @@ const FLOORS: [&[&str]; 7] = [
 ];
 
 /// The same floor, yet one of them may look at the other.
-const NEIGHBOURS: [(&str, &str); 4] = [
+const NEIGHBOURS: [(&str, &str); 5] = [
     // A frame is made of a message, and says how a session ended.
     ("frame", "message"),
     ("frame", "close"),
     // A position names topics as subjects do.
     ("position", "user"),
+    // A test may ask any task to panic.
+    ("supervision", "provoke"),
     // The roof reads the configuration.
     ("app", "config"),
 ];

@@ -28,6 +28,8 @@ fn name(error: UserIdError) -> &'static str {
         UserIdError::Empty => "empty",
         UserIdError::TooLong(_) => "too_long",
         UserIdError::ControlCharacter => "control_character",
+        UserIdError::Surrounded => "surrounded",
+        UserIdError::Brace => "brace",
     }
 }
 
@@ -95,6 +97,21 @@ fn every_class_of_bytes_and_every_rule_has_a_vector() {
     };
     for control in ["\0", "\n", "\t", "\u{1b}", "\u{7f}", "\u{85}"] {
         assert!(refused(control), "{control:?}");
+    }
+    for at_an_end in [
+        " a",
+        "a ",
+        "\u{a0}a",
+        "a\u{3000}",
+        "\u{feff}a",
+        "a\u{feff}",
+        "{",
+        " {",
+    ] {
+        assert!(refused(at_an_end), "{at_an_end:?}");
+    }
+    for inside in ["a b", "a\u{a0}b", "a\u{feff}b", "a{"] {
+        assert!(good.iter().any(|v| v.user_id == inside), "{inside:?}");
     }
     let lengths: BTreeSet<_> = vectors
         .iter()

@@ -17,7 +17,11 @@ fuzz_target!(|input: &str| {
 
 /// The id with its token, if it is an id.
 fn token(text: &str) -> Option<(UserId, String)> {
-    let good = (1..=128).contains(&text.len()) && !text.chars().any(char::is_control);
+    let blank = |character: char| character.is_whitespace() || character == '\u{FEFF}';
+    let good = (1..=128).contains(&text.len())
+        && !text.chars().any(char::is_control)
+        && text.trim_matches(blank) == text
+        && !text.starts_with('{');
     let id = UserId::parse(text).ok();
     assert_eq!(id.is_some(), good, "{text:?}");
     let id = id?;

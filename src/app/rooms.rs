@@ -74,7 +74,7 @@ pub struct SettingError {
 
 impl SettingError {
     /// `section` is where the keys of these files are.
-    fn of(section: &str, error: FileError) -> Self {
+    pub(super) fn of(section: &str, error: FileError) -> Self {
         let key = match (error.which, section) {
             (Which::Certificate, _) => "certificate_file",
             (Which::Key, _) => "key_file",
@@ -211,7 +211,7 @@ pub(crate) fn bus(config: &Config, name: &str) -> bus::Config {
 }
 
 /// The configuration allows one of these, and URLs with the same credentials.
-fn nats_auth(config: &Config) -> Auth {
+pub(super) fn nats_auth(config: &Config) -> Auth {
     let nats = &config.nats;
     if let Some(auth) = nats.url.0.iter().find_map(bus::of_url) {
         return auth;
@@ -362,7 +362,7 @@ pub(super) fn sessions(config: &Config, gateway: &str) -> http::SessionConfig {
 
 pub(super) fn api(config: &Config, max_connections: usize) -> grpc::Config {
     grpc::Config {
-        tokens: config.grpc.tokens.clone(),
+        tokens: config.grpc.tokens.clone().into(),
         max_connection_age: Some(config.grpc.max_connection_age).filter(|age| !age.is_zero()),
         max_message: config.grpc.max_message.0,
         max_connections,

@@ -1,8 +1,11 @@
-//! The tasks on which delivery depends: where one of them ends, the process ends.
+//! The tasks on which delivery or admission depends: where one of them ends, the process
+//! ends.
 
 use std::collections::HashMap;
 
 use tokio::task::{Id, JoinSet};
+
+use crate::{provoke, supervision};
 
 /// All of them, by name.
 #[derive(Debug, Default)]
@@ -18,23 +21,28 @@ impl Tasks {
         name: &'static str,
         task: impl Future<Output = ()> + Send + 'static,
     ) {
-        let id = self.set.spawn(task).id();
+        let id = self.set.spawn(provoke::task(name, task)).id();
         self.names.insert(id, name);
     }
 
-    /// The first one that has ended, or panicked; never, where all go on.
+    /// The next one that has ended, or panicked; never, where all go on. One that a room
+    /// began by [`supervision::spawn`] counts where it has panicked.
+    ///
+    /// Dropping the future is safe.
     pub(super) async fn ended(&mut self) -> &'static str {
-        let Some(ended) = self.set.join_next_with_id().await else {
-            return std::future::pending().await;
+        let (name, panicked) = tokio::select! {
+            Some(ended) = self.set.join_next_with_id() => {
+                let (id, panicked) = match ended {
+                    Ok((id, ())) => (id, false),
+                    Err(error) => (error.id(), error.is_panic()),
+                };
+                (self.names.remove(&id).unwrap_or("a task"), panicked)
+            }
+            name = supervision::failed() => (name, true),
         };
-        let (id, panicked) = match ended {
-            Ok((id, ())) => (id, false),
-            Err(error) => (error.id(), error.is_panic()),
-        };
-        let name = self.names.get(&id).copied().unwrap_or("a task");
         tracing::error!(
             panicked,
-            "{name} has ended; without it nothing is delivered"
+            "{name} has ended, and the gateway can't go on without it: the process ends"
         );
         name
     }

@@ -75,6 +75,22 @@ pub struct AuthError {
 }
 
 impl Auth {
+    /// Takes over the secret of `other`, in all clones, for the next connect. Files are read
+    /// at each connect anyway. Returns false where `other` is somebody else.
+    pub fn renew(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Token(secret), Self::Token(new)) => secret.replace(new),
+            (Self::Password(user, secret), Self::Password(other, new)) if user == other => {
+                secret.replace(new);
+            }
+            (Self::Anonymous, Self::Anonymous)
+            | (Self::CredentialsFile(_), Self::CredentialsFile(_))
+            | (Self::SeedFile(_), Self::SeedFile(_)) => {}
+            _ => return false,
+        }
+        true
+    }
+
     /// Reads the file, if this names one, as a connect would.
     ///
     /// # Errors
@@ -89,10 +105,10 @@ impl Auth {
         let mut login = Login::default();
         match self {
             Self::Anonymous => {}
-            Self::Token(token) => login.token = Some(token.expose().to_owned()),
+            Self::Token(token) => login.token = Some(token.expose()),
             Self::Password(user, password) => {
                 login.user = Some(user.clone());
-                login.password = Some(password.expose().to_owned());
+                login.password = Some(password.expose());
             }
             Self::CredentialsFile(path) => {
                 let wrong = |complaint| AuthError {
@@ -223,6 +239,18 @@ mod tests {
         let both = login("nats://u%40x:p%40ss^@h").expect("credentials");
         assert_eq!(both.user.as_deref(), Some("u@x"));
         assert_eq!(both.password.as_deref(), Some("p@ss^"));
+        let held = of_url(&Url::parse("nats://u:old@h").expect("a URL")).expect("credentials");
+        let clone = held.clone();
+        for (url, renews) in [
+            ("nats://u:new@h", true),
+            ("nats://v:bad@h", false),
+            ("nats://u@h", false),
+        ] {
+            let other = of_url(&Url::parse(url).expect("a URL")).expect("credentials");
+            assert_eq!(held.renew(&other), renews, "{url}");
+        }
+        let renewed = clone.login(b"").expect("no file");
+        assert_eq!(renewed.password.as_deref(), Some("new"));
         let token = login("nats://t%2Fk@h").expect("credentials");
         assert_eq!(token.token.as_deref(), Some("t/k"));
         assert!(login("nats://h").is_none());

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::output;
 use crate::{
     app::rooms,
     bus,
@@ -34,7 +35,7 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> ExitCode {
     if let Err(error) = files.and_then(|()| rooms::check_client_files(config)) {
         return super::fail(super::BAD_CONFIG, &error);
     }
-    println!("ok    configuration");
+    let mut said = output::print("ok    configuration");
     let findings = runtime.block_on(async {
         let mut nats = bus::check(&rooms::bus(config, "usher-check"), arguments.apply).await;
         nats.extend(tickets::check(&rooms::tickets(config)).await);
@@ -48,10 +49,13 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> ExitCode {
             Verdict::Bad => "FAIL ",
             Verdict::Detail => "     ",
         };
-        println!("{mark} {text}");
+        said = said.and_then(|()| output::print(format_args!("{mark} {text}")));
         if verdict == Verdict::Bad {
             code = ExitCode::from(super::UNAVAILABLE);
         }
     }
-    code
+    match said {
+        Ok(()) => code,
+        Err(failure) => failure.report(),
+    }
 }

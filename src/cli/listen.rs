@@ -12,7 +12,7 @@ use self::{
     follow::{End, Follower},
     session::Session,
 };
-use super::{connect::Where, failure::Failure, values};
+use super::{connect::Where, failure::Failure, output, values};
 use crate::{secret::Secret, tickets::Ticket, user::UserId};
 
 #[derive(Debug, clap::Args)]
@@ -55,7 +55,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
         ticket,
         since,
     } = arguments;
-    let ticket = ticket.map(|ticket| Ticket::parse(ticket.expose()));
+    let ticket = ticket.map(|ticket| Ticket::parse(&ticket.expose()));
     let ticket = ticket
         .transpose()
         .map_err(|error| Failure::usage(format_args!("--ticket is no ticket: {error}")))?;
@@ -84,7 +84,7 @@ fn ended_well(end: End) -> Result<(), Failure> {
     match end {
         End::Left => Ok(()),
         End::Closed(close) if [1000, 1001, 1005].contains(&close.code) => {
-            eprintln!("{close}");
+            output::tell(&close);
             Ok(())
         }
         End::Closed(close) => Err(Failure::new(close)),

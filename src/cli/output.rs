@@ -10,11 +10,18 @@ use serde::Serialize;
 
 use super::failure::Failure;
 
-/// Prints to standard output; each item is a line.
+/// Prints to standard output; each item is a line, its control characters spelled out.
 ///
 /// Whoever reads it may have had enough (`| head -1`): that is no failure.
 pub(super) fn print(text: impl fmt::Display) -> Result<(), Failure> {
-    written(writeln!(io::stdout(), "{text}"))
+    let text = text.to_string();
+    written(writeln!(io::stdout(), "{}", harmless(&text)))
+}
+
+/// Tells a person something on standard error; a script may have closed it.
+pub(super) fn tell(text: impl fmt::Display) {
+    let text = text.to_string();
+    let _ = writeln!(io::stderr(), "{}", harmless(&text));
 }
 
 /// A value as JSON on one line.
@@ -61,11 +68,11 @@ pub(super) fn in_words(error: impl fmt::Display) -> String {
     }
 }
 
-/// JSON on one line: outside its strings, where alone a line break may stand,
-/// a space means the same.
+/// JSON on one line: outside its strings, where alone a line break or a tab may stand, a
+/// space means the same.
 pub(super) fn on_one_line(json: &str) -> Cow<'_, str> {
-    if json.contains(['\n', '\r']) {
-        Cow::Owned(json.replace(['\n', '\r'], " "))
+    if json.contains(['\n', '\r', '\t']) {
+        Cow::Owned(json.replace(['\n', '\r', '\t'], " "))
     } else {
         Cow::Borrowed(json)
     }
@@ -86,7 +93,7 @@ mod tests {
 
     #[test]
     fn json_fits_on_a_line() {
-        let json = on_one_line("{\r\n \"a\": \"b\\n\"\n}");
+        let json = on_one_line("{\r\n \"a\":\t\"b\\n\"\n}");
         assert_eq!(json, "{   \"a\": \"b\\n\" }");
     }
 }

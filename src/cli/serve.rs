@@ -1,17 +1,19 @@
 //! `usher serve`: the gateway.
 
-use std::{
-    io::{self, IsTerminal as _},
-    process::ExitCode,
-};
+use std::{process::ExitCode, sync::Arc};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tracing_subscriber::EnvFilter;
+use tokio::sync::Notify;
 
-use super::{ConfigFile, signals::Signals};
+use super::{
+    ConfigFile,
+    log::Log,
+    signals::{HangUps, Signals},
+};
 use crate::{
     app::{App, Mode, StartError},
-    config::{Config, LogFormat},
+    config::Config,
+    supervision::{Panicked, contained},
 };
 
 /// How to run.
@@ -50,77 +52,61 @@ pub(super) fn run(config: Config, arguments: &Arguments) -> ExitCode {
               leave one of the two out",
         );
     }
-    if let Err(error) = log(&config) {
-        return super::fail(super::BAD_CONFIG, &error);
-    }
+    let log = match Log::begin(&config) {
+        Ok(log) => log,
+        Err(error) => return super::fail(super::BAD_CONFIG, &error),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
     {
         Ok(runtime) => runtime,
-        Err(error) => return super::fail(1, &format_args!("no runtime: {error}")),
+        Err(error) => return log.fail(1, &format_args!("no runtime: {error}")),
     };
-    let code = runtime.block_on(serve(config, mode));
+    let code = runtime.block_on(serve(config, mode, &log));
     // Whoever is still in a task has been waited for as long as it gets.
     runtime.shutdown_background();
     code
 }
 
-async fn serve(config: Config, mode: Mode) -> ExitCode {
+async fn serve(config: Config, mode: Mode, log: &Log) -> ExitCode {
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
-        Err(error) => return super::fail(1, &format_args!("no signals: {error}")),
+        Err(error) => return log.fail(1, &format_args!("no signals: {error}")),
     };
     let app = match App::bind(config, mode, raise_descriptors()).await {
         Ok(app) => app,
-        Err(error @ StartError::Bind(_)) => return super::fail(1, &error),
-        Err(error @ StartError::Setting(_)) => return super::fail(super::BAD_CONFIG, &error),
+        Err(error @ StartError::Bind(_)) => return log.fail(1, &error),
+        Err(error @ StartError::Setting(_)) => return log.fail(super::BAD_CONFIG, &error),
+    };
+    let mut hang_ups = match HangUps::listen() {
+        Ok(hang_ups) => hang_ups,
+        Err(error) => return log.fail(1, &format_args!("no signals: {error}")),
     };
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let running = app.run(async { drop(stopped.await) });
+    let hung_up = Arc::new(Notify::new());
+    let running = contained(app.run(async { drop(stopped.await) }, hung_up.clone()));
     let signalled = async {
         signals.next().await;
         let _ = stop.send(());
         signals.next().await;
         tracing::warn!("a second signal: leaving at once");
     };
+    let hanging_up = async {
+        loop {
+            hang_ups.next().await;
+            hung_up.notify_one();
+        }
+    };
     tokio::select! {
         outcome = running => match outcome {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => super::fail(super::FAILED, &error),
+            Ok(Ok(())) => ExitCode::SUCCESS,
+            Ok(Err(error)) => log.fail(super::FAILED, &error),
+            Err(Panicked) => log.fail(super::FAILED, &"the gateway has panicked"),
         },
         () = signalled => ExitCode::SUCCESS,
+        never = hanging_up => never,
     }
-}
-
-/// Logs go to standard error, so that a command's output stays its own.
-fn log(config: &Config) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&config.log.filter).map_err(|error| {
-        format!(
-            "log.filter = {:?} is not a filter ({error}); write a level such as \"info\", or \
-             \"info,usher=debug\"",
-            config.log.filter
-        )
-    })?;
-    let json = match config.log.format {
-        LogFormat::Json => true,
-        LogFormat::Text => false,
-        LogFormat::Auto => !io::stderr().is_terminal(),
-    };
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr);
-    if json {
-        builder
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(false)
-            .init();
-    } else {
-        builder.with_ansi(io::stderr().is_terminal()).init();
-    }
-    Ok(())
 }
 
 /// A session is a file descriptor: raises the soft limit to the hard one.

@@ -9,6 +9,8 @@ Examples:
   usher subject bob@example.com
   nats pub \"$(usher subject 42)\" '{\"order\":123}'
 
+A user id neither begins nor ends with white space or U+FEFF, nor begins with {.
+
 The rule, for your own code: A-Z a-z 0-9 - _ stand as they are, every other byte
 is % and two hex digits in upper case. docs/subjects.json has vectors to test it
 with.")]

@@ -43,7 +43,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
             Err(failure) => drop(failure.report()),
         }
         if let Some(ttl) = issued.expires_in {
-            eprintln!("It opens one session, within {} s.", ttl.as_secs());
+            output::tell(format_args!(
+                "It opens one session, within {} s.",
+                ttl.as_secs()
+            ));
         }
     }
     Ok(())

@@ -69,6 +69,29 @@ fn from_secret_file(key: &Key, raw: &Raw, config: &mut Config) -> Result<(), Com
     Ok(())
 }
 
+/// Sets each key that a file was given for to what stands there now, where that is good by
+/// itself and beside the others.
+pub(super) fn reread(config: &Config) -> (Config, Vec<ConfigError>) {
+    let (mut fresh, mut errors) = (config.clone(), Vec::new());
+    for (path, file) in &config.secret_files {
+        let mut next = fresh.clone();
+        let read = keys()
+            .find(|key| key.path == *path)
+            .map_or(Ok(()), |key| (key.set)(&mut next, &content(file)?))
+            .and_then(|()| rules::together(&next).map_err(|(_, complaint)| complaint));
+        match read {
+            Ok(()) => fresh = next,
+            Err(complaint) => errors.push(ConfigError::Value {
+                key: format!("{path}_file"),
+                value: Some(quoted(file)),
+                place: "read again".to_owned(),
+                complaint,
+            }),
+        }
+    }
+    (fresh, errors)
+}
+
 /// What stands in a file, without its last line's end.
 fn content(path: &str) -> Result<Raw, Complaint> {
     match fs::read_to_string(path) {

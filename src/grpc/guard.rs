@@ -1,12 +1,10 @@
 //! Who may call, judged by the head of a call: who may not is answered before anything
 //! of the message is read.
 
-use std::sync::Arc;
-
 use http::{HeaderMap, header::AUTHORIZATION};
 use subtle::ConstantTimeEq as _;
 
-use crate::secret::Secret;
+use crate::secret::{Secret, Secrets};
 
 /// Load balancers and Kubernetes ask for the health, and have no token.
 const OPEN: &str = "/grpc.health.v1.Health/";
@@ -14,17 +12,18 @@ const OURS: &str = "/usher.v1.Notification/";
 
 /// The tokens that let a call in.
 #[derive(Debug, Clone)]
-pub(super) struct Guard(Arc<[Secret]>);
+pub(super) struct Guard(Secrets);
 
 impl Guard {
     /// Without tokens anyone may call.
-    pub(super) fn new(tokens: &[Secret]) -> Self {
-        Self(tokens.into())
+    pub(super) fn new(tokens: Secrets) -> Self {
+        Self(tokens)
     }
 
     /// Whether these headers bear a token.
     pub(super) fn knows(&self, headers: &HeaderMap) -> bool {
-        if self.0.is_empty() {
+        let tokens = self.0.get();
+        if tokens.is_empty() {
             return true;
         }
         let bearer = headers
@@ -34,7 +33,7 @@ impl Guard {
             .map_or("", |(_, token)| token.trim());
         let is = |token: &Secret| bool::from(token.expose().as_bytes().ct_eq(bearer.as_bytes()));
         // All of them are compared, so that the time tells nothing of the tokens.
-        self.0.iter().filter(|token| is(token)).count() > 0
+        tokens.iter().filter(|token| is(token)).count() > 0
     }
 }
 

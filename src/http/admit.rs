@@ -218,6 +218,10 @@ impl Door {
                 tracing::warn!(reason, "a ticket was stored that opens nothing");
                 return Err(Refusal::TicketUnknown);
             }
+            Err(RedeemError::Value(error)) => {
+                tracing::warn!(%error, "a ticket was stored that opens nothing");
+                return Err(Refusal::TicketUnknown);
+            }
             Err(RedeemError::Unavailable) => {
                 return Err(Refusal::Unavailable("Redis is away; try again"));
             }

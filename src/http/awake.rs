@@ -34,11 +34,12 @@ pub(super) struct AwakeClock {
 }
 
 impl AwakeClock {
-    /// Starts one; its task ends when the last reference does.
-    pub(super) fn start() -> Arc<Self> {
+    /// One that goes as long as what is returned with it is polled, which ends with the last
+    /// reference.
+    pub(super) fn ticking() -> (Arc<Self>, impl Future<Output = ()> + Send + 'static) {
         let clock = Arc::new(Self::new(AT_MOST));
-        tokio::spawn(tick(Arc::downgrade(&clock)));
-        clock
+        let ticks = tick(Arc::downgrade(&clock));
+        (clock, ticks)
     }
 
     /// One that no task keeps, and that never stands still.

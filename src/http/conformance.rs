@@ -35,7 +35,9 @@ pub fn routes(
     metrics: Arc<Metrics>,
     registry: Arc<Registry>,
 ) -> BoxedFilter<(Response,)> {
-    let sessions = Arc::new(Sessions::new(config, metrics).answering(echo));
+    let (sessions, clock) = Sessions::new(config, metrics);
+    tokio::spawn(clock);
+    let sessions = Arc::new(sessions.answering(echo));
     let places = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
     request()
         .then(move |request| {

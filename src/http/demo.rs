@@ -27,7 +27,7 @@ use crate::{
     message::EventName,
     origin::AllowedOrigins,
     tickets::{Order, Tickets},
-    user::UserId,
+    user::{USER_ID_RULE, UserId},
 };
 
 const PAGE: &str = include_str!("demo/page.html");
@@ -190,9 +190,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 fn user(text: &str) -> Result<UserId, Refusal> {
-    UserId::parse(text).map_err(|_| {
-        Refusal::BadRequest("user_id is 1–128 bytes of UTF-8 without control characters")
-    })
+    UserId::parse(text).map_err(|_| Refusal::BadRequest(USER_ID_RULE))
 }
 
 /// The page.

@@ -27,6 +27,8 @@ pub(super) enum Refusal {
     MethodNotAllowed(&'static str),
     UpgradeRequired,
     TooMany,
+    /// Of one user.
+    TooManyTickets,
     Unavailable(&'static str),
     Full,
     /// Of `public.max_pending_per_ip`.
@@ -102,6 +104,11 @@ impl Refusal {
                 S::TOO_MANY_REQUESTS,
                 "too_many",
                 "too many requests from this address were refused; wait a little",
+            ),
+            Self::TooManyTickets => (
+                S::TOO_MANY_REQUESTS,
+                "too_many",
+                "this user has had too many tickets minted; wait a little",
             ),
             Self::Unavailable(why) => (S::SERVICE_UNAVAILABLE, "unavailable", why),
             Self::Full => (

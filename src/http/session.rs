@@ -2,7 +2,7 @@
 
 mod open;
 
-use std::{future::poll_fn, sync::Arc, time::Duration};
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use prometheus::{IntCounter, IntGauge};
 
@@ -12,7 +12,7 @@ use super::{
     awake::AwakeClock,
     transport::{Answer, Kind, Transport},
 };
-use crate::metrics::Metrics;
+use crate::{close::CloseReason, metrics::Metrics, provoke, supervision::contained_now};
 
 /// How sessions are kept.
 #[derive(Debug, Clone)]
@@ -53,19 +53,25 @@ struct Counts {
 }
 
 impl Sessions {
-    /// None is open yet. Must be called in a tokio runtime, which keeps their clock.
-    pub fn new(config: Config, metrics: Arc<Metrics>) -> Self {
+    /// None is open yet. Also returns their clock, which has to be polled for as long as
+    /// there are sessions.
+    pub fn new(
+        config: Config,
+        metrics: Arc<Metrics>,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let (clock, ticks) = AwakeClock::ticking();
         let counts = |kind: Kind| Counts {
             open: metrics.sessions.with_label_values(&[kind.name()]),
             delivered: metrics.messages_delivered.with_label_values(&[kind.name()]),
         };
-        Self {
+        let sessions = Self {
             counts: Kind::ALL.map(counts),
             config,
-            clock: AwakeClock::start(),
+            clock,
             metrics,
             answer: |_| None,
-        }
+        };
+        (sessions, ticks)
     }
 
     /// Sessions that answer.
@@ -87,7 +93,15 @@ impl Sessions {
         // A session's memory is this future, so nothing is in it twice, and its end
         // is a box of its own.
         tokio::spawn(async move {
-            let ending = poll_fn(|cx| session.poll_open(cx)).await;
+            // A fault in it ends this session and no other; its client may come again.
+            let ending = poll_fn(|cx| {
+                let polled = contained_now(|| {
+                    provoke::here("session", session.user());
+                    session.poll_open(cx)
+                });
+                polled.unwrap_or(Poll::Ready(CloseReason::Internal.into()))
+            })
+            .await;
             Box::pin(session.close(ending)).await;
         });
     }

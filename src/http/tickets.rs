@@ -11,7 +11,7 @@ use warp::{
     reply::{Reply as _, Response},
 };
 
-use super::{admit::Door, refusal::Refusal, request::Request};
+use super::{admit::Door, mint_rate::MintRate, refusal::Refusal, request::Request};
 use crate::{
     tickets::{Order, Tickets},
     tokens::{TokenError, Tokens},
@@ -28,9 +28,12 @@ pub struct Mint {
     pub ticket_ttl: Duration,
     /// A session ends when the token that opened it expires.
     pub session_ends_with_token: bool,
+    /// How often one user may have one.
+    pub rate: MintRate,
 }
 
-/// Checks in this order: rate, origin, token; then Redis.
+/// Checks in this order: refusals of the address, origin, token, tickets of the user; then
+/// Redis.
 pub(super) async fn mint(
     client: IpAddr,
     door: Arc<Door>,
@@ -68,6 +71,9 @@ impl Mint {
                     "the keys that tokens are signed with cannot be fetched now; try again",
                 ),
             })?;
+        if !self.rate.takes(&identity.user) {
+            return Err(Refusal::TooManyTickets);
+        }
         let ends = self.session_ends_with_token;
         let order = Order {
             user: identity.user,

@@ -17,7 +17,7 @@ use crate::{
     bus::stream::{Lasts, StreamError},
     close::CloseReason,
     frame::Proof,
-    jitter,
+    jitter, supervision,
 };
 
 /// Between a join and the second look.
@@ -97,7 +97,7 @@ impl Registry {
                 Ok(suspects) if suspects.is_empty() => {}
                 Ok(suspects) => {
                     let (registry, durable) = (self.clone(), durable.clone());
-                    tokio::spawn(async move {
+                    supervision::spawn("the judging of an audit", async move {
                         sleep(UNDER_WAY).await;
                         registry.judge(&durable, suspects);
                     });

@@ -12,10 +12,12 @@ use super::{
     probes::Probes,
 };
 use crate::{
-    bus::{Event, Interest, Request},
+    bus::{Event, Interest, Request, Task},
     close::CloseReason,
     frame::{Framed, Frames},
     message::{Message, Stored},
+    provoke,
+    supervision::contained,
 };
 
 /// Turns that the bus gives up at most, for one session that is behind or for
@@ -23,14 +25,23 @@ use crate::{
 const TURNS: usize = 1000;
 
 impl Registry {
-    /// Brings messages from the bus to sessions, for as long as the process
-    /// lives.
-    pub async fn run(self: Arc<Self>, mut interest: Interest<Arc<Entry>>) {
+    /// What has to be polled for as long as the process lives. Without any one of them a
+    /// session may miss a message for good.
+    pub fn tasks(self: &Arc<Self>, interest: Interest<Arc<Entry>>) -> Vec<Task> {
+        let mut tasks = vec![Task::new("the registry", self.clone().run(interest))];
         if let Some(durable) = &self.durable {
-            tokio::spawn(self.clone().recover(durable.clone()));
-            tokio::spawn(self.clone().look_twice(durable.clone()));
-            tokio::spawn(self.clone().audit(durable.clone()));
+            let (registry, durable) = (|| self.clone(), || durable.clone());
+            tasks.extend([
+                Task::new("the recovery of sessions", registry().recover(durable())),
+                Task::new("the second looks", registry().look_twice(durable())),
+                Task::new("the audit of the stream", registry().audit(durable())),
+            ]);
         }
+        tasks
+    }
+
+    /// Brings messages from the bus to sessions.
+    async fn run(self: Arc<Self>, mut interest: Interest<Arc<Entry>>) {
         let mut behind = Vec::new();
         let mut probes = Probes::default();
         loop {
@@ -47,28 +58,38 @@ impl Registry {
                     message,
                     request,
                 } => {
-                    if let Some(Request {
-                        probe: Some(probe), ..
-                    }) = &request
-                    {
-                        let (up_to, reached) = (probe.up_to, self.count(&to, probe.up_to));
-                        match request {
-                            Some(request) if reached > 0 => {
-                                self.answer(&mut interest, &request, reached);
+                    let handling = async {
+                        provoke::here("message", message.event.as_str());
+                        if let Some(Request {
+                            probe: Some(probe), ..
+                        }) = &request
+                        {
+                            let (up_to, reached) = (probe.up_to, self.count(&to, probe.up_to));
+                            match request {
+                                Some(request) if reached > 0 => {
+                                    self.answer(&mut interest, &request, reached);
+                                }
+                                // Perhaps it is under way.
+                                Some(request) => probes.wait(to, up_to, request),
+                                None => {}
                             }
-                            // Perhaps it is under way.
-                            Some(request) => probes.wait(to, up_to, request),
-                            None => {}
+                            return;
                         }
-                        continue;
-                    }
-                    let reached = self.deliver(&to, &message, &mut behind);
-                    if let (Some(request), 1..) = (request, reached) {
-                        self.answer(&mut interest, &request, reached);
-                    }
-                    self.answer_probes(&mut probes, &mut interest);
+                        let reached = self.deliver(&to, &message, &mut behind);
+                        if let (Some(request), 1..) = (request, reached) {
+                            self.answer(&mut interest, &request, reached);
+                        }
+                        self.answer_probes(&mut probes, &mut interest);
+                    };
+                    self.contained(handling).await;
                 }
-                Event::Broadcast(message) => self.broadcast(&message, &mut behind).await,
+                Event::Broadcast(message) => {
+                    let handling = async {
+                        provoke::here("message", message.event.as_str());
+                        self.broadcast(&message, &mut behind).await;
+                    };
+                    self.contained(handling).await;
+                }
                 Event::Confirmed(subscriptions) => {
                     let life = self.life();
                     for (held, id) in subscriptions {
@@ -83,6 +104,14 @@ impl Registry {
                 self.give_turns(|| outbox.is_behind(&self.limits)).await;
             }
             self.keep_within_total().await;
+        }
+    }
+
+    /// Handles one message. A panic over it drops this message and no other; all that handling
+    /// changes is whole after each of its steps.
+    async fn contained(&self, handling: impl Future<Output = ()>) {
+        if contained(handling).await.is_err() {
+            self.metrics.dropped("panic", 1);
         }
     }
 

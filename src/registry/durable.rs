@@ -18,6 +18,7 @@ use super::{
 use crate::{
     bus::stream::{Look, Stream, StreamError},
     close::CloseReason,
+    supervision,
 };
 
 /// What is known comes again: the stream is looked at for that at most this often.
@@ -138,9 +139,10 @@ impl Registry {
             );
             self.metrics.stream_replaced(reason);
             let window = self.config.drain_window;
-            tokio::spawn(spread(homeless, window, |outbox: Arc<Outbox>, _, _| {
+            let closing = spread(homeless, window, |outbox: Arc<Outbox>, _, _| {
                 outbox.end(CloseReason::BusLost.into());
-            }));
+            });
+            supervision::spawn("the closing of sessions", closing);
         }
         Ok(look)
     }
@@ -168,7 +170,7 @@ impl Registry {
         if looked.is_none_or(|at| at.elapsed() >= AGAIN) {
             *looked = Some(Instant::now());
             let (registry, durable) = (self.clone(), durable.clone());
-            tokio::spawn(async move {
+            supervision::spawn("another look at the stream", async move {
                 let _ = registry.look(&durable).await;
             });
         }

@@ -24,6 +24,8 @@ use crate::{
     jitter,
     message::{Message, Stored},
     position::{Position, Since},
+    provoke,
+    supervision::{Panicked, contained, contained_now},
 };
 
 /// Steps under way at once: as many as may be read for together. What a step has read is
@@ -90,19 +92,24 @@ impl Registry {
 
     /// One step; whether another has to follow.
     async fn step_on(self: &Arc<Self>, durable: &Durable, waiting: &mut Waiting) -> bool {
-        let step = self.step(durable, waiting).await;
-        if step.is_ok() {
+        let step = contained(self.step(durable, waiting)).await;
+        if let Ok(Ok(_)) = step {
             waiting.held_back = None;
         }
         let outbox = &waiting.outbox;
         match step {
-            Ok(Step::Rest) => false,
-            Ok(Step::Again) => true,
-            Ok(Step::Lagging) => {
+            // A fault over one session ends that one; its client may come again.
+            Err(Panicked) => {
+                outbox.end(CloseReason::Internal.into());
+                false
+            }
+            Ok(Ok(Step::Rest)) => false,
+            Ok(Ok(Step::Again)) => true,
+            Ok(Ok(Step::Lagging)) => {
                 sleep(LAG.0).await;
                 true
             }
-            Err(error) => {
+            Ok(Err(error)) => {
                 if waiting.held_back.is_none() && outbox.is_open() {
                     waiting.held_back = Some(durable.held_back.one());
                 }
@@ -288,9 +295,17 @@ impl Registry {
 
     /// The frame of a message that is sent again. A raw session ends at one that is too large.
     fn replayed(&self, outbox: &Outbox, message: &Message) -> Option<Bytes> {
+        let framed = contained_now(|| {
+            provoke::here("message", message.event.as_str());
+            Frames::new(message, self.config.max_frame).get(outbox.protocol())
+        });
+        let Ok(framed) = framed else {
+            // Or no client that missed it could ever come back.
+            self.metrics.dropped("panic", 1);
+            return None;
+        };
         self.metrics.replayed.inc();
-        let mut frames = Frames::new(message, self.config.max_frame);
-        match frames.get(outbox.protocol()) {
+        match framed {
             Framed::Whole(bytes) => Some(bytes),
             Framed::TooLarge(gap) => {
                 self.metrics.dropped("too_large", 1);

@@ -85,9 +85,12 @@ enum Trouble {
 }
 
 impl Redis {
-    /// Finds the servers in a task of its own, which watches them as long as the process
-    /// lives.
-    pub(super) fn start(config: Config, metrics: Arc<Metrics>, readiness: Readiness) -> Self {
+    /// Also returns what finds the servers and watches them, for as long as the process lives.
+    pub(super) fn new(
+        config: Config,
+        metrics: Arc<Metrics>,
+        readiness: Readiness,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         readiness.needs(Part::Redis);
         let config = Arc::new(config);
         let shared = Arc::new(Shared {
@@ -99,8 +102,8 @@ impl Redis {
             config,
             metrics,
         });
-        tokio::spawn(watch::watch(shared.clone(), readiness));
-        Self { shared }
+        let watching = watch::watch(shared.clone(), readiness);
+        (Self { shared }, watching)
     }
 
     /// Whether the last look found that Redis works.

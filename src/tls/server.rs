@@ -139,6 +139,23 @@ impl Acceptor {
 }
 
 impl Reloads {
+    /// Reads the files and takes them up, whether or not they have changed. Connections
+    /// that are open keep what they began with.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`] where they are not good: then those before stay.
+    pub async fn now(&mut self) -> Result<(), FileError> {
+        let files = self.files.clone();
+        if let Ok(found) = tokio::task::spawn_blocking(move || files.contents()).await {
+            self.seen.clone_from(&found);
+            self.judged = found;
+        }
+        let config = self.files.config(&self.seen)?;
+        self.now.send_replace(Arc::new(config));
+        Ok(())
+    }
+
     /// Waits until the files have changed, and takes them up. Connections that
     /// are open keep what they began with.
     ///

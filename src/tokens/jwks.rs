@@ -77,11 +77,16 @@ struct Budget {
 }
 
 impl Jwks {
-    pub(super) fn start(url: Url, max_age: Duration, metrics: Arc<Metrics>) -> Self {
+    /// Also returns what fetches, for as long as anybody wants keys.
+    pub(super) fn new(
+        url: Url,
+        max_age: Duration,
+        metrics: Arc<Metrics>,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (sender, fetched) = watch::channel(Fetched::default());
         let wanted = Arc::new(Notify::new());
-        tokio::spawn(keep(url, max_age, sender, wanted.clone(), metrics));
-        Self {
+        let fetching = keep(url, max_age, sender, wanted.clone(), metrics);
+        let jwks = Self {
             max_age,
             fetched,
             wanted,
@@ -90,7 +95,8 @@ impl Jwks {
                 since: Instant::now(),
                 asked_after: None,
             }),
-        }
+        };
+        (jwks, fetching)
     }
 
     /// Finds a key, after another fetch where it is not there.

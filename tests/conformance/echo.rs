@@ -48,7 +48,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         &Readiness::new(Duration::ZERO),
     );
     let registry = Arc::new(registry);
-    tokio::spawn(registry.clone().run(interest));
+    for task in registry.tasks(interest) {
+        tokio::spawn(task.future);
+    }
 
     let sessions = http::SessionConfig {
         gateway: name,

@@ -100,13 +100,9 @@ async fn a_ticket_may_be_plain_or_json() {
         ("42".to_owned(), "42"),
         ("bob@example.com".to_owned(), "bob@example.com"),
         ("zoë von größe".to_owned(), "zoë von größe"),
-        (r#" {"user_id":"42"}"#.to_owned(), r#" {"user_id":"42"}"#),
         (r#""42""#.to_owned(), r#""42""#),
         (r#"{"user_id":"42"}"#.to_owned(), "42"),
-        (
-            json!({"user_id": "{\"user_id\":\"1\"}"}).to_string(),
-            "{\"user_id\":\"1\"}",
-        ),
+        (json!({"user_id": "a{}"}).to_string(), "a{}"),
         (
             json!({"user_id": "42", "expires_at": far}).to_string(),
             "42",
@@ -122,7 +118,7 @@ async fn a_ticket_may_be_plain_or_json() {
 async fn a_value_that_is_no_user_is_an_unknown_ticket() {
     let (_nats, redis, gateway) = world().await;
     let too_long = "x".repeat(129);
-    let values: [&[u8]; 17] = [
+    let values: [&[u8]; 19] = [
         b"",
         b"a\nb",
         b"a\x7fb",
@@ -140,6 +136,8 @@ async fn a_value_that_is_no_user_is_an_unknown_ticket() {
         b"{\"user_id\":\"42\",\"expires_at\":\"soon\"}",
         b"{\"user_id\":\"42\",\"origin\":7}",
         b"{\"user_id\":\"42\"} and more",
+        b" {\"user_id\":\"42\"}",
+        b"{\"user_id\":\"{\\\"user_id\\\":\\\"1\\\"}\"}",
     ];
     for value in values {
         let ticket = redis.ticket_value(value).await;

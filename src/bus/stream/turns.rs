@@ -16,7 +16,7 @@ use super::{
     Bounds, Look, Reads, Stream, StreamError, read,
     sweep::{self, MANY},
 };
-use crate::user::UserId;
+use crate::{supervision, user::UserId};
 
 /// Who reads at once, each for itself. What it read is in memory for as long as it has its
 /// place: so much of each kind as its bounds allow, and one message however large.
@@ -135,7 +135,7 @@ async fn turn(
         !std::mem::replace(&mut state.running, true)
     };
     if begin {
-        tokio::spawn(run(stream.clone()));
+        supervision::spawn("the turns of the stream's readers", run(stream.clone()));
     }
     receiver.await.ok()
 }

@@ -10,7 +10,7 @@ use std::{
 use tokio::io::{AsyncWriteExt as _, Stdout};
 
 use super::frame::{Frame, Welcome};
-use crate::cli::output::{harmless, on_one_line};
+use crate::cli::output::{harmless, on_one_line, tell};
 
 /// Lines are collected, and written when there is nothing more to collect.
 pub(super) struct Screen {
@@ -34,7 +34,7 @@ impl Screen {
     /// One frame: on a terminal what is meant for people, else the frame itself.
     pub(super) fn show(&mut self, text: &str, frame: &Frame<'_>) {
         if !self.for_people {
-            self.line(&on_one_line(text));
+            self.line(&harmless(&on_one_line(text)));
         } else if let Some(name) = &frame.event {
             let data = match (frame.data, &frame.base64) {
                 (Some(data), _) => on_one_line(data.get()),
@@ -83,7 +83,7 @@ impl Screen {
 
 /// Says what has become of the connection.
 pub(super) fn state(what: fmt::Arguments<'_>) {
-    eprintln!("{}  {}", Now, harmless(&what.to_string()));
+    tell(format_args!("{}  {what}", Now));
 }
 
 struct Welcomed<'a>(&'a Welcome<'a>);

@@ -3,11 +3,11 @@
 use super::*;
 use crate::secret::Secret;
 
-fn exposed(secret: &Option<crate::secret::Secret>) -> &str {
+fn exposed(secret: &Option<crate::secret::Secret>) -> String {
     secret.as_ref().expect("a secret").expose()
 }
 
-fn tokens(config: &Config) -> Vec<&str> {
+fn tokens(config: &Config) -> Vec<String> {
     config
         .grpc
         .tokens
@@ -48,6 +48,38 @@ fn a_secret_may_stand_in_a_file_of_its_own() {
 }
 
 #[test]
+fn files_are_read_again_and_a_bad_one_changes_nothing() {
+    let folder = folder(&[("token", "hunter2"), ("tokens", "0123456789abcdef")]);
+    let files = ["token", "tokens"].map(|name| path(&folder, name));
+    let environment = [
+        ("USHER_NATS__TOKEN_FILE", &files[0][..]),
+        ("USHER_GRPC__TOKENS_FILE", &files[1]),
+    ];
+    let begun = good("", &environment);
+    let (same, errors) = begun.reread();
+    assert!(errors.is_empty() && same == begun);
+    fs::write(&files[0], "hunter3").expect("written");
+    fs::write(&files[1], "hunter3").expect("written");
+    let (fresh, errors) = same.reread();
+    assert_eq!(exposed(&fresh.nats.token), "hunter3");
+    assert_eq!(tokens(&fresh), ["0123456789abcdef"]);
+    let [error] = &errors[..] else {
+        panic!("{errors:?}");
+    };
+    let error = error.to_string();
+    assert!(
+        error.starts_with(&format!("grpc.tokens_file = {:?} (read again)", files[1])),
+        "{error}"
+    );
+    assert!(!error.contains("hunter3"), "{error}");
+    assert_eq!(exposed(&begun.nats.token), "hunter2", "of its own");
+    fs::write(&files[1], "fedcba9876543210").expect("written");
+    let (fresh, errors) = fresh.reread();
+    assert!(errors.is_empty(), "{errors:?}");
+    assert_eq!(tokens(&fresh), ["fedcba9876543210"]);
+}
+
+#[test]
 fn a_file_of_tokens_has_one_a_line() {
     let folder = folder(&[
         ("good", "0123456789abcdef\r\nfedcba9876543210,x\n"),
@@ -83,7 +115,7 @@ fn a_url_may_stand_in_a_file_too() {
     let config = good("", &[("USHER_REDIS__URL_FILE", &path(&folder, "url"))]);
     assert_eq!(config.redis.url.hosts, [("cache".to_owned(), 6380)]);
     let password = config.redis.url.password.as_ref().map(Secret::expose);
-    assert_eq!(password, Some("hunter2"));
+    assert_eq!(password, Some("hunter2".to_owned()));
 }
 
 #[test]

@@ -313,6 +313,10 @@ impl<T: Transport> Session<T> {
         self.timer.as_mut().reset(next);
     }
 
+    pub(super) fn user(&self) -> &str {
+        self.seat.user().as_str()
+    }
+
     fn protocol(&self) -> Protocol {
         self.seat.outbox().protocol()
     }

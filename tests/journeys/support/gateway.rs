@@ -10,7 +10,12 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Nats, Redis, Response, http, process::Process, secrets, wait::eventually};
+use super::{
+    Nats, Redis, Response, http,
+    process::{Process, Reading},
+    secrets,
+    wait::eventually,
+};
 
 /// A running gateway.
 pub(crate) struct Gateway {
@@ -140,6 +145,24 @@ impl Gateway {
     /// SIGTERM, as Kubernetes ends it.
     pub(crate) fn terminate(&mut self) {
         self.process.signal(Signal::TERM);
+    }
+
+    /// Any signal.
+    pub(crate) fn signal(&mut self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Reads its log in another way from now on.
+    pub(crate) fn read_log(&self, reading: Reading) {
+        self.process.read(reading);
+    }
+
+    /// Waits until its log has this.
+    pub(crate) async fn logs(&self, text: &str) {
+        eventually(&format!("the log has {text:?}"), || async {
+            self.log().contains(text)
+        })
+        .await;
     }
 
     /// SIGINT, as a terminal ends it.

@@ -5,7 +5,10 @@ use std::{
     io::Read,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, PoisonError},
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicU8, Ordering},
+    },
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -24,6 +27,18 @@ pub(crate) struct Process {
     child: Child,
     output: Output,
     readers: Vec<JoinHandle<()>>,
+    reading: Arc<AtomicU8>,
+}
+
+/// What becomes of a program's output; a change holds from its next piece on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// It is read and kept.
+    GoesOn,
+    /// Nobody reads it: the pipe fills.
+    Rests,
+    /// The pipe is closed.
+    Ends,
 }
 
 impl Process {
@@ -40,13 +55,23 @@ impl Process {
         overdue::watch(&output);
         let stdout = child.stdout.take().expect("stdout is a pipe");
         let stderr = child.stderr.take().expect("stderr is a pipe");
-        let readers = vec![keep(stdout, &output), keep(stderr, &output)];
+        let reading = Arc::new(AtomicU8::new(Reading::GoesOn as u8));
+        let readers = vec![
+            keep(stdout, &output, &reading),
+            keep(stderr, &output, &reading),
+        ];
         Self {
             name,
             child,
             output,
             readers,
+            reading,
         }
+    }
+
+    /// Reads its output in another way from now on.
+    pub(crate) fn read(&self, reading: Reading) {
+        self.reading.store(reading as u8, Ordering::Relaxed);
     }
 
     /// Its process id.
@@ -125,6 +150,9 @@ impl Process {
 
     /// What a process has started in its turn may go on, and keep its streams open.
     fn collect(&mut self) {
+        if self.reading.load(Ordering::Relaxed) == Reading::Rests as u8 {
+            self.read(Reading::GoesOn);
+        }
         let deadline = std::time::Instant::now() + Duration::from_secs(5);
         for reader in self.readers.drain(..) {
             while !reader.is_finished() && std::time::Instant::now() < deadline {
@@ -140,14 +168,24 @@ impl Drop for Process {
     }
 }
 
-fn keep(mut from: impl Read + Send + 'static, into: &Output) -> JoinHandle<()> {
-    let into = Arc::clone(into);
+fn keep(
+    mut from: impl Read + Send + 'static,
+    into: &Output,
+    reading: &Arc<AtomicU8>,
+) -> JoinHandle<()> {
+    let (into, reading) = (Arc::clone(into), Arc::clone(reading));
     thread::spawn(move || {
         let mut chunk = [0; 8192];
         while let Ok(length @ 1..) = from.read(&mut chunk) {
             into.lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .extend_from_slice(&chunk[..length]);
+            while reading.load(Ordering::Relaxed) == Reading::Rests as u8 {
+                thread::sleep(Duration::from_millis(1));
+            }
+            if reading.load(Ordering::Relaxed) == Reading::Ends as u8 {
+                return;
+            }
         }
     })
 }
