@@ -8,6 +8,7 @@
 mod auditor;
 mod client;
 mod faults;
+mod manager;
 mod proxy;
 mod publisher;
 mod session;
@@ -26,7 +27,7 @@ use tokio::{
 };
 
 use self::{
-    auditor::Retention,
+    auditor::{Retention, What},
     client::Swallow,
     support::{eventually, overdue},
     world::{Scale, World},
@@ -105,6 +106,7 @@ async fn everybody_has_everything_or_was_told_of_a_gap() {
         (0, 0, 0)
     );
     assert!(total.complete > 0 && total.gap > 0, "{summary}");
+    assert!(total.too_large > 0, "{summary}");
     for what in ["closed 1006", "closed 1012"] {
         assert!(world.shared.counted(what) > 0, "nobody saw it: {what}");
     }
@@ -115,10 +117,33 @@ async fn everybody_has_everything_or_was_told_of_a_gap() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_swallowed_message_is_found() {
     let of_a_session = Swallow::Event(5);
-    for (swallows, false_completes) in [(of_a_session, 0), (Swallow::OfAReplay, 1)] {
+    for (swallows, false_completes) in [
+        (of_a_session, 0),
+        (Swallow::OfAReplay, 1),
+        (Swallow::TooLarge, 0),
+    ] {
         let client = 3;
         let world = World::start(scale(60, 6_000), 1, Some((client, swallows))).await;
         let heard = || world.shared.heard(client).len();
+        if swallows == Swallow::TooLarge {
+            let connected = || std::future::ready(heard() > 0);
+            eventually("the client is connected", connected).await;
+            faults::too_large(&world, client).await;
+            let told = || {
+                let heard = world.shared.heard(client);
+                let told = |what| {
+                    matches!(
+                        what,
+                        What::TooLarge {
+                            broadcast: true,
+                            ..
+                        }
+                    )
+                };
+                std::future::ready(heard.iter().any(|heard| told(heard.what)))
+            };
+            eventually("the client is told of those after it", told).await;
+        }
         for _ in 0..3 {
             let before = heard();
             let more = || std::future::ready(heard() >= before + 20);

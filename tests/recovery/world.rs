@@ -13,7 +13,7 @@ use crate::{
     client::{Client, Order, Swallow},
     proxy::Proxy,
     publisher::Publisher,
-    shared::{GATEWAYS, Phase, Shared},
+    shared::{GATEWAYS, MAX_FRAME_KIB, Phase, Shared},
     support::{Gateway, Nats, Redis, gateway, nats::Role, network::Network, wait::patiently},
 };
 
@@ -93,7 +93,7 @@ impl World {
                 events: index % 4 == 3,
                 orders: given,
                 swallows: swallows.filter(|s| s.0 == index).map(|s| s.1),
-                position: None,
+                tracker: Default::default(),
             };
             clients.spawn(client.live());
         }
@@ -130,6 +130,7 @@ impl World {
             .set("session.idle_timeout", "8s")
             .set("session.queue_messages", "64")
             .set("session.queue_bytes", "128KiB")
+            .set("session.max_outgoing_frame", format!("{MAX_FRAME_KIB}KiB"))
             .set("drain.delay", "300ms")
             .set("drain.window", "1s")
             .start_unready()
@@ -261,12 +262,15 @@ impl Audit {
             complete,
             gap,
             gap_frames,
+            too_large,
+            crossed,
             ..
         } = self.total;
         format!(
             "stored {} (unknown {}), deliveries {accepted}, faults {}; resumes: {begun} none, \
-             {complete} complete, {gap} gap; gap frames {gap_frames}; messages that a gap told of \
-             {forgiven}; duplicates {duplicates}; false gaps {false_gaps}; false completes \
+             {complete} complete, {gap} gap; gap frames {gap_frames}; too large \
+             {too_large}; messages that a gap told of {forgiven}; late beside the other channel \
+             {crossed}; duplicates {duplicates}; false gaps {false_gaps}; false completes \
              {false_completes}; lost {lost}\n{}",
             self.stored,
             self.unknown,
