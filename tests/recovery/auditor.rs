@@ -15,6 +15,8 @@
 //! - `live` and `ping` say that everything up to them has come.
 //! - A client comes back with the position that the contract's five rules make of what it
 //!   read. The auditor has its own version of these rules.
+//! - A client that has seen what a stream lost, when it was set back, is told `gap`. Then it
+//!   is owed all that the stream stored afterwards.
 //! - The time beside a sequence is the time at which the stream stored that message.
 //! - What comes twice is counted; it has to show by its sequence.
 //!
@@ -143,7 +145,7 @@ impl Position {
 const CLOCKS: u64 = 1000;
 
 /// What is known of a message.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Sent {
     begun: Duration,
     tries: usize,
@@ -153,7 +155,7 @@ struct Sent {
 }
 
 /// The books of a run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Auditor {
     retention: Retention,
     /// When the run began, in milliseconds since 1970.
@@ -162,6 +164,17 @@ pub(crate) struct Auditor {
     stored: BTreeMap<u64, Id>,
     /// Of each user, and of broadcasts: the sequence and the beginning of each.
     of: HashMap<Option<usize>, BTreeMap<u64, Duration>>,
+    set_back: Option<SetBack>,
+}
+
+/// The stream was set back to an older state.
+#[derive(Debug, Clone)]
+struct SetBack {
+    /// The last sequence of that state.
+    to: u64,
+    at: Duration,
+    /// The books until then.
+    before: Box<Auditor>,
 }
 
 /// What became of one client.
@@ -216,6 +229,7 @@ impl Auditor {
             sent: HashMap::new(),
             stored: BTreeMap::new(),
             of: HashMap::new(),
+            set_back: None,
         }
     }
 
@@ -238,6 +252,19 @@ impl Auditor {
         self.stored.insert(seq, id);
     }
 
+    /// The stream has lost all after a sequence, and goes on from there.
+    pub(crate) fn is_set_back(&mut self, to: u64, now: Duration) {
+        let before = Box::new(self.clone());
+        for id in self.stored.split_off(&(to + 1)).into_values() {
+            self.sent.remove(&id);
+        }
+        for of in self.of.values_mut() {
+            of.split_off(&(to + 1));
+        }
+        let at = now;
+        self.set_back = Some(SetBack { to, at, before });
+    }
+
     /// Messages that the stream acknowledged.
     pub(crate) fn stored(&self) -> usize {
         self.stored.len()
@@ -255,6 +282,25 @@ impl Auditor {
 
     /// Judges all that a client of this user read, in its order.
     pub(crate) fn judge(&self, user: usize, heard: &[Heard]) -> Verdict {
+        let Some(SetBack { at, before, .. }) = &self.set_back else {
+            return self.judge_one_state(user, heard);
+        };
+        let until = heard.partition_point(|heard| heard.at <= *at);
+        let (earlier, later) = heard.split_at(until);
+        let mut verdict = before.judge(user, earlier);
+        // Until the gateway has found it, a session hears of both.
+        let is_welcome = |heard: &Heard| matches!(heard.what, What::Welcome { .. });
+        let welcome = later.iter().position(is_welcome);
+        let after = welcome.map(|welcome| self.judge_one_state(user, &later[welcome..]));
+        if let Some(mut after) = after {
+            verdict.add(&after);
+            verdict.complaints.append(&mut after.complaints);
+        }
+        verdict
+    }
+
+    /// Of a stream that was not set back meanwhile.
+    fn judge_one_state(&self, user: usize, heard: &[Heard]) -> Verdict {
         let mut reader = Reader::new(self, user);
         for heard in heard {
             reader.hears(*heard);

@@ -22,6 +22,7 @@ use std::{env, str::FromStr, sync::Arc, time::Duration};
 
 use rand::{SeedableRng as _, rngs::StdRng};
 use tokio::{
+    sync::watch,
     task::JoinSet,
     time::{Instant, sleep},
 };
@@ -110,6 +111,41 @@ async fn everybody_has_everything_or_was_told_of_a_gap() {
     for what in ["closed 1006", "closed 1012"] {
         assert!(world.shared.counted(what) > 0, "nobody saw it: {what}");
     }
+}
+
+/// NATS begins again with an older state of its folder. All clients have seen what is gone:
+/// each is told `gap`, and gets what the stream stored afterwards.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_told_complete_of_a_stream_that_was_set_back() {
+    let mut scale = scale(60, 6_000);
+    (scale.users, scale.clients, scale.rate) = (10, 15, 0);
+    let world = World::start(scale, 1, None).await;
+    let connected = |client: usize| !world.shared.heard(client).is_empty();
+    let all = || std::future::ready((0..scale.clients).all(connected));
+    eventually("all clients are connected", all).await;
+    world.all_read(3).await;
+    let copy = world.copy_of_store().await;
+    let kept = world.shared.auditor().last();
+    world.all_read(3).await;
+    let (call, called) = watch::channel(false);
+    for client in 0..scale.clients / 3 {
+        world.order(client, client::Order::AwayUntil(called.clone()));
+    }
+    world.put_back(&copy, kept).await;
+    // Of server-sent events a client sees no code.
+    let living = (scale.clients / 3..scale.clients).filter(|client| client % 4 != 3);
+    let living = living.count();
+    let closed = || std::future::ready(world.shared.counted("closed 4003") >= living);
+    eventually("living sessions are closed", closed).await;
+    // Beyond what the clients have seen.
+    for _ in 0..6 {
+        world.publish_to_all().await;
+    }
+    call.send_replace(true);
+    let audit = world.audit().await;
+    let summary = audit.summary(&world.shared);
+    assert_eq!(audit.complaints, [""; 0], "{summary}");
+    assert_eq!(audit.total.gap, scale.clients, "{summary}");
 }
 
 /// The proof of the auditor: it misses what one client loses on purpose, as it would

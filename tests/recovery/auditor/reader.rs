@@ -109,9 +109,22 @@ impl<'a> Reader<'a> {
         if first {
             self.covered = has;
         }
+        // What it has seen is there no more.
+        let to = self.auditor.set_back.as_ref().map(|set_back| set_back.to);
+        let to = to.filter(|to| first && since.is_some_and(|since| since.top.seq > *to));
+        if let Some(to) = to {
+            self.covered = self.covered.map(|covered| covered.min(to));
+            if resume == Resume::Complete {
+                self.verdict.false_completes += 1;
+                self.complain(format!("was told complete of a stream set back to {to}"));
+            }
+        }
         if resume == Resume::Gap {
             self.forgot = true;
-            self.is_told(has, at);
+            match to {
+                Some(_) => self.told = Some(at),
+                None => self.is_told(has, at),
+            }
         }
         self.sees(end, at);
         (self.last_event, self.live) = (0, false);

@@ -405,6 +405,57 @@ fn a_wrong_time_is_found() {
 }
 
 #[test]
+fn a_stream_that_was_set_back_is_a_gap_and_nothing_else() {
+    let set_back = |resume| {
+        let mut case = Case::new();
+        for seq in 1..=3 {
+            case.store(Some(ME));
+            case.read(Some(ME), seq);
+        }
+        let top = case.at(3);
+        case.auditor.is_set_back(1, case.now);
+        case.times.truncate(2);
+        for number in 4..=6 {
+            case.now += Duration::from_secs(1);
+            let seq = case.auditor.last() + 1;
+            let id = Case::id(Some(ME), number);
+            case.auditor.sending(id, false, case.now);
+            case.auditor.acknowledged(id, seq);
+            case.times.push(BEGIN + case.now.as_millis() as u64);
+        }
+        case.hear(What::Welcome {
+            since: Some(Position {
+                proven: 0,
+                top,
+                marks: [3, 0],
+            }),
+            end: case.at(4),
+            resume,
+        });
+        case
+    };
+    let read = |case: &mut Case, seqs: std::ops::RangeInclusive<u64>| {
+        for seq in seqs {
+            case.hear(What::Event {
+                stored: case.at(seq),
+                prev: 0,
+                id: Case::id(Some(ME), seq + 2),
+            });
+        }
+        case.live(4);
+    };
+    let mut case = set_back(Resume::Gap);
+    read(&mut case, 2..=4);
+    case.is_good();
+    let mut case = set_back(Resume::Gap);
+    read(&mut case, 3..=4);
+    assert_eq!(case.verdict().lost, 1, "what the stream has is owed");
+    let mut case = set_back(Resume::Complete);
+    read(&mut case, 4..=4);
+    assert!(case.verdict().false_completes > 0);
+}
+
+#[test]
 fn a_gap_stands_for_one_message_that_is_too_large() {
     for broadcast in [false, true] {
         let to = (!broadcast).then_some(ME);
