@@ -481,6 +481,7 @@ impl Registry {
     }
 
     fn up(self: &Arc<Self>, clustered: bool) {
+        self.keeps_what_it_saw();
         let settle = match self.config.settle {
             Some(settle) => settle,
             None if clustered => AUTO_SETTLE,
@@ -506,12 +507,20 @@ impl Registry {
 
     fn down(&self) {
         self.life.fetch_add(1, Ordering::AcqRel);
+        self.keeps_what_it_saw();
         // What comes after it must wait for what came while it was away.
         self.each(|outbox| outbox.lose());
         self.connection
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .up = false;
+    }
+
+    /// Before a message of the next connection comes.
+    fn keeps_what_it_saw(&self) {
+        if let Some(durable) = &self.durable {
+            durable.stream.keeps_what_it_saw();
+        }
     }
 
     /// NATS refuses these subscriptions. A join that waits for one fails; a session that

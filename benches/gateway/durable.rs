@@ -219,18 +219,18 @@ impl Bench {
         let mut places = vec![0; clients];
         let run = self.next_run();
         store(&nats, &subjects, run, 1, &mut places)?;
-        let epoch = self.epoch(&gateway)?;
-
         let rounds = self.scale.rounds.max(LEAST_ROUNDS);
         let mut costs = vec![Vec::new(); RETURNS.len()];
         for _ in 0..rounds {
             for (index, (way, _)) in RETURNS.into_iter().enumerate() {
+                let (epoch, [top, at]) = self.end(&gateway)?;
                 let run = self.next_run();
+                // Each has its own messages, and has seen how far the stream was.
                 let since: Vec<_> = places
                     .iter()
                     .map(|place| {
                         let with = matches!(way, Return::Nothing | Return::Missed);
-                        with.then(|| format!("{epoch}.{place}.0.0"))
+                        with.then(|| format!("{epoch}.{place}.{top}.{at}"))
                     })
                     .collect();
                 if way == Return::Missed {
@@ -307,12 +307,13 @@ impl Bench {
         Ok(())
     }
 
-    /// Which stream it is.
-    fn epoch(&mut self, gateway: &Gateway) -> Outcome<String> {
+    /// Which stream it is, its last sequence, and when that was stored.
+    fn end(&mut self, gateway: &Gateway) -> Outcome<(String, [u64; 2])> {
         self.next_run();
         let tickets = self.servers.tickets(&users("first", 1))?;
         let _session = self.reader.open(gateway.public, tickets)?;
-        Ok(self.reader.tally.told(0)?.epoch)
+        let told = self.reader.tally.told(0)?;
+        Ok((told.epoch, told.end))
     }
 
     /// All come at once, so many at a time as the reader opens, and leave again.

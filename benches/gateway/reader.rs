@@ -62,6 +62,8 @@ pub(crate) struct Told {
     pub(crate) resume: BTreeMap<String, usize>,
     /// Of the last welcome; empty in live mode.
     pub(crate) epoch: String,
+    /// Of the last welcome: the last sequence of the stream, and when that was stored.
+    pub(crate) end: [u64; 2],
     /// How many were told `live`, by how many messages they had by then.
     pub(crate) live: BTreeMap<u64, usize>,
     pub(crate) last_live: Option<Instant>,
@@ -259,6 +261,7 @@ impl Reader {
                 let word = |name: &str| welcome[name].as_str().unwrap_or_default().to_owned();
                 *told.resume.entry(word("resume")).or_default() += 1;
                 told.epoch = word("epoch");
+                told.end = ["seq", "at"].map(|name| welcome[name].as_u64().unwrap_or(0));
                 Ok(session)
             }
         })

@@ -1,26 +1,100 @@
 //! What a browser makes of the frames of a message.
 
+use std::collections::BTreeMap;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use usher::{
-    frame::{Frames, Protocol},
-    message::Message,
+    frame::{Framed, Frames, Protocol},
+    message::{Message, Stored},
 };
 
 use crate::{json, websocket};
 
-/// Checks that every frame says this message and nothing else.
-pub fn check(message: &Message) {
-    let mut frames = Frames::new(message, None);
-    let text = frames.get(Protocol::UsherV1);
+/// Checks that every frame says this message and nothing else, or, where it would be larger
+/// than `limit` bytes, that a message is missing.
+pub fn check(message: &Message, limit: usize) {
+    let mut whole = Frames::new(message, usize::MAX);
+    let mut whole = |protocol| match whole.get(protocol) {
+        Framed::Whole(bytes) => bytes,
+        Framed::TooLarge(_) => panic!("{protocol:?}: a frame is above no limit"),
+    };
+    let text = whole(Protocol::UsherV1);
     is_the_event(&text, message);
-    is_the_same(&frames.get(Protocol::Sse), &text);
+    is_the_same(&whole(Protocol::Sse), &text);
 
-    let frame = frames.get(Protocol::RawV1);
+    let frame = whole(Protocol::RawV1);
     let first = match std::str::from_utf8(&message.payload) {
         Ok(_) => websocket::TEXT,
         Err(_) => websocket::BINARY,
     };
     assert_eq!(websocket::frames(&frame), [(first, &message.payload[..])]);
+
+    let mut limited = Frames::new(message, limit);
+    let mut gaps = Vec::new();
+    for protocol in Protocol::ALL {
+        let whole = whole(protocol);
+        match limited.get(protocol) {
+            Framed::Whole(bytes) => {
+                assert!(bytes.len() <= limit, "{protocol:?}");
+                assert_eq!(bytes, whole);
+            }
+            Framed::TooLarge(gap) => {
+                assert!(whole.len() > limit, "{protocol:?}");
+                assert_eq!(gap.is_some(), protocol.has_own_frames());
+                gaps.extend(gap.map(|gap| (protocol, gap)));
+            }
+        }
+    }
+    for (protocol, gap) in gaps {
+        match protocol {
+            Protocol::Sse => {
+                let text = gap.strip_prefix(b"data: ").expect("a line of data");
+                let text = text.strip_suffix(b"\n\n").expect("a blank line at the end");
+                is_the_gap(text, message);
+            }
+            _ => is_the_gap(text_of(&gap), message),
+        }
+    }
+}
+
+/// The text of one text frame.
+fn text_of(frame: &[u8]) -> &[u8] {
+    let frames = websocket::frames(frame);
+    let [(websocket::TEXT, text)] = frames[..] else {
+        panic!("not one text frame: {frames:?}");
+    };
+    std::str::from_utf8(text).expect("UTF-8").as_bytes()
+}
+
+/// A `gap` that stands for this message.
+fn is_the_gap(text: &[u8], message: &Message) {
+    let members = json::object(text).expect("one JSON object");
+    let [(b"gap", gap)] = members[..] else {
+        panic!("not one gap: {members:?}");
+    };
+    let members = json::object(gap).expect("a JSON object");
+    let named: BTreeMap<_, _> = members.iter().copied().collect();
+    assert_eq!(named.len(), members.len(), "a key stands there twice");
+    let mut expected = BTreeMap::from([(&b"reason"[..], b"\"too_large\"".to_vec())]);
+    if message.broadcast {
+        expected.insert(b"broadcast", b"true".to_vec());
+    }
+    for (key, number) in places(message) {
+        expected.insert(key, number.into_bytes());
+    }
+    assert_eq!(named.len(), expected.len(), "{named:?}");
+    assert!(expected.iter().all(|(key, value)| named[key] == value));
+}
+
+/// Where the stream has a message: each key and its number.
+fn places(message: &Message) -> Vec<(&'static [u8], String)> {
+    let Some(Stored { seq, prev, at }) = message.stored else {
+        return Vec::new();
+    };
+    let numbers: [(&[u8], u64); 3] = [(b"seq", seq), (b"prev", prev), (b"at", at)];
+    numbers
+        .map(|(key, number)| (key, number.to_string()))
+        .into()
 }
 
 /// A stream of events has this one event: the text, but for its kinds of line break.
@@ -42,20 +116,18 @@ fn is_the_same(event: &[u8], text: &[u8]) {
 
 fn is_the_event(frame: &[u8], message: &Message) {
     let payload = &message.payload[..];
-    let frames = websocket::frames(frame);
-    let [(websocket::TEXT, text)] = frames[..] else {
-        panic!("not one text frame: {frames:?}");
-    };
-    let text = std::str::from_utf8(text).expect("UTF-8").as_bytes();
+    let text = text_of(frame);
 
     // Our own reader shows every key there is, a second one of a name too.
     let members = json::object(text).expect("one JSON object");
     let (members, (kind, data)) = (&members[..members.len() - 1], members[members.len() - 1]);
     let event = format!("\"{}\"", message.event.as_str());
+    let places = places(message);
     let mut expected = vec![(&b"event"[..], event.as_bytes())];
     if message.broadcast {
         expected.push((b"broadcast", b"true"));
     }
+    expected.extend(places.iter().map(|(key, number)| (*key, number.as_bytes())));
     assert_eq!(members, expected);
 
     match std::str::from_utf8(payload) {

@@ -108,6 +108,9 @@ struct Shared {
     client: Client,
     /// The newest message that this gateway has seen: its sequence, and when it was stored.
     top: Mutex<(u64, u64)>,
+    /// The same when the connection was lost, until a look has compared it: the first
+    /// messages of the next connection may be of a stream that was set back, and beyond it.
+    kept: Mutex<Option<(u64, u64)>>,
     looks: Looks,
     /// Somebody has found that there is no stream.
     gone: Arc<Notify>,
@@ -140,6 +143,7 @@ impl Stream {
         let stream = Self(Arc::new(Shared {
             client: client.clone(),
             top: Mutex::default(),
+            kept: Mutex::default(),
             gone,
             config,
             subjects,
@@ -181,6 +185,15 @@ impl Stream {
         }
     }
 
+    /// The connection that brings messages is lost, or is back: the next look compares what
+    /// this gateway has seen until now, whatever comes before that look.
+    pub fn keeps_what_it_saw(&self) {
+        let top = *self.top();
+        if top.0 > 0 {
+            self.kept().get_or_insert(top);
+        }
+    }
+
     /// When the stream stored the message at a sequence, by its leader; none where it is gone.
     ///
     /// # Errors
@@ -203,6 +216,10 @@ impl Stream {
         at: u64,
     ) -> Result<bool, StreamError> {
         lasts::nothing_later(self, user, seq, at).await
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Option<(u64, u64)>> {
+        self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn top(&self) -> MutexGuard<'_, (u64, u64)> {

@@ -4,26 +4,35 @@
 //! shares no code with the gateway, and judges when all is over and known:
 //!
 //! - A client is owed everything after its first welcome that the stream acknowledged:
-//!   what is to its user and what is to all, each kind in the stream's order, across all
-//!   of its connections.
+//!   what is to its user and what is to all, each channel in the stream's order, across all
+//!   of its connections. A replay keeps the stream's order across channels too.
 //! - Only a `gap` forgives, and only what began to be sent before the client was told, and
 //!   what retention, or the bound of a replay, can really have taken.
-//! - A `gap` is false where neither can have taken anything after the client's position,
-//!   nor can have left too little to show it.
-//! - `live` and `ping` say that everything up to them has come. So does a position, when
-//!   the client comes back with it; so on a connection both kinds together come in the
-//!   stream's order.
+//! - A `gap` is false where neither can have taken anything after what the client has of
+//!   each channel, nor can have left too little to show it.
+//! - A `gap` for one message stands for a message that is too large for a frame, and for no
+//!   other; such a message never comes as an event.
+//! - `live` and `ping` say that everything up to them has come.
+//! - A client comes back with the position that the contract's five rules make of what it
+//!   read. The auditor has its own version of these rules.
+//! - A client that has seen what a stream lost, when it was set back, is told `gap`. Then it
+//!   is owed all that the stream stored afterwards.
+//! - The time beside a sequence is the time at which the stream stored that message.
 //! - What comes twice is counted; it has to show by its sequence.
 //!
 //! What a message was when it was stored is known within the time between its sending and
 //! its acknowledgement, so whoever is in doubt is believed: a message counts as stored as
 //! soon as its sending began.
 
+mod reader;
+
 use std::{
     collections::{BTreeMap, HashMap},
     ops::RangeInclusive,
     time::Duration,
 };
+
+use self::reader::Reader;
 
 /// A message, as its publisher calls it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -62,36 +71,110 @@ pub(crate) struct Heard {
 pub(crate) enum What {
     Welcome {
         /// The position that it came back with.
-        since: Option<u64>,
-        seq: u64,
+        since: Option<Position>,
+        end: Stored,
         resume: Resume,
     },
     Event {
-        seq: u64,
+        stored: Stored,
         prev: u64,
         id: Id,
     },
-    Live(u64),
-    Ping(u64),
+    Live(Stored),
+    Ping(Stored),
+    /// It stands for one message.
+    TooLarge {
+        stored: Stored,
+        prev: u64,
+        broadcast: bool,
+    },
     Gap,
 }
 
+/// A sequence of the stream, and when the stream stored that message, in milliseconds since
+/// 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stored {
+    pub(crate) seq: u64,
+    pub(crate) at: u64,
+}
+
+/// What a client says that it has: section 5 of the contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) proven: u64,
+    pub(crate) top: Stored,
+    /// Of the user and of the broadcast; 0 for none above `proven`.
+    pub(crate) marks: [u64; 2],
+}
+
+impl Position {
+    fn new(proven: u64) -> Self {
+        Self {
+            proven,
+            top: Stored { seq: 0, at: 0 },
+            marks: [0; 2],
+        }
+    }
+
+    /// It has all of this channel up to there.
+    fn has(&self, channel: usize) -> u64 {
+        self.marks[channel].max(self.proven)
+    }
+
+    /// Rule 5.
+    fn saw(&mut self, stored: Stored) {
+        if stored.seq > self.top.seq {
+            self.top = stored;
+        }
+    }
+
+    /// Rule 4.
+    fn is_proven(&mut self, stored: Stored) {
+        self.saw(stored);
+        self.proven = self.proven.max(stored.seq);
+        for mark in &mut self.marks {
+            if *mark <= self.proven {
+                *mark = 0;
+            }
+        }
+    }
+}
+
+/// So far apart two readings of the clock may be, in milliseconds.
+const CLOCKS: u64 = 1000;
+
 /// What is known of a message.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Sent {
     begun: Duration,
     tries: usize,
     seq: Option<u64>,
+    /// No frame may hold it.
+    large: bool,
 }
 
 /// The books of a run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Auditor {
     retention: Retention,
+    /// When the run began, in milliseconds since 1970.
+    begin: u64,
     sent: HashMap<Id, Sent>,
     stored: BTreeMap<u64, Id>,
     /// Of each user, and of broadcasts: the sequence and the beginning of each.
     of: HashMap<Option<usize>, BTreeMap<u64, Duration>>,
+    set_back: Option<SetBack>,
+}
+
+/// The stream was set back to an older state.
+#[derive(Debug, Clone)]
+struct SetBack {
+    /// The last sequence of that state.
+    to: u64,
+    at: Duration,
+    /// The books until then.
+    before: Box<Auditor>,
 }
 
 /// What became of one client.
@@ -112,8 +195,12 @@ pub(crate) struct Verdict {
     pub(crate) begun: usize,
     pub(crate) complete: usize,
     pub(crate) gap: usize,
-    /// `gap` frames.
+    /// `gap` frames that stand for more than one message.
     pub(crate) gap_frames: usize,
+    /// Messages in whose place a `gap` frame came.
+    pub(crate) too_large: usize,
+    /// Events after a later event of the other channel, outside a replay.
+    pub(crate) crossed: usize,
 }
 
 impl Verdict {
@@ -129,25 +216,30 @@ impl Verdict {
         self.complete += other.complete;
         self.gap += other.gap;
         self.gap_frames += other.gap_frames;
+        self.too_large += other.too_large;
+        self.crossed += other.crossed;
     }
 }
 
 impl Auditor {
-    pub(crate) fn new(retention: Retention) -> Self {
+    pub(crate) fn new(retention: Retention, begin: u64) -> Self {
         Self {
             retention,
+            begin,
             sent: HashMap::new(),
             stored: BTreeMap::new(),
             of: HashMap::new(),
+            set_back: None,
         }
     }
 
     /// A message is about to be sent, for the first time or again.
-    pub(crate) fn sending(&mut self, id: Id, now: Duration) {
+    pub(crate) fn sending(&mut self, id: Id, large: bool, now: Duration) {
         let fresh = || Sent {
             begun: now,
             tries: 0,
             seq: None,
+            large,
         };
         self.sent.entry(id).or_insert_with(fresh).tries += 1;
     }
@@ -158,6 +250,19 @@ impl Auditor {
         sent.seq = Some(seq);
         self.of.entry(id.user).or_default().insert(seq, sent.begun);
         self.stored.insert(seq, id);
+    }
+
+    /// The stream has lost all after a sequence, and goes on from there.
+    pub(crate) fn is_set_back(&mut self, to: u64, now: Duration) {
+        let before = Box::new(self.clone());
+        for id in self.stored.split_off(&(to + 1)).into_values() {
+            self.sent.remove(&id);
+        }
+        for of in self.of.values_mut() {
+            of.split_off(&(to + 1));
+        }
+        let at = now;
+        self.set_back = Some(SetBack { to, at, before });
     }
 
     /// Messages that the stream acknowledged.
@@ -177,29 +282,31 @@ impl Auditor {
 
     /// Judges all that a client of this user read, in its order.
     pub(crate) fn judge(&self, user: usize, heard: &[Heard]) -> Verdict {
-        let mut reader = Reader {
-            auditor: self,
-            user,
-            verdict: Verdict::default(),
-            covered: [0; 2],
-            last: [0; 2],
-            welcome: None,
-            position: None,
-            last_event: 0,
-            said: 0,
-            told: None,
-            live: false,
+        let Some(SetBack { at, before, .. }) = &self.set_back else {
+            return self.judge_one_state(user, heard);
         };
+        let until = heard.partition_point(|heard| heard.at <= *at);
+        let (earlier, later) = heard.split_at(until);
+        let mut verdict = before.judge(user, earlier);
+        // Until the gateway has found it, a session hears of both.
+        let is_welcome = |heard: &Heard| matches!(heard.what, What::Welcome { .. });
+        let welcome = later.iter().position(is_welcome);
+        let after = welcome.map(|welcome| self.judge_one_state(user, &later[welcome..]));
+        if let Some(mut after) = after {
+            verdict.add(&after);
+            verdict.complaints.append(&mut after.complaints);
+        }
+        verdict
+    }
+
+    /// Of a stream that was not set back meanwhile.
+    fn judge_one_state(&self, user: usize, heard: &[Heard]) -> Verdict {
+        let mut reader = Reader::new(self, user);
         for heard in heard {
             reader.hears(*heard);
         }
         // What is still missing has not come at all.
-        if let Some(last) = heard.last()
-            && reader.welcome.is_some()
-        {
-            reader.has_all(self.last(), last.at, "the end");
-        }
-        reader.verdict
+        reader.ends(heard.last().map(|last| last.at))
     }
 
     /// What is of this kind in that range, with its beginning.
@@ -234,506 +341,43 @@ impl Auditor {
             || self.after(id.user, seq, by, limit) >= limit
     }
 
-    /// So many newer ones of both kinds may have been stored by then.
-    fn after_both(&self, user: usize, seq: u64, by: Duration, limit: usize) -> usize {
-        self.after(Some(user), seq, by, limit) + self.after(None, seq, by, limit)
+    /// So many newer ones of both channels may have been stored by then.
+    fn after_both(&self, user: usize, seqs: [u64; 2], by: Duration, limit: usize) -> usize {
+        self.after(Some(user), seqs[0], by, limit) + self.after(None, seqs[1], by, limit)
     }
 
-    /// Whether it may be true, or impossible to show otherwise, that something after a
-    /// position is lost.
-    fn is_gap(&self, user: usize, position: u64, by: Duration) -> bool {
+    /// Whether it may be true, or impossible to show otherwise, that something is lost after
+    /// what a client has of each channel.
+    fn is_gap(&self, user: usize, has: [u64; 2], by: Duration) -> bool {
         let Retention {
             per_channel,
             replay,
             ..
         } = self.retention;
-        let next = self.stored.range(position + 1..).next();
-        self.after(Some(user), position, by, per_channel) >= per_channel
-            || self.after(None, position, by, per_channel) >= per_channel
-            || self.after_both(user, position, by, replay) > replay
-            // Whose message it is makes no difference: where the stream begins later,
-            // nobody can say what was there.
-            || next.is_some_and(|(&seq, _)| self.may_be_gone(seq, by))
-    }
-}
-
-/// A client, as the auditor follows it.
-struct Reader<'a> {
-    auditor: &'a Auditor,
-    user: usize,
-    verdict: Verdict,
-    /// Up to where it has everything, to its user and to all.
-    covered: [u64; 2],
-    /// Its last event of each kind.
-    last: [u64; 2],
-    /// What the last `welcome` said.
-    welcome: Option<(u64, Resume)>,
-    /// What it has to come back with.
-    position: Option<u64>,
-    last_event: u64,
-    /// The largest of what `live` and `ping` said.
-    said: u64,
-    /// When it was last told of a gap.
-    told: Option<Duration>,
-    live: bool,
-}
-
-impl Reader<'_> {
-    fn complain(&mut self, complaint: impl AsRef<str>) {
-        let complaint = complaint.as_ref();
-        let user = self.user;
-        self.verdict
-            .complaints
-            .push(format!("a client of user {user}: {complaint}"));
+        // Whose message it is makes no difference: where the stream begins later, nobody can
+        // say what was there.
+        let may_begin_later = |seq: u64| {
+            let next = self.stored.range(seq + 1..).next();
+            next.is_some_and(|(&seq, _)| self.may_be_gone(seq, by))
+        };
+        self.after(Some(user), has[0], by, per_channel) >= per_channel
+            || self.after(None, has[1], by, per_channel) >= per_channel
+            || self.after_both(user, has, by, replay) > replay
+            || has.into_iter().any(may_begin_later)
     }
 
-    fn hears(&mut self, Heard { at, what }: Heard) {
-        match what {
-            What::Welcome { since, seq, resume } => self.is_welcomed(since, seq, resume, at),
-            _ if self.welcome.is_none() => self.complain(format!("{what:?} before a welcome")),
-            What::Event { seq, prev, id } => self.reads(seq, prev, id, at),
-            What::Live(seq) => {
-                self.has_all(seq, at, "live");
-                self.live = true;
-                let event = self.last_event;
-                if event > seq {
-                    self.complain(format!("{event} came, and then everything up to {seq}"));
-                }
-                self.is_at(seq);
-            }
-            What::Ping(seq) => {
-                self.has_all(seq, at, "a ping");
-                self.is_at(seq);
-            }
-            What::Gap => {
-                self.verdict.gap_frames += 1;
-                self.is_told(self.covered[0].min(self.covered[1]), at);
-            }
+    /// What is wrong with a sequence and its time, as a client read them at `by`.
+    fn misdates(&self, Stored { seq, at }: Stored, by: Duration) -> Option<String> {
+        if seq == 0 {
+            return (at != 0).then(|| format!("0 was stored at {at}"));
         }
-    }
-
-    fn is_welcomed(&mut self, since: Option<u64>, seq: u64, resume: Resume, at: Duration) {
-        let first = self.welcome.replace((seq, resume)).is_none();
-        if !first && since != self.position {
-            let position = self.position;
-            self.complain(format!("came back with {since:?}, and is at {position:?}"));
-        }
-        match resume {
-            Resume::None => self.verdict.begun += 1,
-            Resume::Complete => self.verdict.complete += 1,
-            Resume::Gap => self.verdict.gap += 1,
-        }
-        if (resume == Resume::None) != since.is_none() {
-            self.complain(format!("{since:?} was answered {resume:?}"));
-        }
-        let position = since.unwrap_or(seq);
-        if position > seq {
-            self.complain(format!("{position} is behind the end, {seq}"));
-        }
-        if first {
-            self.covered = [position; 2];
-        }
-        if resume == Resume::Gap {
-            self.is_told(position, at);
-        }
-        (self.position, self.last_event, self.said) = (Some(position), 0, 0);
-        self.live = false;
-    }
-
-    fn is_told(&mut self, position: u64, at: Duration) {
-        self.told = Some(at);
-        if !self.auditor.is_gap(self.user, position, at) {
-            self.verdict.false_gaps += 1;
-            self.complain(format!("was told of a gap after {position}; there is none"));
-        }
-    }
-
-    fn reads(&mut self, seq: u64, prev: u64, id: Id, at: Duration) {
-        let kind = usize::from(id.user.is_none());
-        if id.user.is_some_and(|user| user != self.user) {
-            return self.complain(format!("{id:?} is another user's"));
-        }
-        match (self.auditor.sent.get(&id), self.auditor.stored.get(&seq)) {
-            (Some(_), Some(stored)) if *stored == id => {}
-            // Sent again after the stream had forgotten the first time, or never
-            // acknowledged: allowed, and owed to nobody.
-            (Some(sent), None) if sent.seq.is_none() || sent.tries > 1 => {}
-            (_, stored) => {
-                return self.complain(format!("{seq} is {stored:?}, and came as {id:?}"));
-            }
-        }
-        let before = std::mem::replace(&mut self.last_event, seq);
-        self.is_at(0);
-        if seq <= self.last[kind] {
-            self.verdict.duplicates += 1;
-            return;
-        }
-        if before > seq {
-            // Whoever is cut off between the two comes back with the later one.
-            self.complain(format!("{seq} came after {before}"));
-        }
-        if seq <= self.covered[kind] {
-            let covered = self.covered[kind];
-            self.complain(format!("{seq} came late: all up to {covered} was there"));
-        }
-        if prev >= seq {
-            self.complain(format!("{prev} is before {seq}"));
-        }
-        let (welcome, _) = self.welcome.expect("checked");
-        if prev > self.last[kind] && prev > welcome && self.told.is_none() {
-            let last = self.last[kind];
-            self.complain(format!("{last}, then {seq} after {prev}: a gap that shows"));
-        }
-        self.misses(kind, seq - 1, at, "the next one");
-        self.verdict.accepted += 1;
-        self.last[kind] = seq;
-        self.covered[kind] = seq.max(self.covered[kind]);
-    }
-
-    /// The contract's rule of which position to keep.
-    fn is_at(&mut self, said: u64) {
-        self.said = said.max(self.said);
-        self.position = Some(self.last_event.max(self.said));
-    }
-
-    /// It was said that everything of both kinds up to here has come.
-    fn has_all(&mut self, up_to: u64, at: Duration, says: &str) {
-        for kind in 0..2 {
-            self.misses(kind, up_to, at, says);
-            self.covered[kind] = up_to.max(self.covered[kind]);
-        }
-    }
-
-    /// What is missing of a kind, up to here.
-    fn misses(&mut self, kind: usize, up_to: u64, at: Duration, before: &str) {
-        let auditor = self.auditor;
-        let user = (kind == 0).then_some(self.user);
-        let replay = auditor.retention.replay;
-        for (seq, begun) in auditor.of(user, self.covered[kind] + 1..=up_to) {
-            let told = self.told.is_some_and(|told| begun < told);
-            let gone = auditor.may_be_gone(seq, at)
-                || auditor.after_both(self.user, seq, at, replay) >= replay;
-            if told && gone {
-                self.verdict.forgiven += 1;
-                continue;
-            }
-            self.verdict.lost += 1;
-            let (welcome, resume) = self.welcome.expect("checked");
-            if resume == Resume::Complete && seq <= welcome {
-                self.verdict.false_completes += 1;
-            }
-            let (id, told, live) = (auditor.stored[&seq], self.told, self.live);
-            self.complain(format!(
-                "{seq}, {id:?} of {begun:?}, is missing before {before} at {at:?}; welcome {welcome}, \
-                 {resume:?}; told of a gap: {told:?}; live: {live}; may be gone: {gone}"
-            ));
-        }
+        let id = self.stored.get(&seq)?;
+        let since_1970 = |time: Duration| self.begin + time.as_millis() as u64;
+        let begun = since_1970(self.sent[id].begun);
+        let possible = begun.saturating_sub(CLOCKS)..=since_1970(by) + CLOCKS;
+        (!possible.contains(&at)).then(|| format!("{seq} was stored at {at}, not in {possible:?}"))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const RETENTION: Retention = Retention {
-        age: Duration::from_secs(60),
-        per_channel: 5,
-        replay: 8,
-    };
-    const ME: usize = 7;
-
-    /// An auditor, and a client with its clock: a second passes with all that it reads.
-    struct Case {
-        auditor: Auditor,
-        heard: Vec<Heard>,
-        now: Duration,
-    }
-
-    impl Case {
-        fn new() -> Self {
-            let mut case = Self {
-                auditor: Auditor::new(RETENTION),
-                heard: Vec::new(),
-                now: Duration::ZERO,
-            };
-            case.hear(What::Welcome {
-                since: None,
-                seq: 0,
-                resume: Resume::None,
-            });
-            case
-        }
-
-        /// Stores the next one; its sequence is its number.
-        fn store(&mut self, user: Option<usize>) -> u64 {
-            let seq = self.auditor.last() + 1;
-            let id = Self::id(user, seq);
-            self.auditor.sending(id, self.now);
-            self.auditor.acknowledged(id, seq);
-            seq
-        }
-
-        fn id(user: Option<usize>, seq: u64) -> Id {
-            Id {
-                publisher: 0,
-                user,
-                number: seq as usize,
-            }
-        }
-
-        fn hear(&mut self, what: What) {
-            self.now += Duration::from_secs(1);
-            self.heard.push(Heard { at: self.now, what });
-        }
-
-        fn read(&mut self, user: Option<usize>, seq: u64) {
-            let id = Self::id(user, seq);
-            self.hear(What::Event { seq, prev: 0, id });
-        }
-
-        fn back(&mut self, since: u64, resume: Resume) {
-            self.hear(What::Welcome {
-                since: Some(since),
-                seq: self.auditor.last(),
-                resume,
-            });
-        }
-
-        fn verdict(&self) -> Verdict {
-            self.auditor.judge(ME, &self.heard)
-        }
-
-        #[track_caller]
-        fn is_good(&self) -> Verdict {
-            let verdict = self.verdict();
-            assert_eq!(verdict.complaints, [""; 0]);
-            assert_eq!((verdict.lost, verdict.false_gaps), (0, 0));
-            verdict
-        }
-    }
-
-    #[test]
-    fn who_has_everything_is_content_and_what_comes_twice_is_counted() {
-        let mut case = Case::new();
-        for to in [Some(ME), None, Some(1), Some(ME)] {
-            case.store(to);
-        }
-        case.read(Some(ME), 1);
-        case.back(1, Resume::Complete);
-        case.read(None, 2);
-        case.read(Some(ME), 1);
-        case.read(Some(ME), 4);
-        case.hear(What::Live(4));
-        let verdict = case.is_good();
-        assert_eq!((verdict.accepted, verdict.duplicates), (3, 1));
-    }
-
-    #[test]
-    fn one_dropped_message_is_missed_wherever_it_is() {
-        for dropped in 1..=4 {
-            let mut case = Case::new();
-            for seq in 1..=4 {
-                case.store(Some(ME));
-                if seq != dropped {
-                    case.read(Some(ME), seq);
-                }
-            }
-            let verdict = case.verdict();
-            assert_eq!(verdict.lost, 1, "{dropped}: {verdict:?}");
-            assert_eq!(verdict.complaints.len(), 1);
-        }
-    }
-
-    #[test]
-    fn a_false_complete_is_one() {
-        let mut case = Case::new();
-        case.store(Some(ME));
-        case.read(Some(ME), 1);
-        case.store(Some(ME));
-        case.store(None);
-        case.back(1, Resume::Complete);
-        case.read(None, 3);
-        case.hear(What::Live(3));
-        let verdict = case.verdict();
-        assert_eq!((verdict.lost, verdict.false_completes), (1, 1));
-    }
-
-    #[test]
-    fn live_and_ping_say_that_everything_has_come() {
-        for said in [What::Live(1), What::Ping(1)] {
-            let mut case = Case::new();
-            case.store(None);
-            case.hear(said);
-            case.read(None, 1);
-            assert_eq!(case.verdict().lost, 1);
-        }
-    }
-
-    #[test]
-    fn a_gap_forgives_what_retention_took() {
-        let mut case = Case::new();
-        for _ in 0..7 {
-            case.store(Some(ME));
-        }
-        case.back(0, Resume::Gap);
-        for seq in 3..=7 {
-            case.read(Some(ME), seq);
-        }
-        assert_eq!(case.is_good().forgiven, 2);
-        // Not one more.
-        case.heard
-            .retain(|heard| !matches!(heard.what, What::Event { seq: 3, .. }));
-        assert_eq!(case.verdict().lost, 1);
-    }
-
-    #[test]
-    fn without_a_gap_nothing_is_forgiven() {
-        let mut case = Case::new();
-        for _ in 0..7 {
-            case.store(Some(ME));
-        }
-        case.back(0, Resume::Complete);
-        for seq in 3..=7 {
-            case.read(Some(ME), seq);
-        }
-        assert_eq!(case.verdict().false_completes, 2);
-    }
-
-    #[test]
-    fn a_gap_frame_forgives_nothing_that_came_after_it() {
-        let mut case = Case::new();
-        for _ in 0..6 {
-            case.store(Some(ME));
-        }
-        case.hear(What::Gap);
-        for _ in 0..6 {
-            case.store(Some(ME));
-        }
-        // Six are gone with good reason, and one was sent after the word.
-        for seq in 8..=12 {
-            case.read(Some(ME), seq);
-        }
-        let verdict = case.verdict();
-        assert_eq!((verdict.forgiven, verdict.lost), (6, 1));
-    }
-
-    #[test]
-    fn a_gap_forgives_what_is_too_much_for_a_replay() {
-        let mut case = Case::new();
-        for seq in 0..10 {
-            case.store([Some(ME), None, None][seq % 3]);
-        }
-        case.back(0, Resume::Gap);
-        for seq in 3..=10 {
-            case.read([Some(ME), None, None][(seq as usize - 1) % 3], seq);
-        }
-        assert_eq!(case.is_good().forgiven, 2);
-    }
-
-    #[test]
-    fn a_gap_is_false_where_nothing_can_be_gone() {
-        for what in [What::Gap, What::Live(0)] {
-            let mut case = Case::new();
-            for _ in 0..4 {
-                case.store(Some(ME));
-            }
-            match what {
-                What::Gap => case.hear(what),
-                _ => case.back(0, Resume::Gap),
-            }
-            for seq in 1..=4 {
-                case.read(Some(ME), seq);
-            }
-            let verdict = case.verdict();
-            assert_eq!((verdict.lost, verdict.false_gaps), (0, 1));
-        }
-    }
-
-    #[test]
-    fn a_gap_is_true_when_the_time_is_over() {
-        let mut case = Case::new();
-        case.store(Some(1));
-        case.store(Some(ME));
-        case.now += RETENTION.age;
-        case.back(0, Resume::Gap);
-        assert_eq!(case.is_good().forgiven, 1);
-    }
-
-    #[test]
-    fn a_position_passes_over_nothing() {
-        let mut case = Case::new();
-        case.store(Some(ME));
-        case.store(None);
-        case.read(None, 2);
-        case.back(2, Resume::Complete);
-        case.hear(What::Live(2));
-        assert_eq!(case.verdict().lost, 1);
-        // And it is the client's own.
-        let mut case = Case::new();
-        case.store(Some(ME));
-        case.read(Some(ME), 1);
-        case.back(0, Resume::Complete);
-        case.hear(What::Live(1));
-        assert_eq!(case.verdict().complaints.len(), 1);
-    }
-
-    #[test]
-    fn both_kinds_together_come_in_order() {
-        let mut case = Case::new();
-        case.store(None);
-        case.store(Some(ME));
-        case.read(Some(ME), 2);
-        case.read(None, 1);
-        case.hear(What::Live(2));
-        assert_eq!(case.verdict().complaints.len(), 1);
-        // What is brought and what is proven belong together.
-        let mut case = Case::new();
-        case.store(None);
-        case.store(Some(ME));
-        case.read(None, 1);
-        case.read(Some(ME), 2);
-        case.hear(What::Live(1));
-        assert_eq!(case.verdict().complaints.len(), 1);
-    }
-
-    #[test]
-    fn nothing_of_others_and_nothing_that_is_not_stored() {
-        let mut case = Case::new();
-        case.store(Some(1));
-        case.read(Some(1), 1);
-        case.read(Some(ME), 2);
-        case.read(Some(ME), 1);
-        assert_eq!(case.verdict().complaints.len(), 3);
-    }
-
-    #[test]
-    fn what_nobody_acknowledged_may_come() {
-        let mut case = Case::new();
-        case.auditor.sending(Case::id(Some(ME), 1), case.now);
-        case.read(Some(ME), 1);
-        case.is_good();
-        assert_eq!(case.auditor.unknown(), 1);
-    }
-
-    #[test]
-    fn what_shows_as_a_gap_is_one() {
-        let mut case = Case::new();
-        case.store(Some(ME));
-        let id = Case::id(Some(ME), 1);
-        case.hear(What::Event {
-            seq: 1,
-            prev: 0,
-            id,
-        });
-        case.store(Some(ME));
-        case.store(Some(ME));
-        let id = Case::id(Some(ME), 3);
-        case.hear(What::Event {
-            seq: 3,
-            prev: 2,
-            id,
-        });
-        let verdict = case.verdict();
-        assert_eq!(verdict.complaints.len(), 2, "it shows, and it is lost");
-    }
-}
+mod tests;

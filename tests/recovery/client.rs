@@ -4,6 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use ::usher::position::{Begun, Channel, Tracker};
 use deadpool_redis::redis::{self, aio::MultiplexedConnection};
 use tokio::{
     sync::{mpsc, watch},
@@ -11,8 +12,8 @@ use tokio::{
 };
 
 use crate::{
-    auditor::{Resume, What},
-    session::{Frame, Item, Session},
+    auditor::{Position, Resume, Stored, What},
+    session::{Frame, Item, Session, Welcome},
     shared::{Phase, Shared},
     support::redis::key,
 };
@@ -36,7 +37,8 @@ pub(crate) struct Client {
     pub(crate) events: bool,
     pub(crate) orders: mpsc::UnboundedReceiver<Order>,
     pub(crate) swallows: Option<Swallow>,
-    pub(crate) position: Option<Position>,
+    /// Keeps the position by the library's five rules; the auditor has its own.
+    pub(crate) tracker: Tracker,
 }
 
 /// What a client does for a while.
@@ -53,30 +55,12 @@ pub(crate) enum Order {
 /// What a client loses on purpose, as if it had never come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Swallow {
-    /// This event, counted from its first.
+    /// The first event to its user after so many events.
     Event(usize),
-    /// The first event that it missed, when it was told that it missed nothing.
+    /// The first event to its user that it missed, when it was told that it missed nothing.
     OfAReplay,
-}
-
-/// Where a client is in the stream.
-#[derive(Debug, Clone)]
-pub(crate) struct Position {
-    epoch: String,
-    since: Option<u64>,
-    welcome: u64,
-    last_event: u64,
-    said: u64,
-}
-
-impl Position {
-    /// The contract's rule.
-    fn seq(&self) -> u64 {
-        match self.last_event.max(self.said) {
-            0 => self.since.unwrap_or(self.welcome),
-            seq => seq,
-        }
-    }
+    /// A `gap` in the place of a message that is too large.
+    TooLarge,
 }
 
 /// Why a session is over.
@@ -153,8 +137,7 @@ impl Client {
     async fn open(&mut self) -> Result<Session, String> {
         let ticket = self.ticket().await.map_err(|_| "no ticket")?;
         let address = &self.addresses[rand::random_range(0..self.addresses.len())];
-        let since = self.position.as_ref();
-        let since = since.map(|position| format!("{}.{}", position.epoch, position.seq()));
+        let since = self.tracker.position().map(ToString::to_string);
         Session::open(address, &ticket, since.as_deref(), self.events).await
     }
 
@@ -178,6 +161,7 @@ impl Client {
         let mut hint = None;
         let mut welcomed = false;
         let mut replays = false;
+        let has_position = self.tracker.position().is_some();
         loop {
             let item = tokio::select! {
                 item = session.next() => item,
@@ -207,8 +191,9 @@ impl Client {
                     assert!(!welcomed, "a second welcome");
                     welcomed = true;
                     replays = welcome.resume == "complete";
-                    self.is_welcomed(welcome);
-                    if closing && self.position.as_ref().is_none_or(|p| p.since.is_none()) {
+                    self.is_welcomed(welcome, id);
+                    // Without a position it misses nothing.
+                    if closing && !has_position {
                         return Ended::Done;
                     }
                 }
@@ -230,55 +215,54 @@ impl Client {
         }
     }
 
-    fn is_welcomed(&mut self, welcome: crate::session::Welcome) {
-        let resume = match &*welcome.resume {
-            "none" => Resume::None,
-            "complete" => Resume::Complete,
-            "gap" => Resume::Gap,
+    fn is_welcomed(&mut self, welcome: Welcome, id: Option<String>) {
+        let (resume, begun) = match &*welcome.resume {
+            "none" => (Resume::None, Begun::Anew),
+            "complete" => (Resume::Complete, Begun::Complete),
+            "gap" => (Resume::Gap, Begun::Gap),
             other => panic!("no such resume: {other}"),
         };
-        self.shared.is_of(&welcome.epoch);
-        let since = self.position.as_ref().map(Position::seq);
-        let seq = welcome.seq;
-        self.position = Some(Position {
-            epoch: welcome.epoch,
-            since,
-            welcome: seq,
-            last_event: 0,
-            said: 0,
-        });
-        self.shared
-            .hears(self.index, What::Welcome { since, seq, resume });
+        let Welcome { epoch, seq, at, .. } = welcome;
+        self.shared.is_of(&epoch);
+        let since = self.position();
+        self.tracker.welcome(Some(epoch.into()), seq, at, begun);
+        let end = Stored { seq, at };
+        self.has_heard(What::Welcome { since, end, resume }, id);
+    }
+
+    /// What it has, for the auditor.
+    fn position(&self) -> Option<Position> {
+        let position = self.tracker.position()?;
+        let mark = |channel| position.marks.get(&channel).copied().unwrap_or(0);
+        Some(Position {
+            proven: position.proven,
+            top: Stored {
+                seq: position.top,
+                at: position.at,
+            },
+            marks: [mark(Channel::User), mark(Channel::Broadcast)],
+        })
     }
 
     fn hears(&mut self, frame: Frame, id: Option<String>, replays: bool) {
-        let position = self.position.as_mut().expect("a welcome comes first");
         let what = match frame {
             Frame {
                 event: Some(_),
                 seq,
                 prev,
+                at,
                 broadcast,
                 data,
                 ..
             } => {
-                match &mut self.swallows {
-                    Some(Swallow::Event(0)) => {
-                        self.swallows = None;
-                        return;
-                    }
-                    Some(Swallow::Event(more)) => *more -= 1,
-                    Some(Swallow::OfAReplay) if replays => {
-                        self.swallows = None;
-                        return;
-                    }
-                    _ => {}
+                if self.swallows(replays, broadcast) {
+                    return;
                 }
                 let message = data.expect("a message of ours").id();
                 assert_eq!(broadcast, message.user.is_none(), "{message:?}");
-                position.last_event = seq;
+                self.tracker.event(channel(broadcast), seq, prev, at);
                 What::Event {
-                    seq,
+                    stored: Stored { seq, at },
                     prev,
                     id: message,
                 }
@@ -286,32 +270,81 @@ impl Client {
             Frame {
                 live: Some(live), ..
             } => {
-                position.said = live.seq.max(position.said);
-                What::Live(live.seq)
+                self.tracker.proof(live.seq, live.at);
+                What::Live(Stored {
+                    seq: live.seq,
+                    at: live.at,
+                })
             }
             Frame {
                 ping: Some(ping), ..
-            } => match ping.seq {
-                Some(seq) => {
-                    position.said = seq.max(position.said);
-                    What::Ping(seq)
+            } => match (ping.seq, ping.at) {
+                (Some(seq), Some(at)) => {
+                    self.tracker.proof(seq, at);
+                    What::Ping(Stored { seq, at })
                 }
-                None => return,
+                (None, None) => return,
+                other => panic!("no ping of ours: {other:?}"),
             },
             Frame { gap: Some(gap), .. } => {
-                let reason = gap["reason"].as_str().expect("a reason");
+                let reason = &gap.reason;
                 self.shared.count(format!("gap frames: {reason}"));
-                What::Gap
+                assert_eq!(gap.seq.is_some(), reason == "too_large", "{gap:?}");
+                match gap.seq {
+                    Some(_) if self.swallows == Some(Swallow::TooLarge) => {
+                        self.swallows = None;
+                        return;
+                    }
+                    Some(seq) => {
+                        let (prev, at) = (gap.prev, gap.at);
+                        self.tracker.event(channel(gap.broadcast), seq, prev, at);
+                        What::TooLarge {
+                            stored: Stored { seq, at },
+                            prev,
+                            broadcast: gap.broadcast,
+                        }
+                    }
+                    None => What::Gap,
+                }
             }
             other => panic!("no frame of ours: {other:?}"),
         };
-        // A browser keeps this as `Last-Event-ID`: it must be what the rule says.
-        let place = format!("{}.{}", position.epoch, position.seq());
-        if id.as_ref().is_some_and(|id| *id != place) {
-            let complaint = format!("the id of {what:?} is {id:?}, and the position {place}");
+        self.has_heard(what, id);
+    }
+
+    /// Whether it loses this event. One to all may be the last of its channel for long, and
+    /// nothing would show that it is missing before the client comes back for it.
+    fn swallows(&mut self, replays: bool, broadcast: bool) -> bool {
+        let swallows = match &mut self.swallows {
+            Some(Swallow::Event(0)) => !broadcast,
+            Some(Swallow::Event(more)) => {
+                *more -= 1;
+                false
+            }
+            Some(Swallow::OfAReplay) => replays && !broadcast,
+            Some(Swallow::TooLarge) | None => false,
+        };
+        if swallows {
+            self.swallows = None;
+        }
+        swallows
+    }
+
+    /// A browser keeps the `id` as `Last-Event-ID`: it must be what the rules make.
+    fn has_heard(&self, what: What, id: Option<String>) {
+        let position = self.tracker.position().map(ToString::to_string);
+        if id.is_some() && id != position {
+            let complaint = format!("the id of {what:?} is {id:?}, and the position {position:?}");
             self.shared.complain(complaint);
         }
         self.shared.hears(self.index, what);
+    }
+}
+
+fn channel(broadcast: bool) -> Channel {
+    match broadcast {
+        true => Channel::Broadcast,
+        false => Channel::User,
     }
 }
 

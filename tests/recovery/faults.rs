@@ -4,11 +4,17 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use rand::{Rng as _, rngs::StdRng, seq::SliceRandom as _};
-use tokio::{sync::watch, time::sleep};
+use serde_json::Value;
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 
 use crate::{
     client::Order,
+    manager::{Manager, republish},
     shared::GATEWAYS,
+    support::eventually,
     world::{Scale, World},
 };
 
@@ -20,6 +26,11 @@ const SLOW: (u64, u64) = (3_000, 5_000);
 /// A large message, and so many of them as the kernel does not keep for a client that
 /// does not read.
 const LARGE: (usize, usize) = (24 * 1024, 350);
+const TOO_LARGE: usize = 96 * 1024;
+/// Messages to one user that are stored and not republished; others' come on top.
+const LOST: usize = 3;
+/// For so long a client may take to read a broadcast.
+const READ: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Fault {
@@ -41,6 +52,11 @@ pub(crate) enum Fault {
     MoreThanIsKept(usize),
     /// A client is away for longer than anything is kept.
     LongerThanIsKept(usize),
+    /// NATS stores messages without republishing them. Then a broadcast comes, and the
+    /// clients of this user leave with it.
+    RepublishLost(usize),
+    /// This user, and then everybody, gets messages that are too large for a frame.
+    TooLarge(usize),
 }
 
 /// A fault, how long it lasts, and when after its beginning the next one comes.
@@ -63,6 +79,9 @@ pub(crate) fn deck(rng: &mut StdRng, scale: &Scale) -> Vec<Planned> {
         Fault::SlowReadersOfMoreThanIsKept(rng.random_range(0..scale.users)),
         Fault::MoreThanIsKept(rng.random_range(0..scale.users)),
         Fault::LongerThanIsKept(rng.random_range(0..scale.clients)),
+        Fault::RepublishLost(rng.random_range(0..scale.users)),
+        Fault::RepublishLost(rng.random_range(0..scale.users)),
+        Fault::TooLarge(rng.random_range(0..scale.users)),
     ];
     for gateway in 0..GATEWAYS {
         faults.extend([
@@ -149,8 +168,44 @@ impl Planned {
                 let length = world.scale.retention.age + lasts;
                 world.order(client, Order::Away(length));
             }
+            Fault::RepublishLost(user) => loses_republishes(world, user, lasts).await,
+            Fault::TooLarge(user) => too_large(world, user).await,
         }
         world.shared.count(format!("fault: {}", self.fault.name()));
+    }
+}
+
+/// Nothing but the stream shows what was lost: not the broadcast, and not the position with
+/// which the clients come back.
+async fn loses_republishes(world: &World, user: usize, lasts: Duration) {
+    // NATS answers meanwhile.
+    let nats = world.nats.lock().await;
+    let manager = Manager::new(&nats).await;
+    manager.set_republish(Value::Null).await;
+    for _ in 0..LOST {
+        world.extra.send(Some(user), 0).await;
+    }
+    manager.set_republish(republish()).await;
+    let broadcast = world.extra.send(None, 0).await;
+    let has_it = || {
+        let mut clients = world.clients_of(user);
+        std::future::ready(clients.all(|client| world.shared.has_read(client, broadcast)))
+    };
+    // Some may have no session now, and come back for it.
+    let _ = timeout(READ, eventually("they have the broadcast", has_it)).await;
+    for client in world.clients_of(user) {
+        world.order(client, Order::Away(lasts));
+    }
+}
+
+/// Among others, so that each `gap` has a message before it and one after it.
+pub(crate) async fn too_large(world: &World, user: usize) {
+    for to in [Some(user), None] {
+        world.extra.send(to, 0).await;
+        for _ in 0..2 {
+            world.extra.send(to, TOO_LARGE).await;
+        }
+        world.extra.send(to, 0).await;
     }
 }
 
@@ -166,7 +221,7 @@ async fn flood(world: &World, user: usize, padding: usize, messages: usize) {
     let mut left = messages;
     while left > 0 {
         let now = left.min(100);
-        join_all((0..now).map(|_| world.extra.send(Some(user), padding))).await;
+        drop(join_all((0..now).map(|_| world.extra.send(Some(user), padding))).await);
         left -= now;
     }
 }

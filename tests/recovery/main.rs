@@ -8,6 +8,7 @@
 mod auditor;
 mod client;
 mod faults;
+mod manager;
 mod proxy;
 mod publisher;
 mod session;
@@ -21,12 +22,13 @@ use std::{env, str::FromStr, sync::Arc, time::Duration};
 
 use rand::{SeedableRng as _, rngs::StdRng};
 use tokio::{
+    sync::watch,
     task::JoinSet,
     time::{Instant, sleep},
 };
 
 use self::{
-    auditor::Retention,
+    auditor::{Retention, What},
     client::Swallow,
     support::{eventually, overdue},
     world::{Scale, World},
@@ -105,9 +107,73 @@ async fn everybody_has_everything_or_was_told_of_a_gap() {
         (0, 0, 0)
     );
     assert!(total.complete > 0 && total.gap > 0, "{summary}");
+    assert!(total.too_large > 0, "{summary}");
     for what in ["closed 1006", "closed 1012"] {
         assert!(world.shared.counted(what) > 0, "nobody saw it: {what}");
     }
+}
+
+/// NATS begins again with an older state of its folder. All clients have seen what is gone:
+/// each is told `gap`, and gets what the stream stored afterwards.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_told_complete_of_a_stream_that_was_set_back() {
+    set_back(false).await;
+}
+
+/// The same where the stream is beyond what a gateway had seen, before the gateway looks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn quickly_nobody_is_told_complete_of_a_stream_that_was_set_back() {
+    set_back(true).await;
+}
+
+async fn set_back(quickly: bool) {
+    let mut scale = scale(60, 6_000);
+    (scale.users, scale.clients, scale.rate) = (10, 15, 0);
+    let world = World::start(scale, 1, None).await;
+    let connected = |client: usize| !world.shared.heard(client).is_empty();
+    let all = || std::future::ready((0..scale.clients).all(connected));
+    eventually("all clients are connected", all).await;
+    world.all_read(3).await;
+    let copy = world.copy_of_store().await;
+    let kept = world.shared.auditor().last();
+    world.all_read(3).await;
+    let (call, called) = watch::channel(false);
+    for client in 0..scale.clients / 3 {
+        world.order(client, client::Order::AwayUntil(called.clone()));
+    }
+    world.put_back(&copy, kept).await;
+    // Of server-sent events a client sees no code.
+    let living = (scale.clients / 3..scale.clients).filter(|client| client % 4 != 3);
+    let living = living.count();
+    let closed = || world.shared.counted("closed 4003") >= living;
+    if !quickly {
+        let all = || std::future::ready(closed());
+        eventually("living sessions are closed", all).await;
+    }
+    // Beyond what the clients have seen.
+    for _ in 0..6 {
+        world.publish_to_all().await;
+    }
+    let last = world.shared.auditor().last();
+    let proven = || {
+        let heard = world.shared.heard(scale.clients - 1);
+        let proof = |what| match what {
+            What::Ping(stored) | What::Live(stored) => stored.seq >= last,
+            _ => false,
+        };
+        heard.iter().any(|heard| proof(heard.what))
+    };
+    let either = || std::future::ready(closed() || proven());
+    eventually(
+        "living sessions are closed, or are told all is well",
+        either,
+    )
+    .await;
+    call.send_replace(true);
+    let audit = world.audit().await;
+    let summary = audit.summary(&world.shared);
+    assert_eq!(audit.complaints, [""; 0], "{summary}");
+    assert_eq!(audit.total.gap, scale.clients, "{summary}");
 }
 
 /// The proof of the auditor: it misses what one client loses on purpose, as it would
@@ -115,10 +181,33 @@ async fn everybody_has_everything_or_was_told_of_a_gap() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_swallowed_message_is_found() {
     let of_a_session = Swallow::Event(5);
-    for (swallows, false_completes) in [(of_a_session, 0), (Swallow::OfAReplay, 1)] {
+    for (swallows, false_completes) in [
+        (of_a_session, 0),
+        (Swallow::OfAReplay, 1),
+        (Swallow::TooLarge, 0),
+    ] {
         let client = 3;
         let world = World::start(scale(60, 6_000), 1, Some((client, swallows))).await;
         let heard = || world.shared.heard(client).len();
+        if swallows == Swallow::TooLarge {
+            let connected = || std::future::ready(heard() > 0);
+            eventually("the client is connected", connected).await;
+            faults::too_large(&world, client).await;
+            let told = || {
+                let heard = world.shared.heard(client);
+                let told = |what| {
+                    matches!(
+                        what,
+                        What::TooLarge {
+                            broadcast: true,
+                            ..
+                        }
+                    )
+                };
+                std::future::ready(heard.iter().any(|heard| told(heard.what)))
+            };
+            eventually("the client is told of those after it", told).await;
+        }
         for _ in 0..3 {
             let before = heard();
             let more = || std::future::ready(heard() >= before + 20);

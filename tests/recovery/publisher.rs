@@ -15,7 +15,10 @@ use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use serde::Deserialize;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use crate::shared::{Payload, Phase, Shared};
+use crate::{
+    auditor::Id,
+    shared::{MAX_FRAME_KIB, Payload, Phase, Shared},
+};
 
 /// No acknowledgement within this: once more.
 const CONFIRM: Duration = Duration::from_secs(3);
@@ -59,14 +62,14 @@ impl Publisher {
                 let user = (!rng.random_ratio(1, BROADCASTS)).then(|| rng.random_range(0..users));
                 self.send(user, rng.random_range(0..200))
             });
-            join_all(batch).await;
+            drop(join_all(batch).await);
             let took = begin.elapsed() - now;
             paused += took.saturating_sub(Duration::from_secs(1));
         }
     }
 
     /// Sends one message until the stream has it.
-    pub(crate) async fn send(&self, user: Option<usize>, padding: usize) {
+    pub(crate) async fn send(&self, user: Option<usize>, padding: usize) -> Id {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let payload = Payload {
             publisher: self.index,
@@ -75,6 +78,8 @@ impl Publisher {
             padding: "x".repeat(padding),
         };
         let id = payload.id();
+        // Far enough from the bound that the rest of the frame makes no difference.
+        let large = padding > MAX_FRAME_KIB * 1024;
         let text = serde_json::to_vec(&payload).expect("such a value is always JSON");
         let subject = match user {
             Some(user) => format!("usher.user.{user}"),
@@ -85,7 +90,8 @@ impl Publisher {
                 self.shared.count("publishes that were tried again");
                 sleep(PAUSE).await;
             }
-            self.shared.auditor().sending(id, self.shared.now());
+            let now = self.shared.now();
+            self.shared.auditor().sending(id, large, now);
             let mut headers = HeaderMap::new();
             headers.insert("Nats-Msg-Id", format!("{}-{number}", self.index));
             let request = Request::new()
@@ -98,10 +104,11 @@ impl Publisher {
             match serde_json::from_slice(&answer.payload) {
                 Ok(Acknowledged { seq: seq @ 1.. }) => {
                     self.shared.auditor().acknowledged(id, seq);
-                    return;
+                    return id;
                 }
                 Ok(_) | Err(_) => continue,
             }
         }
+        unreachable!("it is tried without end")
     }
 }

@@ -21,11 +21,12 @@ pub(crate) struct Frame {
     pub(crate) event: Option<String>,
     pub(crate) seq: u64,
     pub(crate) prev: u64,
+    pub(crate) at: u64,
     pub(crate) broadcast: bool,
     pub(crate) data: Option<Payload>,
     pub(crate) ping: Option<Ping>,
-    pub(crate) live: Option<Place>,
-    pub(crate) gap: Option<serde_json::Value>,
+    pub(crate) live: Option<Proof>,
+    pub(crate) gap: Option<Gap>,
     pub(crate) goodbye: Option<Goodbye>,
 }
 
@@ -33,18 +34,34 @@ pub(crate) struct Frame {
 pub(crate) struct Welcome {
     pub(crate) epoch: String,
     pub(crate) seq: u64,
+    pub(crate) at: u64,
     pub(crate) resume: String,
 }
 
 #[derive(Debug, Deserialize)]
-pub(crate) struct Place {
+pub(crate) struct Proof {
     pub(crate) seq: u64,
+    pub(crate) at: u64,
 }
 
-/// It names no place while the gateway cannot vouch for one.
+/// It has no sequence while the gateway cannot prove one.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Ping {
     pub(crate) seq: Option<u64>,
+    pub(crate) at: Option<u64>,
+}
+
+/// With a sequence it stands for one message.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Gap {
+    pub(crate) reason: String,
+    pub(crate) seq: Option<u64>,
+    #[serde(default)]
+    pub(crate) prev: u64,
+    #[serde(default)]
+    pub(crate) at: u64,
+    #[serde(default)]
+    pub(crate) broadcast: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -144,8 +161,8 @@ impl Session {
                 while let Some(line) = line(stream).await {
                     if let Some(more) = line.strip_prefix("data: ") {
                         data += more;
-                    } else if let Some(place) = line.strip_prefix("id: ") {
-                        id = Some(place.to_owned());
+                    } else if let Some(position) = line.strip_prefix("id: ") {
+                        id = Some(position.to_owned());
                     } else if line.is_empty() && !data.is_empty() {
                         return frame(&data, id);
                     }

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,10 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::auditor::{Auditor, Heard, Id, Retention, What};
 
+/// The largest frame that a session is sent, in KiB.
+pub(crate) const MAX_FRAME_KIB: usize = 64;
+/// So many of a client's last frames are looked at.
+const LATELY: usize = 1000;
 /// Gateways side by side.
 pub(crate) const GATEWAYS: usize = 3;
 
@@ -60,7 +64,7 @@ impl Payload {
 impl Shared {
     pub(crate) fn new(retention: Retention, clients: usize) -> Self {
         Self {
-            auditor: Mutex::new(Auditor::new(retention)),
+            auditor: Mutex::new(Auditor::new(retention, since_1970())),
             heard: (0..clients).map(|_| Mutex::default()).collect(),
             counts: Mutex::default(),
             complaints: Mutex::default(),
@@ -86,6 +90,16 @@ impl Shared {
 
     pub(crate) fn heard(&self, client: usize) -> MutexGuard<'_, Vec<Heard>> {
         lock(&self.heard[client])
+    }
+
+    /// Whether a client has read this message lately.
+    pub(crate) fn has_read(&self, client: usize, message: Id) -> bool {
+        let is_it = |heard: &Heard| matches!(heard.what, What::Event { id, .. } if id == message);
+        lock(&self.heard[client])
+            .iter()
+            .rev()
+            .take(LATELY)
+            .any(is_it)
     }
 
     /// All see one stream; nobody makes it anew.
@@ -129,6 +143,12 @@ impl Shared {
             .map(|(what, count)| format!("  {what}: {count}\n"));
         lines.collect()
     }
+}
+
+/// Milliseconds.
+fn since_1970() -> u64 {
+    let now = UNIX_EPOCH.elapsed().expect("after 1970");
+    now.as_millis() as u64
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tempfile::TempDir;
 use tokio::{
     sync::{Mutex, mpsc},
     task::JoinSet,
@@ -9,12 +10,14 @@ use tokio::{
 };
 
 use crate::{
-    auditor::{Retention, Verdict},
+    auditor::{Id, Retention, Verdict},
     client::{Client, Order, Swallow},
     proxy::Proxy,
     publisher::Publisher,
-    shared::{GATEWAYS, Phase, Shared},
-    support::{Gateway, Nats, Redis, gateway, nats::Role, network::Network, wait::patiently},
+    shared::{GATEWAYS, MAX_FRAME_KIB, Phase, Shared},
+    support::{
+        Gateway, Nats, Redis, eventually, gateway, nats::Role, network::Network, wait::patiently,
+    },
 };
 
 /// Those that publish all the time; one more publishes what faults ask for.
@@ -93,7 +96,7 @@ impl World {
                 events: index % 4 == 3,
                 orders: given,
                 swallows: swallows.filter(|s| s.0 == index).map(|s| s.1),
-                position: None,
+                tracker: Default::default(),
             };
             clients.spawn(client.live());
         }
@@ -130,6 +133,7 @@ impl World {
             .set("session.idle_timeout", "8s")
             .set("session.queue_messages", "64")
             .set("session.queue_bytes", "128KiB")
+            .set("session.max_outgoing_frame", format!("{MAX_FRAME_KIB}KiB"))
             .set("drain.delay", "300ms")
             .set("drain.window", "1s")
             .start_unready()
@@ -165,6 +169,43 @@ impl World {
                 }
             }
         }
+    }
+
+    /// One message to each user, and one to all, which it returns.
+    pub(crate) async fn publish_to_all(&self) -> Id {
+        for user in 0..self.scale.users {
+            self.extra.send(Some(user), 0).await;
+        }
+        self.extra.send(None, 0).await
+    }
+
+    /// The same so many times; all clients have a session, and read it.
+    pub(crate) async fn all_read(&self, times: usize) {
+        for _ in 0..times {
+            let last = self.publish_to_all().await;
+            let has_it = |client| self.shared.has_read(client, last);
+            let all = || std::future::ready((0..self.scale.clients).all(has_it));
+            eventually("all clients have read it", all).await;
+        }
+    }
+
+    /// What JetStream has on disk. NATS stops for it.
+    pub(crate) async fn copy_of_store(&self) -> TempDir {
+        let mut nats = self.nats.lock().await;
+        nats.stop().await;
+        let copy = nats.copy_of_store();
+        nats.restart().await;
+        copy
+    }
+
+    /// NATS begins again with such a copy, which has everything up to `last`.
+    pub(crate) async fn put_back(&self, copy: &TempDir, last: u64) {
+        let mut nats = self.nats.lock().await;
+        nats.stop().await;
+        nats.put_back(copy);
+        let now = self.shared.now();
+        self.shared.auditor().is_set_back(last, now);
+        nats.restart().await;
     }
 
     pub(crate) fn clients_of(&self, user: usize) -> impl Iterator<Item = usize> {
@@ -261,12 +302,15 @@ impl Audit {
             complete,
             gap,
             gap_frames,
+            too_large,
+            crossed,
             ..
         } = self.total;
         format!(
             "stored {} (unknown {}), deliveries {accepted}, faults {}; resumes: {begun} none, \
-             {complete} complete, {gap} gap; gap frames {gap_frames}; messages that a gap told of \
-             {forgiven}; duplicates {duplicates}; false gaps {false_gaps}; false completes \
+             {complete} complete, {gap} gap; gap frames {gap_frames}; too large \
+             {too_large}; messages that a gap told of {forgiven}; late beside the other channel \
+             {crossed}; duplicates {duplicates}; false gaps {false_gaps}; false completes \
              {false_completes}; lost {lost}\n{}",
             self.stored,
             self.unknown,

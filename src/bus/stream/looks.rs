@@ -126,7 +126,8 @@ async fn leaders(stream: &Stream) -> Result<Look, StreamError> {
     let name = &stream.0.config.name;
     loop {
         // Before the question: what is seen during it may be newer than the answer.
-        let (top, top_at) = *stream.top();
+        let top = *stream.top();
+        let kept = *stream.kept();
         let answer: Answer =
             ask(&stream.0.client, &format!("STREAM.INFO.{name}"), &json!({})).await?;
         let Some(mut look) = answer.look(name)? else {
@@ -136,12 +137,17 @@ async fn leaders(stream: &Stream) -> Result<Look, StreamError> {
         // Of another stream it says nothing.
         let same = stream.0.looks.is_same(&look.epoch);
         let set_back = same
-            && match top {
-                0 => false,
-                top if top >= look.last => (top, top_at) != (look.last, look.last_at),
-                // One that is gone says nothing.
-                top => stored_at(stream, top).await?.is_some_and(|at| at != top_at),
-            };
+            && (is_other(stream, &look, top).await?
+                || match kept {
+                    Some(kept) if kept != top => is_other(stream, &look, kept).await?,
+                    _ => false,
+                });
+        // It may have been kept anew since the question.
+        let mut now = stream.kept();
+        if *now == kept {
+            *now = None;
+        }
+        drop(now);
         let mut seen = stream.top();
         if set_back || !same || look.last > seen.0 {
             *seen = (look.last, look.last_at);
@@ -149,6 +155,22 @@ async fn leaders(stream: &Stream) -> Result<Look, StreamError> {
         look.set_backs = stream.0.looks.count(set_back);
         return Ok(look);
     }
+}
+
+/// Whether the stream has something else where this gateway has seen a message.
+async fn is_other(
+    stream: &Stream,
+    look: &Look,
+    (seq, seen_at): (u64, u64),
+) -> Result<bool, StreamError> {
+    Ok(match seq {
+        0 => false,
+        seq if seq >= look.last => (seq, seen_at) != (look.last, look.last_at),
+        // One that is gone says nothing.
+        seq => stored_at(stream, seq)
+            .await?
+            .is_some_and(|at| at != seen_at),
+    })
 }
 
 pub(super) async fn stored_at(stream: &Stream, seq: u64) -> Result<Option<u64>, StreamError> {

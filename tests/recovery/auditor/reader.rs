@@ -1,0 +1,269 @@
+//! One client, as the auditor follows it.
+
+use std::{collections::HashMap, time::Duration};
+
+use super::{Auditor, Heard, Id, Position, Resume, Stored, Verdict, What};
+
+/// The client, and what it has to have by now.
+pub(super) struct Reader<'a> {
+    auditor: &'a Auditor,
+    user: usize,
+    verdict: Verdict,
+    /// Up to where it has everything, to its user and to all.
+    covered: [u64; 2],
+    /// What the last `welcome` said.
+    welcome: Option<(u64, Resume)>,
+    /// What it has to come back with.
+    position: Position,
+    /// The last event of this connection.
+    last_event: u64,
+    /// When it was last told of a gap.
+    told: Option<Duration>,
+    /// A `welcome` with `gap` made it forget its position, and nothing was proven since.
+    forgot: bool,
+    live: bool,
+    /// When each message was stored, as it was told.
+    times: HashMap<u64, u64>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(auditor: &'a Auditor, user: usize) -> Self {
+        Self {
+            auditor,
+            user,
+            verdict: Verdict::default(),
+            covered: [0; 2],
+            welcome: None,
+            position: Position::new(0),
+            last_event: 0,
+            told: None,
+            forgot: false,
+            live: false,
+            times: HashMap::new(),
+        }
+    }
+
+    /// What is missing at the end has not come at all. `at` is when it read the last frame.
+    pub(super) fn ends(mut self, at: Option<Duration>) -> Verdict {
+        if let (Some(at), Some(_)) = (at, self.welcome) {
+            self.has_all(self.auditor.last(), at, "the end");
+        }
+        self.verdict
+    }
+
+    fn complain(&mut self, complaint: impl AsRef<str>) {
+        let complaint = complaint.as_ref();
+        let user = self.user;
+        self.verdict
+            .complaints
+            .push(format!("a client of user {user}: {complaint}"));
+    }
+
+    pub(super) fn hears(&mut self, Heard { at, what }: Heard) {
+        match what {
+            What::Welcome { since, end, resume } => self.is_welcomed(since, end, resume, at),
+            _ if self.welcome.is_none() => self.complain(format!("{what:?} before a welcome")),
+            What::Event { stored, prev, id } => self.reads_event(stored, prev, id, at),
+            What::TooLarge {
+                stored,
+                prev,
+                broadcast,
+            } => self.reads_too_large(stored, prev, broadcast, at),
+            What::Live(stored) => {
+                self.is_proven(stored, at, "live");
+                self.live = true;
+            }
+            What::Ping(stored) => self.is_proven(stored, at, "a ping"),
+            What::Gap => {
+                self.verdict.gap_frames += 1;
+                self.is_told(self.covered, at);
+            }
+        }
+    }
+
+    fn is_welcomed(&mut self, since: Option<Position>, end: Stored, resume: Resume, at: Duration) {
+        let first = self.welcome.replace((end.seq, resume)).is_none();
+        let position = self.position;
+        if !first && since != Some(position) {
+            self.complain(format!("came back with {since:?}, and is at {position:?}"));
+        }
+        match resume {
+            Resume::None => self.verdict.begun += 1,
+            Resume::Complete => self.verdict.complete += 1,
+            Resume::Gap => self.verdict.gap += 1,
+        }
+        if (resume == Resume::None) != since.is_none() {
+            self.complain(format!("{since:?} was answered {resume:?}"));
+        }
+        // Rule 1.
+        self.position = match (since, resume) {
+            (Some(since), Resume::Complete) => since,
+            (_, Resume::Gap) => Position::new(0),
+            _ => Position::new(end.seq),
+        };
+        let top = self.position.top.seq;
+        if top > end.seq {
+            self.complain(format!("{top} is beyond the end, {}", end.seq));
+        }
+        let has = [0, 1].map(|channel| since.map_or(end.seq, |since| since.has(channel)));
+        if first {
+            self.covered = has;
+        }
+        // What it has seen is there no more.
+        let to = self.auditor.set_back.as_ref().map(|set_back| set_back.to);
+        let to = to.filter(|to| first && since.is_some_and(|since| since.top.seq > *to));
+        if let Some(to) = to {
+            self.covered = self.covered.map(|covered| covered.min(to));
+            if resume == Resume::Complete {
+                self.verdict.false_completes += 1;
+                self.complain(format!("was told complete of a stream set back to {to}"));
+            }
+        }
+        if resume == Resume::Gap {
+            self.forgot = true;
+            match to {
+                Some(_) => self.told = Some(at),
+                None => self.is_told(has, at),
+            }
+        }
+        self.sees(end, at);
+        (self.last_event, self.live) = (0, false);
+    }
+
+    fn is_told(&mut self, has: [u64; 2], at: Duration) {
+        self.told = Some(at);
+        if !self.auditor.is_gap(self.user, has, at) {
+            self.verdict.false_gaps += 1;
+            self.complain(format!("was told of a gap after {has:?}; there is none"));
+        }
+    }
+
+    /// Rule 5, and that the time is right.
+    fn sees(&mut self, stored: Stored, at: Duration) {
+        self.position.saw(stored);
+        if let Some(complaint) = self.auditor.misdates(stored, at) {
+            self.complain(complaint);
+        }
+        let before = *self.times.entry(stored.seq).or_insert(stored.at);
+        if before != stored.at {
+            let Stored { seq, at } = stored;
+            self.complain(format!("{seq} was stored at {before}, and then at {at}"));
+        }
+    }
+
+    fn reads_event(&mut self, stored: Stored, prev: u64, id: Id, at: Duration) {
+        if id.user.is_some_and(|user| user != self.user) {
+            return self.complain(format!("{id:?} is another user's"));
+        }
+        let seq = stored.seq;
+        let sent = self.auditor.sent.get(&id);
+        match (sent, self.auditor.stored.get(&seq)) {
+            (Some(_), Some(stored)) if *stored == id => {}
+            // Sent again after the stream had forgotten the first time, or never
+            // acknowledged: allowed, and owed to nobody.
+            (Some(sent), None) if sent.seq.is_none() || sent.tries > 1 => {}
+            (_, stored) => {
+                return self.complain(format!("{seq} is {stored:?}, and came as {id:?}"));
+            }
+        }
+        if sent.is_some_and(|sent| sent.large) {
+            self.complain(format!("{seq} is too large for a frame, and came"));
+        }
+        self.reads(stored, prev, usize::from(id.user.is_none()), at);
+    }
+
+    fn reads_too_large(&mut self, stored: Stored, prev: u64, broadcast: bool, at: Duration) {
+        let user = (!broadcast).then_some(self.user);
+        let seq = stored.seq;
+        let is_it = |id: &Id| id.user == user && self.auditor.sent[id].large;
+        // What is not acknowledged may be there.
+        let good = match self.auditor.stored.get(&seq) {
+            Some(id) => is_it(id),
+            None => self.auditor.sent.keys().any(is_it),
+        };
+        if !good {
+            self.verdict.false_gaps += 1;
+            self.complain(format!("was told that {seq} is too large; it is not"));
+        }
+        self.verdict.too_large += 1;
+        self.reads(stored, prev, usize::from(broadcast), at);
+    }
+
+    fn reads(&mut self, stored: Stored, prev: u64, channel: usize, at: Duration) {
+        let seq = stored.seq;
+        let before = std::mem::replace(&mut self.last_event, seq);
+        self.sees(stored, at);
+        let had = self.position.has(channel);
+        if seq <= had {
+            self.verdict.duplicates += 1;
+            return;
+        }
+        // Rule 2.
+        self.position.marks[channel] = seq;
+        let (_, resume) = self.welcome.expect("checked");
+        if before > seq {
+            match resume == Resume::Complete && !self.live {
+                true => self.complain(format!("{seq} came after {before} in a replay")),
+                false => self.verdict.crossed += 1,
+            }
+        }
+        let covered = self.covered[channel];
+        if seq <= covered {
+            match self.forgot {
+                true => self.verdict.duplicates += 1,
+                false => self.complain(format!("{seq} came late: all up to {covered} was there")),
+            }
+            return;
+        }
+        if prev >= seq {
+            self.complain(format!("{prev} is before {seq}"));
+        }
+        if prev > had && self.told.is_none() {
+            self.complain(format!("{had}, then {seq} after {prev}: a gap that shows"));
+        }
+        self.misses(channel, seq - 1, at, "the next one");
+        self.verdict.accepted += 1;
+        self.covered[channel] = seq;
+    }
+
+    /// Rule 4: it was said that everything of both channels up to here has come.
+    fn is_proven(&mut self, stored: Stored, at: Duration, says: &str) {
+        self.sees(stored, at);
+        self.position.is_proven(stored);
+        self.has_all(stored.seq, at, says);
+        self.forgot = false;
+    }
+
+    fn has_all(&mut self, up_to: u64, at: Duration, says: &str) {
+        for channel in 0..2 {
+            self.misses(channel, up_to, at, says);
+            self.covered[channel] = up_to.max(self.covered[channel]);
+        }
+    }
+
+    /// What is missing of a channel, up to here.
+    fn misses(&mut self, channel: usize, up_to: u64, at: Duration, before: &str) {
+        let auditor = self.auditor;
+        let user = (channel == 0).then_some(self.user);
+        let replay = auditor.retention.replay;
+        for (seq, begun) in auditor.of(user, self.covered[channel] + 1..=up_to) {
+            let told = self.told.is_some_and(|told| begun < told);
+            let gone = auditor.may_be_gone(seq, at)
+                || auditor.after_both(self.user, [seq; 2], at, replay) >= replay;
+            if told && gone {
+                self.verdict.forgiven += 1;
+                continue;
+            }
+            self.verdict.lost += 1;
+            let (welcome, resume) = self.welcome.expect("checked");
+            if resume == Resume::Complete && seq <= welcome {
+                self.verdict.false_completes += 1;
+            }
+            let (id, told, live) = (auditor.stored[&seq], self.told, self.live);
+            self.complain(format!(
+                "{seq}, {id:?} of {begun:?}, is missing before {before} at {at:?}; welcome {welcome}, \
+                 {resume:?}; told of a gap: {told:?}; live: {live}; may be gone: {gone}"
+            ));
+        }
+    }
+}
