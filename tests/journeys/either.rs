@@ -54,7 +54,7 @@ on_either! {
     a_session_ends_when_its_ticket_says [] an_end;
     nonsense_is_4102 [] nonsense;
     a_drain_says_goodbye [("drain.delay", "100ms"), ("drain.window", "500ms")] a_drain;
-    what_is_too_large_is_refused [] too_large;
+    what_is_too_large_is_refused [("grpc.max_message", "2MiB")] too_large;
     server_sent_events_are_the_same_session
         [("drain.delay", "100ms"), ("drain.window", "500ms")]
         as_events;

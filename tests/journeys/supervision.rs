@@ -75,7 +75,6 @@ async fn so_does_one_of_durable_mode() {
         "the second looks",
         "the audit of the stream",
         "the stream connection",
-        "the leader connection",
         "the upkeep of the stream",
     ] {
         ends_with(Gateway::durable(&nats, &redis), &redis, task).await;
