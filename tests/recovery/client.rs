@@ -334,8 +334,10 @@ impl Client {
     fn has_heard(&self, what: What, id: Option<String>) {
         let position = self.tracker.position().map(ToString::to_string);
         if id.is_some() && id != position {
-            let complaint = format!("the id of {what:?} is {id:?}, and the position {position:?}");
-            self.shared.complain(complaint);
+            let client = self.index;
+            self.shared.complain(format!(
+                "client {client}: the id of {what:?} is {id:?}, and the position {position:?}"
+            ));
         }
         self.shared.hears(self.index, what);
     }
