@@ -100,6 +100,7 @@ pub(super) struct Sent {
     arrivals: mpsc::Receiver<Arrival>,
     /// Answers that came before the echo did.
     early: VecDeque<Message>,
+    forbidden: bool,
     bytes: Option<OwnedSemaphorePermit>,
 }
 
@@ -160,6 +161,7 @@ impl Client {
             deadline,
             arrivals,
             early: VecDeque::new(),
+            forbidden: false,
             bytes: None,
         };
         let mut headers = HeaderMap::new();
@@ -281,8 +283,18 @@ impl Sent {
         }
         match self.arrivals.recv().await {
             Some(Arrival::Answer(answer)) => Some(*answer),
+            Some(Arrival::Forbidden) => {
+                self.forbidden = true;
+                None
+            }
             _ => None,
         }
+    }
+
+    /// Whether NATS was heard to forbid it after it seemed confirmed: its error may take
+    /// longer to get here than the echo behind the message.
+    pub(super) fn is_forbidden(&self) -> bool {
+        self.forbidden
     }
 
     /// The next answer, where it is here already.

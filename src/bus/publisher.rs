@@ -168,7 +168,10 @@ async fn live(client: &Client, push: Push, receipt: bool) -> Result<Published, P
         },
         (Err(failure), _) => return Err(failure.into()),
     };
-    Ok(Published { seq: None, receipt })
+    match sent.is_forbidden() {
+        true => Err(Failure::Forbidden.into()),
+        false => Ok(Published { seq: None, receipt }),
+    }
 }
 
 async fn durable(
