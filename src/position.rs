@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use crate::user::{from_subject_token, subject_token};
+use crate::user::{UserId, from_subject_token, subject_token};
 
 /// The longest position, in characters.
 pub const MAX_LENGTH: usize = 4096;
@@ -112,6 +112,8 @@ impl Position {
             't' => {
                 let (topic, seq) = rest.split_once('=').ok_or(PositionError)?;
                 let topic = from_subject_token(topic).ok_or(PositionError)?;
+                // A topic's name has the rule of a user id.
+                UserId::parse(&topic).map_err(|_| PositionError)?;
                 (Channel::Topic(topic.into()), seq)
             }
             letter if letter.is_ascii_lowercase() => return Ok(()),
@@ -295,6 +297,8 @@ mod tests {
             "k.-1",
             "k.+1",
             "k.1x",
+            "k.1.2.3.t=5",
+            "k.1.2.3.t%20a=5",
             "k.1.2",
             "k-3.1",
             "k.1.2.",
