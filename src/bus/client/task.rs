@@ -14,7 +14,8 @@ use std::{
 use async_nats::{Event, Message, ServerError, Subscriber};
 use futures_util::StreamExt as _;
 use tokio::{
-    sync::{Semaphore, mpsc, watch},
+    runtime::Builder,
+    sync::{Semaphore, mpsc, oneshot, watch},
     task::yield_now,
     time::{sleep, timeout},
 };
@@ -50,12 +51,45 @@ type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A client, and what keeps its connection for as long as it is polled. It ends only when
 /// async-nats's own task has ended, which nothing can mend.
+///
+/// All tasks of the connection share one thread, and so take turns in the order in which
+/// they are woken. Only then is it certain that an error which NATS sent before an echo is
+/// known before the echo counts: async-nats hands on errors by one task more.
 pub(in crate::bus) async fn start(
     config: &Config,
     servers: Servers,
     subjects: Subjects,
     health: Health,
 ) -> Result<(Client, impl Future<Output = ()> + Send + 'static), async_nats::Error> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let (ready, connected) = oneshot::channel();
+    let (ends, ended) = oneshot::channel::<()>();
+    let config = config.clone();
+    let run = move || {
+        runtime.block_on(async {
+            match begin(&config, servers, subjects, health).await {
+                Ok((client, task)) => {
+                    let _ = ready.send(Ok(client));
+                    task.run().await;
+                }
+                Err(error) => drop(ready.send(Err(error))),
+            }
+        });
+        drop(ends);
+    };
+    std::thread::Builder::new()
+        .name("usher-push".to_owned())
+        .spawn(run)?;
+    let client = connected.await??;
+    Ok((client, async { drop(ended.await) }))
+}
+
+async fn begin(
+    config: &Config,
+    servers: Servers,
+    subjects: Subjects,
+    health: Health,
+) -> Result<(Client, Task), async_nats::Error> {
     let (sender, events) = mpsc::channel(EVENTS);
     let nats = connect(config, &servers, sender).await?;
     let client = Client(Arc::new(Shared {
@@ -88,7 +122,7 @@ pub(in crate::bus) async fn start(
         proving: None,
         suspect: false,
     };
-    Ok((client, task.run()))
+    Ok((client, task))
 }
 
 struct Task {
