@@ -21,6 +21,7 @@ use self::{
 use crate::{
     bus::{self, Subscriptions},
     config::{Config, Drain},
+    durable::Durable,
     grpc::{Api, Phase},
     http::{self, Demo, Door, Mint, MintRate, Sessions, Status},
     metrics::Metrics,
@@ -202,10 +203,14 @@ impl App {
             rooms::registry(&config, &gateway),
             subscriptions,
             metrics.clone(),
-            stream.map(|stream| (stream, rooms::durable(&config))),
-            &readiness,
         ));
-        for task in registry.tasks(interest) {
+        tasks.spawn("the registry", registry.clone().run(interest));
+        let durable = stream.map(|stream| {
+            let (metrics, readiness) = (metrics.clone(), readiness.clone());
+            let limits = registry.limits().clone();
+            Durable::new(stream, rooms::durable(&config), limits, metrics, readiness)
+        });
+        for task in durable.iter().flat_map(Durable::tasks) {
             tasks.spawn(task.name, task.future);
         }
         let (sessions, clock) = Sessions::new(rooms::sessions(&config, &gateway), metrics.clone());
@@ -214,7 +219,10 @@ impl App {
         let door = Arc::new(Door::new(
             rooms::door(&config, max_sessions),
             tickets.clone(),
-            registry.clone(),
+            http::Joins {
+                registry: registry.clone(),
+                durable,
+            },
             metrics.clone(),
         ));
 

@@ -133,7 +133,7 @@ pub async fn nats<K: Subscriber>(
         metrics,
     );
     Ok(Nats {
-        interest: Interest::Nats(Box::new(reader)),
+        interest: Interest::Nats(Box::new(reader), stream.clone()),
         publisher,
         stream,
         tasks,

@@ -91,6 +91,11 @@ impl<'a> Frames<'a> {
         }
     }
 
+    /// The message.
+    pub fn message(&self) -> &'a Message {
+        self.message
+    }
+
     /// The frame for a session that speaks `protocol`.
     pub fn get(&mut self, protocol: Protocol) -> Framed {
         let (message, limit) = (self.message, self.limit);
@@ -100,17 +105,34 @@ impl<'a> Frames<'a> {
             Protocol::Sse => &mut self.sse,
         };
         framed
-            .get_or_insert_with(|| {
-                let bytes = build(message, protocol);
-                match bytes.len() > limit {
-                    false => Framed::Whole(bytes),
-                    true => Framed::TooLarge(match protocol {
-                        Protocol::RawV1 => None,
-                        protocol => Some(protocol.frame(&too_large(message))),
-                    }),
-                }
-            })
+            .get_or_insert_with(|| framed_within(message, protocol, limit))
             .clone()
+    }
+
+    /// The frame for a session that speaks `protocol` and was sent this one before it.
+    pub fn after(&mut self, prev: u64, protocol: Protocol) -> Framed {
+        match self.message.stored {
+            Some(stored) if stored.prev != prev => {
+                let stored = Some(Stored { prev, ..stored });
+                let message = Message {
+                    stored,
+                    ..self.message.clone()
+                };
+                framed_within(&message, protocol, self.limit)
+            }
+            _ => self.get(protocol),
+        }
+    }
+}
+
+fn framed_within(message: &Message, protocol: Protocol, limit: usize) -> Framed {
+    let bytes = build(message, protocol);
+    match bytes.len() > limit {
+        false => Framed::Whole(bytes),
+        true => Framed::TooLarge(match protocol {
+            Protocol::RawV1 => None,
+            protocol => Some(protocol.frame(&too_large(message))),
+        }),
     }
 }
 

@@ -14,6 +14,7 @@ mod frame_rate;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod handover;
+mod join;
 mod listen;
 mod mint_rate;
 mod ops;
@@ -35,6 +36,7 @@ pub use self::conformance::routes as conformance_routes;
 pub use self::{
     admit::{Config as DoorConfig, Door},
     demo::Demo,
+    join::Joins,
     listen::{Bounds, serve},
     mint_rate::MintRate,
     ops::Status,

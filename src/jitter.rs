@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use rand::Rng as _;
+use rand::{Rng as _, seq::SliceRandom as _};
+use tokio::time::{Instant, sleep_until};
 
 /// A time between two, evenly distributed, both ends included.
 pub fn between(least: Duration, most: Duration) -> Duration {
@@ -12,4 +13,17 @@ pub fn between(least: Duration, most: Duration) -> Duration {
 /// A time between two fractions of another.
 pub fn fraction_of(whole: Duration, least: f64, most: f64) -> Duration {
     between(whole.mul_f64(least), whole.mul_f64(most))
+}
+
+/// Calls `act` for each, in a random order, evenly across `window`; with the fractions
+/// of it at which its turn begins and ends.
+pub async fn spread<T>(mut all: Vec<T>, window: Duration, act: impl Fn(T, f64, f64)) {
+    all.shuffle(&mut rand::rng());
+    let start = Instant::now();
+    let part = 1.0 / all.len() as f64;
+    for (index, one) in (0u32..).zip(all) {
+        let (from, to) = (f64::from(index) * part, f64::from(index + 1) * part);
+        sleep_until(start + window.mul_f64(from)).await;
+        act(one, from, to);
+    }
 }

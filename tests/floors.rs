@@ -8,7 +8,7 @@ use std::{
 };
 
 /// Rooms from the ground up; `docs/architecture.md` says what each is for.
-const FLOORS: [&[&str]; 7] = [
+const FLOORS: [&[&str]; 8] = [
     &[
         "client_address",
         "close",
@@ -28,6 +28,7 @@ const FLOORS: [&[&str]; 7] = [
     &["metrics", "readiness"],
     &["bus", "tickets", "tokens"],
     &["registry"],
+    &["durable"],
     &["http", "grpc"],
     &["app", "config"],
     &["cli"],

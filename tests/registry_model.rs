@@ -6,8 +6,8 @@
     unreachable_pub,
     reason = "the model needs less of it than the library"
 )]
-#[path = "../src/registry/held.rs"]
-mod held;
+#[path = "../src/registry/membership.rs"]
+mod membership;
 
 /// What the state machine finds above it here, instead of the standard locks.
 mod sync {
@@ -20,7 +20,7 @@ mod sync {
 
 use std::collections::{HashMap, VecDeque};
 
-use held::{Bus, Directory, Held, Joined, Member, join, leave};
+use membership::{Bus, Directory, Held, Joined, Member, join, leave};
 use shuttle::{
     sync::{Arc, Condvar, Mutex},
     thread,

@@ -8,7 +8,7 @@ use crate::{
     bus::{self, Auth},
     client_address::TrustedProxies,
     config::{Config, Durable, HttpsUrl, RedisKind, Settle, Storage},
-    grpc, http,
+    durable, grpc, http,
     origin::AllowedOrigins,
     registry, tickets,
     tls::{Acceptor, ClientFiles, FileError, Identity, Reloads, ServerFiles, Which},
@@ -248,11 +248,13 @@ fn stream(durable: &Durable) -> bus::stream::Config {
     }
 }
 
-/// How sessions are brought up to date from the stream.
-pub(super) fn durable(config: &Config) -> registry::DurableConfig {
-    registry::DurableConfig {
+/// How sessions catch up from the stream.
+pub(super) fn durable(config: &Config) -> durable::Config {
+    durable::Config {
         max_replay: config.durable.max_replay.into(),
         audit: config.durable.audit,
+        drain_window: config.drain.window,
+        max_frame: config.session.max_outgoing_frame.0,
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) use self::{
     supervisor::{News, Supervisor},
     wire::{Headers, Info, ServerMessage, header_length},
 };
-use super::embedded::Embedded;
+use super::{embedded::Embedded, stream::Stream};
 use crate::{message::Message, user::UserId};
 
 /// What messages are delivered to.
@@ -88,8 +88,8 @@ pub struct Probe {
 /// The users' subscriptions, and what comes on them.
 #[derive(Debug)]
 pub enum Interest<K> {
-    /// From NATS.
-    Nats(Box<Reader<K>>),
+    /// From NATS; the stream is told what is heard, in durable mode.
+    Nats(Box<Reader<K>>, Option<Stream>),
     /// From this process.
     Embedded(Box<Embedded<K>>),
 }
@@ -98,7 +98,13 @@ impl<K: Subscriber> Interest<K> {
     /// The next event. Dropping the future loses none.
     pub async fn next(&mut self) -> Event<K> {
         match self {
-            Self::Nats(reader) => reader.next().await,
+            Self::Nats(reader, stream) => {
+                let event = reader.next().await;
+                if let Some(stream) = stream {
+                    stream.heard(&event);
+                }
+                event
+            }
             Self::Embedded(embedded) => embedded.next().await,
         }
     }
@@ -106,7 +112,7 @@ impl<K: Subscriber> Interest<K> {
     /// Answers a publisher.
     pub fn answer(&mut self, reply: &str, payload: &[u8]) {
         match self {
-            Self::Nats(reader) => reader.answer(reply, payload),
+            Self::Nats(reader, _) => reader.answer(reply, payload),
             Self::Embedded(embedded) => embedded.answer(reply, payload),
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Never a consumer and never a stream for a user: a look at the whole stream, the
 //! last messages of many subjects at once, and batches of one subject's messages, or of
-//! all subjects' where many wait (NATS's ADR-31, direct get), over a connection of their own.
+//! all subjects' for many sessions (NATS's ADR-31, direct get), over a connection of their own.
 //!
 //! Direct gets are answered by any replica, and one that lags answers without an
 //! error. So each answer is held against what the stream's leader had before
@@ -13,9 +13,8 @@ mod caller;
 mod lasts;
 mod looks;
 mod read;
+mod scan;
 mod shape;
-mod sweep;
-mod turns;
 mod upkeep;
 
 use std::{
@@ -30,20 +29,20 @@ use tokio::sync::{Notify, Semaphore};
 #[cfg(fuzzing)]
 pub(super) use self::batch::Reply;
 pub(super) use self::upkeep::{Reach, see_to};
-use self::{caller::Caller, lasts::Waiting, looks::Looks, turns::Turns};
+use self::{caller::Caller, looks::Looks};
 pub use self::{
     lasts::Lasts,
     looks::Look,
-    read::{Bounds, Found, Read, Reads},
+    read::{Bounds, Found, Read, Reads, Wanted},
     shape::{Difference, Mend},
     upkeep::Checked,
 };
 use super::{
     Subjects, Task,
     client::{Client, Failure, Outgoing},
-    interest::Supervisor,
+    interest::{Event, Supervisor},
 };
-use crate::{readiness::Readiness, user::UserId};
+use crate::{position::Channel, readiness::Readiness, user::UserId};
 
 /// The stream answers within this, or is away.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -114,18 +113,9 @@ struct Shared {
     looks: Looks,
     /// Somebody has found that there is no stream.
     gone: Arc<Notify>,
-    lasts: Waiting,
-    /// Whose turn it is to read.
-    turns: Turns,
     /// Memory for what was read for many at once, in bytes.
     room: Arc<Semaphore>,
-    /// Who counts at once.
-    counts: Semaphore,
 }
-
-/// So many count at once. NATS answers one after the other, so that more would only wait
-/// there, and have others wait.
-const MAX_COUNTS: usize = 16;
 
 impl Stream {
     /// The stream, and what has to be polled for as long as the process lives: `reading`
@@ -149,10 +139,7 @@ impl Stream {
             subjects,
             caller,
             looks: Looks::default(),
-            lasts: Waiting::default(),
-            turns: Turns::default(),
-            room: Arc::new(Semaphore::new(sweep::ROOM)),
-            counts: Semaphore::new(MAX_COUNTS),
+            room: Arc::new(Semaphore::new(scan::ROOM)),
         }));
         let upkeep = upkeep::keep(stream.clone(), client, readiness);
         let tasks = vec![
@@ -177,20 +164,35 @@ impl Stream {
         looks::look(self).await
     }
 
-    /// This gateway was sent a message of the stream.
-    pub fn saw(&self, seq: u64, at: u64) {
-        let mut top = self.top();
-        if seq > top.0 {
-            *top = (seq, at);
+    /// The bus tells what it hears, in this order: what this gateway has seen of the stream
+    /// shows whether the stream is set back.
+    pub(super) fn heard<K>(&self, event: &Event<K>) {
+        match event {
+            Event::Message { message, .. } | Event::Broadcast(message) => {
+                let mut top = self.top();
+                if let Some(stored) = message.stored
+                    && stored.seq > top.0
+                {
+                    *top = (stored.seq, stored.at);
+                }
+            }
+            // The next look compares what was seen until now, whatever comes before that look.
+            Event::Up { .. } | Event::Down => {
+                let top = *self.top();
+                if top.0 > 0 {
+                    self.kept().get_or_insert(top);
+                }
+            }
+            Event::Confirmed(_) | Event::Refused(_) => {}
         }
     }
 
-    /// The connection that brings messages is lost, or is back: the next look compares what
-    /// this gateway has seen until now, whatever comes before that look.
-    pub fn keeps_what_it_saw(&self) {
-        let top = *self.top();
-        if top.0 > 0 {
-            self.kept().get_or_insert(top);
+    /// A channel's subject; a user's is that of `user`.
+    pub fn subject(&self, user: &UserId, channel: &Channel) -> String {
+        match channel {
+            Channel::User => self.0.subjects.user(user),
+            Channel::Broadcast => self.0.subjects.broadcast(),
+            Channel::Topic(topic) => self.0.subjects.topic(topic),
         }
     }
 
@@ -203,19 +205,19 @@ impl Stream {
         looks::stored_at(self, seq).await
     }
 
-    /// Whether the last messages to the user and to all that are not above a sequence were
-    /// stored no later than `at`.
+    /// Whether the last messages of these subjects that are not above a sequence were stored
+    /// no later than `at`.
     ///
     /// # Errors
     ///
     /// [`StreamError`], after two seconds at the latest.
     pub async fn nothing_later(
         &self,
-        user: &UserId,
+        subjects: &[String],
         seq: u64,
         at: u64,
     ) -> Result<bool, StreamError> {
-        lasts::nothing_later(self, user, seq, at).await
+        lasts::nothing_later(self, subjects, seq, at).await
     }
 
     fn kept(&self) -> MutexGuard<'_, Option<(u64, u64)>> {
@@ -226,52 +228,43 @@ impl Stream {
         self.0.top.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The last messages to a user and to all, by a replica that has all that the
-    /// leader had at `look`.
+    /// The last messages of subjects, by replicas that have all that the leader had at `look`.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError`]; each question is answered within two seconds, or fails.
+    pub async fn lasts(&self, subjects: &[String], look: &Look) -> Result<Lasts, StreamError> {
+        lasts::lasts(self, subjects, look).await
+    }
+
+    /// The messages of each subject after a sequence, oldest first, as many as the bounds
+    /// allow.
     ///
     /// # Errors
     ///
     /// [`StreamError`], after two seconds at the latest.
-    pub async fn lasts(&self, user: &UserId, look: &Look) -> Result<Lasts, StreamError> {
-        lasts::lasts(self, user, look).await
-    }
-
-    /// The messages to a user and the broadcasts, each after a sequence, oldest first, as
-    /// many as the bounds allow; of what is none nothing is read. Waits for its turn.
-    ///
-    /// # Errors
-    ///
-    /// [`StreamError`], two seconds after its turn has come at the latest.
     pub async fn read(
         &self,
-        user: &UserId,
-        after: [Option<u64>; 2],
+        wanted: &[Option<Wanted>],
         bounds: Bounds,
         look: &Look,
     ) -> Result<Reads, StreamError> {
-        turns::read(self, user, after, bounds, look).await
+        read::read(self, wanted, bounds, look).await
     }
 
-    /// The same, to learn how many there are and whether any is gone. It does not wait for
-    /// those who read.
+    /// The same for many sessions at once. None for a session for which the scan cannot prove
+    /// its result complete.
     ///
     /// # Errors
     ///
-    /// [`StreamError`], two seconds after its turn has come at the latest.
-    pub async fn count(
+    /// [`StreamError`], after ten seconds at the latest.
+    pub async fn scan(
         &self,
-        user: &UserId,
-        after: [Option<u64>; 2],
+        sessions: Vec<Vec<Option<Wanted>>>,
+        bounds: Bounds,
         look: &Look,
-    ) -> Result<[Option<Read>; 2], StreamError> {
-        let Ok(_place) = self.0.counts.acquire().await else {
-            return Err(StreamError::Away);
-        };
-        let bounds = Bounds {
-            messages: 0,
-            bytes: 1,
-        };
-        read::read(self, user, after, bounds, look).await
+    ) -> Result<Vec<Option<Reads>>, StreamError> {
+        scan::scan(self, sessions, bounds, look).await
     }
 }
 

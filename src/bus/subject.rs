@@ -45,6 +45,11 @@ impl Subjects {
         format!("{}.broadcast", self.prefix)
     }
 
+    /// Where messages to those who follow a topic are published: `usher.topic.TOPIC`.
+    pub fn topic(&self, topic: &str) -> String {
+        format!("{}.topic.{}", self.prefix, subject_token(topic))
+    }
+
     /// Where a user's messages are heard: where they are published, or, with a
     /// stream between, `usher.live.user.USER`.
     pub fn heard_user(&self, user: &UserId) -> String {

@@ -18,17 +18,19 @@ use warp::http::HeaderMap;
 
 use super::{
     address::{AddressPermit, PermitsByAddress},
+    join::Joins,
     refusal::Refusal,
     refusal_rate::RefusalRate,
     request::{Request, host, origin},
 };
 use crate::{
     client_address::TrustedProxies,
+    durable::Opening,
     frame::Protocol,
     metrics::Metrics,
     origin::{AllowedOrigins, Origin},
     position::Since,
-    registry::{JoinError, Opening, Registry, Seat},
+    registry::Seat,
     tickets::{Grant, RedeemError, Ticket, Tickets},
 };
 
@@ -61,7 +63,7 @@ pub struct Door {
     pending: Option<Arc<PermitsByAddress>>,
     draining: AtomicBool,
     tickets: Tickets,
-    registry: Arc<Registry>,
+    joins: Joins,
     metrics: Arc<Metrics>,
 }
 
@@ -79,12 +81,7 @@ pub(super) struct Admitted {
 
 impl Door {
     /// An open door.
-    pub fn new(
-        config: Config,
-        tickets: Tickets,
-        registry: Arc<Registry>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
+    pub fn new(config: Config, tickets: Tickets, joins: Joins, metrics: Arc<Metrics>) -> Self {
         Self {
             allowed_origins: config.allowed_origins,
             places: Arc::new(Semaphore::new(config.max_sessions)),
@@ -95,7 +92,7 @@ impl Door {
             pending: PermitsByAddress::new(config.max_pending_per_address),
             draining: AtomicBool::new(false),
             tickets,
-            registry,
+            joins,
             metrics,
         }
     }
@@ -201,7 +198,7 @@ impl Door {
             .clone()
             .try_acquire_owned()
             .map_err(|_| Refusal::Full)?;
-        if !self.registry.is_connected() {
+        if !self.joins.registry.is_connected() {
             return Err(Refusal::Unavailable("NATS is away; try again"));
         }
         self.check_rate(client)?;
@@ -227,23 +224,7 @@ impl Door {
             }
         };
         check_binding(&grant, origin(&request.headers))?;
-        let joined = self.registry.join(&grant.user, protocol, since).await;
-        let (seat, opening) = match joined {
-            Ok(joined) => joined,
-            Err(JoinError::Forbidden) => {
-                return Err(Refusal::Unavailable("NATS forbids this user's subject"));
-            }
-            Err(JoinError::Unconfirmed) => {
-                return Err(Refusal::Unavailable(
-                    "NATS did not answer in time; try again",
-                ));
-            }
-            Err(JoinError::NoStream) => {
-                return Err(Refusal::Unavailable(
-                    "the stream did not answer in time; try again",
-                ));
-            }
-        };
+        let (seat, opening) = self.joins.join(&grant.user, protocol, since).await?;
         Ok(Admitted {
             seat,
             opening,

@@ -35,9 +35,9 @@ struct Chunk {
 }
 
 enum Source {
-    /// A frame that counts in the outbox until it is written, and its memory for
+    /// A frame that counts in the backlog until it is written, and its memory for
     /// as long as it is here.
-    Outbox(#[allow(dead_code, reason = "counts until it is dropped")] Charge),
+    Backlog(#[allow(dead_code, reason = "counts until it is dropped")] Charge),
     /// A frame of the session's own.
     Session,
     /// What no script sees.
@@ -47,7 +47,7 @@ enum Source {
 /// What a write did.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Written {
-    /// Bytes of frames that count in the outbox.
+    /// Bytes of frames that count in the backlog.
     pub(super) bytes: usize,
     /// Such frames that are written whole now.
     pub(super) frames: usize,
@@ -61,7 +61,7 @@ impl Chunks {
         self.push(bytes, None, Source::Session);
     }
 
-    /// Queues a frame from the outbox.
+    /// Queues a frame from the backlog.
     pub(super) fn queue_outgoing(&mut self, outgoing: Outgoing) {
         let Outgoing {
             bytes,
@@ -69,7 +69,7 @@ impl Chunks {
             charge,
             ..
         } = outgoing;
-        self.push(bytes, arrived, Source::Outbox(charge));
+        self.push(bytes, arrived, Source::Backlog(charge));
     }
 
     /// Queues what no script sees.
@@ -148,7 +148,7 @@ impl Chunks {
         while let Some(chunk) = self.queue.front_mut() {
             let part = count.min(chunk.bytes.len());
             count -= part;
-            let counts = matches!(chunk.source, Source::Outbox(_));
+            let counts = matches!(chunk.source, Source::Backlog(_));
             written.bytes += if counts { part } else { 0 };
             if part < chunk.bytes.len() {
                 chunk.bytes.advance(part);

@@ -21,29 +21,26 @@ use warp::{
 
 use super::{
     admit::Admitted,
+    join::Joins,
     refusal::Refusal,
     request::{Request, request},
     session::{Config, Sessions},
     upgrade::Upgrade,
     websocket,
 };
-use crate::{frame::Protocol, metrics::Metrics, registry::Registry, user::UserId};
+use crate::{frame::Protocol, metrics::Metrics, user::UserId};
 
 /// Every path is the echo.
-pub fn routes(
-    config: Config,
-    metrics: Arc<Metrics>,
-    registry: Arc<Registry>,
-) -> BoxedFilter<(Response,)> {
+pub fn routes(config: Config, metrics: Arc<Metrics>, joins: Joins) -> BoxedFilter<(Response,)> {
     let (sessions, clock) = Sessions::new(config, metrics);
     tokio::spawn(clock);
     let sessions = Arc::new(sessions.answering(echo));
     let places = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
     request()
         .then(move |request| {
-            let (sessions, places, registry) = (sessions.clone(), places.clone(), registry.clone());
+            let (sessions, places, joins) = (sessions.clone(), places.clone(), joins.clone());
             async move {
-                open(request, &sessions, places, &registry)
+                open(request, &sessions, places, &joins)
                     .await
                     .unwrap_or_else(Refusal::into_response)
             }
@@ -55,16 +52,13 @@ async fn open(
     request: Request,
     sessions: &Arc<Sessions>,
     places: Arc<Semaphore>,
-    registry: &Arc<Registry>,
+    joins: &Joins,
 ) -> Result<Response, Refusal> {
     let upgrade = Upgrade::read(request)?;
     let place = places.try_acquire_owned().map_err(|_| Refusal::Full)?;
     let user = UserId::parse("echo").expect("such an id is good");
     // In the protocol that adds no frames of its own.
-    let (seat, opening) = registry
-        .join(&user, Protocol::RawV1, None)
-        .await
-        .map_err(|_| Refusal::Unavailable("the bus is away"))?;
+    let (seat, opening) = joins.join(&user, Protocol::RawV1, None).await?;
     let admitted = Admitted {
         seat,
         opening,

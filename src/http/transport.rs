@@ -60,7 +60,7 @@ pub(super) trait Transport {
     /// Queues a frame of our own.
     fn queue(&mut self, frame: Bytes);
 
-    /// Queues a frame from the outbox.
+    /// Queues a frame from the backlog.
     fn queue_outgoing(&mut self, outgoing: Outgoing);
 
     /// Queues what keeps the connection alive, and no script sees.

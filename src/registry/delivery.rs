@@ -7,15 +7,14 @@ use tokio::task::yield_now;
 
 use super::{
     Entry, Registry,
-    chain::Kind,
-    outbox::{Outbox, Pushed},
     probes::Probes,
+    session::{Pushed, Session},
 };
 use crate::{
-    bus::{Event, Interest, Request, Task},
+    bus::{Event, Interest, Request},
     close::CloseReason,
-    frame::{Framed, Frames},
-    message::{Message, Stored},
+    frame::Frames,
+    message::Message,
     provoke,
     supervision::contained,
 };
@@ -25,23 +24,8 @@ use crate::{
 const TURNS: usize = 1000;
 
 impl Registry {
-    /// What has to be polled for as long as the process lives. Without any one of them a
-    /// session may miss a message for good.
-    pub fn tasks(self: &Arc<Self>, interest: Interest<Arc<Entry>>) -> Vec<Task> {
-        let mut tasks = vec![Task::new("the registry", self.clone().run(interest))];
-        if let Some(durable) = &self.durable {
-            let (registry, durable) = (|| self.clone(), || durable.clone());
-            tasks.extend([
-                Task::new("the recovery of sessions", registry().recover(durable())),
-                Task::new("the second looks", registry().look_twice(durable())),
-                Task::new("the audit of the stream", registry().audit(durable())),
-            ]);
-        }
-        tasks
-    }
-
-    /// Brings messages from the bus to sessions.
-    async fn run(self: Arc<Self>, mut interest: Interest<Arc<Entry>>) {
+    /// Brings messages from the bus to sessions, for as long as the process lives.
+    pub async fn run(self: Arc<Self>, mut interest: Interest<Arc<Entry>>) {
         let mut behind = Vec::new();
         let mut probes = Probes::default();
         loop {
@@ -75,7 +59,8 @@ impl Registry {
                             }
                             return;
                         }
-                        let reached = self.deliver(&to, &message, &mut behind);
+                        let mut frames = Frames::new(&message, self.config.max_frame);
+                        let reached = self.deliver(&to, &mut frames, &mut behind);
                         if let (Some(request), 1..) = (request, reached) {
                             self.answer(&mut interest, &request, reached);
                         }
@@ -100,8 +85,9 @@ impl Registry {
                 Event::Up { clustered } => self.up(clustered),
                 Event::Down => self.down(),
             }
-            for outbox in behind.drain(..) {
-                self.give_turns(|| outbox.is_behind(&self.limits)).await;
+            for session in behind.drain(..) {
+                let is_behind = || session.backlog().is_behind(&self.limits);
+                self.give_turns(is_behind).await;
             }
             self.keep_within_total().await;
         }
@@ -136,11 +122,11 @@ impl Registry {
             if backlogs.is_empty() {
                 return;
             }
-            for (entry, outbox) in backlogs {
+            for session in backlogs {
                 if !self.limits.exceeded() {
                     return;
                 }
-                self.shed(entry, outbox);
+                self.shed(&session);
                 self.give_turns(|| self.limits.exceeded()).await;
             }
         }
@@ -148,119 +134,39 @@ impl Registry {
 
     /// Brings a message to the sessions of one user; to how many.
     fn deliver(
-        self: &Arc<Self>,
-        held: &Arc<Entry>,
-        message: &Message,
-        behind: &mut Vec<Arc<Outbox>>,
-    ) -> usize {
-        self.saw(message);
-        let mut frames = Frames::new(message, self.config.max_frame);
-        self.deliver_frames(held, message, &mut frames, behind)
-    }
-
-    fn deliver_frames(
-        self: &Arc<Self>,
-        held: &Arc<Entry>,
-        message: &Message,
+        &self,
+        held: &Entry,
         frames: &mut Frames<'_>,
-        behind: &mut Vec<Arc<Outbox>>,
+        behind: &mut Vec<Arc<dyn Session>>,
     ) -> usize {
         let mut sessions = Vec::new();
-        held.each(|outbox| sessions.push(outbox.clone()));
+        held.each(|session| sessions.push(session.clone()));
         let mut reached = 0;
-        let mut known = false;
-        for outbox in sessions {
-            match self.offer(&outbox, message, frames) {
+        for session in sessions {
+            match session.clone().offer(frames, &self.limits) {
                 Pushed::Queued => reached += 1,
                 Pushed::Behind => {
                     reached += 1;
-                    behind.push(outbox);
+                    behind.push(session);
                 }
                 Pushed::Over => self.metrics.dropped("session_over", 1),
                 Pushed::Overflowed(lost) => self.metrics.dropped("slow_consumer", lost),
-                Pushed::Known => known = true,
-                Pushed::Later | Pushed::Relink(_) | Pushed::Replaced => {}
-                Pushed::Hole => self.wants(held, outbox),
-                Pushed::Dropped(lost, now) => {
-                    self.metrics.postponed(lost);
-                    if now {
-                        self.wants(held, outbox);
-                    }
-                }
+                Pushed::TooLarge => self.metrics.dropped("too_large", 1),
+                Pushed::Later => {}
             }
-        }
-        if known && let Some(durable) = &self.durable {
-            self.look_again(durable);
         }
         reached
     }
 
-    /// Offers a message to one session, or what stands in its place.
-    fn offer(&self, outbox: &Outbox, message: &Message, frames: &mut Frames<'_>) -> Pushed {
-        let arrived = Some(std::time::Instant::now());
-        let kind = match message.broadcast {
-            true => Kind::Broadcast,
-            false => Kind::User,
-        };
-        let stored = message.stored.map(|stored| (kind, stored));
-        if let (true, Some((kind, stored))) = (message.probe, stored) {
-            return match outbox.skip(kind, stored) {
-                true => Pushed::Hole,
-                false => Pushed::Later,
-            };
-        }
-        let (bytes, whole) = match frames.get(outbox.protocol()) {
-            Framed::Whole(bytes) => (bytes, true),
-            Framed::TooLarge(Some(gap)) => (gap, false),
-            Framed::TooLarge(None) => {
-                self.metrics.dropped("too_large", 1);
-                outbox.end(CloseReason::TooLarge.into());
-                return Pushed::Replaced;
-            }
-        };
-        let pushed = outbox.push(bytes, arrived, stored, &self.limits);
-        if let (Pushed::Relink(prev), Some(stored)) = (pushed, message.stored) {
-            let message = Message {
-                stored: Some(Stored { prev, ..stored }),
-                ..message.clone()
-            };
-            let mut frames = Frames::new(&message, self.config.max_frame);
-            return self.offer(outbox, &message, &mut frames);
-        }
-        if let (false, Pushed::Queued | Pushed::Behind) = (whole, pushed) {
-            self.metrics.dropped("too_large", 1);
-            if let Some(stored) = message.stored {
-                outbox.was_not_given(kind, stored.seq);
-            }
-            return Pushed::Replaced;
-        }
-        pushed
-    }
-
-    /// A session has to be brought something from the stream.
-    fn wants(&self, held: &Arc<Entry>, outbox: Arc<Outbox>) {
-        if let Some(durable) = &self.durable {
-            durable.wants(held.clone(), outbox);
-        }
-    }
-
-    /// Remembers how far the stream is, as this gateway has seen it.
-    fn saw(&self, message: &Message) {
-        if let (Some(durable), Some(stored)) = (&self.durable, message.stored) {
-            durable.stream.saw(stored.seq, stored.at);
-        }
-    }
-
     /// Nobody is missed by taking the list first: a user's first session is
     /// welcomed only after a confirmation that this same task hands on.
-    async fn broadcast(self: &Arc<Self>, message: &Message, behind: &mut Vec<Arc<Outbox>>) {
-        self.saw(message);
+    async fn broadcast(&self, message: &Message, behind: &mut Vec<Arc<dyn Session>>) {
         let mut frames = Frames::new(message, self.config.max_frame);
         // For the whole broadcast: clients that never read must not cost the
         // others a wait at each user.
         let mut turns = TURNS;
         for entry in self.entries() {
-            self.deliver_frames(&entry, message, &mut frames, behind);
+            self.deliver(&entry, &mut frames, behind);
             while turns > 0 && self.limits.half_full() {
                 turns -= 1;
                 yield_now().await;
@@ -268,7 +174,7 @@ impl Registry {
         }
     }
 
-    pub(super) fn entries(&self) -> Vec<Arc<Entry>> {
+    fn entries(&self) -> Vec<Arc<Entry>> {
         let entries = self.users.0.iter();
         entries.map(|entry| entry.value().clone()).collect()
     }
@@ -276,10 +182,10 @@ impl Registry {
     /// The sessions of a user that are open, or have everything up to this sequence.
     fn count(&self, held: &Entry, up_to: Option<u64>) -> usize {
         let mut count = 0;
-        held.each(|outbox| {
+        held.each(|session| {
             count += usize::from(match up_to {
-                None => outbox.is_open(),
-                Some(seq) => outbox.has_up_to(seq),
+                None => session.backlog().is_open(),
+                Some(seq) => session.has_up_to(seq),
             });
         });
         count
@@ -308,36 +214,25 @@ impl Registry {
         interest.answer(&request.reply, answer.to_string().as_bytes());
     }
 
-    /// Gives up a backlog that its session can be brought again later, and else the
-    /// session with it.
-    fn shed(&self, entry: Arc<Entry>, outbox: Arc<Outbox>) {
-        if let Some(durable) = &self.durable
-            && let Some((lost, wants)) = outbox.shed()
-        {
-            self.metrics.postponed(lost);
-            if wants {
-                durable.wants(entry, outbox);
-            }
-        } else {
-            let lost = outbox.cut(CloseReason::SlowConsumer);
+    /// Frees a session's backlog: takes it back where it can be sent again later, and else ends
+    /// the session.
+    fn shed(&self, session: &Arc<dyn Session>) {
+        if !session.clone().shed() {
+            let lost = session.backlog().cut(CloseReason::SlowConsumer);
             self.metrics.dropped("slow_consumer", lost);
         }
     }
 
-    /// Sessions with a backlog, the largest first; those first that can be brought it
-    /// again.
-    fn backlogs(&self) -> Vec<(Arc<Entry>, Arc<Outbox>)> {
+    /// Sessions with a backlog, the largest first; those first that can be sent it again.
+    fn backlogs(&self) -> Vec<Arc<dyn Session>> {
         let mut backlogs = Vec::new();
-        for entry in self.entries() {
-            entry.each(|outbox| {
-                let size = (outbox.droppable(), outbox.backlog());
-                if size != (0, 0) {
-                    backlogs.push((size, entry.clone(), outbox.clone()));
-                }
-            });
-        }
-        backlogs.sort_unstable_by_key(|(size, ..)| std::cmp::Reverse(*size));
-        let sessions = backlogs.into_iter();
-        sessions.map(|(_, entry, outbox)| (entry, outbox)).collect()
+        self.each(|session| {
+            let size = (session.sheddable(), session.backlog().bytes());
+            if size != (0, 0) {
+                backlogs.push((size, session.clone()));
+            }
+        });
+        backlogs.sort_unstable_by_key(|(size, _)| std::cmp::Reverse(*size));
+        backlogs.into_iter().map(|(_, session)| session).collect()
     }
 }

@@ -5,7 +5,7 @@
 use std::{error::Error, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
-use usher::{bus, http, metrics::Metrics, readiness::Readiness, registry, tls};
+use usher::{bus, http, metrics::Metrics, registry, tls};
 
 /// The suite's largest message is 16 MiB; 4 KiB is the default.
 const MAX_FRAME: usize = 16 << 20;
@@ -40,17 +40,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
         drain_window: Duration::from_secs(20),
         max_frame: usize::MAX,
     };
-    let registry = registry::Registry::new(
-        config,
-        subscriptions,
-        metrics.clone(),
-        None,
-        &Readiness::new(Duration::ZERO),
-    );
+    let registry = registry::Registry::new(config, subscriptions, metrics.clone());
     let registry = Arc::new(registry);
-    for task in registry.tasks(interest) {
-        tokio::spawn(task.future);
-    }
+    tokio::spawn(registry.clone().run(interest));
+    let joins = http::Joins {
+        registry,
+        durable: None,
+    };
 
     let sessions = http::SessionConfig {
         gateway: name,
@@ -69,7 +65,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         max_header_bytes: 16 * 1024,
         max_headers: 64,
     };
-    let routes = http::conformance_routes(sessions, metrics.clone(), registry);
+    let routes = http::conformance_routes(sessions, metrics.clone(), joins);
     http::serve(listener, None, routes, bounds, None).await;
     Ok(())
 }

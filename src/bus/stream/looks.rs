@@ -5,15 +5,16 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, Shared},
+};
 use serde::Deserialize;
 use serde_json::json;
-use tokio::{
-    sync::oneshot,
-    time::{Instant, sleep, timeout_at},
-};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{ANSWER, ApiError, Stream, StreamError, ask};
-use crate::{frame::Proof, message::millis_of, supervision};
+use crate::{frame::Proof, message::millis_of};
 
 /// Between two questions, where no leader answers.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -52,16 +53,20 @@ impl Look {
     }
 }
 
-/// Who waits for the next look.
+type Looking = Shared<BoxFuture<'static, Result<Look, StreamError>>>;
+
+/// One look serves all who want to know before it begins.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
+    /// The look that has not begun yet.
+    next: Mutex<Option<Looking>>,
+    /// Looks are one after the other.
+    turn: tokio::sync::Mutex<()>,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    running: bool,
-    waiting: Vec<oneshot::Sender<Result<Look, StreamError>>>,
     epoch: Option<Arc<str>>,
     set_backs: u64,
 }
@@ -80,6 +85,10 @@ impl Looks {
         state.set_backs
     }
 
+    fn next(&self) -> MutexGuard<'_, Option<Looking>> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -87,38 +96,24 @@ impl Looks {
 
 /// A look that begins after this call.
 pub(super) async fn look(stream: &Stream) -> Result<Look, StreamError> {
-    let (sender, receiver) = oneshot::channel();
-    let begin = {
-        let mut state = stream.0.looks.state();
-        state.waiting.push(sender);
-        !std::mem::replace(&mut state.running, true)
+    let look = {
+        let mut next = stream.0.looks.next();
+        let look = next.get_or_insert_with(|| begin(stream.clone()).boxed().shared());
+        look.clone()
     };
-    if begin {
-        supervision::spawn("a look at the stream", run(stream.clone()));
-    }
-    receiver.await.unwrap_or(Err(StreamError::Away))
+    look.await
 }
 
-async fn run(stream: Stream) {
-    loop {
-        let waiting = {
-            let mut state = stream.0.looks.state();
-            let waiting = std::mem::take(&mut state.waiting);
-            if waiting.is_empty() {
-                state.running = false;
-                return;
-            }
-            waiting
-        };
-        let look = timeout_at(Instant::now() + ANSWER, leaders(&stream)).await;
-        let look = look.unwrap_or(Err(StreamError::TimedOut));
-        if let Err(StreamError::NotThere(_) | StreamError::TimedOut) = look {
-            stream.0.gone.notify_one();
-        }
-        for one in waiting {
-            let _ = one.send(look.clone());
-        }
+async fn begin(stream: Stream) -> Result<Look, StreamError> {
+    let _turn = stream.0.looks.turn.lock().await;
+    // Who comes from here on waits for the next one.
+    *stream.0.looks.next() = None;
+    let look = timeout_at(Instant::now() + ANSWER, leaders(&stream)).await;
+    let look = look.unwrap_or(Err(StreamError::TimedOut));
+    if let Err(StreamError::NotThere(_) | StreamError::TimedOut) = look {
+        stream.0.gone.notify_one();
     }
+    look
 }
 
 /// Asks until a leader answers.

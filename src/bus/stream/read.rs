@@ -1,5 +1,6 @@
-//! Batches of one subject's messages.
+//! Messages of some subjects after a sequence, read for one session.
 
+use futures_util::future::try_join_all;
 use serde_json::json;
 use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
@@ -10,13 +11,21 @@ use super::{
 use crate::{
     bus::interest::{ServerMessage, event_name, is_probe},
     message::{Message, millis_of},
-    user::UserId,
 };
 
-/// How much of each kind is read at once.
+/// What is read of one channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its subject.
+    pub subject: String,
+    /// Messages after this sequence.
+    pub after: u64,
+}
+
+/// How much of each channel is read at once.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// Messages; where it is none, they are only counted.
+    /// Messages.
     pub messages: usize,
     /// Bytes; one message comes however large it is.
     pub bytes: usize,
@@ -25,21 +34,31 @@ pub struct Bounds {
 /// What was read for one session at once.
 #[derive(Debug, Default)]
 pub struct Reads {
-    /// Of the messages to its user, and of the broadcasts; none of what it does not want.
-    pub of: [Option<Read>; 2],
+    /// Of each channel; none of what it does not want.
+    pub of: Vec<Option<Read>>,
     /// Its part of the memory that there is for what was read and is not handed on yet.
     pub(super) _room: Option<OwnedSemaphorePermit>,
+}
+
+impl Reads {
+    /// Nothing was to be read of so many channels.
+    pub fn none(channels: usize) -> Self {
+        Self {
+            of: (0..channels).map(|_| None).collect(),
+            _room: None,
+        }
+    }
 }
 
 /// What was found after a sequence.
 #[derive(Debug)]
 pub struct Read {
-    /// It can be shown that none after it is gone: the message at that very sequence is
-    /// there still, or none was removed for its age or for want of room, and there are
-    /// fewer than a subject may have. (Limits remove the oldest first.)
+    /// None after it was removed before the read: the message at that very sequence is there
+    /// still, or the stream had everything after it, and has fewer than a subject may have.
+    /// (Limits remove the oldest first.)
     pub intact: bool,
-    /// The message at that very sequence is there still, which shows it by itself.
-    pub anchored: bool,
+    /// That is certain without another look at the stream's beginning.
+    pub proven: bool,
     /// Oldest first; not that one.
     pub found: Vec<Found>,
     /// How many more there were when the read began. What is removed while it is under
@@ -66,46 +85,35 @@ impl Read {
     }
 }
 
-/// Which messages.
-#[derive(Debug, Clone, Copy)]
-enum Of<'a> {
-    /// Those to one user.
-    User(&'a UserId),
-    /// Those to all.
-    Broadcast,
-}
-
-/// The messages to a user and the broadcasts, each after a sequence.
+/// The messages of each subject.
 pub(super) async fn read(
     stream: &Stream,
-    user: &UserId,
-    after: [Option<u64>; 2],
+    wanted: &[Option<Wanted>],
     bounds: Bounds,
     look: &Look,
-) -> Result<[Option<Read>; 2], StreamError> {
-    let one = async |of, after| match after {
-        Some(after) => one(stream, of, after, bounds, look).await.map(Some),
+) -> Result<Reads, StreamError> {
+    let one = async |wanted: &Option<Wanted>| match wanted {
+        Some(wanted) => one(stream, wanted, bounds, look).await.map(Some),
         None => Ok(None),
     };
-    let (user, broadcast) =
-        tokio::join!(one(Of::User(user), after[0]), one(Of::Broadcast, after[1]));
-    Ok([user?, broadcast?])
+    let of = try_join_all(wanted.iter().map(one)).await?;
+    Ok(Reads { of, _room: None })
 }
 
 async fn one(
     stream: &Stream,
-    of: Of<'_>,
-    after: u64,
+    wanted: &Wanted,
     bounds: Bounds,
     look: &Look,
 ) -> Result<Read, StreamError> {
+    let after = wanted.after;
     let reading = async {
-        let mut read = subject_after(stream, of, after, after, bounds).await?;
-        if read.anchored && read.found.is_empty() && read.more > 0 && bounds.messages > 0 {
+        let mut read = subject_after(stream, wanted, after, bounds).await?;
+        if read.proven && read.found.is_empty() && read.more > 0 {
             // It alone is as large as the bounds.
-            let rest = subject_after(stream, of, after, after + 1, bounds).await?;
+            let rest = subject_after(stream, wanted, after + 1, bounds).await?;
             read = Read {
-                anchored: true,
+                proven: true,
                 intact: true,
                 ..rest
             };
@@ -121,8 +129,7 @@ async fn one(
 
 async fn subject_after(
     stream: &Stream,
-    of: Of<'_>,
-    after: u64,
+    wanted: &Wanted,
     from: u64,
     bounds: Bounds,
 ) -> Result<Read, StreamError> {
@@ -130,38 +137,29 @@ async fn subject_after(
     let count = bounds.messages + 1;
     let question = json!({
         "seq": from.max(1),
-        "next_by_subj": subject_of(stream, of),
+        "next_by_subj": wanted.subject,
         "batch": count,
         "max_bytes": bounds.bytes,
     });
     let mut read = Read {
         intact: false,
-        anchored: false,
+        proven: false,
         found: Vec::new(),
         more: 0,
     };
+    let broadcast = wanted.subject == stream.0.subjects.broadcast();
     let ended = batch(stream, &question, count, |seq, pending, reply| {
         read.more = pending;
-        if seq == after {
+        if seq == wanted.after {
             read.intact = true;
-            read.anchored = true;
-        } else if bounds.messages == 0 {
-            read.more += 1;
+            read.proven = true;
         } else {
-            read.found
-                .push(found(seq, reply, matches!(of, Of::Broadcast)));
+            read.found.push(found(seq, reply, broadcast));
         }
     });
     match ended.await? {
         Ended::Whole(_) | Ended::Nothing => Ok(read),
         Ended::TooMuch => Err(StreamError::Odd("one message is too much".to_owned())),
-    }
-}
-
-fn subject_of(stream: &Stream, of: Of<'_>) -> String {
-    match of {
-        Of::User(user) => stream.0.subjects.user(user),
-        Of::Broadcast => stream.0.subjects.broadcast(),
     }
 }
 

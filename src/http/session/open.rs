@@ -22,11 +22,11 @@ use crate::{
     registry::{Next, Seat},
 };
 
-/// Frames taken from the outbox at a time.
+/// Frames taken from the backlog at a time.
 const BATCH: usize = 64;
 /// Writes in one turn.
 const WRITES: usize = 32;
-/// Chunks that wait to be written where nothing more is read: a batch of the outbox, and
+/// Chunks that wait to be written where nothing more is read: a batch of the backlog, and
 /// some answers.
 const UNSENT: usize = BATCH + 16;
 
@@ -57,7 +57,7 @@ impl<T: Transport> Session<T> {
         } = admitted;
         let config = &sessions.config;
         let now = Instant::now();
-        let protocol = seat.outbox().protocol();
+        let protocol = seat.backlog().protocol();
         if protocol.has_own_frames() {
             let welcome = Welcome {
                 session: &ulid::Ulid::new().to_string(),
@@ -110,7 +110,7 @@ impl<T: Transport> Session<T> {
             place,
             ..
         } = self;
-        let protocol = seat.outbox().protocol();
+        let protocol = seat.backlog().protocol();
         // Nothing more is sent to it, so it holds no subscription while it goes.
         drop(seat);
         let closes = &sessions.metrics.session_closes;
@@ -180,13 +180,13 @@ impl<T: Transport> Session<T> {
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
         // Fewer writes than tokio grants a turn.
         for _ in 0..WRITES {
-            // Backlog stays in the outbox, where it is bounded and can be shed.
+            // Frames stay in the backlog, where it is bounded and can be shed.
             if !self.transport.has_unsent() {
                 let Self {
                     seat, transport, ..
                 } = self;
                 let take = |outgoing| transport.queue_outgoing(outgoing);
-                match seat.outbox().poll_next(cx, BATCH, take) {
+                match seat.backlog().poll_next(cx, BATCH, take) {
                     Poll::Ready(Next::Frames) => {}
                     Poll::Ready(Next::Ended(ending)) => return Poll::Ready(ending),
                     Poll::Pending => return Poll::Pending,
@@ -196,7 +196,7 @@ impl<T: Transport> Session<T> {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(reason)) => return Poll::Ready(reason.into()),
                 // The session may be ended meanwhile.
-                Poll::Pending => return self.seat.outbox().poll_cut(cx),
+                Poll::Pending => return self.seat.backlog().poll_cut(cx),
             }
         }
         cx.waker().wake_by_ref();
@@ -253,7 +253,7 @@ impl<T: Transport> Session<T> {
             let passed = |since: Awake, limit: Duration| awake >= since + limit;
             if self.expires.is_some_and(|at| now >= at) {
                 self.expires = None;
-                self.seat.outbox().end(CloseReason::SessionExpired.into());
+                self.seat.backlog().end(CloseReason::SessionExpired.into());
                 return Poll::Ready(None);
             }
             if T::ANSWERS && passed(self.heard, config.idle_timeout) {
@@ -318,6 +318,6 @@ impl<T: Transport> Session<T> {
     }
 
     fn protocol(&self) -> Protocol {
-        self.seat.outbox().protocol()
+        self.seat.backlog().protocol()
     }
 }

@@ -111,12 +111,12 @@ async fn nothing_more(nats: &Publisher, clients: &mut [Client]) {
 }
 
 /// How many were read for together.
-fn swept(gateway: &Gateway) -> u64 {
+fn scanned(gateway: &Gateway) -> u64 {
     let log = gateway.log();
     let lines = log.lines().map(serde_json::from_str::<Value>);
     lines
         .filter_map(Result::ok)
-        .filter(|line| line["message"] == "many were read for together")
+        .filter(|line| line["message"] == "many sessions were read for together")
         .map(|line| line["answered"].as_u64().expect("a number"))
         .sum()
 }
@@ -155,7 +155,7 @@ async fn each_gets_what_is_its_own() {
             assert_eq!(gap, client == LOST, "{client}");
         });
     tokio::join!(store_live(&publisher), join_all(reading));
-    let together = swept(&gateway);
+    let together = scanned(&gateway);
     assert!(together > 0, "each was read for by itself");
     nothing_more(&publisher, &mut clients).await;
 

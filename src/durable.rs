@@ -1,0 +1,236 @@
+//! Durable mode: sessions catch up from a stream with what they missed.
+//!
+//! A session (`session`) stands to the stream as its state machine says (`track`, and `chain`
+//! for each channel). All sessions that are behind, whatever the reason, wait in one set and
+//! are caught up in rounds (`rounds`). `verdict` alone decides whether anything is lost;
+//! `resume` judges a client's position; `audit` compares everybody with the stream now and
+//! then.
+
+mod audit;
+mod chain;
+mod held_back;
+mod resume;
+mod rounds;
+mod session;
+mod track;
+mod verdict;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::Instant,
+};
+
+use self::{held_back::HeldBack, resume::Asked};
+pub use self::{resume::Opening, session::Session};
+use crate::{
+    bus::{
+        Task,
+        stream::{Look, Stream, StreamError},
+    },
+    close::CloseReason,
+    frame::Protocol,
+    jitter::spread,
+    metrics::Metrics,
+    readiness::Readiness,
+    registry::Limits,
+    supervision,
+    user::UserId,
+};
+
+/// When something known comes again, the leader is asked at most this often.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// How durable mode treats sessions.
+#[derive(Debug, Clone, Copy)]
+pub struct Config {
+    /// Messages that one session is sent again at most.
+    pub max_replay: u64,
+    /// All sessions are compared with the stream this often.
+    pub audit: Duration,
+    /// Sessions of a stream that is no more are closed across this.
+    pub drain_window: Duration,
+    /// The largest frame that a session is sent.
+    pub max_frame: usize,
+}
+
+/// Durable mode of this gateway.
+#[derive(Debug)]
+pub struct Durable {
+    stream: Stream,
+    config: Config,
+    limits: Arc<Limits>,
+    metrics: Arc<Metrics>,
+    /// Which stream it is, and how often it was set back; none before the first look.
+    state: Mutex<Option<(Arc<str>, u64)>>,
+    /// All sessions.
+    sessions: Mutex<HashMap<u64, Weak<Session>>>,
+    next_number: AtomicU64,
+    /// The sessions that wait for a round, each at most once.
+    waiting: Mutex<VecDeque<Waiting>>,
+    woken: Notify,
+    /// Sessions that read for themselves at once.
+    reads: Semaphore,
+    /// When something known came again and the leader was asked.
+    looked: Mutex<Option<Instant>>,
+    /// Sessions that joined lately, and when each is compared with the stream.
+    joined: Mutex<VecDeque<(Instant, Weak<Session>)>>,
+    held_back: Arc<HeldBack>,
+}
+
+/// A session that waits for a round.
+#[derive(Debug)]
+struct Waiting {
+    session: Arc<Session>,
+    /// Its client waits to be told where it begins.
+    asked: Option<Asked>,
+}
+
+impl Durable {
+    /// Durable mode over a stream; [`Durable::tasks`] bring it to life.
+    pub fn new(
+        stream: Stream,
+        config: Config,
+        limits: Arc<Limits>,
+        metrics: Arc<Metrics>,
+        readiness: Readiness,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            stream,
+            config,
+            limits,
+            state: Mutex::default(),
+            sessions: Mutex::default(),
+            next_number: AtomicU64::new(0),
+            waiting: Mutex::default(),
+            woken: Notify::new(),
+            reads: Semaphore::new(rounds::MAX_READS),
+            looked: Mutex::default(),
+            joined: Mutex::default(),
+            held_back: HeldBack::new(metrics.clone(), readiness),
+            metrics,
+        })
+    }
+
+    /// What has to be polled for as long as the process lives. Without any one of them a
+    /// session may miss a message for good.
+    pub fn tasks(self: &Arc<Self>) -> Vec<Task> {
+        vec![
+            Task::new("the recovery of sessions", self.clone().rounds()),
+            Task::new("the second looks", self.clone().look_twice()),
+            Task::new("the audit of the stream", self.clone().audit()),
+        ]
+    }
+
+    /// A session on its way in. Once NATS delivers to it, [`Durable::begin`] follows.
+    pub fn session(self: &Arc<Self>, user: &UserId, protocol: Protocol) -> Arc<Session> {
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        let session = Session::new(user.clone(), protocol, self.clone(), number);
+        let session = Arc::new(session);
+        lock(&self.sessions).insert(number, Arc::downgrade(&session));
+        session
+    }
+
+    /// A session has ended.
+    fn forget(&self, number: u64) {
+        lock(&self.sessions).remove(&number);
+    }
+
+    fn all(&self) -> Vec<Arc<Session>> {
+        lock(&self.sessions)
+            .values()
+            .filter_map(Weak::upgrade)
+            .collect()
+    }
+
+    /// A session has to catch up; the caller has marked it as queued.
+    fn want(&self, session: Arc<Session>) {
+        let asked = None;
+        self.wait(Waiting { session, asked });
+    }
+
+    fn wait(&self, waiting: Waiting) {
+        lock(&self.waiting).push_back(waiting);
+        self.woken.notify_one();
+    }
+
+    /// Whether the stream is still as it was at a look.
+    fn is_at(&self, look: &Look) -> bool {
+        let state = lock(&self.state);
+        let state = state.as_ref();
+        state.is_some_and(|(epoch, set_backs)| *epoch == look.epoch && *set_backs == look.set_backs)
+    }
+
+    /// What the stream's leader has. Where the stream was made anew or set back since, all
+    /// sessions have to come again: their positions are of a stream that is no more.
+    async fn look(&self) -> Result<Look, StreamError> {
+        let look = self.stream.look().await?;
+        let now = (look.epoch.clone(), look.set_backs);
+        let replaced = {
+            let mut state = lock(&self.state);
+            // Of several looks the older one says nothing new.
+            let is_news = match &*state {
+                None => true,
+                Some((epoch, set_backs)) => *epoch != now.0 || *set_backs < now.1,
+            };
+            match is_news {
+                false => None,
+                // Before anybody can build a frame of the new stream.
+                true => state.replace(now).map(|before| (before.0, self.disown())),
+            }
+        };
+        if let Some((epoch, sessions)) = replaced {
+            let reason = match epoch == look.epoch {
+                true => "set_back",
+                false => "made_anew",
+            };
+            tracing::warn!(
+                reason,
+                sessions = sessions.len(),
+                "the stream is not the one that sessions have had messages of; they are closed, \
+                 and have to come again"
+            );
+            self.metrics.stream_replaced(reason);
+            let window = self.config.drain_window;
+            let closing = spread(sessions, window, |session: Arc<Session>, _, _| {
+                session.backlog().end(CloseReason::BusLost.into());
+            });
+            supervision::spawn("the closing of sessions", closing);
+        }
+        Ok(look)
+    }
+
+    /// Sessions of a stream that is no more get nothing of the new one: a client would take a
+    /// position there for one up to where it has everything.
+    fn disown(&self) -> Vec<Arc<Session>> {
+        let mut sessions = self.all();
+        sessions.retain(|session| session.backlog().is_welcomed());
+        sessions.iter().for_each(|session| session.track().disown());
+        sessions
+    }
+
+    /// Something known came again. The first messages of a stream that was made anew look
+    /// like that too.
+    fn look_again(self: &Arc<Self>) {
+        let mut looked = lock(&self.looked);
+        if looked.is_none_or(|at| at.elapsed() >= AGAIN) {
+            *looked = Some(Instant::now());
+            let durable = self.clone();
+            supervision::spawn("another look at the stream", async move {
+                let _ = durable.look().await;
+            });
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

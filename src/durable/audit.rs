@@ -1,0 +1,158 @@
+//! Comparing what sessions have with what is in the stream.
+//!
+//! NATS republishes a message once: where that is lost on its way, and nothing newer
+//! follows, only a comparison with the stream shows it. A session that joined is compared again
+//! a moment later, when all servers of a cluster know of the interest; all sessions are, now
+//! and then.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::{Durable, Session, lock, session::Audit};
+use crate::{bus::stream::StreamError, close::CloseReason, frame::Proof, jitter, supervision};
+
+/// Between a join and the second comparison.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
+/// What is not here yet may be under way for so long.
+const UNDER_WAY: Duration = Duration::from_millis(250);
+/// Second comparisons are gathered for so long.
+const TICK: Duration = Duration::from_millis(100);
+/// Sessions that are compared together.
+const CHUNK: usize = 128;
+
+/// A session to which something is missing, by what the stream said.
+struct Suspect {
+    session: Arc<Session>,
+    before: Vec<u64>,
+    proof: Proof,
+    lasts: Vec<u64>,
+    up_to: u64,
+}
+
+impl Suspect {
+    fn verdict(&self) -> Audit {
+        let Self {
+            before,
+            proof,
+            lasts,
+            up_to,
+            ..
+        } = self;
+        self.session.audit(before, *proof, lasts, *up_to)
+    }
+}
+
+impl Durable {
+    /// Compares sessions that joined a moment ago, for as long as the process lives.
+    pub(super) async fn look_twice(self: Arc<Self>) {
+        loop {
+            sleep(TICK).await;
+            let mut due = Vec::new();
+            {
+                let mut joined = lock(&self.joined);
+                let now = Instant::now();
+                while joined.front().is_some_and(|(at, _)| *at <= now) {
+                    due.extend(
+                        joined
+                            .pop_front()
+                            .and_then(|(_, session)| session.upgrade()),
+                    );
+                }
+            }
+            for session in self.compare(due).await {
+                self.look_later(&session);
+            }
+        }
+    }
+
+    /// Remembers to compare a session a moment later.
+    pub(super) fn look_later(&self, session: &Arc<Session>) {
+        let at = Instant::now() + SECOND_LOOK;
+        lock(&self.joined).push_back((at, Arc::downgrade(session)));
+    }
+
+    /// Compares all sessions, now and then, for as long as the process lives.
+    pub(super) async fn audit(self: Arc<Self>) {
+        let mut next = Instant::now();
+        loop {
+            next += jitter::fraction_of(self.config.audit, 0.9, 1.1);
+            sleep_until(next).await;
+            self.compare(self.all()).await;
+            next = next.max(Instant::now());
+        }
+    }
+
+    /// Has sessions catch up that miss something; returns those that could not be compared.
+    async fn compare(self: &Arc<Self>, mut sessions: Vec<Arc<Session>>) -> Vec<Arc<Session>> {
+        let mut rest = Vec::new();
+        sessions.retain(|session| session.backlog().is_welcomed());
+        for chunk in sessions.chunks(CHUNK) {
+            match self.suspects(chunk).await {
+                Ok(suspects) if suspects.is_empty() => {}
+                Ok(suspects) => {
+                    let durable = self.clone();
+                    supervision::spawn("the judging of an audit", async move {
+                        sleep(UNDER_WAY).await;
+                        durable.judge(suspects);
+                    });
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "sessions cannot be compared with the stream");
+                    let open = |session: &&Arc<Session>| session.backlog().is_open();
+                    rest.extend(chunk.iter().filter(open).cloned());
+                }
+            }
+        }
+        rest
+    }
+
+    /// Those of them to whom something may be missing.
+    async fn suspects(&self, sessions: &[Arc<Session>]) -> Result<Vec<Suspect>, StreamError> {
+        let before: Vec<_> = sessions
+            .iter()
+            .map(|session| session.track().covered())
+            .collect();
+        let look = self.look().await?;
+        let subjects: HashSet<String> = sessions
+            .iter()
+            .flat_map(|session| session.subjects())
+            .collect();
+        let found = self.stream.lasts(&Vec::from_iter(subjects), &look).await?;
+        let suspects = sessions.iter().zip(before).map(|(session, before)| {
+            let subjects = session.subjects().into_iter();
+            Suspect {
+                session: session.clone(),
+                before,
+                proof: look.proof(),
+                lasts: subjects.map(|subject| found.last(&subject)).collect(),
+                up_to: found.up_to,
+            }
+        });
+        Ok(suspects
+            .filter(|suspect| suspect.verdict() != Audit::Good)
+            .collect())
+    }
+
+    /// Sessions that still miss something catch up.
+    fn judge(&self, suspects: Vec<Suspect>) {
+        for suspect in suspects {
+            match suspect.verdict() {
+                Audit::Good => {}
+                Audit::Missing => {
+                    let wants = suspect.session.track().is_missing_something();
+                    if wants {
+                        self.want(suspect.session);
+                    }
+                }
+                Audit::Beyond => {
+                    tracing::error!(
+                        "a session has what the stream does not have: the stream has lost its end, \
+                         or somebody but NATS publishes where it republishes; see the permissions"
+                    );
+                    suspect.session.backlog().end(CloseReason::BusLost.into());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What a session has of one channel.
+//!
+//! Each message names the message before it in its channel, so the next one shows whether one
+//! is missing between.
+
+use crate::{message::Stored, position::Channel, registry::Source};
+
+/// A session's messages of one channel.
+#[derive(Debug, Clone)]
+pub(super) struct Chain {
+    pub(super) channel: Channel,
+    /// Everything up to here is sent, queued, or not owed.
+    pub(super) covered: u64,
+    /// The last message that is sent or queued; 0 for none.
+    pub(super) sent: u64,
+    /// While the session catches up: something up to the stream's end may be missing.
+    pub(super) doubtful: bool,
+    /// While the session catches up: the stream had so many messages for it at the last read.
+    pub(super) owed: u64,
+    /// The last message that was covered without being sent, and the message before it.
+    skipped: (u64, u64),
+    /// The last message that was too large to be sent; 0 for none.
+    too_large: u64,
+    /// Earlier messages were never the session's.
+    began: u64,
+    /// The mark of the position with which the client came; 0 for none.
+    mark: u64,
+}
+
+/// What a live message is to a session that is up to date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Offer {
+    /// The next one. The client has to be told that this is the message before it.
+    Next { prev: u64 },
+    /// The session has it already.
+    Known,
+    /// One before it is missing.
+    Hole,
+}
+
+impl Chain {
+    pub(super) fn new(channel: Channel) -> Self {
+        Self {
+            channel,
+            covered: 0,
+            sent: 0,
+            doubtful: true,
+            owed: 0,
+            skipped: (0, 0),
+            too_large: 0,
+            began: 0,
+            mark: 0,
+        }
+    }
+
+    /// The session begins at a sequence; its client came with this mark.
+    pub(super) fn begin(&mut self, at: u64, mark: u64) {
+        self.covered = at;
+        self.began = at;
+        self.mark = mark;
+    }
+
+    /// Judges a live message.
+    pub(super) fn offer(&self, stored: Stored) -> Offer {
+        if stored.seq <= self.covered {
+            Offer::Known
+        } else if stored.prev > self.covered {
+            Offer::Hole
+        } else {
+            // A message that the session was not sent is no predecessor to its client.
+            let (skipped, before) = self.skipped;
+            let is_skipped = skipped > 0 && stored.prev == skipped;
+            let prev = if is_skipped { before } else { stored.prev };
+            Offer::Next { prev }
+        }
+    }
+
+    /// The session is sent this message, the next of the channel. Returns what
+    /// [`Chain::rewind`] needs, for the session's channel of this index.
+    pub(super) fn send(&mut self, index: usize, seq: u64) -> Source {
+        let before = Source::Kept {
+            channel: index,
+            covered: self.covered,
+            sent: self.sent,
+        };
+        self.sent = seq;
+        self.cover(seq);
+        before
+    }
+
+    /// The session is not sent this message, the one after `prev`.
+    pub(super) fn skip(&mut self, seq: u64, prev: u64) {
+        let (skipped, before) = self.skipped;
+        let follows = prev == skipped && prev > 0;
+        self.skipped = (seq, if follows { before } else { prev });
+        self.cover(seq);
+    }
+
+    /// A message that was queued is taken back.
+    pub(super) fn rewind(&mut self, covered: u64, sent: u64) {
+        self.covered = covered.min(self.covered);
+        self.sent = sent.min(self.sent);
+        self.doubtful = true;
+    }
+
+    /// The session has everything up to here.
+    pub(super) fn cover(&mut self, seq: u64) {
+        self.covered = seq.max(self.covered);
+    }
+
+    /// The session is up to date.
+    pub(super) fn settle(&mut self) {
+        self.doubtful = false;
+        self.owed = 0;
+    }
+
+    /// A `gap` stands in this message's place.
+    pub(super) fn was_too_large(&mut self, seq: u64) {
+        self.too_large = seq;
+    }
+
+    /// Whether the session was given the message `seq` and everything before it.
+    pub(super) fn was_given(&self, seq: u64) -> bool {
+        seq > self.began && seq <= self.covered && seq != self.too_large
+    }
+
+    /// The channel's mark in the client's position.
+    pub(super) fn mark(&self) -> u64 {
+        match self.sent {
+            0 => self.mark,
+            sent => sent,
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Where a session begins: a client's position, judged by the stream.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::oneshot, time::timeout};
+
+use super::{
+    Durable, Session, Waiting,
+    session::{Brought, Done},
+    track::{Beginning, Resumed},
+};
+use crate::{
+    bus::stream::{Look, StreamError},
+    frame::{Proof, Protocol, Resume},
+    position::{Begun, Position, Since, Tracker},
+    registry::Admission,
+};
+
+/// A client waits so long to be told where it begins. Each question to the stream has two
+/// seconds of its own; a round that has many to read for takes several.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// The stream is away, or slow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the stream did not say in time what it has")]
+pub struct NoStream;
+
+/// Where a session begins, as its welcome tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opening {
+    /// Which stream it is, and its last message when NATS had confirmed the subscription;
+    /// none in live mode.
+    pub stream: Option<(Arc<str>, Proof)>,
+    /// The client's position after its welcome, where it is told that beside each frame.
+    pub id: Option<String>,
+    /// What became of the client's position.
+    pub resume: Resume,
+}
+
+impl Opening {
+    /// In live mode nothing is kept, so nothing can be shown.
+    pub fn live(since: Option<&Since>) -> Self {
+        Self {
+            stream: None,
+            id: None,
+            resume: since.map_or(Resume::None, |_| Resume::Gap),
+        }
+    }
+}
+
+/// A client's question.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) since: Since,
+    pub(super) opening: oneshot::Sender<Result<Opening, StreamError>>,
+}
+
+/// Where a client was, as far as the stream still knows.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    /// Of each channel, what it has.
+    pub(super) at: Vec<u64>,
+    /// What it sent; none where that is not of this stream as it is.
+    pub(super) position: Option<Position>,
+    /// Whether the stream can show that it gets everything after it.
+    pub(super) known: bool,
+}
+
+/// What a round found for a client that was here before.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) place: Place,
+    pub(super) complete: bool,
+    pub(super) skip: u64,
+    pub(super) missed: Vec<u64>,
+}
+
+impl Durable {
+    /// Tells a session where it begins; NATS delivers to it already. Where its client was here
+    /// before, the next round sends it what it missed.
+    ///
+    /// # Errors
+    ///
+    /// [`NoStream`]. Dropping the future is safe.
+    pub async fn begin(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        since: Option<Since>,
+    ) -> Result<Opening, NoStream> {
+        let opening = match since {
+            None => {
+                let look = self.look().await;
+                look.and_then(|look| session.open(&look, None))
+            }
+            Some(since) => {
+                let (opening, told) = oneshot::channel();
+                let session = session.clone();
+                let asked = Some(Asked { since, opening });
+                self.wait(Waiting { session, asked });
+                let told = timeout(PATIENCE, told).await;
+                told.map_or(Err(StreamError::TimedOut), |told| {
+                    told.unwrap_or(Err(StreamError::Away))
+                })
+            }
+        };
+        opening.map_err(|error| {
+            tracing::debug!(%error, "a join fails");
+            NoStream
+        })
+    }
+
+    /// Where a client was that sends this.
+    pub(super) async fn place(
+        &self,
+        session: &Session,
+        since: &Since,
+        look: &Look,
+    ) -> Result<Place, StreamError> {
+        let channels = || session.channels().into_iter();
+        let nowhere = |known| Place {
+            at: channels().map(|_| 0).collect(),
+            position: None,
+            known,
+        };
+        Ok(match since {
+            Since::Beginning => nowhere(true),
+            Since::Former => nowhere(false),
+            Since::Position(position) => match self.is_of(session, position, look).await? {
+                true => Place {
+                    at: channels().map(|channel| position.of(&channel)).collect(),
+                    position: Some(position.clone()),
+                    known: true,
+                },
+                // Of a stream that is no more, or that was set back to an older state: all that
+                // there is may be new to it.
+                false => nowhere(false),
+            },
+        })
+    }
+
+    /// Whether a position is of this stream, which was not set back to an older state since.
+    async fn is_of(
+        &self,
+        session: &Session,
+        position: &Position,
+        look: &Look,
+    ) -> Result<bool, StreamError> {
+        let &Position {
+            ref epoch, top, at, ..
+        } = position;
+        let ahead = |seq: &u64| *seq > look.last;
+        if *epoch != look.epoch || ahead(&position.proven) || ahead(&top) {
+            return Ok(false);
+        }
+        if position.marks.values().any(ahead) {
+            return Ok(false);
+        }
+        if top == 0 {
+            return Ok(true);
+        }
+        if top == look.last {
+            return Ok(at == look.last_at);
+        }
+        match self.stream.stored_at(top).await? {
+            Some(stored_at) => Ok(stored_at == at),
+            // It is gone. In a stream that went another way, something that is not after it
+            // is younger.
+            None => {
+                let subjects = session.subjects();
+                self.stream.nothing_later(&subjects, top, at).await
+            }
+        }
+    }
+}
+
+impl Session {
+    /// Tells the session where it begins.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError`]: the stream was made anew or set back since the look.
+    pub(super) fn open(
+        self: &Arc<Self>,
+        look: &Look,
+        found: Option<Found>,
+    ) -> Result<Opening, StreamError> {
+        let durable = &self.durable;
+        // From here on a replaced stream disowns the session; before it shows here.
+        self.backlog().admit(Admission::Welcomed);
+        if !durable.is_at(look) {
+            return Err(StreamError::Odd("it is another one by now".to_owned()));
+        }
+        let proof = look.proof();
+        let (resume, begun) = match &found {
+            None => (Resume::None, Begun::Anew),
+            Some(Found { complete: true, .. }) => (Resume::Complete, Begun::Complete),
+            Some(_) => (Resume::Gap, Begun::Gap),
+        };
+        let since = found
+            .as_ref()
+            .and_then(|found| found.place.position.clone());
+        let mut tracker = since.map(Tracker::new).unwrap_or_default();
+        tracker.welcome(Some(look.epoch.clone()), proof.seq, proof.at, begun);
+        let position = tracker.position().expect("a welcome with an epoch").clone();
+        let resumed = found.is_some();
+        let mut beginning = Beginning {
+            at: vec![proof.seq; self.channels().len()],
+            proven: if resumed { Proof::default() } else { proof },
+            position,
+            shows: self.backlog().protocol() == Protocol::Sse,
+            resumed: None,
+        };
+        if let Some(Found {
+            place,
+            complete,
+            skip,
+            missed,
+        }) = found
+        {
+            let told = if complete { 0 } else { proof.seq };
+            beginning.at = place.at;
+            beginning.resumed = Some(Resumed { told, skip, missed });
+        }
+        self.begin(beginning);
+        let id = self.track().id();
+        if !resumed && self.bring(Brought::done(proof)) {
+            durable.want(self.clone());
+        }
+        durable.look_later(self);
+        Ok(Opening {
+            stream: Some((look.epoch.clone(), proof)),
+            id,
+            resume,
+        })
+    }
+}
+
+impl Brought {
+    /// There is nothing to bring to a session that begins here.
+    fn done(proof: Proof) -> Self {
+        Self {
+            done: Some(Done {
+                up_to: proof.seq,
+                proof,
+                losses: 0,
+            }),
+            ..Self::default()
+        }
+    }
+}

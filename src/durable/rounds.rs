@@ -1,0 +1,316 @@
+//! Rounds: all sessions that are behind at one moment are caught up together.
+//!
+//! A round takes the sessions that wait. It asks the stream's leader once how far it is, and
+//! once for the last message of each channel. Sessions that have everything are done. For the
+//! others it reads: for each session by itself, or in one scan for many, whichever costs the
+//! servers less. Sessions get at most half of a backlog a round, and wait again when they have
+//! written that. So a client that reads slowly costs no more memory than any other.
+
+mod choice;
+mod deliver;
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use futures_util::{
+    StreamExt as _,
+    future::join_all,
+    stream::{self, FuturesUnordered},
+};
+use tokio::time::sleep;
+
+use super::{
+    Durable, Session, Waiting, lock,
+    resume::{Asked, Place},
+    track::Want,
+};
+use crate::{
+    bus::stream::{Bounds, Look, Reads, StreamError, Wanted},
+    close::CloseReason,
+    jitter,
+    supervision::{Panicked, contained},
+};
+
+/// Rounds under way at once. Sessions that come meanwhile wait for the next one together.
+const MAX_ROUNDS: usize = 8;
+/// Sessions of one round.
+const MAX_SESSIONS: usize = 2048;
+/// Sessions that read for themselves at once, in all rounds. What each read is in memory until
+/// it is queued.
+pub(super) const MAX_READS: usize = 8;
+/// Positions that are judged at once in a round.
+const MAX_PLACES: usize = 16;
+/// Sessions that are judged, or pause, at once in a round.
+const MAX_CONCLUDED: usize = 64;
+/// Before a session that the stream did not answer waits for another round.
+const PAUSE: Duration = Duration::from_millis(400);
+/// Before a replica that lags is asked again.
+const LAG: Duration = Duration::from_millis(25);
+
+/// One session of a round.
+struct Reader {
+    session: Arc<Session>,
+    want: Want,
+    /// Its client waits to be told where it begins.
+    joins: Option<(Asked, Place)>,
+    /// The last message of each channel in the stream.
+    lasts: Vec<u64>,
+}
+
+/// What a round knows of the stream.
+struct Facts {
+    /// By its leader, before anything was read.
+    look: Look,
+    /// What the last messages are the last of.
+    up_to: u64,
+}
+
+/// What follows for a session.
+enum Then {
+    /// Nothing.
+    Rest,
+    /// Another round at once.
+    Again,
+    /// Another round, when a replica that lags had some time.
+    Lags,
+}
+
+impl Reader {
+    /// What is to be read of each channel.
+    fn wanted(&self) -> Vec<Option<Wanted>> {
+        let subjects = self.session.subjects();
+        let chains = self.want.chains.iter().zip(subjects).zip(&self.lasts);
+        let wanted = chains.map(|((chain, subject), last)| {
+            let wants = *last > chain.covered || chain.owed > 0;
+            wants.then_some(Wanted {
+                subject,
+                after: chain.covered,
+            })
+        });
+        wanted.collect()
+    }
+}
+
+impl Durable {
+    /// Catches sessions up, for as long as the process lives.
+    pub(super) async fn rounds(self: Arc<Self>) {
+        let mut rounds = FuturesUnordered::new();
+        loop {
+            let sessions: Vec<Waiting> = match rounds.len() {
+                MAX_ROUNDS.. => Vec::new(),
+                _ => {
+                    let mut waiting = lock(&self.waiting);
+                    let count = waiting.len().min(MAX_SESSIONS);
+                    waiting.drain(..count).collect()
+                }
+            };
+            if !sessions.is_empty() {
+                rounds.push(self.clone().round(sessions));
+                continue;
+            }
+            tokio::select! {
+                Some(()) = rounds.next() => {}
+                () = self.woken.notified(), if rounds.len() < MAX_ROUNDS => {}
+            }
+        }
+    }
+
+    async fn round(self: Arc<Self>, sessions: Vec<Waiting>) {
+        let look = match self.look().await {
+            Ok(look) => look,
+            Err(error) => return self.fail(sessions, &error).await,
+        };
+        let readers = stream::iter(sessions)
+            .map(|waiting| self.reader(waiting, &look))
+            .buffer_unordered(MAX_PLACES)
+            .filter_map(async |reader| reader);
+        let mut readers: Vec<_> = Box::pin(readers).collect().await;
+        let subjects: HashSet<String> = readers
+            .iter()
+            .flat_map(|reader| reader.session.subjects())
+            .collect();
+        let found = self.stream.lasts(&Vec::from_iter(subjects), &look).await;
+        let lasts = match found {
+            Ok(lasts) => lasts,
+            Err(error) => {
+                let sessions = readers.into_iter().map(Reader::waiting).collect();
+                return self.fail(sessions, &error).await;
+            }
+        };
+        for reader in &mut readers {
+            let subjects = reader.session.subjects().into_iter();
+            reader.lasts = subjects.map(|subject| lasts.last(&subject)).collect();
+        }
+        let facts = &Facts {
+            look,
+            up_to: lasts.up_to,
+        };
+        let (behind, even): (Vec<_>, Vec<_>) = readers
+            .into_iter()
+            .partition(|reader| reader.wanted().iter().any(Option::is_some));
+        let even = even.into_iter().map(async |reader| {
+            let none = Reads::none(reader.lasts.len());
+            let later = self.conclude(reader, Ok(none), facts).await;
+            self.want_later(later).await;
+        });
+        let (scanned, alone) = choice::choose(behind);
+        let scan = async {
+            let left = self.scan(scanned, facts).await;
+            self.read_alone(left, facts).await;
+        };
+        tokio::join!(join_all(even), self.read_alone(alone, facts), scan);
+    }
+
+    /// What a session needs in this round; none where it needs nothing, or its client was
+    /// refused.
+    async fn reader(&self, waiting: Waiting, look: &Look) -> Option<Reader> {
+        let Waiting { session, asked } = waiting;
+        let (want, joins) = match asked {
+            None => (session.want()?, None),
+            Some(asked) => match self.place(&session, &asked.since, look).await {
+                Ok(place) => (session.track().want_from(&place.at), Some((asked, place))),
+                Err(error) => {
+                    let _ = asked.opening.send(Err(error));
+                    return None;
+                }
+            },
+        };
+        if joins.is_none() && want.chains.iter().any(|chain| chain.covered > look.last) {
+            // The stream has lost its end, or never had what somebody slipped in.
+            session.backlog().end(CloseReason::BusLost.into());
+            return None;
+        }
+        Some(Reader {
+            session,
+            want,
+            joins,
+            lasts: Vec::new(),
+        })
+    }
+
+    /// Lets each session read for itself, a few at once.
+    async fn read_alone(self: &Arc<Self>, readers: Vec<Reader>, facts: &Facts) {
+        let reading = readers.into_iter().map(|reader| async move {
+            let Ok(permit) = self.reads.acquire().await else {
+                return;
+            };
+            let (wanted, bounds) = (reader.wanted(), self.bounds());
+            let reads = self.stream.read(&wanted, bounds, &facts.look).await;
+            let later = self.conclude(reader, reads, facts).await;
+            drop(permit);
+            self.want_later(later).await;
+        });
+        let reading = stream::iter(reading).buffer_unordered(MAX_CONCLUDED);
+        reading.collect::<()>().await;
+    }
+
+    /// Reads for all of them at once. Returns those for whom the scan shows too little.
+    async fn scan(self: &Arc<Self>, readers: Vec<Reader>, facts: &Facts) -> Vec<Reader> {
+        if readers.is_empty() {
+            return readers;
+        }
+        let wanted = readers.iter().map(Reader::wanted).collect();
+        let scan = self.stream.scan(wanted, self.bounds(), &facts.look).await;
+        let reads = scan.unwrap_or_else(|error| {
+            tracing::debug!(%error, "many sessions cannot be read for together");
+            Vec::new()
+        });
+        let reads = reads.into_iter().chain(std::iter::repeat_with(|| None));
+        let concluding = readers.into_iter().zip(reads).map(async |(reader, reads)| {
+            let Some(reads) = reads else {
+                return Some(reader);
+            };
+            let later = self.conclude(reader, Ok(reads), facts).await;
+            self.want_later(later).await;
+            None
+        });
+        let left = stream::iter(concluding).buffer_unordered(MAX_CONCLUDED);
+        left.filter_map(async |left| left).collect().await
+    }
+
+    /// Of each channel a session gets at most half of a backlog at once.
+    fn bounds(&self) -> Bounds {
+        Bounds {
+            messages: (self.limits.messages / 2).max(1),
+            bytes: self.limits.bytes / 2,
+        }
+    }
+
+    /// Judges and queues what was read for a session. Returns it where it has to wait for
+    /// another round, and before that so long.
+    async fn conclude(
+        self: &Arc<Self>,
+        mut reader: Reader,
+        reads: Result<Reads, StreamError>,
+        facts: &Facts,
+    ) -> Option<(Arc<Session>, Duration)> {
+        let session = reader.session.clone();
+        let (asked, place) = reader.joins.take().unzip();
+        let delivering = async {
+            match reads {
+                Ok(reads) => self.deliver(&reader, place, reads, facts).await,
+                Err(error) => Err(error),
+            }
+        };
+        let delivered = contained(delivering).await;
+        match (delivered, asked) {
+            // A fault over one session ends that one; its client may come again.
+            (Err(Panicked), _) => {
+                session.backlog().end(CloseReason::Internal.into());
+                None
+            }
+            (Ok(Err(error)), asked) => self.failed(Waiting { session, asked }, &error),
+            (Ok(Ok((opening, then))), asked) => {
+                if let (Some(asked), Some(opening)) = (asked, opening) {
+                    let _ = asked.opening.send(Ok(opening));
+                }
+                match then {
+                    Then::Rest => None,
+                    Then::Again => Some((session, Duration::ZERO)),
+                    Then::Lags => Some((session, LAG)),
+                }
+            }
+        }
+    }
+
+    /// The stream can't be read for a session: where its client waits to be told, it is
+    /// refused, else the session is held back.
+    fn failed(
+        &self,
+        Waiting { session, asked }: Waiting,
+        error: &StreamError,
+    ) -> Option<(Arc<Session>, Duration)> {
+        tracing::debug!(%error, "a session cannot catch up yet");
+        if let Some(asked) = asked {
+            let _ = asked.opening.send(Err(error.clone()));
+            return None;
+        }
+        session.amend(|catching_up| {
+            let held = &mut catching_up.held_back;
+            held.get_or_insert_with(|| self.held_back.one());
+        });
+        Some((session, jitter::fraction_of(PAUSE, 0.5, 1.0)))
+    }
+
+    async fn fail(&self, sessions: Vec<Waiting>, error: &StreamError) {
+        let failed = sessions.into_iter().map(|one| self.failed(one, error));
+        join_all(failed.map(|later| self.want_later(later))).await;
+    }
+
+    async fn want_later(&self, later: Option<(Arc<Session>, Duration)>) {
+        if let Some((session, pause)) = later {
+            if !pause.is_zero() {
+                sleep(pause).await;
+            }
+            self.want(session);
+        }
+    }
+}
+
+impl Reader {
+    fn waiting(self) -> Waiting {
+        Waiting {
+            session: self.session,
+            asked: self.joins.map(|(asked, _)| asked),
+        }
+    }
+}

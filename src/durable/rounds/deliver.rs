@@ -1,0 +1,252 @@
+//! What was read for one session of a round: judged, and queued.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Facts, Reader, Then};
+use crate::{
+    bus::stream::{Found, Read, Reads, StreamError},
+    close::CloseReason,
+    durable::{
+        Durable, Opening, Session,
+        resume::{self, Place},
+        session::{Brought, Done, Missed},
+        track::{Want, Why},
+        verdict::{Shown, shown},
+    },
+    frame::{self, Framed, Frames, GapReason, Protocol},
+    message::{Message, Stored},
+    provoke,
+    supervision::contained_now,
+};
+
+/// How often less may be there than is owed before it counts as lost: a replica that lags
+/// has less too.
+const LAGS: u32 = 40;
+
+impl Durable {
+    /// Judges what was read for a session, and queues it. A client that waits to be told where
+    /// it begins, from its place, is told so before.
+    pub(super) async fn deliver(
+        self: &Arc<Self>,
+        reader: &Reader,
+        place: Option<Place>,
+        mut reads: Reads,
+        facts: &Facts,
+    ) -> Result<(Option<Opening>, Then), StreamError> {
+        let Reader {
+            session,
+            want,
+            lasts,
+            ..
+        } = reader;
+        let of = std::mem::take(&mut reads.of);
+        let missed: Vec<u64> = of
+            .iter()
+            .map(|read| read.as_ref().map_or(0, Read::total))
+            .collect();
+        let owed = want.chains.iter().zip(&missed);
+        let gone: u64 = owed
+            .map(|(chain, missed)| chain.owed.saturating_sub(*missed))
+            .sum();
+        let lags = session.amend(|catching_up| {
+            catching_up.short = if gone > 0 { catching_up.short + 1 } else { 0 };
+            gone > 0 && catching_up.short < LAGS
+        });
+        if lags == Some(true) {
+            return Ok((None, Then::Lags));
+        }
+        let beyond = missed
+            .iter()
+            .sum::<u64>()
+            .saturating_sub(self.config.max_replay);
+        let held_back = session.amend(|catching_up| catching_up.held_back.take());
+        if beyond > 0 && want.why == Why::Slow && held_back.flatten().is_none() {
+            let dropped = session.backlog().cut(CloseReason::SlowConsumer);
+            self.metrics.dropped("slow_consumer", dropped);
+            return Ok((None, Then::Rest));
+        }
+        let too_many = if want.judged { 0 } else { beyond };
+        let intact = self.is_intact(want, &of, lasts, facts).await?;
+        let lost = gone > 0 || too_many > 0 || !intact;
+        if !want.judged {
+            self.metrics.caught_up(want.why.name());
+        }
+        let mut brought = Brought::default();
+        let mut opening = None;
+        if let Some(place) = place {
+            let found = resume::Found {
+                complete: place.known && !lost,
+                place,
+                skip: too_many,
+                missed,
+            };
+            opening = Some(session.open(&facts.look, Some(found))?);
+        } else if lost {
+            if session.backlog().protocol() == Protocol::RawV1 {
+                session.backlog().end(CloseReason::BusLost.into());
+                return Ok((None, Then::Rest));
+            }
+            let reason = match too_many > 0 && intact && gone == 0 {
+                true => GapReason::Replay,
+                false => GapReason::Retention,
+            };
+            brought.gap = Some(session.backlog().protocol().frame(&frame::gap(reason)));
+        }
+
+        let (messages, left) = merge(of, want, lasts, facts.up_to);
+        let mut reached: Vec<u64> = want.chains.iter().map(|chain| chain.covered).collect();
+        for (channel, found) in &messages {
+            reached[*channel] = found.seq;
+        }
+        // What comes after that comes live, or has come.
+        let done = reached.iter().zip(lasts).all(|(now, last)| now >= last);
+        if messages.is_empty() && !done {
+            return Ok((opening, Then::Lags));
+        }
+        let skip = session.amend(|catching_up| {
+            if !want.judged {
+                catching_up.judged = true;
+                catching_up.skip = too_many;
+            }
+            // Limits remove the oldest first, which were to be left out anyway.
+            let skip = catching_up.skip.saturating_sub(gone);
+            catching_up.skip = skip.saturating_sub(messages.len() as u64);
+            if lost {
+                catching_up.told = facts.look.last;
+            }
+            skip
+        });
+        brought.messages = self.frames(session, want, messages, skip.unwrap_or(0));
+        brought.left = if done { vec![0; lasts.len()] } else { left };
+        brought.done = done.then(|| Done {
+            up_to: facts.up_to,
+            proof: facts.look.proof(),
+            losses: want.losses,
+        });
+        let then = match session.bring(brought) {
+            true => Then::Again,
+            false => Then::Rest,
+        };
+        Ok((opening, then))
+    }
+
+    /// Whether nothing is lost, but for what the client was told of.
+    async fn is_intact(
+        &self,
+        want: &Want,
+        reads: &[Option<Read>],
+        lasts: &[u64],
+        facts: &Facts,
+    ) -> Result<bool, StreamError> {
+        Ok(match shown(want, reads, lasts) {
+            Shown::Intact => true,
+            Shown::Lost => false,
+            Shown::IfKeptAfter(seq) => {
+                let now = self.look().await?;
+                let same = now.epoch == facts.look.epoch && now.set_backs == facts.look.set_backs;
+                same && now.has_all_after(seq)
+            }
+        })
+    }
+
+    /// The frames of messages, in order, but for the first `skip`.
+    fn frames(
+        &self,
+        session: &Session,
+        want: &Want,
+        messages: Vec<(usize, Found)>,
+        skip: u64,
+    ) -> Vec<Missed> {
+        let mut prev: Vec<u64> = want.chains.iter().map(|chain| chain.sent).collect();
+        let mut left_out = 0;
+        let frame = |(channel, found): (usize, Found)| {
+            let Found {
+                seq,
+                at,
+                mut message,
+            } = found;
+            let stored = Stored {
+                seq,
+                prev: prev[channel],
+                at,
+            };
+            message.stored = Some(stored);
+            let bytes = if left_out < skip {
+                left_out += 1;
+                None
+            } else if message.probe {
+                None
+            } else {
+                self.frame(session, &message)
+            };
+            if bytes.is_some() {
+                prev[channel] = seq;
+            }
+            Missed {
+                channel,
+                stored,
+                bytes,
+            }
+        };
+        messages.into_iter().map(frame).collect()
+    }
+
+    /// The frame of a message that is sent again. A raw session ends at one that is too large.
+    fn frame(&self, session: &Session, message: &Message) -> Option<Bytes> {
+        let protocol = session.backlog().protocol();
+        let framed = contained_now(|| {
+            provoke::here("message", message.event.as_str());
+            Frames::new(message, self.config.max_frame).get(protocol)
+        });
+        let Ok(framed) = framed else {
+            // Or no client that missed it could ever come back.
+            self.metrics.dropped("panic", 1);
+            return None;
+        };
+        self.metrics.replayed.inc();
+        match framed {
+            Framed::Whole(bytes) => Some(bytes),
+            Framed::TooLarge(gap) => {
+                self.metrics.dropped("too_large", 1);
+                if gap.is_none() {
+                    session.backlog().end(CloseReason::TooLarge.into());
+                }
+                gap
+            }
+        }
+    }
+}
+
+/// The messages of all channels in the stream's order, as far as all channels are known, which
+/// is never beyond `up_to`: the reads are of different moments, and perhaps of different
+/// replicas. And how many of each channel are left then.
+fn merge(
+    reads: Vec<Option<Read>>,
+    want: &Want,
+    lasts: &[u64],
+    up_to: u64,
+) -> (Vec<(usize, Found)>, Vec<u64>) {
+    let channels = reads.iter().zip(&want.chains).zip(lasts);
+    let known = channels.map(|((read, chain), last)| {
+        let read = read.as_ref();
+        let end = read.and_then(|read| read.found.last());
+        let end = end.map_or(chain.covered, |found| found.seq);
+        let more = read.is_some_and(|read| read.more > 0);
+        if more || end < *last { end } else { u64::MAX }
+    });
+    let horizon = known.min().unwrap_or(u64::MAX).min(up_to);
+    let mut left = Vec::with_capacity(reads.len());
+    let mut messages = Vec::new();
+    for (channel, read) in reads.into_iter().enumerate() {
+        let total = read.as_ref().map_or(0, Read::total);
+        let before = messages.len();
+        let found = read.into_iter().flat_map(|read| read.found);
+        let known = found.filter(|found| found.seq <= horizon);
+        messages.extend(known.map(|found| (channel, found)));
+        left.push(total - (messages.len() - before) as u64);
+    }
+    messages.sort_by_key(|(_, found)| found.seq);
+    (messages, left)
+}

@@ -1,0 +1,411 @@
+//! A session of durable mode: what the registry offers it, and what a round brings it.
+//!
+//! Lock order: the track, then the backlog. So nothing of the stream is queued, taken back or
+//! proven while another thread is at it. The client's own task takes and writes what is queued
+//! without the track.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use bytes::Bytes;
+
+use super::{
+    Durable,
+    chain::Offer,
+    track::{Beginning, CatchingUp, Track, Want},
+};
+use crate::{
+    close::CloseReason,
+    frame::{self, Framed, Frames, Proof, Protocol, sse},
+    message::Stored,
+    position::Channel,
+    registry::{self, Backlog, Limits, Outgoing, Pushed, Source},
+    user::UserId,
+};
+
+/// One session.
+#[derive(Debug)]
+pub struct Session {
+    pub(super) user: UserId,
+    pub(super) durable: Arc<Durable>,
+    backlog: Backlog,
+    track: Mutex<Track>,
+    /// Under which [`Durable`] knows it.
+    pub(super) number: u64,
+}
+
+/// What a round brings to a session.
+#[derive(Debug, Default)]
+pub(super) struct Brought {
+    /// A `gap` before all else.
+    pub(super) gap: Option<Bytes>,
+    /// Messages in the stream's order.
+    pub(super) messages: Vec<Missed>,
+    /// So many are left of each channel.
+    pub(super) left: Vec<u64>,
+    /// These were all.
+    pub(super) done: Option<Done>,
+}
+
+/// A message that a session missed.
+#[derive(Debug)]
+pub(super) struct Missed {
+    /// The session's channel of this index.
+    pub(super) channel: usize,
+    pub(super) stored: Stored,
+    /// Its frame; none where the client does not get it.
+    pub(super) bytes: Option<Bytes>,
+}
+
+/// Everything that the stream had for a session was read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Done {
+    /// Up to here.
+    pub(super) up_to: u64,
+    /// Up to where the leader confirms it, which the client is told.
+    pub(super) proof: Proof,
+    /// [`Want::losses`] of the read.
+    pub(super) losses: u32,
+}
+
+/// What a comparison with the stream says of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Audit {
+    /// It has everything, or catches up.
+    Good,
+    /// Something is missing.
+    Missing,
+    /// It has more than the stream has.
+    Beyond,
+}
+
+impl Session {
+    pub(super) fn new(
+        user: UserId,
+        protocol: Protocol,
+        durable: Arc<Durable>,
+        number: u64,
+    ) -> Self {
+        Self {
+            user,
+            durable,
+            backlog: Backlog::new(protocol),
+            track: Mutex::new(Track::joining([Channel::User, Channel::Broadcast])),
+            number,
+        }
+    }
+
+    pub(super) fn backlog(&self) -> &Backlog {
+        &self.backlog
+    }
+
+    pub(super) fn track(&self) -> MutexGuard<'_, Track> {
+        self.track.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The channels that it follows, in the order in which it numbers them.
+    pub(super) fn channels(&self) -> Vec<Channel> {
+        let track = self.track();
+        let chains = track.chains().iter();
+        chains.map(|chain| chain.channel.clone()).collect()
+    }
+
+    /// Their subjects in the stream.
+    pub(super) fn subjects(&self) -> Vec<String> {
+        let stream = &self.durable.stream;
+        let channels = self.channels().into_iter();
+        channels
+            .map(|channel| stream.subject(&self.user, &channel))
+            .collect()
+    }
+
+    /// Tells the session where it begins.
+    pub(super) fn begin(&self, beginning: Beginning) {
+        self.track().begin(beginning);
+    }
+
+    /// What it needs from the stream now; none where it is over, needs nothing, or has yet to
+    /// write what it has.
+    pub(super) fn want(&self) -> Option<Want> {
+        let mut track = self.track();
+        if self.is_over(&track) || !self.backlog.is_idle() {
+            if let Some(catching_up) = track.catching_up() {
+                catching_up.queued = false;
+            }
+            return None;
+        }
+        track.want()
+    }
+
+    /// Changes how its catching up stands; nothing where it does not catch up.
+    pub(super) fn amend<R>(&self, amend: impl FnOnce(&mut CatchingUp) -> R) -> Option<R> {
+        self.track().catching_up().map(amend)
+    }
+
+    /// Queues what it missed, whatever the bounds are: a round keeps to them. Whether another
+    /// round has to follow at once.
+    pub(super) fn bring(&self, brought: Brought) -> bool {
+        let limits = &*self.durable.limits;
+        let mut track = self.track();
+        if self.is_over(&track) {
+            return false;
+        }
+        let frame = |bytes: Bytes, source, id: Option<String>| {
+            let bytes = match id {
+                Some(id) => sse::with_id(&bytes, &id),
+                None => bytes,
+            };
+            Outgoing::new(bytes, None, source, limits)
+        };
+        let gap = brought.gap.map(|gap| frame(gap, Source::Own, None));
+        let mut frames: Vec<_> = gap.into_iter().collect();
+        for Missed {
+            channel,
+            stored,
+            bytes,
+        } in brought.messages
+        {
+            match bytes {
+                Some(bytes) => {
+                    let source = track.send(channel, stored.seq, stored.at);
+                    frames.push(frame(bytes, source, track.id()));
+                }
+                None => track.skip(channel, stored.seq, stored.prev),
+            }
+        }
+        track.owe(&brought.left);
+        if let Some(Done {
+            up_to,
+            proof,
+            losses,
+        }) = brought.done
+            && let Some(finished) = track.finish(up_to, proof, losses)
+        {
+            if let Some((source, id)) = finished.live {
+                let live = self.backlog.protocol().frame(&frame::live(proof));
+                frames.push(frame(live, source, id));
+            }
+            for (outgoing, id) in finished.frames {
+                frames.push(match id {
+                    None => outgoing,
+                    id => Outgoing {
+                        arrived: outgoing.arrived,
+                        ..frame(outgoing.bytes, outgoing.source, id)
+                    },
+                });
+            }
+        }
+        self.backlog.extend(frames);
+        let idle = self.backlog.is_idle();
+        // Else the client's task asks for more when it has written the last of it.
+        track.catching_up().is_some_and(|catching_up| {
+            catching_up.queued = idle;
+            idle
+        })
+    }
+
+    /// Compares it with the last message of each channel in the stream. `before` is what it
+    /// had covered before the stream was asked, `proof` the leader's last message then.
+    pub(super) fn audit(&self, before: &[u64], proof: Proof, lasts: &[u64], up_to: u64) -> Audit {
+        let mut track = self.track();
+        if !track.is_live() || self.is_over(&track) {
+            return Audit::Good;
+        }
+        if before.iter().any(|covered| *covered > proof.seq) {
+            return Audit::Beyond;
+        }
+        let covered = track.covered();
+        if covered
+            .iter()
+            .zip(lasts)
+            .any(|(covered, last)| last > covered)
+        {
+            return Audit::Missing;
+        }
+        track.prove(up_to, proof);
+        Audit::Good
+    }
+
+    /// Nothing more of the stream comes to it.
+    pub(super) fn is_over(&self, track: &Track) -> bool {
+        !self.backlog.is_open() || track.is_disowned()
+    }
+
+    /// Sends a live message that is the next one of its channel.
+    fn send(
+        self: &Arc<Self>,
+        mut track: MutexGuard<'_, Track>,
+        channel: usize,
+        (stored, framed): (Stored, Framed),
+        limits: &Limits,
+    ) -> Pushed {
+        let (bytes, whole) = match framed {
+            Framed::Whole(bytes) => (bytes, true),
+            Framed::TooLarge(Some(gap)) => (gap, false),
+            Framed::TooLarge(None) => return self.is_too_large(),
+        };
+        let source = track.send(channel, stored.seq, stored.at);
+        let bytes = match track.id() {
+            Some(id) => sse::with_id(&bytes, &id),
+            None => bytes,
+        };
+        let outgoing = Outgoing::new(bytes, Some(Instant::now()), source, limits);
+        match self.backlog.offer(outgoing, limits) {
+            Some(Pushed::Queued | Pushed::Behind) if !whole => {
+                track.was_too_large(channel, stored.seq);
+                Pushed::TooLarge
+            }
+            Some(pushed) => pushed,
+            None => {
+                track.rewind(source);
+                self.take_back(track, 1);
+                Pushed::Later
+            }
+        }
+    }
+
+    /// Takes the backlog back, and leaves it to the stream; so many messages more are left to
+    /// it already.
+    fn take_back(self: &Arc<Self>, mut track: MutexGuard<'_, Track>, mut lost: usize) {
+        track.take_back();
+        for outgoing in self.backlog.take_back() {
+            lost += usize::from(matches!(outgoing.source, Source::Kept { .. }));
+            track.rewind(outgoing.source);
+        }
+        self.durable.metrics.postponed(lost);
+        let wants = self.backlog.is_idle() && track.queue();
+        drop(track);
+        if wants {
+            self.clone().wait_for_round();
+        }
+    }
+
+    /// The caller has marked it as queued.
+    fn wait_for_round(self: Arc<Self>) {
+        let durable = self.durable.clone();
+        durable.want(self);
+    }
+
+    /// A session that speaks no frames of its own ends where a message is too large.
+    fn is_too_large(&self) -> Pushed {
+        self.backlog.end(CloseReason::TooLarge.into());
+        Pushed::TooLarge
+    }
+}
+
+impl registry::Session for Session {
+    fn backlog(&self) -> &Backlog {
+        &self.backlog
+    }
+
+    fn offer(self: Arc<Self>, frames: &mut Frames<'_>, limits: &Limits) -> Pushed {
+        let message = frames.message();
+        let (protocol, probe) = (self.backlog.protocol(), message.probe);
+        let channel = match message.broadcast {
+            true => Channel::Broadcast,
+            false => Channel::User,
+        };
+        let mut track = self.track();
+        // The bus hands on only what the stream has stored.
+        let (Some(stored), Some(index)) = (message.stored, track.index(&channel)) else {
+            return Pushed::Later;
+        };
+        if self.is_over(&track) {
+            return Pushed::Over;
+        }
+        let offer = track.offer(index, stored);
+        match offer {
+            Some(Offer::Next { prev }) if !probe => {
+                let framed = frames.after(prev, protocol);
+                return self.send(track, index, (stored, framed), limits);
+            }
+            Some(Offer::Next { .. }) => track.skip(index, stored.seq, stored.prev),
+            Some(Offer::Known) => {
+                drop(track);
+                self.durable.look_again();
+            }
+            None | Some(Offer::Hole) => {
+                let wants = offer.is_some() && track.miss(index);
+                if !probe {
+                    let (Framed::Whole(bytes) | Framed::TooLarge(Some(bytes))) =
+                        frames.get(protocol)
+                    else {
+                        return self.is_too_large();
+                    };
+                    let arrived = Some(Instant::now());
+                    let outgoing = Outgoing::new(bytes, arrived, Source::Own, limits);
+                    track.hold(index, stored, outgoing, limits);
+                }
+                drop(track);
+                if wants {
+                    self.wait_for_round();
+                }
+            }
+        }
+        Pushed::Later
+    }
+
+    fn lost(&self) {
+        self.track().lose();
+    }
+
+    fn catches_up(self: Arc<Self>) -> bool {
+        let mut track = self.track();
+        // What was brought before this may lack what came while NATS was away.
+        track.lose();
+        let wants = self.backlog.is_welcomed() && track.queue();
+        drop(track);
+        if wants {
+            self.wait_for_round();
+        }
+        true
+    }
+
+    fn shed(self: Arc<Self>) -> bool {
+        let track = self.track();
+        let frees =
+            self.backlog.is_open() && self.backlog.can_take_back() + track.pending_bytes() > 0;
+        if frees {
+            self.take_back(track, 0);
+        }
+        frees
+    }
+
+    fn sheddable(&self) -> usize {
+        let pending = self.track().pending_bytes();
+        match self.backlog.is_open() {
+            true => self.backlog.can_take_back() + pending,
+            false => 0,
+        }
+    }
+
+    fn idle(self: Arc<Self>) {
+        let wants = self.track().queue();
+        if wants {
+            self.wait_for_round();
+        }
+    }
+
+    fn proof(&self) -> Option<(Proof, Option<String>)> {
+        let mut track = self.track();
+        let proof = track.proven().filter(|_| self.backlog.is_taken())?;
+        track.show(proof);
+        Some((proof, track.id()))
+    }
+
+    fn has_up_to(&self, seq: u64) -> bool {
+        let track = self.track();
+        let user = track
+            .index(&Channel::User)
+            .map(|index| &track.chains()[index]);
+        user.is_some_and(|chain| chain.was_given(seq)) && !self.is_over(&track)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.durable.forget(self.number);
+    }
+}

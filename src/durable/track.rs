@@ -1,0 +1,498 @@
+//! How a session stands to the stream: a state machine without clock, lock or I/O.
+//!
+//! A session is [`State::Joining`] until it is told where it begins. Then it is
+//! [`State::CatchingUp`] until it was sent all that the stream has for it, and then
+//! [`State::Live`]. It falls back to catching up whenever it may have missed something:
+//! [`Why`]. All transitions are in this file.
+
+mod pending;
+mod view;
+
+use self::pending::Pending;
+pub(super) use self::view::View;
+use super::{
+    chain::{Chain, Offer},
+    held_back::Held,
+};
+use crate::{
+    frame::Proof,
+    message::Stored,
+    position::{Channel, Position},
+    registry::{Limits, Outgoing, Source},
+};
+
+/// Why a session catches up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// Its client was here before.
+    Resumed,
+    /// The connection to NATS was lost.
+    Lost,
+    /// A message did not come that should have.
+    Hole,
+    /// Its client did not read, and its backlog was taken back.
+    Slow,
+}
+
+impl Why {
+    /// The metric's label.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Resumed => "resumed",
+            Self::Lost => "lost",
+            Self::Hole => "hole",
+            Self::Slow => "slow",
+        }
+    }
+}
+
+/// How a session stands to the stream.
+#[derive(Debug)]
+pub(super) struct Track {
+    chains: Vec<Chain>,
+    /// Everything of all channels up to here was compared with the stream.
+    proven: Proof,
+    /// The position of a client that is told it beside each frame.
+    view: Option<Box<View>>,
+    /// How often the connection to NATS was lost or came back: what was read before that does
+    /// not show what was missed by it.
+    losses: u32,
+    /// The stream was made anew or set back: nothing more of it is for this session.
+    disowned: bool,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Not yet told where it begins; live messages wait.
+    Joining(Pending),
+    /// Has to be sent what the stream has; newer live messages wait.
+    CatchingUp(Box<CatchingUp>),
+    /// Up to date: live messages are sent as they come.
+    Live,
+}
+
+/// A session that is sent what it missed.
+#[derive(Debug)]
+pub(super) struct CatchingUp {
+    pub(super) why: Why,
+    /// The first read has been judged.
+    pub(super) judged: bool,
+    /// The client knows that something up to here is lost; 0 where nothing is.
+    pub(super) told: u64,
+    /// The client is told when it is up to date.
+    pub(super) announced: bool,
+    /// So many of the oldest messages are left out.
+    pub(super) skip: u64,
+    /// How often the stream had fewer messages than are owed. A replica that lags has fewer too.
+    pub(super) short: u32,
+    /// It waits for a round, or a round is at it.
+    pub(super) queued: bool,
+    /// The last round could not read for it.
+    pub(super) held_back: Option<Held>,
+    /// Live messages that come after what it has to be sent.
+    pending: Pending,
+}
+
+/// Where a session begins.
+#[derive(Debug)]
+pub(super) struct Beginning {
+    /// Of each channel: everything up to here is covered, or not owed.
+    pub(super) at: Vec<u64>,
+    pub(super) proven: Proof,
+    /// The client's position after its welcome.
+    pub(super) position: Position,
+    /// The client sees its position beside each frame.
+    pub(super) shows: bool,
+    /// Where its client was here before.
+    pub(super) resumed: Option<Resumed>,
+}
+
+/// How a session begins whose client was here before.
+#[derive(Debug, Clone)]
+pub(super) struct Resumed {
+    /// The client is told that something up to here is lost; 0 where nothing is.
+    pub(super) told: u64,
+    /// So many of the oldest that it missed are left out.
+    pub(super) skip: u64,
+    /// So many it missed of each channel.
+    pub(super) missed: Vec<u64>,
+}
+
+/// What a session needs from the stream.
+#[derive(Debug, Clone)]
+pub(super) struct Want {
+    pub(super) chains: Vec<Chain>,
+    pub(super) why: Why,
+    pub(super) judged: bool,
+    pub(super) told: u64,
+    /// Goes with what is read from here on: see [`Track::finish`].
+    pub(super) losses: u32,
+}
+
+impl Track {
+    /// Of a session on its way in, which follows these channels.
+    pub(super) fn joining(channels: impl IntoIterator<Item = Channel>) -> Self {
+        Self {
+            chains: channels.into_iter().map(Chain::new).collect(),
+            proven: Proof::default(),
+            view: None,
+            losses: 0,
+            disowned: false,
+            state: State::Joining(Pending::default()),
+        }
+    }
+
+    /// Where the session begins: from here on it catches up. [`Track::finish`] follows at once
+    /// where there is nothing to read.
+    pub(super) fn begin(&mut self, beginning: Beginning) {
+        let State::Joining(pending) = &mut self.state else {
+            return;
+        };
+        let pending = std::mem::take(pending);
+        let Beginning {
+            at,
+            proven,
+            position,
+            shows,
+            resumed,
+        } = beginning;
+        for (chain, at) in self.chains.iter_mut().zip(at) {
+            let mark = position.marks.get(&chain.channel).copied().unwrap_or(0);
+            chain.begin(at, mark);
+        }
+        self.proven = proven;
+        self.view = shows.then(|| Box::new(View::new(&position)));
+        let mut catching_up = Box::new(CatchingUp {
+            judged: resumed.is_some(),
+            announced: resumed.is_some(),
+            // Who tells it where it begins also brings what it missed.
+            queued: true,
+            ..CatchingUp::new(Why::Resumed, pending)
+        });
+        if let Some(Resumed { told, skip, missed }) = resumed {
+            (catching_up.told, catching_up.skip) = (told, skip);
+            for (chain, missed) in self.chains.iter_mut().zip(missed) {
+                chain.owed = missed;
+            }
+        }
+        self.state = State::CatchingUp(catching_up);
+    }
+
+    /// Judges a live message of a channel; none while it has to wait: [`Track::hold`].
+    pub(super) fn offer(&self, channel: usize, stored: Stored) -> Option<Offer> {
+        match self.state {
+            State::Live => Some(self.chains[channel].offer(stored)),
+            // Also what seems known: where it begins may not be known yet.
+            State::Joining(_) | State::CatchingUp(_) => None,
+        }
+    }
+
+    /// The session is sent this message, the next of its channel.
+    pub(super) fn send(&mut self, channel: usize, seq: u64, at: u64) -> Source {
+        if let Some(view) = &mut self.view {
+            view.saw(seq, at);
+        }
+        self.chains[channel].send(channel, seq)
+    }
+
+    /// The session is not sent this message, the one after `prev`.
+    pub(super) fn skip(&mut self, channel: usize, seq: u64, prev: u64) {
+        self.chains[channel].skip(seq, prev);
+    }
+
+    /// A `gap` stands in this message's place.
+    pub(super) fn was_too_large(&mut self, channel: usize, seq: u64) {
+        self.chains[channel].was_too_large(seq);
+    }
+
+    /// Keeps a live message until all before it are sent, within the bounds of a backlog;
+    /// beyond them all such messages are left to the stream.
+    pub(super) fn hold(&mut self, channel: usize, stored: Stored, one: Outgoing, limits: &Limits) {
+        let pending = match &mut self.state {
+            State::Joining(pending) => pending,
+            State::CatchingUp(catching_up) => &mut catching_up.pending,
+            State::Live => return,
+        };
+        if !pending.hold(channel, stored, one, limits) {
+            let chains = &mut self.chains;
+            pending.drop_all(|channel| chains[channel].doubtful = true);
+            chains[channel].doubtful = true;
+        }
+    }
+
+    /// A frame that was queued is taken back; [`Track::fall_behind`] with [`Why::Slow`] came
+    /// before.
+    pub(super) fn rewind(&mut self, source: Source) {
+        match source {
+            Source::Own => {}
+            Source::Proof { before } => {
+                if let Some(view) = &mut self.view {
+                    view.unprove(before);
+                }
+                if let State::CatchingUp(catching_up) = &mut self.state {
+                    catching_up.announced = true;
+                }
+            }
+            Source::Kept {
+                channel,
+                covered,
+                sent,
+            } => self.chains[channel].rewind(covered, sent),
+        }
+    }
+
+    /// The connection to NATS is lost, or has come back: whatever comes after that waits until
+    /// the session was sent what it missed.
+    pub(super) fn lose(&mut self) {
+        self.losses = self.losses.wrapping_add(1);
+        self.chains
+            .iter_mut()
+            .for_each(|chain| chain.doubtful = true);
+        self.fall_behind(Why::Lost);
+    }
+
+    /// One message of a channel is missing. Whether somebody has to see to it.
+    pub(super) fn miss(&mut self, channel: usize) -> bool {
+        self.fall_behind(Why::Hole);
+        self.chains[channel].doubtful = true;
+        self.queue()
+    }
+
+    /// A comparison with the stream shows that something is missing. Whether somebody has to
+    /// see to it.
+    pub(super) fn is_missing_something(&mut self) -> bool {
+        let live = matches!(self.state, State::Live);
+        // A round that is under way may have read before it.
+        self.lose();
+        match self.catching_up() {
+            Some(catching_up) if live => {
+                catching_up.why = Why::Hole;
+                self.queue()
+            }
+            _ => false,
+        }
+    }
+
+    /// The client does not read: its backlog is taken back, and live messages are left to the
+    /// stream until it reads again.
+    pub(super) fn take_back(&mut self) {
+        self.fall_behind(Why::Slow);
+        let chains = &mut self.chains;
+        if let State::CatchingUp(catching_up) = &mut self.state {
+            catching_up.why = Why::Slow;
+            let doubtful = |channel: usize| chains[channel].doubtful = true;
+            catching_up.pending.pause(doubtful);
+        }
+    }
+
+    fn fall_behind(&mut self, why: Why) {
+        if let State::Live = self.state {
+            self.state = State::CatchingUp(Box::new(CatchingUp::new(why, Pending::default())));
+        }
+    }
+
+    /// Marks the session as waiting for a round. False where it waits already, or is not
+    /// catching up.
+    pub(super) fn queue(&mut self) -> bool {
+        let catching_up = self.catching_up();
+        catching_up.is_some_and(|catching_up| !std::mem::replace(&mut catching_up.queued, true))
+    }
+
+    /// The session is catching up.
+    pub(super) fn catching_up(&mut self) -> Option<&mut CatchingUp> {
+        match &mut self.state {
+            State::CatchingUp(catching_up) => Some(catching_up),
+            State::Joining(_) | State::Live => None,
+        }
+    }
+
+    /// What the session needs from the stream; its client has been written everything. None
+    /// where it needs nothing.
+    pub(super) fn want(&mut self) -> Option<Want> {
+        let State::CatchingUp(catching_up) = &mut self.state else {
+            return None;
+        };
+        catching_up.pending.resume();
+        Some(Want {
+            chains: self.chains.clone(),
+            why: catching_up.why,
+            judged: catching_up.judged,
+            told: catching_up.told,
+            losses: self.losses,
+        })
+    }
+
+    /// The same of a session on its way in, whose client has these sequences of its channels.
+    pub(super) fn want_from(&self, at: &[u64]) -> Want {
+        let mut chains = self.chains.clone();
+        for (chain, at) in chains.iter_mut().zip(at) {
+            chain.covered = *at;
+        }
+        Want {
+            chains,
+            why: Why::Resumed,
+            judged: false,
+            told: 0,
+            losses: self.losses,
+        }
+    }
+
+    /// The stream has so many messages more for each channel.
+    pub(super) fn owe(&mut self, left: &[u64]) {
+        for (chain, left) in self.chains.iter_mut().zip(left) {
+            chain.owed = *left;
+        }
+    }
+
+    /// The session is queued everything that the stream had up to `up_to`, of which the leader
+    /// confirms everything up to the proof. Where `losses` is still as it was before the read,
+    /// the live messages that waited follow: they are returned in order, with the client's
+    /// position after each. The session stays behind where they are not all.
+    pub(super) fn finish(&mut self, up_to: u64, proof: Proof, losses: u32) -> Option<Finished> {
+        if losses != self.losses {
+            return None;
+        }
+        let State::CatchingUp(catching_up) = &mut self.state else {
+            return None;
+        };
+        let announced = std::mem::take(&mut catching_up.announced);
+        let mut pending = std::mem::take(&mut catching_up.pending);
+        self.prove(up_to, proof);
+        let live = announced.then(|| {
+            (
+                Source::Proof {
+                    before: self.show(proof),
+                },
+                self.id(),
+            )
+        });
+        let mut frames = Vec::new();
+        let mut settled = !pending.has_dropped();
+        while settled && let Some((channel, stored, mut outgoing)) = pending.pop() {
+            match self.chains[channel].offer(stored) {
+                Offer::Next { prev } if prev == stored.prev => {
+                    outgoing.source = self.send(channel, stored.seq, stored.at);
+                    frames.push((outgoing, self.id()));
+                }
+                Offer::Known => {}
+                // Its frame names another message before it, or one is missing: the stream has it.
+                Offer::Next { .. } | Offer::Hole => {
+                    self.chains[channel].doubtful = true;
+                    settled = false;
+                }
+            }
+        }
+        match &mut self.state {
+            _ if settled => {
+                self.chains.iter_mut().for_each(Chain::settle);
+                self.state = State::Live;
+            }
+            State::CatchingUp(catching_up) => {
+                let chains = &mut self.chains;
+                pending.restart(|channel| chains[channel].doubtful = true);
+                catching_up.pending = pending;
+            }
+            State::Joining(_) | State::Live => {}
+        }
+        Some(Finished { live, frames })
+    }
+
+    /// Everything of all channels up to `up_to` is covered, as the stream says, and everything
+    /// up to the proof was compared with its leader.
+    pub(super) fn prove(&mut self, up_to: u64, proof: Proof) {
+        let covered = up_to.max(proof.seq);
+        self.chains
+            .iter_mut()
+            .for_each(|chain| chain.cover(covered));
+        if proof.seq > self.proven.seq {
+            self.proven = proof;
+        }
+    }
+
+    /// A proof is about to be written, or queued. Returns the client's proof before it.
+    pub(super) fn show(&mut self, proof: Proof) -> u64 {
+        self.view.as_mut().map_or(0, |view| view.prove(proof))
+    }
+
+    /// What a `ping` may prove; none where the session is not up to date.
+    pub(super) fn proven(&self) -> Option<Proof> {
+        match self.state {
+            State::Live if !self.disowned => Some(self.proven),
+            _ => None,
+        }
+    }
+
+    /// The client's position after all that is queued, where it is told that.
+    pub(super) fn id(&self) -> Option<String> {
+        let view = self.view.as_ref()?;
+        let marks = self.chains.iter();
+        Some(view.id(marks.map(|chain| (chain.channel.clone(), chain.mark()))))
+    }
+
+    /// Nothing more of the stream is for this session.
+    pub(super) fn disown(&mut self) {
+        self.disowned = true;
+    }
+
+    pub(super) fn is_disowned(&self) -> bool {
+        self.disowned
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self.state, State::Live)
+    }
+
+    pub(super) fn chains(&self) -> &[Chain] {
+        &self.chains
+    }
+
+    /// Of each channel: everything up to here is covered.
+    pub(super) fn covered(&self) -> Vec<u64> {
+        self.chains.iter().map(|chain| chain.covered).collect()
+    }
+
+    /// The index of a channel; none where the session does not follow it.
+    pub(super) fn index(&self, channel: &Channel) -> Option<usize> {
+        self.chains
+            .iter()
+            .position(|chain| chain.channel == *channel)
+    }
+
+    /// Bytes of live messages that wait.
+    pub(super) fn pending_bytes(&self) -> usize {
+        match &self.state {
+            State::Joining(pending) => pending.bytes(),
+            State::CatchingUp(catching_up) => catching_up.pending.bytes(),
+            State::Live => 0,
+        }
+    }
+}
+
+/// What follows the last message that a session had missed.
+#[derive(Debug)]
+pub(super) struct Finished {
+    /// The client waits for a `live`: its source, and the client's position after it.
+    pub(super) live: Option<(Source, Option<String>)>,
+    /// The live messages that waited, each with the client's position after it.
+    pub(super) frames: Vec<(Outgoing, Option<String>)>,
+}
+
+impl CatchingUp {
+    fn new(why: Why, pending: Pending) -> Self {
+        Self {
+            why,
+            judged: false,
+            told: 0,
+            announced: false,
+            skip: 0,
+            short: 0,
+            queued: false,
+            held_back: None,
+            pending,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

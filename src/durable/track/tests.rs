@@ -1,0 +1,302 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    durable::chain::Offer,
+    position::Begun,
+    registry::{Limits, Outgoing, Source},
+};
+
+fn limits() -> Limits {
+    Limits {
+        messages: 8,
+        bytes: usize::MAX,
+        total_bytes: usize::MAX,
+        total: Default::default(),
+    }
+}
+
+/// Channels of a session: its user's, the broadcast, and topics.
+fn channels(count: usize) -> Vec<Channel> {
+    let topics = (2..count).map(|topic| Channel::Topic(topic.to_string().into()));
+    [Channel::User, Channel::Broadcast]
+        .into_iter()
+        .chain(topics)
+        .collect()
+}
+
+fn beginning(at: u64, channels: usize) -> Beginning {
+    let position = Position {
+        epoch: "k".into(),
+        proven: at,
+        top: at,
+        at: 0,
+        marks: Default::default(),
+    };
+    Beginning {
+        at: vec![at; channels],
+        proven: Proof { seq: at, at: 0 },
+        position,
+        shows: false,
+        resumed: None,
+    }
+}
+
+/// What happens to a session, whose stream has `1..` of several channels.
+#[derive(Debug, Clone)]
+enum Step {
+    /// The next messages are stored, and republished.
+    Stored(u8),
+    /// The next one is stored, and its republish is lost.
+    Lost,
+    /// The last one comes again.
+    Again,
+    /// A round brings what there is.
+    Round,
+    /// What is queued is taken back, from this one of the last on.
+    TakenBack(u8),
+    /// The connection to NATS is lost.
+    Down,
+    /// An audit.
+    Audit,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (1..12u8).prop_map(Step::Stored),
+        2 => Just(Step::Lost),
+        1 => Just(Step::Again),
+        3 => Just(Step::Round),
+        1 => (0..4u8).prop_map(Step::TakenBack),
+        1 => Just(Step::Down),
+        1 => Just(Step::Audit),
+    ];
+    proptest::collection::vec(step, 0..60)
+}
+
+/// A session, and what it was sent: sequence, and what restores the time before.
+struct Session {
+    track: Track,
+    channels: usize,
+    sent: Vec<(u64, Source)>,
+    stored: u64,
+}
+
+impl Session {
+    fn new(channels: usize) -> Self {
+        let track = Track::joining(super::tests::channels(channels));
+        Self {
+            track,
+            channels,
+            sent: Vec::new(),
+            stored: 0,
+        }
+    }
+
+    fn channel(&self, seq: u64) -> usize {
+        (seq as usize * 7 / 3) % self.channels
+    }
+
+    /// The message before it in its channel.
+    fn prev(&self, seq: u64) -> u64 {
+        let same = |before: &u64| self.channel(*before) == self.channel(seq);
+        (1..seq).rev().find(same).unwrap_or(0)
+    }
+
+    fn live(&mut self, seq: u64) {
+        let (channel, prev) = (self.channel(seq), self.prev(seq));
+        let stored = Stored { seq, prev, at: seq };
+        let offer = self.track.offer(channel, stored);
+        match offer {
+            Some(Offer::Next { prev: told }) => {
+                assert_eq!(told, prev);
+                let source = self.track.send(channel, seq, seq);
+                self.sent.push((seq, source));
+            }
+            Some(Offer::Known) => {}
+            None | Some(Offer::Hole) => {
+                if offer.is_some() {
+                    self.track.miss(channel);
+                }
+                // So long a frame that its length names it.
+                let bytes = vec![0; seq as usize].into();
+                let outgoing = Outgoing::new(bytes, None, Source::Own, &limits());
+                self.track.hold(channel, stored, outgoing, &limits());
+            }
+        }
+    }
+
+    /// A round: what is stored by now, then what came meanwhile.
+    fn round(&mut self) {
+        for _ in 0..3 {
+            let Some(want) = self.track.want() else {
+                return;
+            };
+            for seq in 1..=self.stored {
+                let channel = self.channel(seq);
+                if seq > self.track.covered()[channel] {
+                    let source = self.track.send(channel, seq, seq);
+                    self.sent.push((seq, source));
+                }
+            }
+            let (seq, at) = (self.stored, 0);
+            let finished = self.track.finish(seq, Proof { seq, at }, want.losses);
+            let frames = finished.expect("nothing was lost meanwhile").frames;
+            for (outgoing, _) in frames {
+                self.sent
+                    .push((outgoing.bytes.len() as u64, outgoing.source));
+            }
+        }
+    }
+
+    fn take_back(&mut self, count: u8) {
+        self.track.take_back();
+        for _ in 0..count {
+            if let Some((_, source)) = self.sent.pop() {
+                self.track.rewind(source);
+            }
+        }
+    }
+
+    fn audit(&mut self) {
+        let last = |channel| {
+            let of = |seq: &u64| self.channel(*seq) == channel;
+            (1..=self.stored).rev().find(of).unwrap_or(0)
+        };
+        let lasts: Vec<_> = (0..self.channels).map(last).collect();
+        let covered = self.track.covered();
+        if covered
+            .iter()
+            .zip(&lasts)
+            .any(|(covered, last)| covered < last)
+        {
+            self.track.is_missing_something();
+        }
+    }
+}
+
+proptest! {
+    /// Whatever is lost, doubled and taken back: once it has caught up, a session has been
+    /// sent every message of the stream once, those of each channel in order.
+    #[test]
+    fn nothing_is_missing_and_nothing_comes_twice(steps in steps(), channels in 2..=5usize) {
+        let mut session = Session::new(channels);
+        session.track.begin(beginning(0, channels));
+        session.round();
+        for step in steps {
+            match step {
+                Step::Stored(count) => for _ in 0..count {
+                    session.stored += 1;
+                    session.live(session.stored);
+                },
+                Step::Lost => session.stored += 1,
+                Step::Again if session.stored > 0 => session.live(session.stored),
+                Step::Again => {}
+                Step::Round => session.round(),
+                Step::TakenBack(count) => session.take_back(count),
+                Step::Down => session.track.lose(),
+                Step::Audit => session.audit(),
+            }
+            // Nothing is ever sent around one that is missing.
+            for channel in 0..channels {
+                let sent = session.sent.iter().map(|(seq, _)| *seq);
+                let sent: Vec<_> = sent.filter(|&seq| session.channel(seq) == channel).collect();
+                let whole = (1..).filter(|&seq| session.channel(seq) == channel);
+                let whole: Vec<_> = whole.take(sent.len()).collect();
+                let last = sent.last().copied().unwrap_or(0);
+                prop_assert_eq!(session.track.chains()[channel].sent, last);
+                prop_assert_eq!(sent, whole);
+            }
+        }
+        session.audit();
+        session.track.lose();
+        session.round();
+        prop_assert!(session.track.is_live());
+        prop_assert_eq!(session.sent.len() as u64, session.stored);
+    }
+}
+
+#[test]
+fn where_it_begins_decides_what_is_known() {
+    let mut track = Track::joining(channels(2));
+    let stored = |seq, prev| Stored { seq, prev, at: 0 };
+    assert_eq!(track.offer(0, stored(5, 4)), None);
+    track.begin(beginning(7, 2));
+    assert_eq!(track.offer(0, stored(5, 4)), None, "it catches up");
+    let seq = 7;
+    let finished = track.finish(7, Proof { seq, at: 0 }, 0);
+    assert!(finished.expect("nothing was lost").frames.is_empty());
+    assert_eq!(track.offer(0, stored(7, 5)), Some(Offer::Known));
+    assert_eq!(track.offer(0, stored(9, 6)), Some(Offer::Next { prev: 6 }));
+    assert_eq!(track.offer(1, stored(10, 8)), Some(Offer::Hole));
+    track.send(0, 9, 0);
+    assert_eq!(track.offer(0, stored(12, 11)), Some(Offer::Hole));
+    assert_eq!(track.offer(0, stored(12, 9)), Some(Offer::Next { prev: 9 }));
+}
+
+#[test]
+fn what_a_session_was_not_sent_is_no_predecessor() {
+    let mut track = Track::joining(channels(2));
+    track.begin(beginning(0, 2));
+    track.finish(0, Proof::default(), 0);
+    track.send(0, 3, 0);
+    for (seq, prev) in [(5, 3), (6, 5)] {
+        track.skip(0, seq, prev);
+    }
+    let stored = Stored {
+        seq: 9,
+        prev: 6,
+        at: 0,
+    };
+    assert_eq!(track.offer(0, stored), Some(Offer::Next { prev: 3 }));
+}
+
+#[test]
+fn what_waits_is_bounded_and_the_rest_is_left_to_the_stream() {
+    let mut track = Track::joining(channels(2));
+    track.begin(beginning(0, 2));
+    for seq in 1..=9 {
+        let (prev, at) = (seq - 1, 0);
+        let outgoing = Outgoing::new(vec![0; 9].into(), None, Source::Own, &limits());
+        track.hold(0, Stored { seq, prev, at }, outgoing, &limits());
+    }
+    assert_eq!(track.pending_bytes(), 0);
+    let finished = track
+        .finish(0, Proof::default(), 0)
+        .expect("nothing was lost");
+    assert!(finished.frames.is_empty() && !track.is_live());
+}
+
+#[test]
+fn a_loss_during_a_round_keeps_the_session_behind() {
+    let mut track = Track::joining(channels(2));
+    track.begin(beginning(0, 2));
+    let want = track.want().expect("it catches up");
+    track.lose();
+    assert!(
+        track
+            .finish(5, Proof { seq: 5, at: 0 }, want.losses)
+            .is_none()
+    );
+    assert!(!track.is_live() && track.proven().is_none());
+}
+
+#[test]
+fn a_position_beside_each_frame_follows_the_rules() {
+    let mut track = Track::joining(channels(2));
+    let mut client = crate::position::Tracker::default();
+    client.welcome(Some("k".into()), 7, 0, Begun::Anew);
+    track.begin(Beginning {
+        shows: true,
+        ..beginning(7, 2)
+    });
+    track.finish(7, Proof { seq: 7, at: 0 }, 0);
+    let position = |client: &crate::position::Tracker| client.position().map(ToString::to_string);
+    assert_eq!(track.id(), position(&client));
+    track.send(1, 9, 30);
+    client.event(Channel::Broadcast, 9, 0, 30);
+    assert_eq!(track.id(), position(&client));
+    track.show(Proof { seq: 12, at: 40 });
+    client.proof(12, 40);
+    assert_eq!(track.id(), position(&client));
+}

@@ -1,0 +1,379 @@
+//! Frames that wait to be written to one session, bounded; and how the session learns that
+//! it is admitted, or over.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+    time::Instant,
+};
+
+use bytes::Bytes;
+
+use super::{
+    limits::{Charge, Limits},
+    session::Pushed,
+};
+use crate::{
+    close::{CloseReason, Ending},
+    frame::Protocol,
+};
+
+/// One frame on its way.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// The frame's bytes, shared with other sessions.
+    pub bytes: Bytes,
+    /// When the message came from NATS; none for a frame of our own.
+    pub arrived: Option<Instant>,
+    /// Keep it for as long as the bytes.
+    pub charge: Charge,
+    /// Where the frame comes from.
+    pub source: Source,
+}
+
+impl Outgoing {
+    /// A frame; its memory counts from here on.
+    pub fn new(bytes: Bytes, arrived: Option<Instant>, source: Source, limits: &Limits) -> Self {
+        Self {
+            charge: Charge::new(bytes.len(), limits),
+            bytes,
+            arrived,
+            source,
+        }
+    }
+}
+
+/// Where a frame comes from, and what its session restores if the frame is taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// From the gateway, or from where nothing is kept: it can't be sent again.
+    Own,
+    /// A proof; with the client's proof before it.
+    Proof {
+        /// Its sequence.
+        before: u64,
+    },
+    /// A message that is kept, of one of the session's channels; with what the session had of
+    /// that channel before it.
+    Kept {
+        /// Which channel, as the session numbers them.
+        channel: usize,
+        /// Everything up to here was covered.
+        covered: u64,
+        /// The last message that was sent.
+        sent: u64,
+    },
+}
+
+/// What a write leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sent {
+    /// The session is open still.
+    pub open: bool,
+    /// Everything is written.
+    pub idle: bool,
+}
+
+/// What a session has to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Frames were added to the batch.
+    Frames,
+    /// It is over; nothing is queued any more.
+    Ended(Ending),
+}
+
+/// The backlog of one session.
+#[derive(Debug)]
+pub struct Backlog {
+    protocol: Protocol,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    queue: VecDeque<Outgoing>,
+    /// Of what is queued and of what the session has taken but not written.
+    unsent_messages: usize,
+    unsent_bytes: usize,
+    admission: Admission,
+    ending: Option<Ending>,
+    /// The backlog was discarded, with what the session has taken of it.
+    discarded: bool,
+    /// The kernel takes no more: it is the client that does not read.
+    stalled: bool,
+    waker: Option<Waker>,
+}
+
+/// How far a session is on its way in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Admission {
+    /// NATS has not confirmed the subscription.
+    #[default]
+    Waiting,
+    /// It has.
+    Confirmed,
+    /// It will not.
+    Refused,
+    /// The session has been told `welcome`, or will be before anything else.
+    Welcomed,
+}
+
+impl Backlog {
+    /// An empty backlog of a session that speaks `protocol`.
+    pub fn new(protocol: Protocol) -> Self {
+        Self {
+            protocol,
+            inner: Mutex::default(),
+        }
+    }
+
+    /// What the session speaks.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// Queues a frame that can't be sent again; where the backlog would exceed a bound, it
+    /// ends the session.
+    pub fn push(&self, bytes: Bytes, arrived: Option<Instant>, limits: &Limits) -> Pushed {
+        let mut inner = self.inner();
+        let outgoing = Outgoing::new(bytes, arrived, Source::Own, limits);
+        inner.offer(outgoing, limits).unwrap_or_else(|| {
+            inner.end(CloseReason::SlowConsumer.into());
+            Pushed::Overflowed(inner.discard() + 1)
+        })
+    }
+
+    /// Queues a frame; none where the backlog would exceed a bound.
+    pub fn offer(&self, outgoing: Outgoing, limits: &Limits) -> Option<Pushed> {
+        self.inner().offer(outgoing, limits)
+    }
+
+    /// Queues frames whatever the bounds are: the caller keeps to them.
+    pub fn extend(&self, frames: Vec<Outgoing>) {
+        let mut inner = self.inner();
+        if inner.ending.is_none() {
+            frames.into_iter().for_each(|frame| inner.queue(frame));
+            inner.wake();
+        }
+    }
+
+    /// Takes back what can be sent again and the session has not taken, the newest first.
+    pub fn take_back(&self) -> Vec<Outgoing> {
+        let mut inner = self.inner();
+        let (own, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut inner.queue)
+            .into_iter()
+            .partition(|outgoing| outgoing.source == Source::Own);
+        inner.queue = own.into();
+        for outgoing in &kept {
+            inner.give_back(1, outgoing.bytes.len());
+        }
+        kept.into_iter().rev().collect()
+    }
+
+    /// Bytes that [`Backlog::take_back`] would take.
+    pub fn can_take_back(&self) -> usize {
+        let inner = self.inner();
+        let kept = inner.queue.iter().filter(|one| one.source != Source::Own);
+        match inner.ending {
+            None => kept.map(|outgoing| outgoing.bytes.len()).sum(),
+            Some(_) => 0,
+        }
+    }
+
+    /// Whether there is a backlog that the session could write at once, if it
+    /// had its turn. A client that does not read makes no session behind.
+    pub fn is_behind(&self, limits: &Limits) -> bool {
+        self.inner().is_behind(limits)
+    }
+
+    /// Ends the session once what is queued is written. The first reason stays.
+    pub fn end(&self, ending: Ending) {
+        self.inner().end(ending);
+    }
+
+    /// Ends the session, and discards what is queued: so many messages.
+    pub fn cut(&self, reason: CloseReason) -> usize {
+        let mut inner = self.inner();
+        inner.end(reason.into());
+        inner.discard()
+    }
+
+    /// Whether the session still takes messages.
+    pub fn is_open(&self) -> bool {
+        self.inner().ending.is_none()
+    }
+
+    /// Whether everything is written.
+    pub fn is_idle(&self) -> bool {
+        self.inner().unsent_messages == 0
+    }
+
+    /// Whether the session has taken everything.
+    pub fn is_taken(&self) -> bool {
+        self.inner().queue.is_empty()
+    }
+
+    /// The size of the backlog in bytes.
+    pub fn bytes(&self) -> usize {
+        self.inner().unsent_bytes
+    }
+
+    /// Hands up to `limit` frames to `take`, or says that the session is over.
+    /// Pending while there is nothing to do.
+    pub fn poll_next(
+        &self,
+        cx: &Context<'_>,
+        limit: usize,
+        take: impl FnMut(Outgoing),
+    ) -> Poll<Next> {
+        let mut inner = self.inner();
+        if inner.queue.is_empty() {
+            if let Some(ending) = inner.ending {
+                return Poll::Ready(Next::Ended(ending));
+            }
+            inner.wait(cx);
+            return Poll::Pending;
+        }
+        let count = limit.min(inner.queue.len());
+        inner.queue.drain(..count).for_each(take);
+        if inner.queue.is_empty() && inner.queue.capacity() > 16 {
+            inner.queue = VecDeque::new();
+        }
+        Poll::Ready(Next::Frames)
+    }
+
+    /// Ready when what was queued has been given up; for a session whose client
+    /// does not read, and which so does not ask for more.
+    pub fn poll_cut(&self, cx: &Context<'_>) -> Poll<Ending> {
+        let mut inner = self.inner();
+        inner.stalled = true;
+        match inner.ending {
+            Some(ending) if inner.discarded => Poll::Ready(ending),
+            _ => {
+                inner.wait(cx);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// The session has written frames that it had taken.
+    pub fn sent(&self, messages: usize, bytes: usize) -> Sent {
+        let mut inner = self.inner();
+        inner.stalled = false;
+        if !inner.discarded {
+            inner.give_back(messages, bytes);
+        }
+        Sent {
+            open: inner.ending.is_none(),
+            idle: inner.unsent_messages == 0,
+        }
+    }
+
+    /// NATS has confirmed the subscription. Who was welcomed before a reconnect
+    /// stays so.
+    pub fn confirm(&self) {
+        let mut inner = self.inner();
+        if inner.admission == Admission::Waiting {
+            inner.admission = Admission::Confirmed;
+            inner.wake();
+        }
+    }
+
+    /// Sets how far the session is on its way in.
+    pub fn admit(&self, admission: Admission) {
+        let mut inner = self.inner();
+        inner.admission = admission;
+        inner.wake();
+    }
+
+    /// Whether the session was welcomed, so that it may have missed something.
+    pub fn is_welcomed(&self) -> bool {
+        self.inner().admission == Admission::Welcomed
+    }
+
+    /// Pending while the subscription is neither confirmed nor refused.
+    pub fn poll_admission(&self, cx: &Context<'_>) -> Poll<Admission> {
+        let mut inner = self.inner();
+        if inner.admission == Admission::Waiting && inner.ending.is_none() {
+            inner.wait(cx);
+            return Poll::Pending;
+        }
+        Poll::Ready(inner.admission)
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn offer(&mut self, outgoing: Outgoing, limits: &Limits) -> Option<Pushed> {
+        if self.ending.is_some() {
+            return Some(Pushed::Over);
+        }
+        if !self.has_room_for(outgoing.bytes.len(), limits) {
+            return None;
+        }
+        self.queue(outgoing);
+        self.wake();
+        Some(match self.is_behind(limits) {
+            true => Pushed::Behind,
+            false => Pushed::Queued,
+        })
+    }
+
+    fn end(&mut self, ending: Ending) {
+        if self.ending.is_none() {
+            self.ending = Some(ending);
+            self.wake();
+        }
+    }
+
+    fn discard(&mut self) -> usize {
+        let lost = self.unsent_messages;
+        self.queue = VecDeque::new();
+        self.give_back(lost, self.unsent_bytes);
+        self.discarded = true;
+        lost
+    }
+
+    fn has_room_for(&self, size: usize, limits: &Limits) -> bool {
+        self.unsent_messages < limits.messages
+            && (self.unsent_messages == 0 || self.unsent_bytes + size <= limits.bytes)
+    }
+
+    fn queue(&mut self, outgoing: Outgoing) {
+        self.unsent_messages += 1;
+        self.unsent_bytes += outgoing.bytes.len();
+        self.queue.push_back(outgoing);
+    }
+
+    fn is_behind(&self, limits: &Limits) -> bool {
+        let half_full = self.unsent_messages > limits.messages / 2
+            || (self.unsent_messages > 1 && self.unsent_bytes > limits.bytes / 2);
+        half_full && !self.stalled && self.ending.is_none()
+    }
+
+    fn give_back(&mut self, messages: usize, bytes: usize) {
+        self.unsent_messages -= messages;
+        self.unsent_bytes -= bytes;
+    }
+
+    fn wait(&mut self, cx: &Context<'_>) {
+        match &mut self.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => self.waker = Some(cx.waker().clone()),
+        }
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

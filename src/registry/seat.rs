@@ -1,0 +1,86 @@
+//! A session's membership among its user's.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Admission, Backlog, Entry, JoinError, Registry, Session, membership};
+use crate::{
+    close::CloseReason,
+    frame::{self, sse},
+    user::UserId,
+};
+
+/// A session's membership among its user's. Dropping it leaves.
+#[derive(Debug)]
+pub struct Seat {
+    pub(super) registry: Arc<Registry>,
+    pub(super) held: Arc<Entry>,
+    pub(super) session: Arc<dyn Session>,
+}
+
+impl Seat {
+    /// What waits for this session.
+    pub fn backlog(&self) -> &Backlog {
+        self.session.backlog()
+    }
+
+    /// Whose session it is.
+    pub fn user(&self) -> &UserId {
+        self.held.user()
+    }
+
+    /// The session begins: from here on it is told of a loss. What was lost before is an
+    /// error.
+    ///
+    /// # Errors
+    ///
+    /// [`JoinError::Unconfirmed`]
+    pub fn welcome(&self) -> Result<(), JoinError> {
+        self.backlog().admit(Admission::Welcomed);
+        let registry = &self.registry;
+        match registry.is_connected() && self.held.confirmed_in() == Some(registry.life()) {
+            true => Ok(()),
+            false => Err(JoinError::Unconfirmed),
+        }
+    }
+
+    /// The session has its welcome: where its user has too many, the oldest goes.
+    pub fn welcomed(&self) {
+        let limit = self.registry.config.max_sessions_per_user;
+        self.held.keep_newest(limit, &self.session);
+    }
+
+    /// The frame for scripts that says that the connection is alive, and up to where the
+    /// session has everything.
+    pub fn ping(&self) -> Bytes {
+        let (proof, id) = self.session.proof().unzip();
+        let ping = self.backlog().protocol().frame(&frame::ping(proof));
+        match id.flatten() {
+            Some(id) => sse::with_id(&ping, &id),
+            None => ping,
+        }
+    }
+
+    /// The session has written frames that it had taken. Returns whether it is still open.
+    pub fn sent(&self, messages: usize, bytes: usize) -> bool {
+        let sent = self.backlog().sent(messages, bytes);
+        if sent.idle && sent.open {
+            self.session.clone().idle();
+        }
+        sent.open
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let registry = &self.registry;
+        membership::leave(
+            &registry.users,
+            &*registry.subscriptions,
+            &self.held,
+            &self.session,
+        );
+        self.backlog().cut(CloseReason::ConnectionLost);
+    }
+}
