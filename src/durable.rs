@@ -231,6 +231,9 @@ impl Durable {
     }
 }
 
+#[cfg(test)]
+mod tests;
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

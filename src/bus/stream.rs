@@ -18,7 +18,10 @@ mod shape;
 mod upkeep;
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -115,6 +118,8 @@ struct Shared {
     gone: Arc<Notify>,
     /// Memory for what was read for many at once, in bytes.
     room: Arc<Semaphore>,
+    /// Replies that were read by now.
+    replies: AtomicU64,
 }
 
 impl Stream {
@@ -140,6 +145,7 @@ impl Stream {
             caller,
             looks: Looks::default(),
             room: Arc::new(Semaphore::new(scan::ROOM)),
+            replies: AtomicU64::new(0),
         }));
         let upkeep = upkeep::keep(stream.clone(), client, readiness);
         let tasks = vec![
@@ -185,6 +191,11 @@ impl Stream {
             }
             Event::Confirmed(_) | Event::Refused(_) => {}
         }
+    }
+
+    /// Replies that were read by now: where it grows, reading makes progress.
+    pub fn replies(&self) -> u64 {
+        self.0.replies.load(Ordering::Relaxed)
     }
 
     /// A channel's subject; a user's is that of `user`.

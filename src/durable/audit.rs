@@ -10,7 +10,11 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Durable, Session, lock, session::Audit};
-use crate::{bus::stream::StreamError, close::CloseReason, frame::Proof, jitter, supervision};
+use crate::{
+    bus::stream::{Look, StreamError},
+    close::CloseReason,
+    jitter, supervision,
+};
 
 /// Between a join and the second comparison.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
@@ -25,7 +29,7 @@ const CHUNK: usize = 128;
 struct Suspect {
     session: Arc<Session>,
     before: Vec<u64>,
-    proof: Proof,
+    look: Look,
     lasts: Vec<u64>,
     up_to: u64,
 }
@@ -34,12 +38,12 @@ impl Suspect {
     fn verdict(&self) -> Audit {
         let Self {
             before,
-            proof,
+            look,
             lasts,
             up_to,
             ..
         } = self;
-        self.session.audit(before, *proof, lasts, *up_to)
+        self.session.audit(before, look, lasts, *up_to)
     }
 }
 
@@ -124,7 +128,7 @@ impl Durable {
             Suspect {
                 session: session.clone(),
                 before,
-                proof: look.proof(),
+                look: look.clone(),
                 lasts: subjects.map(|subject| found.last(&subject)).collect(),
                 up_to: found.up_to,
             }

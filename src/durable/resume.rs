@@ -16,9 +16,9 @@ use crate::{
     registry::Admission,
 };
 
-/// A client waits so long to be told where it begins. Each question to the stream has two
-/// seconds of its own; a round that has many to read for takes several.
-const PATIENCE: Duration = Duration::from_secs(8);
+/// A client that waits to be told where it begins is refused where reading makes no progress
+/// for so long. A round that has many sessions to read for takes longer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The stream is away, or slow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -93,14 +93,20 @@ impl Durable {
                 look.and_then(|look| session.open(&look, None))
             }
             Some(since) => {
-                let (opening, told) = oneshot::channel();
+                let (opening, mut told) = oneshot::channel();
                 let session = session.clone();
                 let asked = Some(Asked { since, opening });
                 self.wait(Waiting { session, asked });
-                let told = timeout(PATIENCE, told).await;
-                told.map_or(Err(StreamError::TimedOut), |told| {
-                    told.unwrap_or(Err(StreamError::Away))
-                })
+                loop {
+                    let replies = self.stream.replies();
+                    match timeout(PATIENCE, &mut told).await {
+                        Ok(told) => break told.unwrap_or(Err(StreamError::Away)),
+                        Err(_) if self.stream.replies() == replies => {
+                            break Err(StreamError::TimedOut);
+                        }
+                        Err(_) => {}
+                    }
+                }
             }
         };
         opening.map_err(|error| {
@@ -145,21 +151,9 @@ impl Durable {
         position: &Position,
         look: &Look,
     ) -> Result<bool, StreamError> {
-        let &Position {
-            ref epoch, top, at, ..
-        } = position;
-        let ahead = |seq: &u64| *seq > look.last;
-        if *epoch != look.epoch || ahead(&position.proven) || ahead(&top) {
-            return Ok(false);
-        }
-        if position.marks.values().any(ahead) {
-            return Ok(false);
-        }
-        if top == 0 {
-            return Ok(true);
-        }
-        if top == look.last {
-            return Ok(at == look.last_at);
+        let &Position { top, at, .. } = position;
+        if let Some(is_of) = is_of(position, look) {
+            return Ok(is_of);
         }
         match self.stream.stored_at(top).await? {
             Some(stored_at) => Ok(stored_at == at),
@@ -170,6 +164,24 @@ impl Durable {
                 self.stream.nothing_later(&subjects, top, at).await
             }
         }
+    }
+}
+
+/// The same, where the leader's last message decides it; else the largest sequence that the
+/// client saw has to be looked at.
+pub(super) fn is_of(position: &Position, look: &Look) -> Option<bool> {
+    let ahead = |seq: &u64| *seq > look.last;
+    let (top, proven) = (position.top, position.proven);
+    if position.epoch != look.epoch || ahead(&proven) || ahead(&top) {
+        return Some(false);
+    }
+    if position.marks.values().any(ahead) {
+        return Some(false);
+    }
+    match top {
+        0 => Some(true),
+        top if top == look.last => Some(position.at == look.last_at),
+        _ => None,
     }
 }
 

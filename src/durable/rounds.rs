@@ -7,7 +7,7 @@
 //! written that. So a client that reads slowly costs no more memory than any other.
 
 mod choice;
-mod deliver;
+pub(super) mod deliver;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 

@@ -17,6 +17,7 @@ use super::{
     track::{Beginning, CatchingUp, Track, Want},
 };
 use crate::{
+    bus::stream::Look,
     close::CloseReason,
     frame::{self, Framed, Frames, Proof, Protocol, sse},
     message::Stored,
@@ -207,13 +208,13 @@ impl Session {
     }
 
     /// Compares it with the last message of each channel in the stream. `before` is what it
-    /// had covered before the stream was asked, `proof` the leader's last message then.
-    pub(super) fn audit(&self, before: &[u64], proof: Proof, lasts: &[u64], up_to: u64) -> Audit {
+    /// had covered before the leader was asked.
+    pub(super) fn audit(&self, before: &[u64], look: &Look, lasts: &[u64], up_to: u64) -> Audit {
         let mut track = self.track();
         if !track.is_live() || self.is_over(&track) {
             return Audit::Good;
         }
-        if before.iter().any(|covered| *covered > proof.seq) {
+        if before.iter().any(|covered| *covered > look.last) {
             return Audit::Beyond;
         }
         let covered = track.covered();
@@ -224,7 +225,11 @@ impl Session {
         {
             return Audit::Missing;
         }
-        track.prove(up_to, proof);
+        // What it missed may be removed by now: the next round tells.
+        if !covered.iter().all(|covered| look.has_all_after(*covered)) {
+            return Audit::Missing;
+        }
+        track.prove(up_to, look.proof());
         Audit::Good
     }
 

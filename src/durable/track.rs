@@ -165,6 +165,7 @@ impl Track {
         self.view = shows.then(|| Box::new(View::new(&position)));
         let mut catching_up = Box::new(CatchingUp {
             judged: resumed.is_some(),
+            // A client that begins here has nothing to wait for.
             announced: resumed.is_some(),
             // Who tells it where it begins also brings what it missed.
             queued: true,
@@ -484,7 +485,7 @@ impl CatchingUp {
             why,
             judged: false,
             told: 0,
-            announced: false,
+            announced: true,
             skip: 0,
             short: 0,
             queued: false,

@@ -4,6 +4,8 @@
 //! own names included. So a reply is a message where it carries `Nats-Sequence`, and of each
 //! name the last value is the server's: it appends its own.
 
+use std::sync::atomic::Ordering;
+
 use serde_json::Value;
 
 use super::{Stream, StreamError};
@@ -98,6 +100,7 @@ pub(super) async fn batch(
     let mut chain = Chain::default();
     loop {
         let reply = replies.next().await?;
+        stream.0.replies.fetch_add(1, Ordering::Relaxed);
         let read = Reply::of(&reply.headers);
         match chain.goes_on(read) {
             Some(None) => {

@@ -40,6 +40,20 @@ pub struct Look {
 }
 
 impl Look {
+    /// A stream with these sequences, for tests.
+    #[cfg(test)]
+    pub(crate) fn example(first: u64, (last, last_at): (u64, u64), limit: u64) -> Self {
+        Self {
+            epoch: "k".into(),
+            first,
+            last,
+            last_at,
+            set_backs: 0,
+            per_subject: Some(limit),
+            replicated: false,
+        }
+    }
+
     /// Of a session that was compared with this.
     pub fn proof(&self) -> Proof {
         let (seq, at) = (self.last, self.last_at);

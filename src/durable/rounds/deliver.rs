@@ -222,7 +222,7 @@ impl Durable {
 /// The messages of all channels in the stream's order, as far as all channels are known, which
 /// is never beyond `up_to`: the reads are of different moments, and perhaps of different
 /// replicas. And how many of each channel are left then.
-fn merge(
+pub(in crate::durable) fn merge(
     reads: Vec<Option<Read>>,
     want: &Want,
     lasts: &[u64],
