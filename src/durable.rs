@@ -7,6 +7,7 @@
 //! then.
 
 mod audit;
+mod brought;
 mod chain;
 mod held_back;
 mod resume;

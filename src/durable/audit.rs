@@ -9,7 +9,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{Durable, Session, lock, session::Audit};
+use super::{Durable, Session, brought::Audit, lock};
 use crate::{
     bus::stream::{Look, StreamError},
     close::CloseReason,

@@ -6,7 +6,7 @@ use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     Durable, Session, Waiting,
-    session::{Brought, Done},
+    brought::{Brought, Done},
     track::{Beginning, Resumed},
 };
 use crate::{

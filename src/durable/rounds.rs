@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// Rounds under way at once. Sessions that come meanwhile wait for the next one together.
-const MAX_ROUNDS: usize = 8;
+const MAX_ROUNDS: usize = 4;
 /// Sessions of one round.
 const MAX_SESSIONS: usize = 2048;
 /// Sessions that read for themselves at once, in all rounds. What each read is in memory until
@@ -292,8 +292,15 @@ impl Durable {
     }
 
     async fn fail(&self, sessions: Vec<Waiting>, error: &StreamError) {
-        let failed = sessions.into_iter().map(|one| self.failed(one, error));
-        join_all(failed.map(|later| self.want_later(later))).await;
+        let failed = sessions.into_iter();
+        let failed: Vec<_> = failed.filter_map(|one| self.failed(one, error)).collect();
+        // They stay together.
+        if let Some((_, pause)) = failed.first() {
+            sleep(*pause).await;
+        }
+        failed
+            .into_iter()
+            .for_each(|(session, _)| self.want(session));
     }
 
     async fn want_later(&self, later: Option<(Arc<Session>, Duration)>) {

@@ -9,17 +9,14 @@ use std::{
     time::Instant,
 };
 
-use bytes::Bytes;
-
 use super::{
     Durable,
     chain::Offer,
     track::{Beginning, CatchingUp, Track, Want},
 };
 use crate::{
-    bus::stream::Look,
     close::CloseReason,
-    frame::{self, Framed, Frames, Proof, Protocol, sse},
+    frame::{Framed, Frames, Proof, Protocol, sse},
     message::Stored,
     position::Channel,
     registry::{self, Backlog, Limits, Outgoing, Pushed, Source},
@@ -35,51 +32,6 @@ pub struct Session {
     track: Mutex<Track>,
     /// Under which [`Durable`] knows it.
     pub(super) number: u64,
-}
-
-/// What a round brings to a session.
-#[derive(Debug, Default)]
-pub(super) struct Brought {
-    /// A `gap` before all else.
-    pub(super) gap: Option<Bytes>,
-    /// Messages in the stream's order.
-    pub(super) messages: Vec<Missed>,
-    /// So many are left of each channel.
-    pub(super) left: Vec<u64>,
-    /// These were all.
-    pub(super) done: Option<Done>,
-}
-
-/// A message that a session missed.
-#[derive(Debug)]
-pub(super) struct Missed {
-    /// The session's channel of this index.
-    pub(super) channel: usize,
-    pub(super) stored: Stored,
-    /// Its frame; none where the client does not get it.
-    pub(super) bytes: Option<Bytes>,
-}
-
-/// Everything that the stream had for a session was read.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Done {
-    /// Up to here.
-    pub(super) up_to: u64,
-    /// Up to where the leader confirms it, which the client is told.
-    pub(super) proof: Proof,
-    /// [`Want::losses`] of the read.
-    pub(super) losses: u32,
-}
-
-/// What a comparison with the stream says of a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Audit {
-    /// It has everything, or catches up.
-    Good,
-    /// Something is missing.
-    Missing,
-    /// It has more than the stream has.
-    Beyond,
 }
 
 impl Session {
@@ -143,94 +95,6 @@ impl Session {
     /// Changes how its catching up stands; nothing where it does not catch up.
     pub(super) fn amend<R>(&self, amend: impl FnOnce(&mut CatchingUp) -> R) -> Option<R> {
         self.track().catching_up().map(amend)
-    }
-
-    /// Queues what it missed, whatever the bounds are: a round keeps to them. Whether another
-    /// round has to follow at once.
-    pub(super) fn bring(&self, brought: Brought) -> bool {
-        let limits = &*self.durable.limits;
-        let mut track = self.track();
-        if self.is_over(&track) {
-            return false;
-        }
-        let frame = |bytes: Bytes, source, id: Option<String>| {
-            let bytes = match id {
-                Some(id) => sse::with_id(&bytes, &id),
-                None => bytes,
-            };
-            Outgoing::new(bytes, None, source, limits)
-        };
-        let gap = brought.gap.map(|gap| frame(gap, Source::Own, None));
-        let mut frames: Vec<_> = gap.into_iter().collect();
-        for Missed {
-            channel,
-            stored,
-            bytes,
-        } in brought.messages
-        {
-            match bytes {
-                Some(bytes) => {
-                    let source = track.send(channel, stored.seq, stored.at);
-                    frames.push(frame(bytes, source, track.id()));
-                }
-                None => track.skip(channel, stored.seq, stored.prev),
-            }
-        }
-        track.owe(&brought.left);
-        if let Some(Done {
-            up_to,
-            proof,
-            losses,
-        }) = brought.done
-            && let Some(finished) = track.finish(up_to, proof, losses)
-        {
-            if let Some((source, id)) = finished.live {
-                let live = self.backlog.protocol().frame(&frame::live(proof));
-                frames.push(frame(live, source, id));
-            }
-            for (outgoing, id) in finished.frames {
-                frames.push(match id {
-                    None => outgoing,
-                    id => Outgoing {
-                        arrived: outgoing.arrived,
-                        ..frame(outgoing.bytes, outgoing.source, id)
-                    },
-                });
-            }
-        }
-        self.backlog.extend(frames);
-        let idle = self.backlog.is_idle();
-        // Else the client's task asks for more when it has written the last of it.
-        track.catching_up().is_some_and(|catching_up| {
-            catching_up.queued = idle;
-            idle
-        })
-    }
-
-    /// Compares it with the last message of each channel in the stream. `before` is what it
-    /// had covered before the leader was asked.
-    pub(super) fn audit(&self, before: &[u64], look: &Look, lasts: &[u64], up_to: u64) -> Audit {
-        let mut track = self.track();
-        if !track.is_live() || self.is_over(&track) {
-            return Audit::Good;
-        }
-        if before.iter().any(|covered| *covered > look.last) {
-            return Audit::Beyond;
-        }
-        let covered = track.covered();
-        if covered
-            .iter()
-            .zip(lasts)
-            .any(|(covered, last)| last > covered)
-        {
-            return Audit::Missing;
-        }
-        // What it missed may be removed by now: the next round tells.
-        if !covered.iter().all(|covered| look.has_all_after(*covered)) {
-            return Audit::Missing;
-        }
-        track.prove(up_to, look.proof());
-        Audit::Good
     }
 
     /// Nothing more of the stream comes to it.

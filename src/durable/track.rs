@@ -5,46 +5,19 @@
 //! [`State::Live`]. It falls back to catching up whenever it may have missed something:
 //! [`Why`]. All transitions are in this file.
 
+mod parts;
 mod pending;
 mod view;
 
-use self::pending::Pending;
-pub(super) use self::view::View;
-use super::{
-    chain::{Chain, Offer},
-    held_back::Held,
-};
+pub(super) use self::parts::{Beginning, CatchingUp, Finished, Resumed, Want, Why};
+use self::{pending::Pending, view::View};
+use super::chain::{Chain, Offer};
 use crate::{
     frame::Proof,
     message::Stored,
-    position::{Channel, Position},
+    position::Channel,
     registry::{Limits, Outgoing, Source},
 };
-
-/// Why a session catches up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Why {
-    /// Its client was here before.
-    Resumed,
-    /// The connection to NATS was lost.
-    Lost,
-    /// A message did not come that should have.
-    Hole,
-    /// Its client did not read, and its backlog was taken back.
-    Slow,
-}
-
-impl Why {
-    /// The metric's label.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Resumed => "resumed",
-            Self::Lost => "lost",
-            Self::Hole => "hole",
-            Self::Slow => "slow",
-        }
-    }
-}
 
 /// How a session stands to the stream.
 #[derive(Debug)]
@@ -70,64 +43,6 @@ enum State {
     CatchingUp(Box<CatchingUp>),
     /// Up to date: live messages are sent as they come.
     Live,
-}
-
-/// A session that is sent what it missed.
-#[derive(Debug)]
-pub(super) struct CatchingUp {
-    pub(super) why: Why,
-    /// The first read has been judged.
-    pub(super) judged: bool,
-    /// The client knows that something up to here is lost; 0 where nothing is.
-    pub(super) told: u64,
-    /// The client is told when it is up to date.
-    pub(super) announced: bool,
-    /// So many of the oldest messages are left out.
-    pub(super) skip: u64,
-    /// How often the stream had fewer messages than are owed. A replica that lags has fewer too.
-    pub(super) short: u32,
-    /// It waits for a round, or a round is at it.
-    pub(super) queued: bool,
-    /// The last round could not read for it.
-    pub(super) held_back: Option<Held>,
-    /// Live messages that come after what it has to be sent.
-    pending: Pending,
-}
-
-/// Where a session begins.
-#[derive(Debug)]
-pub(super) struct Beginning {
-    /// Of each channel: everything up to here is covered, or not owed.
-    pub(super) at: Vec<u64>,
-    pub(super) proven: Proof,
-    /// The client's position after its welcome.
-    pub(super) position: Position,
-    /// The client sees its position beside each frame.
-    pub(super) shows: bool,
-    /// Where its client was here before.
-    pub(super) resumed: Option<Resumed>,
-}
-
-/// How a session begins whose client was here before.
-#[derive(Debug, Clone)]
-pub(super) struct Resumed {
-    /// The client is told that something up to here is lost; 0 where nothing is.
-    pub(super) told: u64,
-    /// So many of the oldest that it missed are left out.
-    pub(super) skip: u64,
-    /// So many it missed of each channel.
-    pub(super) missed: Vec<u64>,
-}
-
-/// What a session needs from the stream.
-#[derive(Debug, Clone)]
-pub(super) struct Want {
-    pub(super) chains: Vec<Chain>,
-    pub(super) why: Why,
-    pub(super) judged: bool,
-    pub(super) told: u64,
-    /// Goes with what is read from here on: see [`Track::finish`].
-    pub(super) losses: u32,
 }
 
 impl Track {
@@ -466,31 +381,6 @@ impl Track {
             State::Joining(pending) => pending.bytes(),
             State::CatchingUp(catching_up) => catching_up.pending.bytes(),
             State::Live => 0,
-        }
-    }
-}
-
-/// What follows the last message that a session had missed.
-#[derive(Debug)]
-pub(super) struct Finished {
-    /// The client waits for a `live`: its source, and the client's position after it.
-    pub(super) live: Option<(Source, Option<String>)>,
-    /// The live messages that waited, each with the client's position after it.
-    pub(super) frames: Vec<(Outgoing, Option<String>)>,
-}
-
-impl CatchingUp {
-    fn new(why: Why, pending: Pending) -> Self {
-        Self {
-            why,
-            judged: false,
-            told: 0,
-            announced: true,
-            skip: 0,
-            short: 0,
-            queued: false,
-            held_back: None,
-            pending,
         }
     }
 }

@@ -10,8 +10,8 @@ use crate::{
     close::CloseReason,
     durable::{
         Durable, Opening, Session,
+        brought::{Brought, Done, Missed},
         resume::{self, Place},
-        session::{Brought, Done, Missed},
         track::{Want, Why},
         verdict::{Shown, shown},
     },

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     durable::chain::Offer,
-    position::Begun,
+    position::{Begun, Position},
     registry::{Limits, Outgoing, Source},
 };
 

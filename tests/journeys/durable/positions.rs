@@ -170,7 +170,7 @@ async fn sessions_of_a_stream_that_was_set_back_are_closed() {
         gateway.metric(metric).await >= 1.0
     })
     .await;
-    assert!(gateway.log().contains("set_back"), "{}", gateway.log());
+    gateway.logs("set_back").await;
 }
 
 /// A question who is here, where a stream stores it: it is shown to nobody, and is no hole.

@@ -152,9 +152,13 @@ impl Client {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"))
     }
 
-    /// The next event: `{"event":…,"data":…}`.
+    /// The next event, `{"event":…,"data":…}`; `live`, which ends every catching up, is left
+    /// out.
     pub(crate) async fn next_event(&mut self) -> Value {
-        let frame = self.next_json().await;
+        let mut frame = self.next_json().await;
+        while frame["live"].is_object() {
+            frame = self.next_json().await;
+        }
         assert!(
             frame["event"].is_string(),
             "no event: {frame}, after {:?}",

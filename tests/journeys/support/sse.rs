@@ -161,6 +161,9 @@ impl Events {
     /// The `data` of the next message.
     pub(crate) async fn next_data(&mut self) -> Value {
         let mut frame = self.next_json().await;
+        while frame["live"].is_object() {
+            frame = self.next_json().await;
+        }
         assert!(frame["event"].is_string(), "no message: {frame}");
         frame["data"].take()
     }

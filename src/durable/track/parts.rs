@@ -1,0 +1,117 @@
+//! What goes into a track, and what comes out.
+
+use super::pending::Pending;
+use crate::{
+    durable::{chain::Chain, held_back::Held},
+    frame::Proof,
+    position::Position,
+    registry::{Outgoing, Source},
+};
+
+/// Why a session catches up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::durable) enum Why {
+    /// Its client was here before.
+    Resumed,
+    /// The connection to NATS was lost.
+    Lost,
+    /// A message did not come that should have.
+    Hole,
+    /// Its client did not read, and its backlog was taken back.
+    Slow,
+}
+
+impl Why {
+    /// The metric's label.
+    pub(in crate::durable) fn name(self) -> &'static str {
+        match self {
+            Self::Resumed => "resumed",
+            Self::Lost => "lost",
+            Self::Hole => "hole",
+            Self::Slow => "slow",
+        }
+    }
+}
+
+/// A session that is sent what it missed.
+#[derive(Debug)]
+pub(in crate::durable) struct CatchingUp {
+    pub(in crate::durable) why: Why,
+    /// The first read has been judged.
+    pub(in crate::durable) judged: bool,
+    /// The client knows that something up to here is lost; 0 where nothing is.
+    pub(in crate::durable) told: u64,
+    /// The client is told when it is up to date.
+    pub(in crate::durable) announced: bool,
+    /// So many of the oldest messages are left out.
+    pub(in crate::durable) skip: u64,
+    /// How often the stream had fewer messages than are owed. A replica that lags has fewer too.
+    pub(in crate::durable) short: u32,
+    /// It waits for a round, or a round is at it.
+    pub(in crate::durable) queued: bool,
+    /// The last round could not read for it.
+    pub(in crate::durable) held_back: Option<Held>,
+    /// Live messages that come after what it has to be sent.
+    pub(super) pending: Pending,
+}
+
+/// Where a session begins.
+#[derive(Debug)]
+pub(in crate::durable) struct Beginning {
+    /// Of each channel: everything up to here is covered, or not owed.
+    pub(in crate::durable) at: Vec<u64>,
+    pub(in crate::durable) proven: Proof,
+    /// The client's position after its welcome.
+    pub(in crate::durable) position: Position,
+    /// The client sees its position beside each frame.
+    pub(in crate::durable) shows: bool,
+    /// Where its client was here before.
+    pub(in crate::durable) resumed: Option<Resumed>,
+}
+
+/// How a session begins whose client was here before.
+#[derive(Debug, Clone)]
+pub(in crate::durable) struct Resumed {
+    /// The client is told that something up to here is lost; 0 where nothing is.
+    pub(in crate::durable) told: u64,
+    /// So many of the oldest that it missed are left out.
+    pub(in crate::durable) skip: u64,
+    /// So many it missed of each channel.
+    pub(in crate::durable) missed: Vec<u64>,
+}
+
+/// What a session needs from the stream.
+#[derive(Debug, Clone)]
+pub(in crate::durable) struct Want {
+    pub(in crate::durable) chains: Vec<Chain>,
+    pub(in crate::durable) why: Why,
+    pub(in crate::durable) judged: bool,
+    pub(in crate::durable) told: u64,
+    /// Goes with what is read from here on: see [`Track::finish`].
+    pub(in crate::durable) losses: u32,
+}
+
+/// What follows the last message that a session had missed.
+#[derive(Debug)]
+pub(in crate::durable) struct Finished {
+    /// The client waits for a `live`: its source, and the client's position after it.
+    pub(in crate::durable) live: Option<(Source, Option<String>)>,
+    /// The live messages that waited, each with the client's position after it.
+    pub(in crate::durable) frames: Vec<(Outgoing, Option<String>)>,
+}
+
+impl CatchingUp {
+    pub(super) fn new(why: Why, pending: Pending) -> Self {
+        Self {
+            why,
+            judged: false,
+            told: 0,
+            announced: true,
+            skip: 0,
+            short: 0,
+            queued: false,
+            held_back: None,
+            pending,
+        }
+    }
+}
