@@ -3,13 +3,12 @@
 
 use std::{
     borrow::Cow,
-    fmt,
     path::{Path, PathBuf},
 };
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+/// What CONNECT carries. It holds secrets and has no `Debug`.
+pub(super) use async_nats::Auth as Login;
 use nkeys::{KeyPair, KeyPairType};
-use serde::{Serialize, Serializer};
 use url::Url;
 
 use crate::secret::Secret;
@@ -28,38 +27,6 @@ pub enum Auth {
     CredentialsFile(PathBuf),
     /// The seed of a user's nkey, in a file.
     SeedFile(PathBuf),
-}
-
-/// What CONNECT carries, under its names there.
-#[derive(Default, Serialize)]
-pub(super) struct Login {
-    #[serde(rename = "auth_token", skip_serializing_if = "Option::is_none")]
-    pub(super) token: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) user: Option<String>,
-    #[serde(rename = "pass", skip_serializing_if = "Option::is_none")]
-    pub(super) password: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) jwt: Option<String>,
-    /// The public half of an nkey.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) nkey: Option<String>,
-    /// Of the server's nonce.
-    #[serde(rename = "sig", skip_serializing_if = "Option::is_none")]
-    #[serde(serialize_with = "in_base64")]
-    pub(super) signature: Option<Vec<u8>>,
-}
-
-/// It holds secrets.
-impl fmt::Debug for Login {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Login(…)")
-    }
-}
-
-fn in_base64<S: Serializer>(signature: &Option<Vec<u8>>, to: S) -> Result<S::Ok, S::Error> {
-    let signature = signature.as_deref().unwrap_or_default();
-    to.serialize_str(&URL_SAFE_NO_PAD.encode(signature))
 }
 
 /// A credentials file or a seed file is not what it should be.
@@ -102,42 +69,24 @@ impl Auth {
 
     /// What a server gets that sent this nonce.
     pub(super) fn login(&self, nonce: &[u8]) -> Result<Login, AuthError> {
-        let mut login = Login::default();
+        let mut login = Login::new();
         match self {
             Self::Anonymous => {}
             Self::Token(token) => login.token = Some(token.expose()),
             Self::Password(user, password) => {
-                login.user = Some(user.clone());
+                login.username = Some(user.clone());
                 login.password = Some(password.expose());
             }
             Self::CredentialsFile(path) => {
-                let wrong = |complaint| AuthError {
-                    key: "credentials_file",
-                    path: path.clone(),
-                    complaint,
-                };
-                let text = read(path).map_err(wrong)?;
-                let found = credentials(&text).ok_or_else(|| {
-                    wrong("is no NATS credentials file; `nsc generate creds` writes one".to_owned())
-                })?;
-                login.jwt = Some(found.0);
-                login.signature = found.1.sign(nonce).ok();
+                let complaint = "is no NATS credentials file; `nsc generate creds` writes one";
+                let (jwt, key) = read("credentials_file", path, credentials, complaint)?;
+                login.jwt = Some(jwt);
+                login.signature = key.sign(nonce).ok();
             }
             Self::SeedFile(path) => {
-                let wrong = |complaint| AuthError {
-                    key: "nkey_seed_file",
-                    path: path.clone(),
-                    complaint,
-                };
-                let text = read(path).map_err(wrong)?;
-                let key = KeyPair::from_seed(text.trim()).ok();
-                // An account's or a server's seed is of no use, and no one's to hold.
-                let of_user = |key: &KeyPair| matches!(key.key_pair_type(), KeyPairType::User);
-                let key = key.filter(of_user).ok_or_else(|| {
-                    let complaint = "holds no seed of a user's nkey; `nk -gen user` writes one, \
-                                     which begins with SU";
-                    wrong(complaint.to_owned())
-                })?;
+                let complaint = "holds no seed of a user's nkey; `nk -gen user` writes one, \
+                                 which begins with SU";
+                let key = read("nkey_seed_file", path, seed, complaint)?;
                 login.nkey = Some(key.public_key());
                 login.signature = key.sign(nonce).ok();
             }
@@ -161,9 +110,28 @@ pub fn of_url(server: &Url) -> Option<Auth> {
     }
 }
 
-fn read(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path)
-        .map_err(|cause| format!("can't be read: {cause}; name a file that exists and may be read"))
+/// What a file holds; `complaint` is for one that holds something else.
+fn read<T>(
+    key: &'static str,
+    path: &Path,
+    parse: impl FnOnce(&str) -> Option<T>,
+    complaint: &str,
+) -> Result<T, AuthError> {
+    let unread = |cause| format!("can't be read: {cause}; name a file that exists and may be read");
+    let text = std::fs::read_to_string(path).map_err(unread);
+    let parsed = text.and_then(|text| parse(&text).ok_or_else(|| complaint.to_owned()));
+    parsed.map_err(|complaint| AuthError {
+        key,
+        path: path.to_owned(),
+        complaint,
+    })
+}
+
+/// The key of a seed file.
+fn seed(text: &str) -> Option<KeyPair> {
+    let key = KeyPair::from_seed(text.trim()).ok()?;
+    // An account's or a server's seed is of no use, and no one's to hold.
+    matches!(key.key_pair_type(), KeyPairType::User).then_some(key)
 }
 
 /// The JWT and the key of a credentials file.
@@ -210,7 +178,7 @@ mod tests {
             &text.replace(&seed, "SUAX"),
             &text.replace("eyJ.eyJ.sig", ""),
         ] {
-            let error = login(bad).expect_err("no credentials");
+            let error = login(bad).map(drop).expect_err("no credentials");
             assert!(!error.to_string().contains(&seed), "{error}");
         }
     }
@@ -237,7 +205,7 @@ mod tests {
             of_url(&url).map(|auth| auth.login(b"").expect("no file"))
         };
         let both = login("nats://u%40x:p%40ss^@h").expect("credentials");
-        assert_eq!(both.user.as_deref(), Some("u@x"));
+        assert_eq!(both.username.as_deref(), Some("u@x"));
         assert_eq!(both.password.as_deref(), Some("p@ss^"));
         let held = of_url(&Url::parse("nats://u:old@h").expect("a URL")).expect("credentials");
         let clone = held.clone();

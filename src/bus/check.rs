@@ -1,13 +1,13 @@
 //! `usher check`: whether NATS is there, lets this gateway do what it must, and has the stream.
 
-use std::{future::poll_fn, io, time::Duration};
+use std::{io, time::Duration};
 
 use tokio::time::timeout;
 
 use super::{
     Config, Health, Servers, Subjects, client,
     health::is_too_old,
-    interest::{DialError, Dialer, Info, Link, Received},
+    interest::{DialError, Dialer, Info, Link, Received, Window},
     servers::address,
     stream::{self, Checked, Reach, StreamError},
 };
@@ -116,11 +116,11 @@ async fn permissions(config: &Config, mut link: Link, subjects: &Subjects) -> Ve
     for subject in [subjects.probe(), subjects.echo()] {
         link.publish(&subject, None, &headers, &[]);
     }
-    link.ping();
+    link.ping(Window::default());
     let mut findings = Vec::new();
     let asking = async {
         loop {
-            match poll_fn(|cx| link.poll_next(cx)).await {
+            match link.next().await {
                 Ok(Received::Error(text)) => {
                     let text = format!(
                         "NATS: {text}; the gateway needs that right, see \
@@ -128,7 +128,7 @@ async fn permissions(config: &Config, mut link: Link, subjects: &Subjects) -> Ve
                     );
                     findings.push(Finding::new(Verdict::Bad, text));
                 }
-                Ok(Received::Pong) | Err(_) => return,
+                Ok(Received::Pong(_)) | Err(_) => return,
                 Ok(_) => {}
             }
         }

@@ -23,7 +23,7 @@ pub use self::dial::DialError;
 pub(super) use self::wire::{Decoder, ServerOp};
 pub(super) use self::{
     dial::Dialer,
-    link::{Link, Received},
+    link::{Link, Received, Window},
     reader::{Reader, event_name, is_probe},
     supervisor::{News, Supervisor},
     wire::{Headers, Info, ServerMessage, header_length},
