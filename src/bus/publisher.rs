@@ -155,7 +155,7 @@ impl Publisher {
 async fn live(client: &Client, push: Push, receipt: bool) -> Result<Published, PublishError> {
     let answers = if receipt { MAX_RECEIPTS } else { 0 };
     let mut sent = client
-        .send(push.outgoing(client.subjects()), answers)
+        .send(push.outgoing(&client.subjects), answers)
         .await?;
     let receipt = match (sent.confirmed().await, receipt) {
         (Ok(()), false) => None,
@@ -181,8 +181,8 @@ async fn durable(
     stream: &str,
     gone: &Notify,
 ) -> Result<Published, PublishError> {
-    let heard = client.subjects().heard_user(&push.user);
-    let outgoing = push.outgoing(client.subjects());
+    let heard = client.subjects.heard_user(&push.user);
+    let outgoing = push.outgoing(&client.subjects);
     let answer = client.send(outgoing, 1).await?.answer().await?;
     if answer.status == Some(StatusCode::NO_RESPONDERS) {
         gone.notify_one();

@@ -131,7 +131,7 @@ pub(in crate::bus) async fn see_to(
     config: &Config,
     reach: Reach,
 ) -> Result<Checked, StreamError> {
-    let shape = Shape::of(config, client.subjects());
+    let shape = Shape::of(config, &client.subjects);
     let name = &config.name;
     let found = info(client, "INFO", name, &json!({})).await;
     let (found, created) = match found {
