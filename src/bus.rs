@@ -11,6 +11,7 @@ mod check;
 mod client;
 mod embedded;
 #[cfg(fuzzing)]
+#[path = "../fuzz/rooms/bus.rs"]
 pub mod fuzzing;
 mod health;
 mod interest;
@@ -19,14 +20,14 @@ mod servers;
 pub mod stream;
 mod subject;
 
-use std::{fmt, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::sync::Notify;
 use url::Url;
 
 pub use self::{
     auth::{Auth, AuthError, of_url},
-    check::check,
+    check::{Seen, Server, check},
     interest::{DialError, Event, Interest, Probe, Request, Subscriber, Subscriptions},
     publisher::{PublishError, Published, Publisher, Push, Receipt},
     subject::Subjects,
@@ -34,9 +35,11 @@ pub use self::{
 use self::{
     health::Health,
     interest::{Dialer, Reader, Supervisor},
+    publisher::Way,
     servers::Servers,
     stream::Stream,
 };
+pub use crate::supervision::Task;
 use crate::{
     metrics::Metrics,
     readiness::{Part, Readiness},
@@ -45,29 +48,6 @@ use crate::{
 
 /// How long servers of a cluster on one site take to learn of a subscription.
 pub const AUTO_SETTLE: Duration = Duration::from_millis(20);
-
-/// Something that has to be polled for as long as the process lives. Where it ends, the
-/// process cannot go on.
-pub struct Task {
-    /// For the log.
-    pub name: &'static str,
-    /// What it does.
-    pub future: Pin<Box<dyn Future<Output = ()> + Send>>,
-}
-
-impl Task {
-    /// `future`, by this name.
-    pub fn new(name: &'static str, future: impl Future<Output = ()> + Send + 'static) -> Self {
-        let future = Box::pin(future);
-        Self { name, future }
-    }
-}
-
-impl fmt::Debug for Task {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Task").field(&self.name).finish()
-    }
-}
 
 /// The parts of a bus over NATS.
 #[derive(Debug)]
@@ -105,12 +85,16 @@ pub async fn nats<K: Subscriber>(
     let pushing = health("push", Part::Push);
     let (client, task) = client::start(&config, servers.clone(), subjects.clone(), pushing).await?;
     let mut tasks = vec![Task::new("the push connection", task)];
-    let (publisher, stream) = match config.stream.clone() {
-        None => (Publisher::live(client), None),
+    let (way, stream) = match config.stream.clone() {
+        None => (Way::Live(client), None),
         Some(stream) => {
             readiness.needs(Part::Stream);
             let gone = Arc::new(Notify::new());
-            let publisher = Publisher::durable(client.clone(), &stream.name, gone.clone());
+            let way = Way::Durable {
+                client: client.clone(),
+                stream: stream.name.as_str().into(),
+                gone: gone.clone(),
+            };
             let (stream, more) = Stream::new(
                 stream,
                 subjects.clone(),
@@ -121,7 +105,7 @@ pub async fn nats<K: Subscriber>(
                 readiness.clone(),
             );
             tasks.extend(more);
-            (publisher, Some(stream))
+            (way, Some(stream))
         }
     };
     let reader = Reader::new(
@@ -134,7 +118,7 @@ pub async fn nats<K: Subscriber>(
     );
     Ok(Nats {
         interest: Interest::Nats(Box::new(reader)),
-        publisher,
+        publisher: Publisher(way),
         stream,
         tasks,
     })
@@ -146,12 +130,10 @@ pub fn embedded<K: Subscriber>(
     subscriptions: Arc<Subscriptions<K>>,
     metrics: Arc<Metrics>,
 ) -> (Interest<K>, Publisher) {
-    let (sender, queue) = embedded::Sender::new();
-    let reply_prefix = &config.reply_prefix;
-    let embedded = embedded::Embedded::new(queue, reply_prefix, subscriptions, metrics);
+    let (embedded, sender) = embedded::start(&config.reply_prefix, subscriptions, metrics);
     (
         Interest::Embedded(Box::new(embedded)),
-        Publisher::embedded(sender),
+        Publisher(Way::Embedded(sender)),
     )
 }
 

@@ -38,12 +38,6 @@ pub(super) struct Job {
 }
 
 impl Sender {
-    /// A queue, and where what it is given comes out.
-    pub(super) fn new() -> (Self, mpsc::Receiver<Job>) {
-        let (sender, queue) = mpsc::channel(QUEUE);
-        (Self(sender), queue)
-    }
-
     /// Publishes.
     pub(super) async fn publish(
         &self,
@@ -82,27 +76,28 @@ pub struct Embedded<K> {
     events: VecDeque<Event<K>>,
 }
 
-impl<K: Subscriber> Embedded<K> {
-    /// Up from the start.
-    pub(super) fn new(
-        queue: mpsc::Receiver<Job>,
-        reply_prefix: &str,
-        subscriptions: Arc<Subscriptions<K>>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        Self {
-            queue,
-            asked: HashMap::new(),
-            reply_prefix: reply_prefix.to_owned(),
-            replies: 0,
-            subscriptions,
-            metrics,
-            ids: HashMap::new(),
-            users: HashMap::new(),
-            events: VecDeque::from([Event::Up { clustered: false }]),
-        }
-    }
+/// The bus, up from the start, and who hands pushes over to it.
+pub(super) fn start<K>(
+    reply_prefix: &str,
+    subscriptions: Arc<Subscriptions<K>>,
+    metrics: Arc<Metrics>,
+) -> (Embedded<K>, Sender) {
+    let (sender, queue) = mpsc::channel(QUEUE);
+    let embedded = Embedded {
+        queue,
+        asked: HashMap::new(),
+        reply_prefix: reply_prefix.to_owned(),
+        replies: 0,
+        subscriptions,
+        metrics,
+        ids: HashMap::new(),
+        users: HashMap::new(),
+        events: VecDeque::from([Event::Up { clustered: false }]),
+    };
+    (embedded, Sender(sender))
+}
 
+impl<K: Subscriber> Embedded<K> {
     pub(super) async fn next(&mut self) -> Event<K> {
         poll_fn(|cx| self.poll_next(cx)).await
     }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::Config;
 use crate::bus::Subjects;
@@ -62,10 +62,33 @@ impl std::fmt::Display for Difference {
     }
 }
 
-/// A stream as it should be.
-#[derive(Debug, Clone)]
-pub(super) struct Shape {
-    wanted: Map<String, Value>,
+/// A stream as it should be: what Usher asks of each field of its configuration.
+pub(super) struct Shape(Vec<Field>);
+
+struct Field {
+    name: &'static str,
+    key: Option<&'static str>,
+    wanted: Value,
+    rule: Rule,
+}
+
+/// Which values of a field will do, and what can be done about another one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rule {
+    /// Any: the stream was found by it.
+    Any,
+    /// This one alone.
+    Equal(Mend),
+    /// This one, or none. It is the value of a new stream, and creates nothing.
+    Absent(Mend),
+    /// This number; with a larger one the stream keeps more.
+    Amount,
+    /// The same, and one that is not positive is no limit.
+    Limit,
+    /// All of these subjects, and perhaps others.
+    Subjects,
+    /// From here to there, with the payload.
+    Republish,
 }
 
 fn nanoseconds(duration: Duration) -> Value {
@@ -74,86 +97,130 @@ fn nanoseconds(duration: Duration) -> Value {
         .into()
 }
 
+impl Field {
+    /// What a difference means; none where there is none that matters.
+    fn mend(&self, found: &Value) -> Option<Mend> {
+        let wanted = &self.wanted;
+        let (serves, mend) = match self.rule {
+            Rule::Any => return None,
+            Rule::Equal(mend) => (found == wanted, mend),
+            Rule::Absent(mend) => (found.is_null() || found == wanted, mend),
+            Rule::Subjects => (all_of(found, wanted) == *found, Mend::Needed),
+            Rule::Republish => {
+                let same = ["src", "dest"].iter().all(|end| wanted[end] == found[end]);
+                (same && found["headers_only"] != true, Mend::Needed)
+            }
+            Rule::Amount | Rule::Limit => {
+                let size = |value| match value {
+                    ..=0 if self.rule == Rule::Limit => i64::MAX,
+                    value => value,
+                };
+                let wanted = size(wanted.as_i64()?);
+                let found = size(found.as_i64().unwrap_or(0));
+                let more = wanted > found;
+                let mend = if more {
+                    Mend::KeepsMore
+                } else {
+                    Mend::KeepsLess
+                };
+                (wanted == found, mend)
+            }
+        };
+        (!serves).then_some(mend)
+    }
+}
+
 impl Shape {
     /// The stream that captures what is published.
     pub(super) fn of(config: &Config, subjects: &Subjects) -> Self {
         let [src, dest] = subjects.republished();
+        let republish = json!({ "src": src, "dest": dest, "headers_only": false });
+        let storage = if config.on_disk { "file" } else { "memory" };
+        let age = config.max_age.map_or(0.into(), nanoseconds);
+        // JetStream refuses a window longer than what is kept.
         let window = match config.max_age {
             Some(age) => config.duplicate_window.min(age),
             None => config.duplicate_window,
         };
-        let mut shape = Self { wanted: Map::new() };
-        shape.want("name", config.name.as_str().into());
-        shape.want("subjects", json!(subjects.captured()));
-        shape.want(
-            "republish",
-            json!({ "src": src, "dest": dest, "headers_only": false }),
-        );
         let per_channel = config.max_messages_per_channel;
-        shape.want("max_msgs_per_subject", per_channel.into());
-        shape.want("max_msgs", (-1).into());
-        shape.want("duplicate_window", nanoseconds(window));
-        shape.want("retention", "limits".into());
-        shape.want("discard", "old".into());
-        let storage = if config.on_disk { "file" } else { "memory" };
-        shape.want("storage", storage.into());
-        shape.want("num_replicas", config.replicas.into());
-        let age = config.max_age.map_or(0.into(), nanoseconds);
-        shape.want("max_age", age);
-        shape.want("max_bytes", config.max_bytes.into());
-        shape.want("max_msg_size", (-1).into());
-        shape.want("allow_direct", true.into());
-        shape.want("allow_msg_ttl", true.into());
-        shape
-    }
-
-    fn want(&mut self, field: &str, value: Value) {
-        self.wanted.insert(field.to_owned(), value);
+        let field = |name, key, wanted, rule| Field {
+            name,
+            key,
+            wanted,
+            rule,
+        };
+        let (needed, by_hand) = (Rule::Equal(Mend::Needed), Rule::Equal(Mend::ByHand));
+        let absent = Rule::Absent(Mend::ByHand);
+        Self(vec![
+            field("allow_direct", None, true.into(), needed),
+            field("allow_msg_ttl", None, true.into(), needed),
+            field("discard", None, "old".into(), Rule::Equal(Mend::KeepsLess)),
+            field(
+                "duplicate_window",
+                Some("durable.duplicate_window"),
+                nanoseconds(window),
+                Rule::Amount,
+            ),
+            field("max_age", Some("durable.max_age"), age, Rule::Limit),
+            field(
+                "max_bytes",
+                Some("durable.max_bytes"),
+                config.max_bytes.into(),
+                Rule::Limit,
+            ),
+            field("max_msg_size", None, (-1).into(), Rule::Limit),
+            field("max_msgs", None, (-1).into(), Rule::Limit),
+            field(
+                "max_msgs_per_subject",
+                Some("durable.max_messages_per_channel"),
+                per_channel.into(),
+                Rule::Limit,
+            ),
+            field("name", None, config.name.as_str().into(), Rule::Any),
+            field(
+                "num_replicas",
+                Some("durable.replicas"),
+                config.replicas.into(),
+                Rule::Amount,
+            ),
+            field("republish", Some("nats.prefix"), republish, Rule::Republish),
+            field("retention", None, "limits".into(), by_hand),
+            field("storage", Some("durable.storage"), storage.into(), by_hand),
+            field(
+                "subjects",
+                Some("nats.prefix"),
+                json!(subjects.captured()),
+                Rule::Subjects,
+            ),
+            field("mirror", None, Value::Null, absent),
+            field("subject_transform", None, Value::Null, absent),
+            field("no_ack", None, false.into(), Rule::Absent(Mend::Needed)),
+            field("sealed", None, false.into(), absent),
+        ])
     }
 
     /// What creates it.
     pub(super) fn creation(&self) -> Value {
-        Value::Object(self.wanted.clone())
+        let given = |field: &&Field| !matches!(field.rule, Rule::Absent(_));
+        let fields = self.0.iter().filter(given);
+        fields
+            .map(|field| (field.name, field.wanted.clone()))
+            .collect()
     }
 
     /// What of an existing stream is not as it should be.
     pub(super) fn differences(&self, found: &Value) -> Vec<Difference> {
-        let mut differences = Vec::new();
-        for (field, wanted) in &self.wanted {
-            let value = &found[field];
-            let Some((field, key, mend)) = judge(field, wanted, value) else {
-                continue;
-            };
-            differences.push(Difference {
-                field,
-                key,
-                wanted: wanted.clone(),
-                found: value.clone(),
-                mend,
-            });
-        }
-        for (field, harmless) in [
-            ("mirror", Value::Null),
-            ("subject_transform", Value::Null),
-            ("no_ack", false.into()),
-            ("sealed", false.into()),
-        ] {
-            let value = &found[field];
-            if !value.is_null() && *value != harmless {
-                differences.push(Difference {
-                    field,
-                    key: None,
-                    wanted: harmless,
-                    found: value.clone(),
-                    mend: if field == "no_ack" {
-                        Mend::Needed
-                    } else {
-                        Mend::ByHand
-                    },
-                });
-            }
-        }
-        differences
+        let difference = |field: &Field| {
+            let found = &found[field.name];
+            Some(Difference {
+                field: field.name,
+                key: field.key,
+                wanted: field.wanted.clone(),
+                found: found.clone(),
+                mend: field.mend(found)?,
+            })
+        };
+        self.0.iter().filter_map(difference).collect()
     }
 
     /// The existing configuration with these differences mended, and all else kept.
@@ -201,55 +268,6 @@ fn covers(pattern: &Value, subject: &Value) -> bool {
             (Some(one), Some(other)) if one == other => {}
             _ => return false,
         }
-    }
-}
-
-type Judgement = (&'static str, Option<&'static str>, Mend);
-
-/// What a difference means; none where there is none that matters.
-fn judge(field: &str, wanted: &Value, found: &Value) -> Option<Judgement> {
-    let amount = |field, key, unlimited: fn(i64) -> bool| {
-        let (wanted, found) = (wanted.as_i64()?, found.as_i64().unwrap_or(0));
-        let size = |value| if unlimited(value) { i64::MAX } else { value };
-        let mend = match size(wanted).cmp(&size(found)) {
-            std::cmp::Ordering::Equal => return None,
-            std::cmp::Ordering::Greater => Mend::KeepsMore,
-            std::cmp::Ordering::Less => Mend::KeepsLess,
-        };
-        Some((field, key, mend))
-    };
-    let equal = |field, key, mend| (wanted != found).then_some((field, key, mend));
-    let not_positive = |value: i64| value <= 0;
-    match field {
-        "subjects" => {
-            let missing = all_of(found, wanted) != *found;
-            missing.then_some(("subjects", Some("nats.prefix"), Mend::Needed))
-        }
-        "republish" => {
-            let same = ["src", "dest"].iter().all(|end| wanted[end] == found[end])
-                && found["headers_only"] != true;
-            (!same).then_some(("republish", Some("nats.prefix"), Mend::Needed))
-        }
-        "allow_direct" => equal("allow_direct", None, Mend::Needed),
-        "allow_msg_ttl" => equal("allow_msg_ttl", None, Mend::Needed),
-        "retention" => equal("retention", None, Mend::ByHand),
-        "storage" => equal("storage", Some("durable.storage"), Mend::ByHand),
-        "discard" => equal("discard", None, Mend::KeepsLess),
-        "num_replicas" => amount("num_replicas", Some("durable.replicas"), |_| false),
-        "max_age" => amount("max_age", Some("durable.max_age"), not_positive),
-        "max_bytes" => amount("max_bytes", Some("durable.max_bytes"), not_positive),
-        "max_msgs_per_subject" => amount(
-            "max_msgs_per_subject",
-            Some("durable.max_messages_per_channel"),
-            not_positive,
-        ),
-        "max_msgs" => amount("max_msgs", None, not_positive),
-        "max_msg_size" => amount("max_msg_size", None, not_positive),
-        "duplicate_window" => amount("duplicate_window", Some("durable.duplicate_window"), |_| {
-            false
-        }),
-        // Its name is how it was found; what is told to it at its creation stays.
-        _ => None,
     }
 }
 
