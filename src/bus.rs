@@ -20,7 +20,7 @@ mod servers;
 pub mod stream;
 mod subject;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Notify;
 use url::Url;
@@ -137,9 +137,8 @@ pub fn embedded<K: Subscriber>(
     )
 }
 
-/// Where NATS is, and how to be let in. `Debug` leaves out what may hold
-/// credentials.
-#[derive(Clone)]
+/// Where NATS is, and how to be let in.
+#[derive(Debug, Clone)]
 pub struct Config {
     /// `nats://host:port`, or `tls://` where it must be encrypted, without credentials;
     /// tried in a random order.
@@ -163,20 +162,13 @@ pub struct Config {
     pub stream: Option<stream::Config>,
 }
 
-impl fmt::Debug for Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Config")
-            .field("name", &self.name)
-            .field("prefix", &self.prefix)
-            .field("reply_prefix", &self.reply_prefix)
-            .finish_non_exhaustive()
-    }
-}
-
 impl Config {
     fn subjects(&self) -> Subjects {
         let subjects = Subjects::new(&self.prefix).of(&self.name);
-        subjects.durable(self.stream.is_some())
+        match self.stream {
+            None => subjects,
+            Some(_) => subjects.durable(),
+        }
     }
 
     /// Whether a server that speaks no TLS is not to be spoken to.

@@ -65,10 +65,10 @@ impl Sender {
 #[derive(Debug)]
 pub struct Embedded<K> {
     queue: mpsc::Receiver<Job>,
-    /// Who waits for the receipt of a push, by the push's reply subject.
-    asked: HashMap<String, oneshot::Sender<Option<Receipt>>>,
-    reply_prefix: String,
-    replies: u64,
+    /// Who waits for the receipt of the push that the registry has now.
+    asked: Option<oneshot::Sender<Option<Receipt>>>,
+    /// Where the registry answers.
+    reply: String,
     subscriptions: Arc<Subscriptions<K>>,
     metrics: Arc<Metrics>,
     ids: HashMap<u64, UserId>,
@@ -85,9 +85,8 @@ pub(super) fn start<K>(
     let (sender, queue) = mpsc::channel(QUEUE);
     let embedded = Embedded {
         queue,
-        asked: HashMap::new(),
-        reply_prefix: reply_prefix.to_owned(),
-        replies: 0,
+        asked: None,
+        reply: format!("{reply_prefix}embedded"),
         subscriptions,
         metrics,
         ids: HashMap::new(),
@@ -102,13 +101,13 @@ impl<K: Subscriber> Embedded<K> {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    pub(super) fn answer(&mut self, reply: &str, payload: &[u8]) {
+    pub(super) fn answer(&mut self, payload: &[u8]) {
         #[derive(Deserialize)]
         struct Body {
             sessions: u32,
         }
         let body: Option<Body> = serde_json::from_slice(payload).ok();
-        if let Some((done, Body { sessions })) = self.asked.remove(reply).zip(body) {
+        if let Some((done, Body { sessions })) = self.asked.take().zip(body) {
             let _ = done.send(Some(Receipt::Queued(sessions)));
         }
         self.metrics.receipts("sent");
@@ -121,7 +120,7 @@ impl<K: Subscriber> Embedded<K> {
             }
             // The registry answers a request before it asks for the next event; where it has
             // not, no session has the message.
-            for (_, unanswered) in self.asked.drain() {
+            if let Some(unanswered) = self.asked.take() {
                 let _ = unanswered.send(Some(Receipt::Offline));
             }
             self.take_commands(cx);
@@ -176,9 +175,8 @@ impl<K: Subscriber> Embedded<K> {
         self.metrics.messages_received.inc();
         let mut request = None;
         if receipt {
-            self.replies += 1;
-            let reply = format!("{}{}", self.reply_prefix, self.replies);
-            self.asked.insert(reply.clone(), done);
+            self.asked = Some(done);
+            let reply = self.reply.clone();
             request = Some(Request { reply, probe: None });
         } else {
             let _ = done.send(None);

@@ -107,7 +107,7 @@ impl<K: Subscriber> Interest<K> {
     pub fn answer(&mut self, reply: &str, payload: &[u8]) {
         match self {
             Self::Nats(reader) => reader.answer(reply, payload),
-            Self::Embedded(embedded) => embedded.answer(reply, payload),
+            Self::Embedded(embedded) => embedded.answer(payload),
         }
     }
 }

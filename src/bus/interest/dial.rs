@@ -50,21 +50,11 @@ pub enum DialError {
     #[error("nats.tls: {0}")]
     Tls(#[from] FileError),
     /// The credentials are not what they should be.
-    #[error("nats.{error}")]
-    Auth {
-        /// Which, and what is wrong with it.
-        #[from]
-        error: AuthError,
-    },
+    #[error("nats.{0}")]
+    Auth(#[from] AuthError),
     /// It does not speak NATS.
     #[error("{0}")]
-    Protocol(String),
-}
-
-impl From<WireError> for DialError {
-    fn from(error: WireError) -> Self {
-        Self::Protocol(error.to_string())
-    }
+    Protocol(#[from] WireError),
 }
 
 /// Finds a server that answers.
@@ -142,7 +132,7 @@ impl Dialer {
         let mut info = match first(&mut socket, &mut decoder).await? {
             ServerOp::Info(info) => *info,
             ServerOp::Error(error) => return Err(DialError::Refused(error)),
-            _ => return Err(DialError::Protocol("no INFO came first".into())),
+            _ => return Err(DialError::Unsupported("no INFO came first")),
         };
         let wanted = self.config.wants_tls();
         let socket = match (info.tls_required || info.tls_available, wanted) {
@@ -154,7 +144,7 @@ impl Dialer {
             (true, _) if wanted || info.tls_required => {
                 // Bytes that came before the encryption may be anybody's.
                 if !decoder.buffer.is_empty() {
-                    return Err(DialError::Protocol("it spoke on before the TLS".into()));
+                    return Err(DialError::Unsupported("it spoke on before the TLS"));
                 }
                 // The same holds for the servers that were named in plain text; an INFO
                 // that comes by TLS names them again.

@@ -70,7 +70,7 @@ pub(in crate::bus) struct Info {
 /// The server said something that is not the protocol.
 #[derive(Debug, thiserror::Error)]
 #[error("the NATS server sent {0}")]
-pub(in crate::bus) struct WireError(&'static str);
+pub struct WireError(&'static str);
 
 /// The header block of a message, as it came.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

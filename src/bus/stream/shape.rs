@@ -62,57 +62,61 @@ impl std::fmt::Display for Difference {
     }
 }
 
-/// A stream as it should be: what Usher asks of each field of its configuration.
-pub(super) struct Shape(Vec<Field>);
-
-struct Field {
-    name: &'static str,
-    key: Option<&'static str>,
-    wanted: Value,
-    rule: Rule,
-}
-
 /// Which values of a field will do, and what can be done about another one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rule {
-    /// Any: the stream was found by it.
-    Any,
-    /// This one alone.
+    /// The one that is asked for.
     Equal(Mend),
-    /// This one, or none. It is the value of a new stream, and creates nothing.
+    /// The same, or none.
     Absent(Mend),
-    /// This number; with a larger one the stream keeps more.
+    /// The number that is asked for; with a larger one the stream keeps more.
     Amount,
     /// The same, and one that is not positive is no limit.
     Limit,
-    /// All of these subjects, and perhaps others.
+    /// All subjects that are asked for, and perhaps others.
     Subjects,
-    /// From here to there, with the payload.
+    /// From and to where it is asked for, with the payload.
     Republish,
 }
 
-fn nanoseconds(duration: Duration) -> Value {
-    u64::try_from(duration.as_nanos())
-        .unwrap_or(u64::MAX)
-        .into()
-}
+/// JetStream's name of each field that matters, ours (empty where we have none), and what it
+/// has to be.
+const FIELDS: [(&str, &str, Rule); 18] = [
+    ("allow_direct", "", Rule::Equal(Mend::Needed)),
+    ("allow_msg_ttl", "", Rule::Equal(Mend::Needed)),
+    ("discard", "", Rule::Equal(Mend::KeepsLess)),
+    ("duplicate_window", "durable.duplicate_window", Rule::Amount),
+    ("max_age", "durable.max_age", Rule::Limit),
+    ("max_bytes", "durable.max_bytes", Rule::Limit),
+    ("max_msg_size", "", Rule::Limit),
+    ("max_msgs", "", Rule::Limit),
+    ("max_msgs_per_subject", PER_CHANNEL, Rule::Limit),
+    ("num_replicas", "durable.replicas", Rule::Amount),
+    ("republish", "nats.prefix", Rule::Republish),
+    ("retention", "", Rule::Equal(Mend::ByHand)),
+    ("storage", "durable.storage", Rule::Equal(Mend::ByHand)),
+    ("subjects", "nats.prefix", Rule::Subjects),
+    ("mirror", "", Rule::Absent(Mend::ByHand)),
+    ("subject_transform", "", Rule::Absent(Mend::ByHand)),
+    ("no_ack", "", Rule::Absent(Mend::Needed)),
+    ("sealed", "", Rule::Absent(Mend::ByHand)),
+];
+const PER_CHANNEL: &str = "durable.max_messages_per_channel";
 
-impl Field {
+impl Rule {
     /// What a difference means; none where there is none that matters.
-    fn mend(&self, found: &Value) -> Option<Mend> {
-        let wanted = &self.wanted;
-        let (serves, mend) = match self.rule {
-            Rule::Any => return None,
-            Rule::Equal(mend) => (found == wanted, mend),
-            Rule::Absent(mend) => (found.is_null() || found == wanted, mend),
-            Rule::Subjects => (all_of(found, wanted) == *found, Mend::Needed),
-            Rule::Republish => {
+    fn mend(self, wanted: &Value, found: &Value) -> Option<Mend> {
+        let (serves, mend) = match self {
+            Self::Equal(mend) => (found == wanted, mend),
+            Self::Absent(mend) => (found.is_null() || found == wanted, mend),
+            Self::Subjects => (all_of(found, wanted) == *found, Mend::Needed),
+            Self::Republish => {
                 let same = ["src", "dest"].iter().all(|end| wanted[end] == found[end]);
                 (same && found["headers_only"] != true, Mend::Needed)
             }
-            Rule::Amount | Rule::Limit => {
+            Self::Amount | Self::Limit => {
                 let size = |value| match value {
-                    ..=0 if self.rule == Rule::Limit => i64::MAX,
+                    ..=0 if self == Self::Limit => i64::MAX,
                     value => value,
                 };
                 let wanted = size(wanted.as_i64()?);
@@ -130,97 +134,64 @@ impl Field {
     }
 }
 
+/// A stream as it should be.
+pub(super) struct Shape {
+    wanted: Value,
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 impl Shape {
     /// The stream that captures what is published.
     pub(super) fn of(config: &Config, subjects: &Subjects) -> Self {
         let [src, dest] = subjects.republished();
-        let republish = json!({ "src": src, "dest": dest, "headers_only": false });
-        let storage = if config.on_disk { "file" } else { "memory" };
-        let age = config.max_age.map_or(0.into(), nanoseconds);
         // JetStream refuses a window longer than what is kept.
         let window = match config.max_age {
             Some(age) => config.duplicate_window.min(age),
             None => config.duplicate_window,
         };
-        let per_channel = config.max_messages_per_channel;
-        let field = |name, key, wanted, rule| Field {
-            name,
-            key,
-            wanted,
-            rule,
-        };
-        let (needed, by_hand) = (Rule::Equal(Mend::Needed), Rule::Equal(Mend::ByHand));
-        let absent = Rule::Absent(Mend::ByHand);
-        Self(vec![
-            field("allow_direct", None, true.into(), needed),
-            field("allow_msg_ttl", None, true.into(), needed),
-            field("discard", None, "old".into(), Rule::Equal(Mend::KeepsLess)),
-            field(
-                "duplicate_window",
-                Some("durable.duplicate_window"),
-                nanoseconds(window),
-                Rule::Amount,
-            ),
-            field("max_age", Some("durable.max_age"), age, Rule::Limit),
-            field(
-                "max_bytes",
-                Some("durable.max_bytes"),
-                config.max_bytes.into(),
-                Rule::Limit,
-            ),
-            field("max_msg_size", None, (-1).into(), Rule::Limit),
-            field("max_msgs", None, (-1).into(), Rule::Limit),
-            field(
-                "max_msgs_per_subject",
-                Some("durable.max_messages_per_channel"),
-                per_channel.into(),
-                Rule::Limit,
-            ),
-            field("name", None, config.name.as_str().into(), Rule::Any),
-            field(
-                "num_replicas",
-                Some("durable.replicas"),
-                config.replicas.into(),
-                Rule::Amount,
-            ),
-            field("republish", Some("nats.prefix"), republish, Rule::Republish),
-            field("retention", None, "limits".into(), by_hand),
-            field("storage", Some("durable.storage"), storage.into(), by_hand),
-            field(
-                "subjects",
-                Some("nats.prefix"),
-                json!(subjects.captured()),
-                Rule::Subjects,
-            ),
-            field("mirror", None, Value::Null, absent),
-            field("subject_transform", None, Value::Null, absent),
-            field("no_ack", None, false.into(), Rule::Absent(Mend::Needed)),
-            field("sealed", None, false.into(), absent),
-        ])
+        let wanted = json!({
+            "name": config.name,
+            "subjects": subjects.captured(),
+            "republish": { "src": src, "dest": dest, "headers_only": false },
+            "max_msgs_per_subject": config.max_messages_per_channel,
+            "max_msgs": -1,
+            "duplicate_window": nanoseconds(window),
+            "retention": "limits",
+            "discard": "old",
+            "storage": if config.on_disk { "file" } else { "memory" },
+            "num_replicas": config.replicas,
+            "max_age": config.max_age.map_or(0, nanoseconds),
+            "max_bytes": config.max_bytes,
+            "max_msg_size": -1,
+            "allow_direct": true,
+            "allow_msg_ttl": true,
+            "no_ack": false,
+            "sealed": false,
+        });
+        Self { wanted }
     }
 
     /// What creates it.
-    pub(super) fn creation(&self) -> Value {
-        let given = |field: &&Field| !matches!(field.rule, Rule::Absent(_));
-        let fields = self.0.iter().filter(given);
-        fields
-            .map(|field| (field.name, field.wanted.clone()))
-            .collect()
+    pub(super) fn creation(&self) -> &Value {
+        &self.wanted
     }
 
     /// What of an existing stream is not as it should be.
     pub(super) fn differences(&self, found: &Value) -> Vec<Difference> {
-        let difference = |field: &Field| {
-            let found = &found[field.name];
+        let difference = |(field, key, rule): (&'static str, &'static str, Rule)| {
+            let (wanted, found) = (&self.wanted[field], &found[field]);
             Some(Difference {
-                field: field.name,
-                key: field.key,
-                wanted: field.wanted.clone(),
+                field,
+                key: Some(key).filter(|key| !key.is_empty()),
+                wanted: wanted.clone(),
                 found: found.clone(),
-                mend: field.mend(found)?,
+                mend: rule.mend(wanted, found)?,
             })
         };
-        self.0.iter().filter_map(difference).collect()
+        FIELDS.into_iter().filter_map(difference).collect()
     }
 
     /// The existing configuration with these differences mended, and all else kept.
@@ -294,7 +265,7 @@ mod tests {
 
     /// What JetStream gives back for what creates it.
     fn created() -> Value {
-        let mut found = shape().creation();
+        let mut found = shape().creation().clone();
         found["max_consumers"] = (-1).into();
         found["republish"] = json!({ "src": "usher.>", "dest": "usher.live.>" });
         found["sealed"] = false.into();

@@ -136,7 +136,7 @@ pub(in crate::bus) async fn see_to(
     let found = info(client, "INFO", name, &json!({})).await;
     let (found, created) = match found {
         Err(StreamError::NotThere(_)) if reach != Reach::Nothing => {
-            let made = info(client, "CREATE", name, &shape.creation()).await?;
+            let made = info(client, "CREATE", name, shape.creation()).await?;
             (made, true)
         }
         found => (found?, false),
