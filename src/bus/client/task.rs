@@ -8,6 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -15,7 +16,7 @@ use async_nats::{Event, Message, ServerError, Subscriber};
 use futures_util::StreamExt as _;
 use tokio::{
     runtime::Builder,
-    sync::{Semaphore, mpsc, oneshot, watch},
+    sync::{Semaphore, mpsc, watch},
     task::yield_now,
     time::{sleep, timeout},
 };
@@ -61,36 +62,24 @@ pub(in crate::bus) async fn start(
     health: Health,
 ) -> Result<(Client, impl Future<Output = ()> + Send + 'static), async_nats::Error> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let (ready, connected) = oneshot::channel();
-    let (ends, ended) = oneshot::channel::<()>();
-    let config = config.clone();
-    let run = move || {
-        runtime.block_on(async {
-            match begin(&config, servers, subjects, health).await {
-                Ok((client, task)) => {
-                    let _ = ready.send(Ok(client));
-                    task.run().await;
-                }
-                Err(error) => drop(ready.send(Err(error))),
-            }
-        });
-        drop(ends);
-    };
-    std::thread::Builder::new()
+    let handle = runtime.handle().clone();
+    thread::Builder::new()
         .name("usher-push".to_owned())
-        .spawn(run)?;
-    let client = connected.await??;
-    Ok((client, async { drop(ended.await) }))
+        .spawn(move || runtime.block_on(pending::<()>()))?;
+    let beginning = begin(config.clone(), servers, subjects, health);
+    let (client, task) = handle.spawn(beginning).await??;
+    let running = handle.spawn(task.run());
+    Ok((client, async { drop(running.await) }))
 }
 
 async fn begin(
-    config: &Config,
+    config: Config,
     servers: Servers,
     subjects: Subjects,
     health: Health,
 ) -> Result<(Client, Task), async_nats::Error> {
     let (sender, events) = mpsc::channel(EVENTS);
-    let nats = connect(config, &servers, sender).await?;
+    let nats = connect(&config, &servers, sender).await?;
     let pending = Pending::new(&config.reply_prefix);
     let inbox = nats.subscribe(pending.subject()).await?;
     let echoes = match config.stream {
@@ -112,7 +101,7 @@ async fn begin(
         events,
         inbox,
         echoes,
-        dialer: Dialer::new(config.clone(), servers),
+        dialer: Dialer::new(config, servers),
         leaving: None,
         proving: None,
         suspect: false,
