@@ -26,9 +26,9 @@ use tokio::sync::Notify;
 use url::Url;
 
 pub use self::{
-    auth::{Auth, AuthError, of_url},
+    auth::{Auth, AuthError},
     check::{Seen, Server, check},
-    interest::{DialError, Event, Interest, Probe, Request, Subscriber, Subscriptions},
+    interest::{Commands, DialError, Event, Interest, Probe, Request, Subscriber, Subscriptions},
     publisher::{PublishError, Published, Publisher, Push, Receipt},
     subject::Subjects,
 };
@@ -70,7 +70,7 @@ pub struct Nats<K> {
 /// async-nats takes a server's URL for none.
 pub async fn nats<K: Subscriber>(
     config: Config,
-    subscriptions: Arc<Subscriptions<K>>,
+    commands: Commands<K>,
     metrics: Arc<Metrics>,
     readiness: Readiness,
 ) -> Result<Nats<K>, async_nats::Error> {
@@ -113,7 +113,7 @@ pub async fn nats<K: Subscriber>(
         subjects,
         config.stream.map(|stream| stream.name),
         config.settle,
-        subscriptions,
+        commands,
         metrics,
     );
     Ok(Nats {
@@ -127,10 +127,10 @@ pub async fn nats<K: Subscriber>(
 /// A bus inside this process: what is published here arrives here.
 pub fn embedded<K: Subscriber>(
     config: &Config,
-    subscriptions: Arc<Subscriptions<K>>,
+    commands: Commands<K>,
     metrics: Arc<Metrics>,
 ) -> (Interest<K>, Publisher) {
-    let (embedded, sender) = embedded::start(&config.reply_prefix, subscriptions, metrics);
+    let (embedded, sender) = embedded::start(&config.reply_prefix, commands, metrics);
     (
         Interest::Embedded(Box::new(embedded)),
         Publisher(Way::Embedded(sender)),

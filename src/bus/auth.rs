@@ -1,15 +1,11 @@
 //! How a gateway logs in to NATS. Files are read at each connect, so that new
 //! credentials hold from the next connect on.
 
-use std::{
-    borrow::Cow,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 /// What CONNECT carries. It holds secrets and has no `Debug`.
 pub(super) use async_nats::Auth as Login;
 use nkeys::{KeyPair, KeyPairType};
-use url::Url;
 
 use crate::secret::Secret;
 
@@ -92,21 +88,6 @@ impl Auth {
             }
         }
         Ok(login)
-    }
-}
-
-/// The credentials in a server's URL, as other NATS clients read them: a user alone is
-/// a token.
-pub fn of_url(server: &Url) -> Option<Auth> {
-    let decoded =
-        |text| -> Cow<'_, str> { percent_encoding::percent_decode_str(text).decode_utf8_lossy() };
-    match (server.username(), server.password()) {
-        ("", _) => None,
-        (token, None) => Some(Auth::Token(Secret::new(decoded(token)))),
-        (user, Some(password)) => {
-            let password = Secret::new(decoded(password));
-            Some(Auth::Password(decoded(user).into_owned(), password))
-        }
     }
 }
 
@@ -196,31 +177,5 @@ mod tests {
             .expect("its own signature");
         std::fs::write(&path, "SUX").expect("written");
         assert!(auth.check().is_err());
-    }
-
-    #[test]
-    fn credentials_of_a_url_are_decoded() {
-        let login = |url| {
-            let url = Url::parse(url).expect("a URL");
-            of_url(&url).map(|auth| auth.login(b"").expect("no file"))
-        };
-        let both = login("nats://u%40x:p%40ss^@h").expect("credentials");
-        assert_eq!(both.username.as_deref(), Some("u@x"));
-        assert_eq!(both.password.as_deref(), Some("p@ss^"));
-        let held = of_url(&Url::parse("nats://u:old@h").expect("a URL")).expect("credentials");
-        let clone = held.clone();
-        for (url, renews) in [
-            ("nats://u:new@h", true),
-            ("nats://v:bad@h", false),
-            ("nats://u@h", false),
-        ] {
-            let other = of_url(&Url::parse(url).expect("a URL")).expect("credentials");
-            assert_eq!(held.renew(&other), renews, "{url}");
-        }
-        let renewed = clone.login(b"").expect("no file");
-        assert_eq!(renewed.password.as_deref(), Some("new"));
-        let token = login("nats://t%2Fk@h").expect("credentials");
-        assert_eq!(token.token.as_deref(), Some("t/k"));
-        assert!(login("nats://h").is_none());
     }
 }

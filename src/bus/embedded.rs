@@ -15,7 +15,7 @@ use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    interest::{Command, Event, Request, Subscriber, Subscriptions},
+    interest::{Command, Commands, Event, Request, Subscriber},
     publisher::{PublishError, Published, Push, Receipt},
 };
 use crate::{message::Message, metrics::Metrics, user::UserId};
@@ -69,7 +69,7 @@ pub struct Embedded<K> {
     asked: Option<oneshot::Sender<Option<Receipt>>>,
     /// Where the registry answers.
     reply: String,
-    subscriptions: Arc<Subscriptions<K>>,
+    commands: Commands<K>,
     metrics: Arc<Metrics>,
     ids: HashMap<u64, UserId>,
     users: HashMap<UserId, (u64, K)>,
@@ -79,7 +79,7 @@ pub struct Embedded<K> {
 /// The bus, up from the start, and who hands pushes over to it.
 pub(super) fn start<K>(
     reply_prefix: &str,
-    subscriptions: Arc<Subscriptions<K>>,
+    commands: Commands<K>,
     metrics: Arc<Metrics>,
 ) -> (Embedded<K>, Sender) {
     let (sender, queue) = mpsc::channel(QUEUE);
@@ -87,7 +87,7 @@ pub(super) fn start<K>(
         queue,
         asked: None,
         reply: format!("{reply_prefix}embedded"),
-        subscriptions,
+        commands,
         metrics,
         ids: HashMap::new(),
         users: HashMap::new(),
@@ -135,9 +135,9 @@ impl<K: Subscriber> Embedded<K> {
         }
     }
 
-    fn take_commands(&mut self, cx: &Context<'_>) {
+    fn take_commands(&mut self, cx: &mut Context<'_>) {
         let mut confirmed = Vec::new();
-        for command in self.subscriptions.take(cx) {
+        while let Poll::Ready(Some(command)) = self.commands.poll_recv(cx) {
             match command {
                 Command::Subscribe(id, subscriber) => {
                     let user = subscriber.user().clone();

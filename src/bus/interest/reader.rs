@@ -9,6 +9,7 @@
 //! too, and takes over when it is certain to bring all that follows. Nobody notices.
 
 mod message;
+mod refused;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -23,7 +24,7 @@ use tokio::time::{Sleep, sleep};
 
 pub(in crate::bus) use self::message::{event_name, is_probe};
 use super::{
-    Command, Event, FIRST_ID, Subscriber, Subscriptions,
+    Command, Commands, Event, FIRST_ID, Subscriber,
     link::{Received, Then, Window},
     overlap::Overlap,
     supervisor::{News, Supervisor},
@@ -46,7 +47,7 @@ pub struct Reader<K> {
     /// The stream that republishes what is heard; none in live mode.
     stream: Option<String>,
     metrics: Arc<Metrics>,
-    subscriptions: Arc<Subscriptions<K>>,
+    commands: Commands<K>,
     /// Who is subscribed, connected or not.
     table: HashMap<u64, K>,
     /// Subscriptions that no PONG has confirmed, by subject: an `-ERR` names nothing else.
@@ -78,14 +79,14 @@ impl<K: Subscriber> Reader<K> {
         subjects: Subjects,
         stream: Option<String>,
         settle: Option<Duration>,
-        subscriptions: Arc<Subscriptions<K>>,
+        commands: Commands<K>,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             subjects,
             stream,
             metrics,
-            subscriptions,
+            commands,
             table: HashMap::new(),
             unconfirmed: HashMap::new(),
             refused: Vec::new(),
@@ -237,9 +238,9 @@ impl<K: Subscriber> Reader<K> {
 
     /// Subscribes and unsubscribes. In each window NATS gets first what ends and then what
     /// begins, so that a limit refuses the last ones of a window.
-    fn take_commands(&mut self, cx: &Context<'_>) {
+    fn take_commands(&mut self, cx: &mut Context<'_>) {
         let mut begins = Vec::new();
-        for command in self.subscriptions.take(cx) {
+        while let Poll::Ready(Some(command)) = self.commands.poll_recv(cx) {
             match command {
                 Command::Subscribe(id, subscriber) => {
                     self.table.insert(id, subscriber);
@@ -320,57 +321,10 @@ impl<K: Subscriber> Reader<K> {
         }
     }
 
-    /// NATS sends an `-ERR` before the PONG of the same window.
-    fn refused(&mut self, text: &str, by_next: bool) {
-        let refused = match text.split_once("for Subscription to ") {
-            Some((_, rest)) => {
-                let subject = rest.split('"').nth(1).unwrap_or_default();
-                // A permission that is taken away later names the subscription.
-                let id = rest
-                    .split_once("(sid \"")
-                    .and_then(|(_, id)| id.split('"').next()?.parse().ok());
-                let id = id.or_else(|| self.unconfirmed.get(subject).copied());
-                if id == Some(BROADCAST) || subject == self.subjects.heard_broadcast() {
-                    tracing::error!(subject, "NATS forbids it: no session gets any broadcast");
-                }
-                id
-            }
-            // Without a subject it is the last one of the window that is not refused yet.
-            None if text.to_ascii_lowercase().contains("subscriptions exceeded") => {
-                let link = match by_next {
-                    true => self.connection.next(),
-                    false => self.connection.current(),
-                };
-                link.and_then(|link| link.windows().next()?.ids.pop())
-            }
-            None => None,
-        };
-        let Some(id) = refused else { return };
-        if let Some(subscriber) = self.table.remove(&id) {
-            for link in self.connection.links() {
-                link.unsubscribe(id);
-            }
-            self.refused.push((subscriber, id));
-        }
-        // A permission that is taken away later belongs to no window.
-        if self.is_idle() {
-            self.tell_of_refused();
-        }
-    }
-
     /// Whether no PONG is under way that would confirm anything.
     fn is_idle(&mut self) -> bool {
         let link = self.connection.current();
         self.handover.is_none() && link.is_none_or(|link| link.windows().next().is_none())
-    }
-
-    /// Tells of all that was refused in a window at once, so that the registry can spread
-    /// what follows.
-    fn tell_of_refused(&mut self) {
-        if !self.refused.is_empty() {
-            let refused = std::mem::take(&mut self.refused);
-            self.events.push_back(Event::Refused(refused));
-        }
     }
 
     fn lost(&mut self) {
