@@ -140,7 +140,7 @@ impl App {
                 "embedded: messages and tickets stay in this process and end with it; \
                  for trying Usher out, one instance only"
             );
-            let (interest, publisher) = bus::embedded(&bus, commands, metrics.clone());
+            let (interest, publisher) = bus::embedded(&bus.reply_prefix, commands, metrics.clone());
             let tickets = Tickets::embedded(config.tickets.accept_plain);
             (interest, publisher, None, tickets)
         } else {

@@ -126,11 +126,11 @@ pub async fn nats<K: Subscriber>(
 
 /// A bus inside this process: what is published here arrives here.
 pub fn embedded<K: Subscriber>(
-    config: &Config,
+    reply_prefix: &str,
     commands: Commands<K>,
     metrics: Arc<Metrics>,
 ) -> (Interest<K>, Publisher) {
-    let (embedded, sender) = embedded::start(&config.reply_prefix, commands, metrics);
+    let (embedded, sender) = embedded::start(reply_prefix, commands, metrics);
     (
         Interest::Embedded(Box::new(embedded)),
         Publisher(Way::Embedded(sender)),

@@ -72,6 +72,18 @@ const HOMES: [(&str, &[&str]); 22] = [
     ("prometheus", &["metrics", "http"]),
 ];
 
+/// Lines of a file at most.
+const MAX_LINES: usize = 400;
+
+/// Files that are longer, until they are divided.
+const LONG: [&str; 5] = [
+    "bus/stream/sweep.rs",
+    "registry.rs",
+    "registry/chain.rs",
+    "registry/outbox.rs",
+    "registry/recovery.rs",
+];
+
 #[test]
 fn a_file_imports_only_from_floors_below() {
     let mut wrong = Vec::new();
@@ -133,6 +145,27 @@ fn async_nats_reads_nothing_that_strangers_publish() {
             path.display()
         );
     }
+}
+
+/// A file holds one idea, with its unit tests beside it where they are many.
+#[test]
+fn no_file_is_long() {
+    let mut wrong = Vec::new();
+    for (path, _, text) in sources() {
+        if path.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
+        let lines = text.lines().count();
+        let excused = LONG.contains(&path.to_str().unwrap_or_default());
+        if excused != (lines > MAX_LINES) {
+            wrong.push(format!("{}: {lines} lines", path.display()));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "above {MAX_LINES} lines, or in `LONG` without need:\n{}",
+        wrong.join("\n")
+    );
 }
 
 #[test]
