@@ -197,11 +197,8 @@ impl Connection {
 impl Outgoing {
     /// Payload and headers, as `max_payload` counts them.
     fn size(&self) -> usize {
-        let headers = self
-            .headers
-            .iter()
-            .map(|(name, value)| (*name, value.as_str()));
-        header_length(headers) + self.payload.len()
+        let headers = self.headers.iter();
+        header_length(headers.map(|(name, value)| (*name, value.as_str()))) + self.payload.len()
     }
 }
 

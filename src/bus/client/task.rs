@@ -12,8 +12,8 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{Event, Message, ServerError, Subscriber};
-use futures_util::StreamExt as _;
+use async_nats::{Event, ServerError, Subscriber};
+use futures_util::{StreamExt, future::OptionFuture};
 use tokio::{
     runtime::Builder,
     sync::{Semaphore, mpsc, watch},
@@ -134,15 +134,18 @@ impl Task {
                     None => return,
                 },
                 Some(answer) = self.inbox.next() => self.client.pending.answered(answer),
-                Some(echo) = next(&mut self.echoes) => self.echo(&echo.payload).await,
+                Some(Some(echo)) = OptionFuture::from(self.echoes.as_mut().map(StreamExt::next)) => {
+                    self.echo(&echo.payload).await;
+                }
                 Ok(()) = servers.changed() => {
                     let nats = self.client.nats.clone();
                     let servers = addresses(&self.client.servers.all());
                     // It waits while async-nats looks for a server.
                     tokio::spawn(async move { nats.set_server_pool(&servers[..]).await });
                 }
-                () = work(&mut self.proving) => {}
-                () = work(&mut self.leaving) => {
+                Some(()) = OptionFuture::from(self.proving.as_mut()) => self.proving = None,
+                Some(()) = OptionFuture::from(self.leaving.as_mut()) => {
+                    self.leaving = None;
                     self.client.close(&"no other server has taken the connection");
                 }
             }
@@ -310,20 +313,4 @@ async fn learn_limits(dialer: Dialer) {
             return dialer.servers.learn(&info);
         }
     }
-}
-
-async fn next(echoes: &mut Option<Subscriber>) -> Option<Message> {
-    match echoes {
-        Some(echoes) => echoes.next().await,
-        None => pending().await,
-    }
-}
-
-/// Ends when there is work, and it is done.
-async fn work(work: &mut Option<Work>) {
-    match work {
-        Some(doing) => doing.await,
-        None => pending().await,
-    }
-    *work = None;
 }
