@@ -1,5 +1,6 @@
 //! The roof: builds the rooms in order, owns the listeners, runs the drain.
 
+mod errors;
 mod reload;
 pub(crate) mod rooms;
 mod tasks;
@@ -14,6 +15,7 @@ use tokio::{
     time::sleep,
 };
 
+pub use self::errors::{BindError, RunError, StartError};
 use self::{
     reload::{Logins, Reload},
     tasks::Tasks,
@@ -37,39 +39,6 @@ use crate::{
 const BACKLOG: u32 = 4096;
 /// After the last session was told to go, for what is still under way.
 const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(2);
-
-/// A gateway cannot start.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "{key} = \"{address}\" cannot be bound: {source}; choose a free address, or stop what holds it"
-)]
-pub struct BindError {
-    key: &'static str,
-    address: SocketAddr,
-    source: std::io::Error,
-}
-
-/// A gateway cannot start as it is set up.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A listener's address is not to be had.
-    #[error(transparent)]
-    Bind(#[from] BindError),
-    /// What a key names is not what it should be.
-    #[error(transparent)]
-    Setting(#[from] rooms::SettingError),
-}
-
-/// A gateway cannot go on.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// async-nats does not take what the configuration says.
-    #[error("NATS cannot be connected to: {0}")]
-    Bus(Box<dyn std::error::Error + Send + Sync>),
-    /// A task has ended that must not.
-    #[error("{0} has failed; the gateway cannot go on without it")]
-    Task(&'static str),
-}
 
 /// What to run beside, or instead of, the real thing.
 #[derive(Debug, Clone, Copy, Default)]
@@ -164,7 +133,7 @@ impl App {
         let mut tasks = Tasks::default();
         let metrics = Arc::new(Metrics::new());
         let readiness = Readiness::new(config.ops.nats_grace);
-        let subscriptions = Arc::new(Subscriptions::default());
+        let (subscriptions, commands) = Subscriptions::new();
         let bus = rooms::bus(&config, &gateway);
         let mut logins = None;
         let (interest, publisher, stream, tickets) = if mode.embedded {
@@ -172,17 +141,12 @@ impl App {
                 "embedded: messages and tickets stay in this process and end with it; \
                  for trying Usher out, one instance only"
             );
-            let (interest, publisher) = bus::embedded(&bus, subscriptions.clone(), metrics.clone());
+            let (interest, publisher) = bus::embedded(&bus.reply_prefix, commands, metrics.clone());
             let tickets = Tickets::embedded(config.tickets.accept_plain);
             (interest, publisher, None, tickets)
         } else {
             let auth = bus.auth.clone();
-            let nats = bus::nats(
-                bus,
-                subscriptions.clone(),
-                metrics.clone(),
-                readiness.clone(),
-            );
+            let nats = bus::nats(bus, commands, metrics.clone(), readiness.clone());
             let nats = nats.await.map_err(RunError::Bus)?;
             for task in nats.tasks {
                 tasks.spawn(task.name, task.future);
@@ -201,7 +165,7 @@ impl App {
         };
         let registry = Arc::new(Registry::new(
             rooms::registry(&config, &gateway),
-            subscriptions,
+            Arc::new(subscriptions),
             metrics.clone(),
         ));
         tasks.spawn("the registry", registry.clone().run(interest));

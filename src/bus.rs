@@ -11,6 +11,7 @@ mod check;
 mod client;
 mod embedded;
 #[cfg(fuzzing)]
+#[path = "../fuzz/rooms/bus.rs"]
 pub mod fuzzing;
 mod health;
 mod interest;
@@ -19,24 +20,26 @@ mod servers;
 pub mod stream;
 mod subject;
 
-use std::{fmt, pin::Pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Notify;
 use url::Url;
 
 pub use self::{
-    auth::{Auth, AuthError, of_url},
-    check::check,
-    interest::{DialError, Event, Interest, Probe, Request, Subscriber, Subscriptions},
+    auth::{Auth, AuthError},
+    check::{Seen, Server, check},
+    interest::{Commands, DialError, Event, Interest, Probe, Request, Subscriber, Subscriptions},
     publisher::{PublishError, Published, Publisher, Push, Receipt},
     subject::Subjects,
 };
 use self::{
     health::Health,
     interest::{Dialer, Reader, Supervisor},
+    publisher::Way,
     servers::Servers,
     stream::Stream,
 };
+pub use crate::supervision::Task;
 use crate::{
     metrics::Metrics,
     readiness::{Part, Readiness},
@@ -45,29 +48,6 @@ use crate::{
 
 /// How long servers of a cluster on one site take to learn of a subscription.
 pub const AUTO_SETTLE: Duration = Duration::from_millis(20);
-
-/// Something that has to be polled for as long as the process lives. Where it ends, the
-/// process cannot go on.
-pub struct Task {
-    /// For the log.
-    pub name: &'static str,
-    /// What it does.
-    pub future: Pin<Box<dyn Future<Output = ()> + Send>>,
-}
-
-impl Task {
-    /// `future`, by this name.
-    pub fn new(name: &'static str, future: impl Future<Output = ()> + Send + 'static) -> Self {
-        let future = Box::pin(future);
-        Self { name, future }
-    }
-}
-
-impl fmt::Debug for Task {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Task").field(&self.name).finish()
-    }
-}
 
 /// The parts of a bus over NATS.
 #[derive(Debug)]
@@ -90,7 +70,7 @@ pub struct Nats<K> {
 /// async-nats takes a server's URL for none.
 pub async fn nats<K: Subscriber>(
     config: Config,
-    subscriptions: Arc<Subscriptions<K>>,
+    commands: Commands<K>,
     metrics: Arc<Metrics>,
     readiness: Readiness,
 ) -> Result<Nats<K>, async_nats::Error> {
@@ -105,12 +85,16 @@ pub async fn nats<K: Subscriber>(
     let pushing = health("push", Part::Push);
     let (client, task) = client::start(&config, servers.clone(), subjects.clone(), pushing).await?;
     let mut tasks = vec![Task::new("the push connection", task)];
-    let (publisher, stream) = match config.stream.clone() {
-        None => (Publisher::live(client), None),
+    let (way, stream) = match config.stream.clone() {
+        None => (Way::Live(client), None),
         Some(stream) => {
             readiness.needs(Part::Stream);
             let gone = Arc::new(Notify::new());
-            let publisher = Publisher::durable(client.clone(), &stream.name, gone.clone());
+            let way = Way::Durable {
+                client: client.clone(),
+                stream: stream.name.as_str().into(),
+                gone: gone.clone(),
+            };
             let (stream, more) = Stream::new(
                 stream,
                 subjects.clone(),
@@ -121,7 +105,7 @@ pub async fn nats<K: Subscriber>(
                 readiness.clone(),
             );
             tasks.extend(more);
-            (publisher, Some(stream))
+            (way, Some(stream))
         }
     };
     let reader = Reader::new(
@@ -129,12 +113,12 @@ pub async fn nats<K: Subscriber>(
         subjects,
         config.stream.map(|stream| stream.name),
         config.settle,
-        subscriptions,
+        commands,
         metrics,
     );
     Ok(Nats {
         interest: Interest::Nats(Box::new(reader), stream.clone()),
-        publisher,
+        publisher: Publisher(way),
         stream,
         tasks,
     })
@@ -142,22 +126,19 @@ pub async fn nats<K: Subscriber>(
 
 /// A bus inside this process: what is published here arrives here.
 pub fn embedded<K: Subscriber>(
-    config: &Config,
-    subscriptions: Arc<Subscriptions<K>>,
+    reply_prefix: &str,
+    commands: Commands<K>,
     metrics: Arc<Metrics>,
 ) -> (Interest<K>, Publisher) {
-    let (sender, queue) = embedded::Sender::new();
-    let reply_prefix = &config.reply_prefix;
-    let embedded = embedded::Embedded::new(queue, reply_prefix, subscriptions, metrics);
+    let (embedded, sender) = embedded::start(reply_prefix, commands, metrics);
     (
         Interest::Embedded(Box::new(embedded)),
-        Publisher::embedded(sender),
+        Publisher(Way::Embedded(sender)),
     )
 }
 
-/// Where NATS is, and how to be let in. `Debug` leaves out what may hold
-/// credentials.
-#[derive(Clone)]
+/// Where NATS is, and how to be let in.
+#[derive(Debug, Clone)]
 pub struct Config {
     /// `nats://host:port`, or `tls://` where it must be encrypted, without credentials;
     /// tried in a random order.
@@ -181,20 +162,13 @@ pub struct Config {
     pub stream: Option<stream::Config>,
 }
 
-impl fmt::Debug for Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Config")
-            .field("name", &self.name)
-            .field("prefix", &self.prefix)
-            .field("reply_prefix", &self.reply_prefix)
-            .finish_non_exhaustive()
-    }
-}
-
 impl Config {
     fn subjects(&self) -> Subjects {
         let subjects = Subjects::new(&self.prefix).of(&self.name);
-        subjects.durable(self.stream.is_some())
+        match self.stream {
+            None => subjects,
+            Some(_) => subjects.durable(),
+        }
     }
 
     /// Whether a server that speaks no TLS is not to be spoken to.

@@ -12,6 +12,7 @@ mod events;
 mod filters;
 mod frame_rate;
 #[cfg(fuzzing)]
+#[path = "../fuzz/rooms/http.rs"]
 pub mod fuzzing;
 mod handover;
 mod join;

@@ -6,8 +6,10 @@
 //! panics, the process ends as well.
 
 use std::{
+    fmt,
     future::pending,
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
     sync::LazyLock,
 };
 
@@ -25,6 +27,29 @@ static FAILED: LazyLock<watch::Sender<Option<&'static str>>> =
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("it has panicked")]
 pub struct Panicked;
+
+/// Something that has to be polled for as long as the process lives. Where it ends, the
+/// process cannot go on.
+pub struct Task {
+    /// For the log.
+    pub name: &'static str,
+    /// What it does.
+    pub future: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Task {
+    /// `future`, by this name.
+    pub fn new(name: &'static str, future: impl Future<Output = ()> + Send + 'static) -> Self {
+        let future = Box::pin(future);
+        Self { name, future }
+    }
+}
+
+impl fmt::Debug for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Task").field(&self.name).finish()
+    }
+}
 
 /// Runs to the end, or to a panic.
 ///

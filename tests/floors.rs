@@ -73,6 +73,9 @@ const HOMES: [(&str, &[&str]); 22] = [
     ("prometheus", &["metrics", "http"]),
 ];
 
+/// Lines of a file at most.
+const MAX_LINES: usize = 400;
+
 #[test]
 fn a_file_imports_only_from_floors_below() {
     let mut wrong = Vec::new();
@@ -134,6 +137,26 @@ fn async_nats_reads_nothing_that_strangers_publish() {
             path.display()
         );
     }
+}
+
+/// A file holds one idea, with its unit tests beside it where they are many.
+#[test]
+fn no_file_is_long() {
+    let mut wrong = Vec::new();
+    for (path, _, text) in sources() {
+        if path.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
+        let lines = text.lines().count();
+        if lines > MAX_LINES {
+            wrong.push(format!("{}: {lines} lines", path.display()));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "above {MAX_LINES} lines:\n{}",
+        wrong.join("\n")
+    );
 }
 
 #[test]

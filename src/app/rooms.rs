@@ -1,13 +1,14 @@
 //! The configuration → each room's own part of it.
 
+mod nats;
+
 use std::{path::PathBuf, time::Duration};
 
-use url::Url;
-
+pub(super) use self::nats::auth as nats_auth;
+pub(crate) use self::nats::bus;
 use crate::{
-    bus::{self, Auth},
     client_address::TrustedProxies,
-    config::{Config, Durable, HttpsUrl, RedisKind, Settle, Storage},
+    config::{Config, HttpsUrl, RedisKind, Settle},
     durable, grpc, http,
     origin::AllowedOrigins,
     registry, tickets,
@@ -193,59 +194,6 @@ fn identity(certificate_file: &Option<PathBuf>, key_file: &Option<PathBuf>) -> O
         certificate_file: certificate_file.clone()?,
         key_file: key_file.clone()?,
     })
-}
-
-/// Where NATS is.
-pub(crate) fn bus(config: &Config, name: &str) -> bus::Config {
-    let nats = &config.nats;
-    bus::Config {
-        servers: nats.url.0.iter().map(without_credentials).collect(),
-        auth: nats_auth(config),
-        tls: nats_tls(config),
-        name: name.to_owned(),
-        prefix: nats.prefix.clone(),
-        settle: settle(config),
-        reply_prefix: nats.reply_prefix.clone(),
-        stream: config.durable.enabled.then(|| stream(&config.durable)),
-    }
-}
-
-/// The configuration allows one of these, and URLs with the same credentials.
-pub(super) fn nats_auth(config: &Config) -> Auth {
-    let nats = &config.nats;
-    if let Some(auth) = nats.url.0.iter().find_map(bus::of_url) {
-        return auth;
-    }
-    match (&nats.credentials_file, &nats.nkey_seed_file, &nats.token) {
-        (Some(path), ..) => Auth::CredentialsFile(path.clone()),
-        (_, Some(path), _) => Auth::SeedFile(path.clone()),
-        (_, _, Some(token)) => Auth::Token(token.clone()),
-        _ => match (&nats.user, &nats.password) {
-            (Some(user), Some(password)) => Auth::Password(user.clone(), password.clone()),
-            _ => Auth::Anonymous,
-        },
-    }
-}
-
-fn without_credentials(server: &Url) -> Url {
-    let mut server = server.clone();
-    // A URL with a host takes both.
-    let _ = server.set_username("");
-    let _ = server.set_password(None);
-    server
-}
-
-fn stream(durable: &Durable) -> bus::stream::Config {
-    bus::stream::Config {
-        name: durable.stream.clone(),
-        manage: durable.manage_stream,
-        max_age: Some(durable.max_age).filter(|age| !age.is_zero()),
-        max_messages_per_channel: durable.max_messages_per_channel,
-        max_bytes: durable.max_bytes.0,
-        replicas: durable.replicas,
-        on_disk: durable.storage == Storage::File,
-        duplicate_window: durable.duplicate_window,
-    }
 }
 
 /// How sessions catch up from the stream.

@@ -1,16 +1,11 @@
 //! How a gateway logs in to NATS. Files are read at each connect, so that new
 //! credentials hold from the next connect on.
 
-use std::{
-    borrow::Cow,
-    fmt,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+/// What CONNECT carries. It holds secrets and has no `Debug`.
+pub(super) use async_nats::Auth as Login;
 use nkeys::{KeyPair, KeyPairType};
-use serde::{Serialize, Serializer};
-use url::Url;
 
 use crate::secret::Secret;
 
@@ -28,38 +23,6 @@ pub enum Auth {
     CredentialsFile(PathBuf),
     /// The seed of a user's nkey, in a file.
     SeedFile(PathBuf),
-}
-
-/// What CONNECT carries, under its names there.
-#[derive(Default, Serialize)]
-pub(super) struct Login {
-    #[serde(rename = "auth_token", skip_serializing_if = "Option::is_none")]
-    pub(super) token: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) user: Option<String>,
-    #[serde(rename = "pass", skip_serializing_if = "Option::is_none")]
-    pub(super) password: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) jwt: Option<String>,
-    /// The public half of an nkey.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) nkey: Option<String>,
-    /// Of the server's nonce.
-    #[serde(rename = "sig", skip_serializing_if = "Option::is_none")]
-    #[serde(serialize_with = "in_base64")]
-    pub(super) signature: Option<Vec<u8>>,
-}
-
-/// It holds secrets.
-impl fmt::Debug for Login {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Login(…)")
-    }
-}
-
-fn in_base64<S: Serializer>(signature: &Option<Vec<u8>>, to: S) -> Result<S::Ok, S::Error> {
-    let signature = signature.as_deref().unwrap_or_default();
-    to.serialize_str(&URL_SAFE_NO_PAD.encode(signature))
 }
 
 /// A credentials file or a seed file is not what it should be.
@@ -102,42 +65,24 @@ impl Auth {
 
     /// What a server gets that sent this nonce.
     pub(super) fn login(&self, nonce: &[u8]) -> Result<Login, AuthError> {
-        let mut login = Login::default();
+        let mut login = Login::new();
         match self {
             Self::Anonymous => {}
             Self::Token(token) => login.token = Some(token.expose()),
             Self::Password(user, password) => {
-                login.user = Some(user.clone());
+                login.username = Some(user.clone());
                 login.password = Some(password.expose());
             }
             Self::CredentialsFile(path) => {
-                let wrong = |complaint| AuthError {
-                    key: "credentials_file",
-                    path: path.clone(),
-                    complaint,
-                };
-                let text = read(path).map_err(wrong)?;
-                let found = credentials(&text).ok_or_else(|| {
-                    wrong("is no NATS credentials file; `nsc generate creds` writes one".to_owned())
-                })?;
-                login.jwt = Some(found.0);
-                login.signature = found.1.sign(nonce).ok();
+                let complaint = "is no NATS credentials file; `nsc generate creds` writes one";
+                let (jwt, key) = read("credentials_file", path, credentials, complaint)?;
+                login.jwt = Some(jwt);
+                login.signature = key.sign(nonce).ok();
             }
             Self::SeedFile(path) => {
-                let wrong = |complaint| AuthError {
-                    key: "nkey_seed_file",
-                    path: path.clone(),
-                    complaint,
-                };
-                let text = read(path).map_err(wrong)?;
-                let key = KeyPair::from_seed(text.trim()).ok();
-                // An account's or a server's seed is of no use, and no one's to hold.
-                let of_user = |key: &KeyPair| matches!(key.key_pair_type(), KeyPairType::User);
-                let key = key.filter(of_user).ok_or_else(|| {
-                    let complaint = "holds no seed of a user's nkey; `nk -gen user` writes one, \
-                                     which begins with SU";
-                    wrong(complaint.to_owned())
-                })?;
+                let complaint = "holds no seed of a user's nkey; `nk -gen user` writes one, \
+                                 which begins with SU";
+                let key = read("nkey_seed_file", path, seed, complaint)?;
                 login.nkey = Some(key.public_key());
                 login.signature = key.sign(nonce).ok();
             }
@@ -146,24 +91,28 @@ impl Auth {
     }
 }
 
-/// The credentials in a server's URL, as other NATS clients read them: a user alone is
-/// a token.
-pub fn of_url(server: &Url) -> Option<Auth> {
-    let decoded =
-        |text| -> Cow<'_, str> { percent_encoding::percent_decode_str(text).decode_utf8_lossy() };
-    match (server.username(), server.password()) {
-        ("", _) => None,
-        (token, None) => Some(Auth::Token(Secret::new(decoded(token)))),
-        (user, Some(password)) => {
-            let password = Secret::new(decoded(password));
-            Some(Auth::Password(decoded(user).into_owned(), password))
-        }
-    }
+/// What a file holds; `complaint` is for one that holds something else.
+fn read<T>(
+    key: &'static str,
+    path: &Path,
+    parse: impl FnOnce(&str) -> Option<T>,
+    complaint: &str,
+) -> Result<T, AuthError> {
+    let unread = |cause| format!("can't be read: {cause}; name a file that exists and may be read");
+    let text = std::fs::read_to_string(path).map_err(unread);
+    let parsed = text.and_then(|text| parse(&text).ok_or_else(|| complaint.to_owned()));
+    parsed.map_err(|complaint| AuthError {
+        key,
+        path: path.to_owned(),
+        complaint,
+    })
 }
 
-fn read(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path)
-        .map_err(|cause| format!("can't be read: {cause}; name a file that exists and may be read"))
+/// The key of a seed file.
+fn seed(text: &str) -> Option<KeyPair> {
+    let key = KeyPair::from_seed(text.trim()).ok()?;
+    // An account's or a server's seed is of no use, and no one's to hold.
+    matches!(key.key_pair_type(), KeyPairType::User).then_some(key)
 }
 
 /// The JWT and the key of a credentials file.
@@ -210,7 +159,7 @@ mod tests {
             &text.replace(&seed, "SUAX"),
             &text.replace("eyJ.eyJ.sig", ""),
         ] {
-            let error = login(bad).expect_err("no credentials");
+            let error = login(bad).map(drop).expect_err("no credentials");
             assert!(!error.to_string().contains(&seed), "{error}");
         }
     }
@@ -228,31 +177,5 @@ mod tests {
             .expect("its own signature");
         std::fs::write(&path, "SUX").expect("written");
         assert!(auth.check().is_err());
-    }
-
-    #[test]
-    fn credentials_of_a_url_are_decoded() {
-        let login = |url| {
-            let url = Url::parse(url).expect("a URL");
-            of_url(&url).map(|auth| auth.login(b"").expect("no file"))
-        };
-        let both = login("nats://u%40x:p%40ss^@h").expect("credentials");
-        assert_eq!(both.user.as_deref(), Some("u@x"));
-        assert_eq!(both.password.as_deref(), Some("p@ss^"));
-        let held = of_url(&Url::parse("nats://u:old@h").expect("a URL")).expect("credentials");
-        let clone = held.clone();
-        for (url, renews) in [
-            ("nats://u:new@h", true),
-            ("nats://v:bad@h", false),
-            ("nats://u@h", false),
-        ] {
-            let other = of_url(&Url::parse(url).expect("a URL")).expect("credentials");
-            assert_eq!(held.renew(&other), renews, "{url}");
-        }
-        let renewed = clone.login(b"").expect("no file");
-        assert_eq!(renewed.password.as_deref(), Some("new"));
-        let token = login("nats://t%2Fk@h").expect("credentials");
-        assert_eq!(token.token.as_deref(), Some("t/k"));
-        assert!(login("nats://h").is_none());
     }
 }

@@ -12,7 +12,6 @@ mod pending;
 mod task;
 
 use std::{
-    collections::VecDeque,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
@@ -21,15 +20,12 @@ use async_nats::{HeaderMap, Message, client::traits::Publisher as _, message::Ou
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{Instant, timeout, timeout_at},
 };
 
+use self::pending::{Fate, Outcome, Pending};
 pub(super) use self::task::start;
-use self::{
-    echoes::Echoes,
-    pending::{Arrival, Pending},
-};
 use super::{Subjects, health::Health, interest::header_length, servers::Servers};
 
 /// NATS must confirm a push, or answer a question, within this.
@@ -64,18 +60,17 @@ pub(super) enum Failure {
     TooLarge { size: usize, limit: usize },
 }
 
-/// The connection. Clones share it.
-#[derive(Debug, Clone)]
-pub(super) struct Client(Arc<Shared>);
+/// Who publishes and asks over the connection.
+pub(super) type Client = Arc<Connection>;
 
+/// The connection.
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Connection {
     nats: async_nats::Client,
-    subjects: Subjects,
+    pub(super) subjects: Subjects,
     gate: watch::Sender<Gate>,
     servers: Servers,
     pending: Pending,
-    echoes: Echoes,
     bytes: Arc<Semaphore>,
     /// NATS forbids this connection to hear its echo.
     deaf: AtomicBool,
@@ -94,27 +89,13 @@ pub(super) struct Outgoing {
 #[derive(Debug)]
 pub(super) struct Sent {
     client: Client,
-    number: u64,
     size: usize,
     deadline: Instant,
-    arrivals: mpsc::Receiver<Arrival>,
-    /// Answers that came before the echo did.
-    early: VecDeque<Message>,
-    forbidden: bool,
+    outcome: Outcome,
     bytes: Option<OwnedSemaphorePermit>,
 }
 
-impl Client {
-    /// The largest message that NATS takes, headers included.
-    fn max_payload(&self) -> usize {
-        let Shared { nats, servers, .. } = &*self.0;
-        nats.max_payload().min(servers.max_payload())
-    }
-
-    pub(super) fn subjects(&self) -> &Subjects {
-        &self.0.subjects
-    }
-
+impl Connection {
     /// Hands a message over; with `answers` it carries a reply subject, and so many answers
     /// are kept.
     ///
@@ -122,9 +103,13 @@ impl Client {
     ///
     /// Any [`Failure`] but `Unknown`. Dropping the future before it is done: nothing was
     /// handed over.
-    pub(super) async fn send(&self, message: Outgoing, answers: usize) -> Result<Sent, Failure> {
+    pub(super) async fn send(
+        self: &Arc<Self>,
+        message: Outgoing,
+        answers: usize,
+    ) -> Result<Sent, Failure> {
         let sending = async {
-            self.0.passes().await?;
+            self.passes().await?;
             self.publish(message, answers).await
         };
         timeout(CONFIRM, sending)
@@ -134,34 +119,29 @@ impl Client {
 
     /// Waits until a push can be handed over, or is known to be forbidden.
     pub(super) async fn ready(&self) -> bool {
-        let mut gate = self.0.gate.subscribe();
+        let mut gate = self.gate.subscribe();
         let ready = |gate: &Gate| matches!(gate, Gate::Open | Gate::Forbidden);
         matches!(gate.wait_for(ready).await.as_deref(), Ok(Gate::Open))
     }
 
     /// Asks a question that has one answer.
-    pub(super) async fn ask(&self, question: Outgoing) -> Result<Message, Failure> {
+    pub(super) async fn ask(self: &Arc<Self>, question: Outgoing) -> Result<Message, Failure> {
         self.send(question, 1).await?.answer().await
     }
 
     /// The same, whether or not pushes pass.
-    async fn publish(&self, message: Outgoing, answers: usize) -> Result<Sent, Failure> {
-        let shared = &self.0;
+    async fn publish(self: &Arc<Self>, message: Outgoing, answers: usize) -> Result<Sent, Failure> {
         let deadline = Instant::now() + CONFIRM;
         let size = message.size();
         let permits = u32::try_from((size + OVERHEAD).min(MAX_BYTES)).unwrap_or(u32::MAX);
-        let bytes = shared.bytes.clone().acquire_many_owned(permits).await;
+        let bytes = self.bytes.clone().acquire_many_owned(permits).await;
         let bytes = bytes.map_err(|_| Failure::Away)?;
         self.check_size(size)?;
-        let (number, arrivals) = shared.pending.add(&message.subject, answers);
         let mut sent = Sent {
             client: self.clone(),
-            number,
             size,
             deadline,
-            arrivals,
-            early: VecDeque::new(),
-            forbidden: false,
+            outcome: self.pending.add(&message.subject, answers),
             bytes: None,
         };
         let mut headers = HeaderMap::new();
@@ -170,26 +150,25 @@ impl Client {
         }
         let message = OutboundMessage {
             subject: message.subject.into(),
-            reply: (answers > 0).then(|| shared.pending.reply(number).into()),
+            reply: (answers > 0).then(|| self.pending.reply(sent.outcome.number).into()),
             headers: (!headers.is_empty()).then_some(headers),
             payload: message.payload,
         };
-        let handed_over = shared.nats.publish_message(message).await;
+        let handed_over = self.nats.publish_message(message).await;
         handed_over.map_err(|_| Failure::Away)?;
         sent.bytes = Some(bytes);
         Ok(sent)
     }
 
+    /// NATS takes so many bytes at most, headers included.
     fn check_size(&self, size: usize) -> Result<(), Failure> {
-        let limit = self.max_payload();
+        let limit = self.nats.max_payload().min(self.servers.max_payload());
         match size > limit {
             true => Err(Failure::TooLarge { size, limit }),
             false => Ok(()),
         }
     }
-}
 
-impl Shared {
     /// Waits while pushes are held.
     async fn passes(&self) -> Result<(), Failure> {
         let mut gate = self.gate.subscribe();
@@ -203,16 +182,12 @@ impl Shared {
 
     /// Publishes an echo, for its own sake: others wait for it too.
     fn echo(self: &Arc<Self>, number: u64) {
-        let shared = self.clone();
-        let publish = async move {
-            let subject = shared.subjects.echo();
+        let client = self.clone();
+        let mut publish = Box::pin(async move {
+            let (subject, payload) = (client.subjects.echo(), number.to_string());
             // Where it fails nothing is confirmed, and the connection's task has ended.
-            let _ = shared
-                .nats
-                .publish(subject, number.to_string().into())
-                .await;
-        };
-        let mut publish = Box::pin(publish);
+            let _ = client.nats.publish(subject, payload.into()).await;
+        });
         if (&mut publish).now_or_never().is_none() {
             tokio::spawn(publish);
         }
@@ -222,11 +197,8 @@ impl Shared {
 impl Outgoing {
     /// Payload and headers, as `max_payload` counts them.
     fn size(&self) -> usize {
-        let headers = self
-            .headers
-            .iter()
-            .map(|(name, value)| (*name, value.as_str()));
-        header_length(headers) + self.payload.len()
+        let headers = self.headers.iter();
+        header_length(headers.map(|(name, value)| (*name, value.as_str()))) + self.payload.len()
     }
 }
 
@@ -237,23 +209,16 @@ impl Sent {
     ///
     /// Any [`Failure`] but `Away`.
     pub(super) async fn confirmed(&mut self) -> Result<(), Failure> {
-        let client = self.client.clone();
-        let confirming = async {
-            if let Some(echo) = client.0.echoes.join(self.number) {
-                client.0.echo(echo);
-            }
-            loop {
-                match self.arrivals.recv().await {
-                    Some(Arrival::Echo) => return Ok(()),
-                    Some(Arrival::Answer(answer)) => self.early.push_back(*answer),
-                    Some(Arrival::Forbidden) => return Err(Failure::Forbidden),
-                    Some(Arrival::Lost) | None => return Err(Failure::Unknown),
-                }
-            }
+        if let Some(echo) = self.client.pending.wants_echo(self.outcome.number) {
+            self.client.echo(echo);
+        }
+        let known = self.outcome.fate.wait_for(|fate| *fate != Fate::UnderWay);
+        let _ = timeout_at(self.deadline, known).await;
+        let confirmed = match *self.outcome.fate.borrow() {
+            Fate::Confirmed => Ok(()),
+            _ => Err(self.failure()),
         };
-        let confirmed = timeout_at(self.deadline, confirming).await;
-        self.concluded(confirmed.unwrap_or(Err(Failure::Unknown)))
-            .await
+        self.concluded(confirmed).await
     }
 
     /// The first answer.
@@ -262,44 +227,35 @@ impl Sent {
     ///
     /// Any [`Failure`] but `Away`.
     pub(super) async fn answer(&mut self) -> Result<Message, Failure> {
-        if let Some(early) = self.early.pop_front() {
-            return Ok(early);
-        }
-        let answered = timeout_at(self.deadline, async {
-            match self.arrivals.recv().await {
-                Some(Arrival::Answer(answer)) => Ok(*answer),
-                Some(Arrival::Forbidden) => Err(Failure::Forbidden),
-                Some(Arrival::Echo | Arrival::Lost) | None => Err(Failure::Unknown),
-            }
-        });
-        let answered = answered.await.unwrap_or(Err(Failure::Unknown));
+        let answered = timeout_at(self.deadline, self.outcome.answers.recv()).await;
+        let answered = match answered {
+            Ok(Some(answer)) => Ok(*answer),
+            _ => Err(self.failure()),
+        };
         self.concluded(answered).await
     }
 
     /// The next answer; none where none can come any more. The caller bounds the time.
     pub(super) async fn next(&mut self) -> Option<Message> {
-        if let Some(answer) = self.early.pop_front() {
-            return Some(answer);
-        }
-        match self.arrivals.recv().await {
-            Some(Arrival::Answer(answer)) => Some(*answer),
-            Some(Arrival::Forbidden) => {
-                self.forbidden = true;
-                None
-            }
-            _ => None,
-        }
-    }
-
-    /// Whether NATS was heard to forbid it after it seemed confirmed: its error may take
-    /// longer to get here than the echo behind the message.
-    pub(super) fn is_forbidden(&self) -> bool {
-        self.forbidden
+        self.outcome.answers.recv().await.map(|answer| *answer)
     }
 
     /// The next answer, where it is here already.
     pub(super) fn try_next(&mut self) -> Option<Message> {
-        self.next().now_or_never().flatten()
+        self.outcome.answers.try_recv().ok().map(|answer| *answer)
+    }
+
+    /// Whether NATS was heard to forbid it, perhaps after it seemed confirmed: its error may
+    /// take longer to get here than the echo behind the message.
+    pub(super) fn is_forbidden(&self) -> bool {
+        *self.outcome.fate.borrow() == Fate::Forbidden
+    }
+
+    fn failure(&self) -> Failure {
+        match self.is_forbidden() {
+            true => Failure::Forbidden,
+            false => Failure::Unknown,
+        }
     }
 
     /// NATS closes the connection over a message that is too large. So where it was lost,
@@ -318,10 +274,10 @@ impl Sent {
 
 impl Drop for Sent {
     fn drop(&mut self) {
-        self.client.0.pending.forget(self.number);
+        self.client.pending.forget(self.outcome.number);
         // Its bytes may still wait for the socket.
         if let Some(bytes) = self.bytes.take() {
-            let nats = self.client.0.nats.clone();
+            let nats = self.client.nats.clone();
             tokio::spawn(async move {
                 let _ = nats.flush().await;
                 drop(bytes);

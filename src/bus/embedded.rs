@@ -4,18 +4,13 @@
 //! messages come, messages of one publisher stay in order, and who asks where
 //! nobody is gets an answer at once.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    future::poll_fn,
-    sync::Arc,
-    task::{Context, Poll, ready},
-};
+use std::{collections::HashMap, future::pending, sync::Arc};
 
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    interest::{Command, Event, Request, Subscriber, Subscriptions},
+    interest::{Command, Commands, Event, Request, Subscriber},
     publisher::{PublishError, Published, Push, Receipt},
 };
 use crate::{message::Message, metrics::Metrics, user::UserId};
@@ -38,12 +33,6 @@ pub(super) struct Job {
 }
 
 impl Sender {
-    /// A queue, and where what it is given comes out.
-    pub(super) fn new() -> (Self, mpsc::Receiver<Job>) {
-        let (sender, queue) = mpsc::channel(QUEUE);
-        (Self(sender), queue)
-    }
-
     /// Publishes.
     pub(super) async fn publish(
         &self,
@@ -71,103 +60,98 @@ impl Sender {
 #[derive(Debug)]
 pub struct Embedded<K> {
     queue: mpsc::Receiver<Job>,
-    /// Who waits for the receipt of a push, by the push's reply subject.
-    asked: HashMap<String, oneshot::Sender<Option<Receipt>>>,
-    reply_prefix: String,
-    replies: u64,
-    subscriptions: Arc<Subscriptions<K>>,
+    commands: Commands<K>,
     metrics: Arc<Metrics>,
+    /// The registry has heard that it is up.
+    told: bool,
+    /// Who waits for the receipt of the push that the registry has now.
+    asked: Option<oneshot::Sender<Option<Receipt>>>,
+    /// Where the registry answers.
+    reply: String,
     ids: HashMap<u64, UserId>,
     users: HashMap<UserId, (u64, K)>,
-    events: VecDeque<Event<K>>,
+}
+
+/// The bus, up from the start, and who hands pushes over to it.
+pub(super) fn start<K>(
+    reply_prefix: &str,
+    commands: Commands<K>,
+    metrics: Arc<Metrics>,
+) -> (Embedded<K>, Sender) {
+    let (sender, queue) = mpsc::channel(QUEUE);
+    let embedded = Embedded {
+        queue,
+        commands,
+        metrics,
+        told: false,
+        asked: None,
+        reply: format!("{reply_prefix}embedded"),
+        ids: HashMap::new(),
+        users: HashMap::new(),
+    };
+    (embedded, Sender(sender))
 }
 
 impl<K: Subscriber> Embedded<K> {
-    /// Up from the start.
-    pub(super) fn new(
-        queue: mpsc::Receiver<Job>,
-        reply_prefix: &str,
-        subscriptions: Arc<Subscriptions<K>>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        Self {
-            queue,
-            asked: HashMap::new(),
-            reply_prefix: reply_prefix.to_owned(),
-            replies: 0,
-            subscriptions,
-            metrics,
-            ids: HashMap::new(),
-            users: HashMap::new(),
-            events: VecDeque::from([Event::Up { clustered: false }]),
+    pub(super) async fn next(&mut self) -> Event<K> {
+        // The registry answers a request before it asks for the next event; where it has
+        // not, no session has the message.
+        if let Some(unanswered) = self.asked.take() {
+            let _ = unanswered.send(Some(Receipt::Offline));
+        }
+        if !std::mem::replace(&mut self.told, true) {
+            return Event::Up { clustered: false };
+        }
+        loop {
+            let event = tokio::select! {
+                // Who was subscribed before a push gets it.
+                biased;
+                Some(command) = self.commands.recv() => self.follow(command),
+                Some(job) = self.queue.recv() => self.carry_out(job),
+                // Nobody is left to publish or to subscribe.
+                else => pending().await,
+            };
+            if let Some(event) = event {
+                return event;
+            }
         }
     }
 
-    pub(super) async fn next(&mut self) -> Event<K> {
-        poll_fn(|cx| self.poll_next(cx)).await
-    }
-
-    pub(super) fn answer(&mut self, reply: &str, payload: &[u8]) {
+    pub(super) fn answer(&mut self, payload: &[u8]) {
         #[derive(Deserialize)]
         struct Body {
             sessions: u32,
         }
         let body: Option<Body> = serde_json::from_slice(payload).ok();
-        if let Some((done, Body { sessions })) = self.asked.remove(reply).zip(body) {
+        if let Some((done, Body { sessions })) = self.asked.take().zip(body) {
             let _ = done.send(Some(Receipt::Queued(sessions)));
         }
         self.metrics.receipts("sent");
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Event<K>> {
-        loop {
-            if let Some(event) = self.events.pop_front() {
-                return Poll::Ready(event);
+    fn follow(&mut self, command: Command<K>) -> Option<Event<K>> {
+        let confirmed = match command {
+            Command::Subscribe(id, subscriber) => {
+                let user = subscriber.user().clone();
+                self.ids.insert(id, user.clone());
+                self.users.insert(user, (id, subscriber.clone()));
+                Some(Event::Confirmed(vec![(subscriber, id)]))
             }
-            // The registry answers a request before it asks for the next event; where it has
-            // not, no session has the message.
-            for (_, unanswered) in self.asked.drain() {
-                let _ = unanswered.send(Some(Receipt::Offline));
-            }
-            self.take_commands(cx);
-            if !self.events.is_empty() {
-                continue;
-            }
-            match ready!(self.queue.poll_recv(cx)) {
-                Some(job) => self.carry_out(job),
-                // Nobody is left to publish; subscriptions still come and go.
-                None => return Poll::Pending,
-            }
-        }
-    }
-
-    fn take_commands(&mut self, cx: &Context<'_>) {
-        let mut confirmed = Vec::new();
-        for command in self.subscriptions.take(cx) {
-            match command {
-                Command::Subscribe(id, subscriber) => {
-                    let user = subscriber.user().clone();
-                    confirmed.push((subscriber.clone(), id));
-                    self.ids.insert(id, user.clone());
-                    self.users.insert(user, (id, subscriber));
+            Command::Unsubscribe(id) => {
+                // A later subscription of the same user stays.
+                if let Some(user) = self.ids.remove(&id)
+                    && self.users.get(&user).is_some_and(|(now, _)| *now == id)
+                {
+                    self.users.remove(&user);
                 }
-                Command::Unsubscribe(id) => {
-                    // A later subscription of the same user stays.
-                    if let Some(user) = self.ids.remove(&id)
-                        && self.users.get(&user).is_some_and(|(now, _)| *now == id)
-                    {
-                        self.users.remove(&user);
-                    }
-                }
+                None
             }
-        }
+        };
         self.metrics.subscriptions.set(self.ids.len() as i64);
-        if !confirmed.is_empty() {
-            self.events.push_back(Event::Confirmed(confirmed));
-        }
+        confirmed
     }
 
-    fn carry_out(&mut self, job: Job) {
+    fn carry_out(&mut self, job: Job) -> Option<Event<K>> {
         let Job {
             push,
             receipt,
@@ -176,19 +160,21 @@ impl<K: Subscriber> Embedded<K> {
         let Some((_, subscriber)) = self.users.get(&push.user) else {
             // A caller that has gone needs no answer.
             let _ = done.send(receipt.then_some(Receipt::Offline));
-            return;
+            return None;
         };
         self.metrics.messages_received.inc();
-        let mut request = None;
-        if receipt {
-            self.replies += 1;
-            let reply = format!("{}{}", self.reply_prefix, self.replies);
-            self.asked.insert(reply.clone(), done);
-            request = Some(Request { reply, probe: None });
-        } else {
-            let _ = done.send(None);
-        }
-        self.events.push_back(Event::Message {
+        let request = match receipt {
+            true => {
+                self.asked = Some(done);
+                let reply = self.reply.clone();
+                Some(Request { reply, probe: None })
+            }
+            false => {
+                let _ = done.send(None);
+                None
+            }
+        };
+        Some(Event::Message {
             to: subscriber.clone(),
             message: Message {
                 event: push.event.unwrap_or_default(),
@@ -198,6 +184,6 @@ impl<K: Subscriber> Embedded<K> {
                 probe: false,
             },
             request,
-        });
+        })
     }
 }

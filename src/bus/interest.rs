@@ -10,20 +10,16 @@ mod reader;
 mod supervisor;
 mod wire;
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicBool, AtomicU64, Ordering},
-};
-use std::task::Context;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use futures_util::task::AtomicWaker;
+use tokio::sync::mpsc;
 
 pub use self::dial::DialError;
 #[cfg(fuzzing)]
 pub(super) use self::wire::{Decoder, ServerOp};
 pub(super) use self::{
     dial::Dialer,
-    link::{Link, Received},
+    link::{Link, Received, Window},
     reader::{Reader, event_name, is_probe},
     supervisor::{News, Supervisor},
     wire::{Headers, Info, ServerMessage, header_length},
@@ -113,7 +109,7 @@ impl<K: Subscriber> Interest<K> {
     pub fn answer(&mut self, reply: &str, payload: &[u8]) {
         match self {
             Self::Nats(reader, _) => reader.answer(reply, payload),
-            Self::Embedded(embedded) => embedded.answer(reply, payload),
+            Self::Embedded(embedded) => embedded.answer(payload),
         }
     }
 }
@@ -121,61 +117,43 @@ impl<K: Subscriber> Interest<K> {
 /// Asks for subscriptions, from any thread, without waiting.
 #[derive(Debug)]
 pub struct Subscriptions<K> {
-    commands: Mutex<Vec<Command<K>>>,
-    /// There are commands: spares the reader the lock at every message.
-    waiting: AtomicBool,
-    waker: AtomicWaker,
+    /// One command a change of who is held, taken by the reader at its next turn, connected
+    /// or not: so the queue stays as short as a turn is.
+    commands: mpsc::UnboundedSender<Command<K>>,
     next_id: AtomicU64,
 }
 
+/// What was asked for; the bus takes it.
+pub type Commands<K> = mpsc::UnboundedReceiver<Command<K>>;
+
+/// A change of who is held.
 #[derive(Debug)]
-pub(super) enum Command<K> {
+pub enum Command<K> {
+    /// Begins the subscription of this id.
     Subscribe(u64, K),
+    /// Ends it.
     Unsubscribe(u64),
 }
 
-impl<K> Default for Subscriptions<K> {
-    fn default() -> Self {
-        Self {
-            commands: Mutex::new(Vec::new()),
-            waiting: AtomicBool::new(false),
-            waker: AtomicWaker::new(),
-            next_id: AtomicU64::new(FIRST_ID),
-        }
-    }
-}
-
 impl<K> Subscriptions<K> {
+    /// Who asks, and what the bus takes.
+    pub fn new() -> (Self, Commands<K>) {
+        let (commands, queue) = mpsc::unbounded_channel();
+        let next_id = AtomicU64::new(FIRST_ID);
+        (Self { commands, next_id }, queue)
+    }
+
     /// Subscribes to the user's subject; an [`Event::Confirmed`] with the
     /// returned id follows, or an [`Event::Refused`].
     pub fn subscribe(&self, subscriber: K) -> u64 {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        self.push(Command::Subscribe(id, subscriber));
+        // Where the bus has ended, so does the process.
+        let _ = self.commands.send(Command::Subscribe(id, subscriber));
         id
     }
 
     /// Ends a subscription.
     pub fn unsubscribe(&self, id: u64) {
-        self.push(Command::Unsubscribe(id));
-    }
-
-    /// One command a change of who is held, taken by the reader at its next
-    /// turn, connected or not: so the list stays as short as a turn is.
-    fn push(&self, command: Command<K>) {
-        self.commands
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(command);
-        self.waiting.store(true, Ordering::Release);
-        self.waker.wake();
-    }
-
-    /// All commands so far; the caller's task is woken at the next one.
-    pub(super) fn take(&self, cx: &Context<'_>) -> Vec<Command<K>> {
-        self.waker.register(cx.waker());
-        if !self.waiting.swap(false, Ordering::AcqRel) {
-            return Vec::new();
-        }
-        std::mem::take(&mut *self.commands.lock().unwrap_or_else(PoisonError::into_inner))
+        let _ = self.commands.send(Command::Unsubscribe(id));
     }
 }

@@ -95,10 +95,10 @@ pub struct Published {
 
 /// Publishes. Clones share the connection.
 #[derive(Debug, Clone)]
-pub struct Publisher(Way);
+pub struct Publisher(pub(super) Way);
 
 #[derive(Debug, Clone)]
-enum Way {
+pub(super) enum Way {
     /// NATS has a push, or nobody has.
     Live(Client),
     /// A stream acknowledges what is published.
@@ -112,26 +112,6 @@ enum Way {
 }
 
 impl Publisher {
-    /// Over NATS, in live mode.
-    pub(super) fn live(client: Client) -> Self {
-        Self(Way::Live(client))
-    }
-
-    /// Over NATS, with this stream between; `gone` is told where it is not there.
-    pub(super) fn durable(client: Client, stream: &str, gone: Arc<Notify>) -> Self {
-        let stream = stream.into();
-        Self(Way::Durable {
-            client,
-            stream,
-            gone,
-        })
-    }
-
-    /// In this process.
-    pub(super) fn embedded(sender: embedded::Sender) -> Self {
-        Self(Way::Embedded(sender))
-    }
-
     /// Publishes; returns when NATS has confirmed, or the stream has stored it. With
     /// `receipt` what the gateways that hold the user answer is gathered too.
     ///
@@ -155,7 +135,7 @@ impl Publisher {
 async fn live(client: &Client, push: Push, receipt: bool) -> Result<Published, PublishError> {
     let answers = if receipt { MAX_RECEIPTS } else { 0 };
     let mut sent = client
-        .send(push.outgoing(client.subjects()), answers)
+        .send(push.outgoing(&client.subjects), answers)
         .await?;
     let receipt = match (sent.confirmed().await, receipt) {
         (Ok(()), false) => None,
@@ -181,15 +161,15 @@ async fn durable(
     stream: &str,
     gone: &Notify,
 ) -> Result<Published, PublishError> {
-    let heard = client.subjects().heard_user(&push.user);
-    let outgoing = push.outgoing(client.subjects());
+    let heard = client.subjects.heard_user(&push.user);
+    let outgoing = push.outgoing(&client.subjects);
     let answer = client.send(outgoing, 1).await?.answer().await?;
     if answer.status == Some(StatusCode::NO_RESPONDERS) {
         gone.notify_one();
         let nobody = "no stream captures it; see `usher check`";
         return Err(PublishError::NotStored(nobody.to_owned()));
     }
-    let Stored { seq, duplicate } = acknowledged(&answer, stream)?;
+    let (seq, duplicate) = acknowledged(&answer, stream)?;
     // Who has a duplicate was asked when it came for the first time.
     let receipt = match receipt && !duplicate {
         true => Some(probe(client, heard, seq).await),
@@ -267,16 +247,9 @@ impl From<Failure> for PublishError {
     }
 }
 
-/// Where a message is.
-struct Stored {
-    seq: u64,
-    /// It was there already.
-    duplicate: bool,
-}
-
 /// A stream's acknowledgement: `{"stream":…,"seq":…}` or `{"error":…}`, as JetStream's
-/// API has it.
-fn acknowledged(answer: &Message, stream: &str) -> Result<Stored, PublishError> {
+/// API has it. Returns where the message is, and whether it was there already.
+fn acknowledged(answer: &Message, stream: &str) -> Result<(u64, bool), PublishError> {
     #[derive(Deserialize)]
     struct Body {
         #[serde(default)]
@@ -291,20 +264,16 @@ fn acknowledged(answer: &Message, stream: &str) -> Result<Stored, PublishError> 
         description: String,
     }
     let body: Result<Body, _> = serde_json::from_slice(&answer.payload);
-    match body {
-        Ok(Body {
-            error: Some(refusal),
-            ..
-        }) => Err(PublishError::NotStored(refusal.description)),
-        Ok(body) if body.stream != stream => Err(PublishError::NotStored(format!(
+    let body = body.map_err(|_| PublishError::Unconfirmed)?;
+    if let Some(Refusal { description }) = body.error {
+        return Err(PublishError::NotStored(description));
+    }
+    if body.stream != stream {
+        return Err(PublishError::NotStored(format!(
             "the stream {:?} captures it, and durable.stream is {stream:?}",
             body.stream
-        ))),
-        Ok(Body {
-            seq: Some(seq),
-            duplicate,
-            ..
-        }) => Ok(Stored { seq, duplicate }),
-        _ => Err(PublishError::Unconfirmed),
+        )));
     }
+    let seq = body.seq.ok_or(PublishError::Unconfirmed)?;
+    Ok((seq, body.duplicate))
 }

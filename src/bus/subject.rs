@@ -6,8 +6,9 @@ use crate::user::{UserId, subject_token};
 #[derive(Debug, Clone)]
 pub struct Subjects {
     prefix: String,
-    /// A stream is between the publishers and us.
-    durable: bool,
+    /// What messages are heard under: with a stream between the publishers and us it is
+    /// another prefix.
+    heard: String,
     /// This gateway, as a token that no user has.
     gateway: String,
 }
@@ -17,7 +18,7 @@ impl Subjects {
     pub fn new(prefix: &str) -> Self {
         Self {
             prefix: prefix.to_owned(),
-            durable: false,
+            heard: prefix.to_owned(),
             gateway: "$".to_owned(),
         }
     }
@@ -31,8 +32,9 @@ impl Subjects {
 
     /// The same where a stream captures what is published, and republishes it.
     #[must_use]
-    pub fn durable(self, durable: bool) -> Self {
-        Self { durable, ..self }
+    pub fn durable(self) -> Self {
+        let heard = format!("{}.live", self.prefix);
+        Self { heard, ..self }
     }
 
     /// Where a user's messages are published: `usher.user.USER`.
@@ -53,14 +55,12 @@ impl Subjects {
     /// Where a user's messages are heard: where they are published, or, with a
     /// stream between, `usher.live.user.USER`.
     pub fn heard_user(&self, user: &UserId) -> String {
-        let live = if self.durable { "live." } else { "" };
-        format!("{}.{live}user.{}", self.prefix, user.subject_token())
+        format!("{}.user.{}", self.heard, user.subject_token())
     }
 
     /// The same of the broadcast.
     pub fn heard_broadcast(&self) -> String {
-        let live = if self.durable { "live." } else { "" };
-        format!("{}.{live}broadcast", self.prefix)
+        format!("{}.broadcast", self.heard)
     }
 
     /// Where the gateway publishes to itself, to learn that NATS has all that it published

@@ -1,5 +1,7 @@
 //! `usher check`: whether what the configuration names is there.
 
+mod nats;
+
 use std::process::ExitCode;
 
 use super::output;
@@ -37,9 +39,10 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> ExitCode {
     }
     let mut said = output::print("ok    configuration");
     let findings = runtime.block_on(async {
-        let mut nats = bus::check(&rooms::bus(config, "usher-check"), arguments.apply).await;
-        nats.extend(tickets::check(&rooms::tickets(config)).await);
-        nats
+        let bus = rooms::bus(config, "usher-check");
+        let mut findings = nats::findings(&bus, bus::check(&bus, arguments.apply).await);
+        findings.extend(tickets::check(&rooms::tickets(config)).await);
+        findings
     });
     let mut code = ExitCode::SUCCESS;
     for Finding { verdict, text } in findings {

@@ -3,6 +3,9 @@
 //!
 //! Only times are other than the chart's: minutes are seconds here.
 
+mod provoke;
+mod server;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -14,25 +17,22 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
-use tokio::{
-    io::AsyncWriteExt as _,
-    net::TcpStream,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 use usher::proto::IssueTicketRequest;
 
+use self::{
+    provoke::{provoke_backlogs, provoke_files, provoke_forgeries, provoke_newcomers},
+    server::Prometheus,
+};
 use crate::{
     helm::{NAME, NAMESPACE, Objects, Render, read},
     support::{
-        Client, Gateway, Nats, Redis, eventually,
+        Client, Gateway, Nats, Redis,
         grpc::{issue, push, push_with_receipt, pushed},
-        http,
-        process::{Process, free_port, server},
+        process::server,
         servers,
-        tls::Ca,
     },
 };
 
@@ -52,133 +52,6 @@ fn names() -> BTreeSet<String> {
     let rules = rules["groups"][0]["rules"].as_array().expect("rules");
     let name = |rule: &Value| rule["alert"].as_str().expect("a name").to_owned();
     rules.iter().map(name).collect()
-}
-
-/// A running Prometheus.
-struct Prometheus {
-    address: String,
-    folder: TempDir,
-    process: Process,
-}
-
-impl Prometheus {
-    async fn start() -> Self {
-        let folder = TempDir::new().expect("a folder");
-        let root = folder.path().display().to_string();
-        let mut rules = rules();
-        for rule in rules["groups"][0]["rules"].as_array_mut().expect("rules") {
-            let expression = rule["expr"].as_str().expect("a text");
-            let quick = expression.replace("[5m]", "[5s]").replace("[15m]", "[10s]");
-            rule["expr"] = quick.into();
-            rule["for"] = "1s".into();
-        }
-        // YAML that is JSON.
-        fs::write(folder.path().join("rules.yaml"), rules.to_string()).expect("written");
-        fs::write(folder.path().join("targets.json"), "[]").expect("written");
-        let config = json!({
-            "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"},
-            "rule_files": [format!("{root}/rules.yaml")],
-            "scrape_configs": [{
-                "job_name": format!("{NAME}-ops"),
-                "file_sd_configs": [{"files": [format!("{root}/targets.json")], "refresh_interval": "1s"}],
-            }],
-        });
-        fs::write(folder.path().join("prometheus.yaml"), config.to_string()).expect("written");
-        let address = format!("127.0.0.1:{}", free_port());
-        let mut command = Command::new(server("prometheus"));
-        command
-            .arg(format!("--config.file={root}/prometheus.yaml"))
-            .arg(format!("--storage.tsdb.path={root}/data"))
-            .arg(format!("--web.listen-address={address}"))
-            .current_dir(&root);
-        let process = Process::spawn(command);
-        let mut this = Self {
-            address,
-            folder,
-            process,
-        };
-        eventually("Prometheus is ready", || {
-            assert!(
-                this.process.try_wait().is_none(),
-                "{}",
-                this.process.output()
-            );
-            let address = this.address.clone();
-            async move {
-                TcpStream::connect(&address).await.is_ok()
-                    && http::get(&address, "/-/ready", &[]).await.status == 200
-            }
-        })
-        .await;
-        this
-    }
-
-    /// Has it scrape these.
-    fn scrapes(&self, gateways: &[(&str, &Gateway)]) {
-        let targets: Vec<_> = gateways
-            .iter()
-            .map(|(pod, gateway)| json!({"targets": [gateway.ops], "labels": {"namespace": NAMESPACE, "pod": pod}}))
-            .collect();
-        // At once, or it would read half of it.
-        let new = self.folder.path().join("new");
-        fs::write(&new, json!(targets).to_string()).expect("written");
-        fs::rename(new, self.folder.path().join("targets.json")).expect("renamed");
-    }
-
-    async fn get(&self, path: &str) -> Value {
-        let response = http::get(&self.address, path, &[]).await;
-        let body = response.json();
-        assert_eq!(body["status"], "success", "{path}: {body}");
-        body["data"].clone()
-    }
-
-    /// The values that a query has now.
-    async fn query(&self, query: &str) -> Vec<f64> {
-        let encoded: String = form_urlencoded::byte_serialize(query.as_bytes()).collect();
-        let data = self.get(&format!("/api/v1/query?query={encoded}")).await;
-        let results = data["result"].as_array().expect("results");
-        let value = |result: &Value| {
-            result["value"][1]
-                .as_str()
-                .and_then(|text| text.parse().ok())
-        };
-        results.iter().filter_map(value).collect()
-    }
-
-    async fn firing(&self) -> BTreeSet<String> {
-        let data = self.get("/api/v1/alerts").await;
-        let alerts = data["alerts"].as_array().expect("alerts");
-        alerts
-            .iter()
-            .filter(|alert| alert["state"] == "firing")
-            .map(|alert| {
-                // What is said of it has been filled in.
-                let text = alert["annotations"].to_string();
-                assert!(
-                    !text.contains("{{") && !text.contains("<no value>"),
-                    "{text}"
-                );
-                alert["labels"]["alertname"]
-                    .as_str()
-                    .expect("a name")
-                    .to_owned()
-            })
-            .collect()
-    }
-
-    /// Provokes an alert until it fires.
-    async fn fires(&self, seen: &mut BTreeSet<String>, name: &str, mut provoke: impl AsyncFnMut()) {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        loop {
-            provoke().await;
-            seen.extend(self.firing().await);
-            if seen.contains(name) {
-                return;
-            }
-            assert!(Instant::now() < deadline, "{name} does not fire");
-            sleep(Duration::from_millis(100)).await;
-        }
-    }
 }
 
 #[test]
@@ -401,172 +274,4 @@ async fn every_panel_has_data_and_every_alert_fires() {
 
     let never: Vec<_> = names().difference(&seen).cloned().collect();
     assert!(never.is_empty(), "nothing here provokes {never:?}");
-}
-
-/// Somebody publishes where only the stream republishes.
-async fn provoke_forgeries(
-    prometheus: &Prometheus,
-    main: &Gateway,
-    redis: &Redis,
-    seen: &mut BTreeSet<String>,
-) {
-    let nats = Nats::keeping_for_all().await;
-    let durable = Gateway::durable(&nats, redis).start().await;
-    let _session = Client::open(&durable, &redis.ticket("42").await).await;
-    prometheus.scrapes(&[("usher-0", main), ("usher-1", &durable)]);
-    let forge = async || nats.publish("usher.live.user.42", "\"false\"").await;
-    prometheus.fires(seen, "UsherNotFromTheStream", forge).await;
-    prometheus.scrapes(&[("usher-0", main)]);
-}
-
-/// Clients that do not read: backlogs, closes, losses, and late deliveries.
-async fn provoke_backlogs(
-    prometheus: &Prometheus,
-    main: &Gateway,
-    nats: &Nats,
-    redis: &Redis,
-    seen: &mut BTreeSet<String>,
-) {
-    let mut clients = Vec::new();
-    for index in 0..4 {
-        let ticket = redis.ticket(&format!("slow-{index}")).await;
-        clients.push(Client::builder(main, &ticket).small_buffers().open().await);
-    }
-    let payload = format!("\"{}\"", "x".repeat(8000));
-    let publish = async |index: usize| {
-        nats.publish(&format!("usher.user.slow-{index}"), &payload)
-            .await;
-    };
-    let fill = async || {
-        if main.metric("usher_queued_bytes").await < 1_750_000.0 {
-            for _ in 0..4 {
-                for index in 0..4 {
-                    publish(index).await;
-                }
-            }
-        }
-    };
-    // Quicker than a look at the alerts allows.
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while main.metric("usher_queued_bytes").await < 1_700_000.0 {
-        fill().await;
-        assert!(Instant::now() < deadline, "the backlogs do not fill");
-    }
-    prometheus.fires(seen, "UsherQueuesNearlyFull", fill).await;
-    // Two of them read at last what has long been here.
-    for client in &mut clients[2..] {
-        while client
-            .next_frame_within(Duration::from_millis(300))
-            .await
-            .is_some()
-        {}
-    }
-    prometheus
-        .fires(seen, "UsherDeliverySlow", async || {})
-        .await;
-    // The others go on without reading, and are closed.
-    let more = async || {
-        for _ in 0..10 {
-            publish(0).await;
-            publish(1).await;
-        }
-    };
-    prometheus.fires(seen, "UsherSlowConsumers", more).await;
-    prometheus.fires(seen, "UsherMessagesDropped", more).await;
-}
-
-/// Too many of them, with the wrong tickets, or without any request.
-async fn provoke_newcomers(
-    prometheus: &Prometheus,
-    main: &Gateway,
-    redis: &Redis,
-    seen: &mut BTreeSet<String>,
-) {
-    let guess = async || {
-        let response = Client::try_open(main, &"x".repeat(43)).await;
-        response
-            .err()
-            .expect("nobody's ticket")
-            .assert_refused(401, "ticket_unknown");
-    };
-    prometheus.fires(seen, "UsherRefusals", guess).await;
-    let garbage = async || {
-        for _ in 0..20 {
-            if let Ok(mut stream) = TcpStream::connect(&main.public).await {
-                let _ = stream.write_all(b"\x16\x03\x01 no request\r\n\r\n").await;
-            }
-        }
-    };
-    prometheus.fires(seen, "UsherConnectionsCut", garbage).await;
-    let mut inside = Vec::new();
-    while let Ok(client) =
-        Client::try_open(main, &redis.ticket(&format!("many-{}", inside.len())).await).await
-    {
-        inside.push(client);
-        assert!(inside.len() <= 20, "more than public.max_sessions");
-    }
-    prometheus.fires(seen, "UsherNearlyFull", async || {}).await;
-    let ticket = redis.ticket("one too many").await;
-    let knock = async || {
-        let response = Client::try_open(main, &ticket).await;
-        response
-            .err()
-            .expect("there is no room")
-            .assert_refused(503, "full");
-    };
-    prometheus.fires(seen, "UsherFull", knock).await;
-}
-
-/// Files that are not good, keys that are not there, and too few descriptors.
-async fn provoke_files(
-    prometheus: &Prometheus,
-    main: &Gateway,
-    nats: &Nats,
-    redis: &Redis,
-    seen: &mut BTreeSet<String>,
-) {
-    let certificates = TempDir::new().expect("a folder");
-    let [certificate, key] = ["tls.crt", "tls.key"].map(|name| certificates.path().join(name));
-    let ca = Ca::new();
-    let good = ca.issue();
-    fs::copy(&good.certificate_file, &certificate).expect("copied");
-    fs::copy(&good.key_file, &key).expect("copied");
-    let odd = gateway(nats, redis)
-        .set(
-            "public.tls.certificate_file",
-            certificate.display().to_string(),
-        )
-        .set("public.tls.key_file", key.display().to_string())
-        .set(
-            "tickets.jwt.jwks_url",
-            format!("https://127.0.0.1:{}/keys", free_port()),
-        )
-        .set("tickets.jwt.issuer", "login")
-        .set("tickets.jwt.audience", "push")
-        .start()
-        .await;
-    prometheus.scrapes(&[("usher-0", main), ("usher-1", &odd)]);
-    eventually("both are scraped", || async {
-        prometheus.query("sum(up)").await == [2.0]
-    })
-    .await;
-    fs::write(&certificate, "no certificate").expect("written");
-    prometheus
-        .fires(seen, "UsherCertificateNotTakenUp", async || {})
-        .await;
-    prometheus
-        .fires(seen, "UsherKeysNotFetched", async || {})
-        .await;
-    let pid = Pid::from_raw(odd.id().try_into().expect("a process id"));
-    // As many as it has, and two for who asks for metrics.
-    let few = Some(odd.metric("process_open_fds").await as u64 + 2);
-    let few = Rlimit {
-        current: few,
-        maximum: few,
-    };
-    prlimit(pid, Resource::Nofile, few).expect("it is ours");
-    prometheus
-        .fires(seen, "UsherFileDescriptors", async || {})
-        .await;
-    prometheus.scrapes(&[("usher-0", main)]);
 }

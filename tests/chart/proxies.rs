@@ -2,116 +2,17 @@
 //! `examples/nginx.conf`, and once by the annotations that the chart gives to
 //! ingress-nginx, as directives; HAProxy by `examples/haproxy.cfg`.
 
-use std::{collections::HashSet, fs, process::Command, time::Duration};
+mod proxy;
 
-use tempfile::TempDir;
-use tokio::{
-    net::TcpStream,
-    time::{Instant, sleep},
-};
+use std::{collections::HashSet, time::Duration};
 
+use tokio::time::{Instant, sleep};
+
+use self::proxy::Proxy;
 use crate::{
     helm::{Render, read},
-    support::{
-        Client, Events, Frame, Gateway, Nats, Redis, eventually,
-        process::{Process, free_port, server},
-        servers,
-    },
+    support::{Client, Events, Frame, Gateway, Nats, Redis, eventually, servers},
 };
-
-/// A proxy before gateways.
-struct Proxy {
-    name: &'static str,
-    address: String,
-    process: Process,
-    folder: TempDir,
-}
-
-impl Proxy {
-    async fn start(name: &'static str, config: impl Fn(&str, &str) -> String) -> Self {
-        let folder = TempDir::new().expect("a folder");
-        let address = format!("127.0.0.1:{}", free_port());
-        let root = folder.path().display().to_string();
-        let file = folder.path().join("proxy.conf");
-        fs::write(&file, config(&address, &root)).expect("written");
-        let mut command = Command::new(server(name));
-        match name {
-            "nginx" => command.args(["-p", &root, "-e", &format!("{root}/start.log"), "-c"]),
-            _ => command.args(["-db", "-f"]),
-        };
-        let mut process = Process::spawn({
-            command.arg(&file);
-            command
-        });
-        eventually(&format!("{name} listens"), || {
-            assert!(process.try_wait().is_none(), "{}", process.output());
-            let there = TcpStream::connect(address.clone());
-            async { there.await.is_ok() }
-        })
-        .await;
-        Self {
-            name,
-            address,
-            process,
-            folder,
-        }
-    }
-
-    /// nginx with this for its http section.
-    async fn nginx(http: impl Fn(&str, &str) -> String) -> Self {
-        Self::start("nginx", |address, root| {
-            let folders: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-                .iter()
-                .map(|name| format!("{name}_temp_path {root}/{name};\n"))
-                .collect();
-            format!(
-                "daemon off;\nmaster_process off;\npid {root}/nginx.pid;\n\
-                 events {{ worker_connections 1024; }}\nhttp {{\n{folders}{}\n}}\n",
-                http(address, root)
-            )
-        })
-        .await
-    }
-
-    /// nginx as the example has it.
-    async fn example_nginx(gateways: [&Gateway; 2]) -> Self {
-        Self::nginx(|address, root| {
-            example("examples/nginx.conf", gateways)
-                .replace("listen 8000", &format!("listen {address}"))
-                .replace("/var/log/nginx", root)
-        })
-        .await
-    }
-
-    /// HAProxy as the example has it.
-    async fn example_haproxy(gateways: [&Gateway; 2]) -> Self {
-        Self::start("haproxy", |address, _| {
-            example("examples/haproxy.cfg", gateways)
-                .replace("bind :8000", &format!("bind {address}"))
-                // A process here has fewer descriptors.
-                .replace("maxconn 40000", "maxconn 1000")
-        })
-        .await
-    }
-
-    /// All that it has logged.
-    fn log(&self) -> String {
-        let file = self.folder.path().join("usher.log");
-        fs::read_to_string(file).unwrap_or_default() + &self.process.output()
-    }
-
-    async fn open(&self, gateway: &Gateway, redis: &Redis, user: &str, cookie: &str) -> Client {
-        let ticket = redis.ticket(user).await;
-        let mut builder = Client::builder(gateway, &ticket).at(&self.address);
-        if !cookie.is_empty() {
-            builder = builder.header("Cookie", cookie);
-        }
-        match builder.try_open().await {
-            Ok(client) => client,
-            Err(response) => panic!("{}: {response:?}", self.name),
-        }
-    }
-}
 
 /// An example, with these gateways where it has others.
 fn example(path: &str, gateways: [&Gateway; 2]) -> String {

@@ -5,7 +5,7 @@
 use std::{error::Error, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
-use usher::{bus, http, metrics::Metrics, registry, tls};
+use usher::{bus, http, metrics::Metrics, registry};
 
 /// The suite's largest message is 16 MiB; 4 KiB is the default.
 const MAX_FRAME: usize = 16 << 20;
@@ -17,21 +17,12 @@ const FRAMES_PER_SECOND: u32 = u32::MAX;
 async fn main() -> Result<(), Box<dyn Error>> {
     let name = "echo".to_owned();
     let metrics = Arc::new(Metrics::new());
-    let subscriptions = Arc::default();
-    let bus = bus::Config {
-        servers: Vec::new(),
-        auth: bus::Auth::Anonymous,
-        tls: tls::ClientFiles::default(),
-        name: name.clone(),
-        prefix: "usher".to_owned(),
-        settle: None,
-        reply_prefix: "_INBOX.".to_owned(),
-        stream: None,
-    };
-    let (interest, _publisher) = bus::embedded(&bus, Arc::clone(&subscriptions), metrics.clone());
+    let reply_prefix = "_INBOX.".to_owned();
+    let (subscriptions, commands) = bus::Subscriptions::new();
+    let (interest, _publisher) = bus::embedded(&reply_prefix, commands, metrics.clone());
     let config = registry::Config {
         gateway: name.clone(),
-        reply_prefix: bus.reply_prefix,
+        reply_prefix,
         settle: None,
         max_sessions_per_user: usize::MAX,
         queue_messages: 256,
@@ -40,7 +31,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         drain_window: Duration::from_secs(20),
         max_frame: usize::MAX,
     };
-    let registry = registry::Registry::new(config, subscriptions, metrics.clone());
+    let registry = registry::Registry::new(config, Arc::new(subscriptions), metrics.clone());
     let registry = Arc::new(registry);
     tokio::spawn(registry.clone().run(interest));
     let joins = http::Joins {

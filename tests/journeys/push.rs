@@ -1,30 +1,24 @@
 //! The gRPC door: a push goes through NATS, and its answer says no more than is
 //! known.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+mod faults;
+mod service;
+mod tickets;
+
+use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use prost_types::{Duration as ProtoDuration, Timestamp};
 use serde_json::json;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::Instant,
-};
+use tokio::time::Instant;
 use tonic::{Code, Request, Status};
-use tonic_health::pb::{
-    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
-};
-use tonic_reflection::pb::v1::{
-    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
-    server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
-};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use usher::proto::{IssueTicketRequest, PushRequest, PushStatus};
 
 use crate::support::{
-    Client, Gateway, Nats, Redis, eventually,
-    grpc::{issue, push, push_with_receipt, pushed, with_token},
-    secret, servers,
+    Client, Gateway, eventually,
+    grpc::{push, push_with_receipt, pushed, with_token},
+    servers,
     wait::patiently,
     world,
 };
@@ -161,92 +155,6 @@ async fn a_listener_that_is_no_gateway_is_nobody() {
         "it waited: {:?}",
         start.elapsed()
     );
-}
-
-#[tokio::test]
-async fn an_issued_ticket_opens_a_session() {
-    let (_nats, redis, gateway) = world().await;
-    let mut grpc = gateway.grpc().await;
-    let answer = grpc
-        .issue_ticket(ticket_for("zoë"))
-        .await
-        .expect("a ticket")
-        .into_inner();
-    let ticket = secret(answer.ticket);
-    assert_eq!(ticket.len(), 43);
-    assert_eq!(
-        answer.expires_in,
-        Some(ProtoDuration {
-            seconds: 60,
-            nanos: 0
-        })
-    );
-    assert!(redis.exists(&ticket).await);
-    assert_eq!(
-        Client::open(&gateway, &ticket).await.welcome()["user"],
-        "zoë"
-    );
-    Client::builder(&gateway, &ticket)
-        .refused()
-        .await
-        .assert_refused(401, "ticket_unknown");
-
-    // A user whose id holds a ticket's JSON is still that user.
-    let id = "a{\"user_id\":\"admin\"}";
-    let ticket = issue(&mut grpc, ticket_for(id)).await;
-    assert_eq!(Client::open(&gateway, &ticket).await.welcome()["user"], id);
-}
-
-#[tokio::test]
-async fn a_ticket_is_issued_with_bounds() {
-    let (_nats, redis, gateway) = world().await;
-    let mut grpc = gateway.grpc().await;
-
-    let short = IssueTicketRequest {
-        ttl: Some(ProtoDuration {
-            seconds: 1,
-            nanos: 0,
-        }),
-        ..ticket_for("42")
-    };
-    let ticket = issue(&mut grpc, short).await;
-    eventually("the ticket expires", || async {
-        !redis.exists(&ticket).await
-    })
-    .await;
-    Client::builder(&gateway, &ticket)
-        .refused()
-        .await
-        .assert_refused(401, "ticket_unknown");
-
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .expect("after 1970");
-    let ends = IssueTicketRequest {
-        expires_at: Some(Timestamp {
-            seconds: now.as_secs() as i64 + 2,
-            nanos: 0,
-        }),
-        ..ticket_for("42")
-    };
-    let mut client = Client::open(&gateway, &issue(&mut grpc, ends).await).await;
-    assert_eq!(
-        client.expect_close().await,
-        (4001, "session_expired".to_owned())
-    );
-
-    let own = format!("http://{}", gateway.public);
-    let bound = IssueTicketRequest {
-        origin: own.clone(),
-        ..ticket_for("42")
-    };
-    let ticket = issue(&mut grpc, bound.clone()).await;
-    Client::builder(&gateway, &ticket)
-        .refused()
-        .await
-        .assert_refused(403, "ticket_binding");
-    let ticket = issue(&mut grpc, bound).await;
-    Client::builder(&gateway, &ticket).origin(&own).open().await;
 }
 
 #[track_caller]
@@ -400,108 +308,6 @@ async fn a_listener_with_tokens_asks_for_one() {
 }
 
 #[tokio::test]
-async fn a_push_is_unavailable_while_nats_is_away() {
-    let (mut nats, redis, gateway) = world().await;
-    let mut client = Client::open(&gateway, &redis.ticket("42").await).await;
-    let mut grpc = gateway.grpc().await;
-    nats.kill();
-    gateway
-        .metric_becomes("usher_nats_connected{connection=\"interest\"}", 0.0)
-        .await;
-    for request in [push("42", "\"lost\""), push_with_receipt("42", "\"lost\"")] {
-        let status = grpc
-            .push_notification(request)
-            .await
-            .expect_err("NATS is away");
-        assert_eq!(status.code(), Code::Unavailable, "{status:?}");
-    }
-    nats.restart().await;
-    client.expect_gap().await;
-    eventually("pushes pass again", || {
-        let mut grpc = grpc.clone();
-        async move { grpc.push_notification(push("42", "1")).await.is_ok() }
-    })
-    .await;
-    // UNAVAILABLE said 'certainly not published'.
-    assert_eq!(client.next_data().await, 1);
-}
-
-/// Nothing that was only buffered is ever OK.
-#[tokio::test]
-async fn a_push_is_never_ok_while_nats_is_frozen() {
-    let (mut nats, _redis, gateway) = world().await;
-    let mut grpc = gateway.grpc().await;
-    pushed(&mut grpc, push("42", "1")).await;
-    nats.pause();
-    for request in [push("42", "2"), push_with_receipt("42", "2")] {
-        let status = patiently("an answer", grpc.push_notification(request)).await;
-        let status = status.expect_err("NATS confirmed nothing");
-        let honest = [Code::DeadlineExceeded, Code::Unavailable].contains(&status.code());
-        assert!(honest, "{status:?}");
-    }
-    // A caller with less time is told in its own.
-    let mut request = Request::new(push("42", "3"));
-    request.set_timeout(Duration::from_millis(300));
-    let status = patiently("an answer", grpc.push_notification(request))
-        .await
-        .expect_err("no time");
-    let honest =
-        [Code::DeadlineExceeded, Code::Cancelled, Code::Unavailable].contains(&status.code());
-    assert!(honest, "{status:?}");
-    nats.resume();
-    eventually("pushes pass again", || {
-        let mut grpc = grpc.clone();
-        async move { grpc.push_notification(push("42", "4")).await.is_ok() }
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_ticket_is_unavailable_while_redis_is_away() {
-    let (_nats, mut redis, gateway) = world().await;
-    let mut grpc = gateway.grpc().await;
-    redis.kill();
-    let status = grpc
-        .issue_ticket(ticket_for("42"))
-        .await
-        .expect_err("Redis is away");
-    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
-    pushed(&mut grpc, push("42", "pushes need no Redis")).await;
-    redis.restart().await;
-    eventually("tickets are issued again", || {
-        let mut grpc = grpc.clone();
-        async move { grpc.issue_ticket(ticket_for("42")).await.is_ok() }
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_push_that_nats_forbids_is_denied() {
-    let nats = Nats::start_with(
-        r#"authorization { users: [
-            { user: gateway, password: gateways, permissions: {
-                publish: { allow: ">", deny: "usher.user.forbidden" }, subscribe: ">" } }
-        ] }"#,
-    )
-    .await;
-    let redis = Redis::start().await;
-    let gateway = Gateway::builder(&nats, &redis)
-        .set("nats.user", "gateway")
-        .set("nats.password", "gateways")
-        .start()
-        .await;
-    let mut grpc = gateway.grpc().await;
-    for request in [push("forbidden", "1"), push_with_receipt("forbidden", "1")] {
-        let status = grpc
-            .push_notification(request)
-            .await
-            .expect_err("NATS forbids it");
-        assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
-    }
-    pushed(&mut grpc, push("42", "1")).await;
-}
-
-#[tokio::test]
 async fn pushes_of_one_caller_keep_their_order() {
     let (_nats, redis, gateway) = world().await;
     let mut client = Client::open(&gateway, &redis.ticket("42").await).await;
@@ -548,144 +354,4 @@ async fn many_pushes_at_once_are_all_answered() {
             "twice: {number}"
         );
     }
-}
-
-#[tokio::test]
-async fn health_says_what_readyz_says() {
-    let (nats, redis) = servers().await;
-    let builder = Gateway::builder(&nats, &redis).set("drain.delay", "5s");
-    let mut gateway = builder.set("drain.window", "1s").start().await;
-    let health = HealthClient::new(gateway.grpc_channel().await);
-    let status = |service: &'static str| {
-        let mut health = health.clone();
-        async move {
-            let request = HealthCheckRequest {
-                service: service.to_owned(),
-            };
-            health
-                .check(request)
-                .await
-                .map(|answer| answer.into_inner().status())
-        }
-    };
-    for service in ["", "usher.v1.Notification"] {
-        assert_eq!(
-            status(service).await.expect("an answer"),
-            ServingStatus::Serving,
-            "{service}"
-        );
-    }
-    assert_eq!(
-        status("nobody").await.expect_err("unknown").code(),
-        Code::NotFound
-    );
-    let _session = Client::open(&gateway, &redis.ticket("42").await).await;
-    let mut grpc = gateway.grpc().await;
-    gateway.terminate();
-    gateway.becomes_unready().await;
-    eventually("health follows", || async {
-        status("")
-            .await
-            .is_ok_and(|found| found == ServingStatus::NotServing)
-    })
-    .await;
-    // While draining, gRPC goes on being served.
-    let answer = pushed(&mut grpc, push_with_receipt("42", "1")).await;
-    assert_eq!(answer.status(), PushStatus::Queued);
-}
-
-#[tokio::test]
-async fn the_api_describes_itself() {
-    let (_nats, _redis, gateway) = world().await;
-    let mut reflection = ServerReflectionClient::new(gateway.grpc_channel().await);
-    let request = ServerReflectionRequest {
-        host: String::new(),
-        message_request: Some(MessageRequest::ListServices(String::new())),
-    };
-    let answers = reflection
-        .server_reflection_info(stream::iter([request]))
-        .await
-        .expect("an answer");
-    let mut answers = answers.into_inner();
-    let answer = patiently("an answer", answers.message())
-        .await
-        .expect("one")
-        .expect("one");
-    let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
-        panic!("{answer:?}");
-    };
-    let names: Vec<&str> = list
-        .service
-        .iter()
-        .map(|service| service.name.as_str())
-        .collect();
-    for service in ["usher.v1.Notification", "grpc.health.v1.Health"] {
-        assert!(names.contains(&service), "{names:?}");
-    }
-}
-
-/// A connection is asked to go after a while, so that callers spread over new
-/// instances.
-#[tokio::test]
-async fn no_connection_lives_for_ever() {
-    let (nats, redis) = servers().await;
-    let builder = Gateway::builder(&nats, &redis).set("grpc.max_connection_age", "500ms");
-    let gateway = builder.start().await;
-    // HTTP/2 by hand: the preface, and an empty SETTINGS.
-    let mut stream = TcpStream::connect(&gateway.grpc)
-        .await
-        .expect("a connection");
-    let hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
-    stream.write_all(hello).await.expect("taken");
-    patiently("a GOAWAY", async {
-        loop {
-            let mut head = [0; 9];
-            stream
-                .read_exact(&mut head)
-                .await
-                .expect("the head of a frame");
-            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-            if head[3] == 0x7 {
-                break;
-            }
-            stream
-                .read_exact(&mut vec![0; length as usize])
-                .await
-                .expect("its body");
-        }
-    })
-    .await;
-
-    // A caller comes back on a new one by itself.
-    let mut grpc = gateway.grpc().await;
-    let end = Instant::now() + Duration::from_secs(2);
-    while Instant::now() < end {
-        let answer = patiently("a push", grpc.push_notification(push("42", "1"))).await;
-        // A call that met the end of its connection was never sent.
-        if answer.is_err() {
-            pushed(&mut grpc, push("42", "1")).await;
-        }
-    }
-}
-
-/// Whoever may not call is told so before the message is read: nobody fills the
-/// gateway's memory who has no token.
-#[tokio::test]
-async fn nothing_is_read_of_a_call_without_a_token() {
-    let (nats, redis) = servers().await;
-    let builder = Gateway::builder(&nats, &redis).set("grpc.tokens", "a-token-that-is-long-enough");
-    let gateway = builder.start().await;
-    let stream = TcpStream::connect(&gateway.grpc).await.expect("accepted");
-    let (mut sender, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
-    tokio::spawn(connection);
-    let request = http::Request::post("http://gateway/usher.v1.Notification/PushNotification")
-        .header("content-type", "application/grpc")
-        .header("te", "trailers");
-    let request = request.body(()).expect("a request");
-    // The message does not even begin.
-    let (answer, _message) = sender.send_request(request, false).expect("sent");
-    let answer = patiently("an answer", answer).await.expect("an answer");
-    assert_eq!(answer.headers()["grpc-status"], "16", "{answer:?}");
-    let refused = r#"usher_grpc_requests_total{method="PushNotification",code="UNAUTHENTICATED"}"#;
-    assert_eq!(gateway.metric(refused).await, 1.0);
 }

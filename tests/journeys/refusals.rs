@@ -1,7 +1,9 @@
 //! Every 'no' before the upgrade: its form, its place in the order of checks,
 //! and that a ticket survives all that comes before Redis.
 
-use serde_json::json;
+mod heads;
+mod origins;
+
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -182,131 +184,6 @@ async fn a_position_has_a_form() {
     assert!(redis.exists(&ticket).await);
 }
 
-#[tokio::test]
-async fn a_page_of_another_host_is_refused() {
-    let (_nats, redis, gateway) = world().await;
-    let ticket = redis.ticket("42").await;
-    let (_, port) = gateway.public.rsplit_once(':').expect("a port");
-    for origin in [
-        "https://evil.example".to_owned(),
-        "null".to_owned(),
-        "http://127.0.0.1".to_owned(),
-        "http://127.0.0.1:1".to_owned(),
-        format!("http://localhost:{port}"),
-        format!("http://{}.evil.example", gateway.public),
-        format!("http://evil.example/{}", gateway.public),
-        "not a url".to_owned(),
-        String::new(),
-    ] {
-        let answer = Client::builder(&gateway, &ticket)
-            .origin(&origin)
-            .refused()
-            .await;
-        answer.assert_refused(403, "origin_denied");
-    }
-    assert!(redis.exists(&ticket).await);
-    let own = format!("http://{}", gateway.public);
-    Client::builder(&gateway, &ticket).origin(&own).open().await;
-
-    // Behind a proxy that ends TLS: the browser's own Host, its port the default.
-    let ticket = redis.ticket("42").await;
-    let builder = Client::builder(&gateway, &ticket).header("Host", "rt.example.com");
-    builder.origin("https://rt.example.com:443").open().await;
-}
-
-#[tokio::test]
-async fn origins_can_be_listed() {
-    let (nats, redis) = servers().await;
-    let builder = Gateway::builder(&nats, &redis);
-    let listed = "https://app.example.com, https://*.apps.example.com,http://localhost:3000";
-    let gateway = builder.set("public.allowed_origins", listed).start().await;
-    for origin in [
-        "https://app.example.com",
-        "https://app.example.com:443",
-        "https://APP.example.com",
-        "https://a.apps.example.com",
-        "https://b.a.apps.example.com",
-        "http://localhost:3000",
-    ] {
-        let ticket = redis.ticket("42").await;
-        Client::builder(&gateway, &ticket)
-            .origin(origin)
-            .open()
-            .await;
-    }
-    let ticket = redis.ticket("42").await;
-    let own = format!("http://{}", gateway.public);
-    for origin in [
-        "http://app.example.com",
-        "https://app.example.com:8443",
-        "https://apps.example.com",
-        "https://xapps.example.com",
-        "https://app.example.com.evil.example",
-        "http://localhost:3001",
-        "https://localhost:3000",
-        "null",
-        &own,
-    ] {
-        let answer = Client::builder(&gateway, &ticket)
-            .origin(origin)
-            .refused()
-            .await;
-        answer.assert_refused(403, "origin_denied");
-    }
-    // Not a browser.
-    Client::open(&gateway, &ticket).await;
-}
-
-#[tokio::test]
-async fn any_origin_can_be_allowed() {
-    let (nats, redis) = servers().await;
-    let builder = Gateway::builder(&nats, &redis).set("public.allowed_origins", "*");
-    let gateway = builder.start().await;
-    for origin in ["https://anywhere.example", "null"] {
-        let ticket = redis.ticket("42").await;
-        Client::builder(&gateway, &ticket)
-            .origin(origin)
-            .open()
-            .await;
-    }
-}
-
-#[tokio::test]
-async fn a_ticket_can_be_bound_to_one_origin() {
-    let (nats, redis) = servers().await;
-    let builder = Gateway::builder(&nats, &redis).set("public.allowed_origins", "*");
-    let gateway = builder.start().await;
-    let bound = || redis.ticket_json(json!({"user_id": "42", "origin": "https://app.example.com"}));
-
-    let ticket = bound().await;
-    Client::builder(&gateway, &ticket)
-        .origin("https://app.example.com")
-        .open()
-        .await;
-
-    for builder in [
-        Client::builder(&gateway, &bound().await).origin("https://other.example.com"),
-        Client::builder(&gateway, &bound().await).origin("http://app.example.com"),
-        Client::builder(&gateway, &bound().await).origin("null"),
-        Client::builder(&gateway, &bound().await),
-    ] {
-        builder
-            .refused()
-            .await
-            .assert_refused(403, "ticket_binding");
-    }
-
-    let ticket = bound().await;
-    Client::builder(&gateway, &ticket)
-        .refused()
-        .await
-        .assert_refused(403, "ticket_binding");
-    assert!(
-        !redis.exists(&ticket).await,
-        "after Redis a ticket is burnt whatever follows"
-    );
-}
-
 /// Each request breaks one rule and all that come after it; the answer names
 /// the first, and no ticket is burnt.
 #[tokio::test]
@@ -421,75 +298,6 @@ async fn checks_come_in_the_contracts_order() {
         redis.exists(&ticket).await,
         "nothing before Redis burns a ticket"
     );
-}
-
-#[tokio::test]
-async fn a_head_that_never_ends_is_cut_off() {
-    let (nats, redis) = servers().await;
-    let builder = Gateway::builder(&nats, &redis).set("public.handshake_timeout", "300ms");
-    let gateway = builder.start().await;
-    for start in ["", "GET /ws HTTP/1.1\r\nHost: x\r\n"] {
-        let mut stream = TcpStream::connect(&gateway.public)
-            .await
-            .expect("a connection");
-        stream.write_all(start.as_bytes()).await.expect("taken");
-        let mut answer = Vec::new();
-        // Whatever it says, or breaks off, it ends.
-        let _ = patiently("the connection ends", stream.read_to_end(&mut answer)).await;
-    }
-    Client::open(&gateway, &redis.ticket("42").await).await;
-}
-
-#[tokio::test]
-async fn connections_that_wait_are_bounded() {
-    let (nats, redis) = servers().await;
-    let builder = Gateway::builder(&nats, &redis).set("public.max_pending", "3");
-    let gateway = builder.set("public.handshake_timeout", "30s").start().await;
-    let mut idle = Vec::new();
-    for _ in 0..3 {
-        idle.push(
-            TcpStream::connect(&gateway.public)
-                .await
-                .expect("a connection"),
-        );
-    }
-    let ticket = redis.ticket("42").await;
-    let refusal = Client::builder(&gateway, &ticket).refused().await;
-    assert_eq!(refusal.status, 503, "{refusal:?}");
-    drop(idle);
-    eventually("there is room again", || async {
-        Client::try_open(&gateway, &ticket).await.is_ok()
-    })
-    .await;
-    // Sessions do not count.
-    let mut sessions = Vec::new();
-    for _ in 0..6 {
-        sessions.push(Client::open(&gateway, &redis.ticket("42").await).await);
-    }
-}
-
-#[tokio::test]
-async fn what_is_no_http_breaks_nothing() {
-    let (_nats, redis, gateway) = world().await;
-    for bytes in [
-        &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
-        b"GET\r\n\r\n",
-        b"GET /ws HTTP/9.9\r\n\r\n",
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        &[0; 4096],
-    ] {
-        let mut stream = TcpStream::connect(&gateway.public)
-            .await
-            .expect("a connection");
-        let _ = stream.write_all(bytes).await;
-        let _ = stream.shutdown().await;
-        let mut answer = Vec::new();
-        let _ = patiently("the connection ends", stream.read_to_end(&mut answer)).await;
-    }
-    let long = format!("/ws?ticket={}", "x".repeat(100_000));
-    let answer = http::get(&gateway.public, &long, &HANDSHAKE).await;
-    assert!((400..500).contains(&answer.status), "{answer:?}");
-    Client::open(&gateway, &redis.ticket("42").await).await;
 }
 
 /// What NATS does not let a gateway subscribe to, no session is welcomed on.

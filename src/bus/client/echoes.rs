@@ -2,27 +2,41 @@
 //! to itself: when an echo comes back, NATS has processed all that was published before it
 //! on the connection. One echo confirms all pushes that wait for it.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::HashMap;
 
 /// Echoes under way. More pushes than that at once share the next ones.
 const MAX_ECHOES: usize = 4;
 
 /// Echoes under way, and the pushes that each confirms.
 #[derive(Debug, Default)]
-pub(super) struct Echoes(Mutex<State>);
-
-#[derive(Debug, Default)]
-struct State {
+pub(super) struct Echoes {
     next: u64,
     under_way: HashMap<u64, Vec<u64>>,
     /// Pushes for the next echo.
     waiting: Vec<u64>,
 }
 
-impl State {
+impl Echoes {
+    /// A push was published and waits for its confirmation. Returns the echo to publish, if
+    /// one is needed.
+    pub(super) fn join(&mut self, push: u64) -> Option<u64> {
+        self.waiting.push(push);
+        self.begin()
+    }
+
+    /// An echo has come back. Returns the pushes that it confirms, and the echo to publish
+    /// next.
+    pub(super) fn returned(&mut self, echo: u64) -> (Vec<u64>, Option<u64>) {
+        let confirmed = self.under_way.remove(&echo).unwrap_or_default();
+        (confirmed, self.begin())
+    }
+
+    /// The connection was lost: no echo comes back.
+    pub(super) fn lost(&mut self) {
+        self.under_way.clear();
+        self.waiting.clear();
+    }
+
     /// An echo for all pushes that wait.
     fn begin(&mut self) -> Option<u64> {
         if self.waiting.is_empty() || self.under_way.len() >= MAX_ECHOES {
@@ -35,42 +49,13 @@ impl State {
     }
 }
 
-impl Echoes {
-    /// A push was published and waits for its confirmation. Returns the echo to publish, if
-    /// one is needed.
-    pub(super) fn join(&self, push: u64) -> Option<u64> {
-        let mut state = self.state();
-        state.waiting.push(push);
-        state.begin()
-    }
-
-    /// An echo has come back. Returns the pushes that it confirms, and the echo to publish
-    /// next.
-    pub(super) fn returned(&self, echo: u64) -> (Vec<u64>, Option<u64>) {
-        let mut state = self.state();
-        let confirmed = state.under_way.remove(&echo).unwrap_or_default();
-        (confirmed, state.begin())
-    }
-
-    /// The connection was lost: no echo comes back.
-    pub(super) fn lost(&self) {
-        let mut state = self.state();
-        state.under_way.clear();
-        state.waiting.clear();
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn an_echo_confirms_what_waited_when_it_was_sent() {
-        let echoes = Echoes::default();
+        let mut echoes = Echoes::default();
         let sent: Vec<_> = (0..6).map(|push| echoes.join(push)).collect();
         assert_eq!(sent, [Some(1), Some(2), Some(3), Some(4), None, None]);
         assert_eq!(echoes.returned(2), (vec![1], Some(5)));

@@ -2,14 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_nats::{Auth as NatsAuth, AuthError, Client, ConnectOptions, Event, ServerAddr};
+use async_nats::{AuthError, Client, ConnectOptions, Event, ServerAddr};
 use tokio::sync::mpsc;
 use url::Url;
 
 use crate::{
     bus::{
         Config,
-        auth::Login,
         servers::{Servers, address},
     },
     jitter,
@@ -37,7 +36,7 @@ pub(super) async fn connect(
     // Asked at each connect, so that files are read anew.
     let options = ConnectOptions::with_auth_callback(move |nonce: Vec<u8>| {
         let login = auth.login(&nonce);
-        async move { login.map(shown).map_err(AuthError::new) }
+        async move { login.map_err(AuthError::new) }
     });
     let names = servers.clone();
     let tls = config
@@ -70,17 +69,6 @@ pub(super) fn addresses(servers: &[Url]) -> Vec<ServerAddr> {
         .iter()
         .filter_map(|server| address(server).ok())
         .collect()
-}
-
-fn shown(login: Login) -> NatsAuth {
-    let mut auth = NatsAuth::new();
-    auth.token = login.token;
-    auth.username = login.user;
-    auth.password = login.password;
-    auth.jwt = login.jwt;
-    auth.nkey = login.nkey;
-    auth.signature = login.signature;
-    auth
 }
 
 fn delay(attempt: usize) -> Duration {

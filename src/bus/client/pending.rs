@@ -3,23 +3,20 @@
 
 use std::{
     collections::HashMap,
-    fmt::Display,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use async_nats::Message;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
-/// What comes of a message.
-#[derive(Debug)]
-pub(super) enum Arrival {
+use super::echoes::Echoes;
+
+/// What has become of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    UnderWay,
     /// NATS has it.
-    Echo,
-    /// Somebody has answered it, or NATS says that nobody is there.
-    Answer(Box<Message>),
+    Confirmed,
     /// NATS forbids it.
     Forbidden,
     /// The connection was lost.
@@ -31,24 +28,39 @@ pub(super) enum Arrival {
 pub(super) struct Pending {
     /// `PREFIX.ID.`, before the number of a message.
     inbox: String,
-    next: AtomicU64,
-    entries: Mutex<HashMap<u64, Entry>>,
+    state: Mutex<State>,
     /// Told when the last entry goes.
     idle: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next: u64,
+    entries: HashMap<u64, Entry>,
+    echoes: Echoes,
 }
 
 #[derive(Debug)]
 struct Entry {
     subject: String,
-    arrivals: mpsc::Sender<Arrival>,
+    fate: watch::Sender<Fate>,
+    answers: mpsc::Sender<Box<Message>>,
+}
+
+/// What comes of a message, for those who wait for it.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) number: u64,
+    pub(super) fate: watch::Receiver<Fate>,
+    /// Ends when none can come any more. NATS's word that nobody is there is one.
+    pub(super) answers: mpsc::Receiver<Box<Message>>,
 }
 
 impl Pending {
     pub(super) fn new(reply_prefix: &str) -> Self {
         Self {
             inbox: format!("{reply_prefix}{}.", ulid::Ulid::new()),
-            next: AtomicU64::new(0),
-            entries: Mutex::default(),
+            state: Mutex::default(),
             idle: Notify::new(),
         }
     }
@@ -58,25 +70,35 @@ impl Pending {
         format!("{}*", self.inbox)
     }
 
-    /// A message to `subject`, of which at most so many answers are kept.
-    pub(super) fn add(&self, subject: &str, answers: usize) -> (u64, mpsc::Receiver<Arrival>) {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        // And an echo, and how it ended.
-        let (arrivals, receiver) = mpsc::channel(answers + 2);
-        let subject = subject.to_owned();
-        self.entries().insert(number, Entry { subject, arrivals });
-        (number, receiver)
-    }
-
     /// Where the answers to a message go.
-    pub(super) fn reply(&self, number: impl Display) -> String {
+    pub(super) fn reply(&self, number: u64) -> String {
         format!("{}{number}", self.inbox)
     }
 
+    /// A message to `subject`, of which at most so many answers are kept.
+    pub(super) fn add(&self, subject: &str, answers: usize) -> Outcome {
+        let (fate, fate_receiver) = watch::channel(Fate::UnderWay);
+        let (answers, answers_receiver) = mpsc::channel(answers.max(1));
+        let entry = Entry {
+            subject: subject.to_owned(),
+            fate,
+            answers,
+        };
+        let mut state = self.state();
+        state.next += 1;
+        let number = state.next;
+        state.entries.insert(number, entry);
+        Outcome {
+            number,
+            fate: fate_receiver,
+            answers: answers_receiver,
+        }
+    }
+
     pub(super) fn forget(&self, number: u64) {
-        let mut entries = self.entries();
-        entries.remove(&number);
-        if entries.is_empty() {
+        let mut state = self.state();
+        state.entries.remove(&number);
+        if state.entries.is_empty() {
             self.idle.notify_waiters();
         }
     }
@@ -85,59 +107,74 @@ impl Pending {
     pub(super) async fn idle(&self) {
         loop {
             let idle = self.idle.notified();
-            if self.entries().is_empty() {
+            if self.state().entries.is_empty() {
                 return;
             }
             idle.await;
         }
     }
 
-    /// An answer came to the inbox.
+    /// An answer came to the inbox. Where there is no room, there are more answers than the
+    /// caller has a use for.
     pub(super) fn answered(&self, answer: Message) {
         let number = answer.subject.strip_prefix(&*self.inbox);
-        if let Some(number) = number.and_then(|number| number.parse().ok()) {
-            self.tell(number, Arrival::Answer(Box::new(answer)));
+        if let Some(number) = number.and_then(|number| number.parse().ok())
+            && let Some(entry) = self.state().entries.get(&number)
+        {
+            let _ = entry.answers.try_send(Box::new(answer));
         }
     }
 
-    /// NATS has these messages.
-    pub(super) fn confirmed(&self, numbers: Vec<u64>) {
-        for number in numbers {
-            self.tell(number, Arrival::Echo);
+    /// A message waits for an echo. Returns the echo to publish, if one is needed.
+    pub(super) fn wants_echo(&self, number: u64) -> Option<u64> {
+        self.state().echoes.join(number)
+    }
+
+    /// An echo has come back: NATS has the messages that waited for it. Returns the echo to
+    /// publish next.
+    pub(super) fn echoed(&self, echo: u64) -> Option<u64> {
+        let mut state = self.state();
+        let (confirmed, next) = state.echoes.returned(echo);
+        for number in confirmed {
+            if let Some(entry) = state.entries.get(&number) {
+                entry.fate.send_replace(Fate::Confirmed);
+            }
         }
+        next
     }
 
     /// NATS forbids to publish to `subject`. It says so in the order in which messages
     /// came, so it means the oldest.
     pub(super) fn forbidden(&self, subject: &str) {
-        let mut entries = self.entries();
+        let entries = &mut self.state().entries;
         let of_subject = entries.iter().filter(|(_, entry)| entry.subject == subject);
         if let Some(number) = of_subject.map(|(number, _)| *number).min()
             && let Some(entry) = entries.remove(&number)
         {
-            let _ = entry.arrivals.try_send(Arrival::Forbidden);
+            entry.fate.send_replace(Fate::Forbidden);
         }
     }
 
     /// The connection was lost: nothing more comes of what is under way.
     /// Returns whether anything was.
     pub(super) fn lost(&self) -> bool {
-        let entries = std::mem::take(&mut *self.entries());
+        let mut state = self.state();
+        state.echoes.lost();
+        let entries = std::mem::take(&mut state.entries);
         for entry in entries.values() {
-            let _ = entry.arrivals.try_send(Arrival::Lost);
+            entry.fate.send_if_modified(|fate| {
+                let open = *fate == Fate::UnderWay;
+                if open {
+                    *fate = Fate::Lost;
+                }
+                open
+            });
         }
         self.idle.notify_waiters();
         !entries.is_empty()
     }
 
-    /// Where there is no room, there are more answers than the caller has a use for.
-    fn tell(&self, number: u64, arrival: Arrival) {
-        if let Some(entry) = self.entries().get(&number) {
-            let _ = entry.arrivals.try_send(arrival);
-        }
-    }
-
-    fn entries(&self) -> MutexGuard<'_, HashMap<u64, Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

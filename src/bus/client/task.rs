@@ -2,27 +2,27 @@
 //! servers, lame-duck mode, the account's limits), and passes on what comes.
 
 use std::{
-    future::{pending, poll_fn},
+    future::pending,
     pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::Duration,
 };
 
-use async_nats::{Event, Message, ServerError, Subscriber};
-use futures_util::StreamExt as _;
+use async_nats::{Event, ServerError, Subscriber};
+use futures_util::{StreamExt, future::OptionFuture};
 use tokio::{
     runtime::Builder,
-    sync::{Semaphore, mpsc, oneshot, watch},
+    sync::{Semaphore, mpsc, watch},
     task::yield_now,
     time::{sleep, timeout},
 };
 
 use super::{
-    CONFIRM, Client, Failure, Gate, MAX_BYTES, Outgoing, Shared,
-    echoes::Echoes,
+    CONFIRM, Client, Connection, Failure, Gate, MAX_BYTES, Outgoing,
     options::{addresses, connect},
     pending::Pending,
 };
@@ -62,62 +62,46 @@ pub(in crate::bus) async fn start(
     health: Health,
 ) -> Result<(Client, impl Future<Output = ()> + Send + 'static), async_nats::Error> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let (ready, connected) = oneshot::channel();
-    let (ends, ended) = oneshot::channel::<()>();
-    let config = config.clone();
-    let run = move || {
-        runtime.block_on(async {
-            match begin(&config, servers, subjects, health).await {
-                Ok((client, task)) => {
-                    let _ = ready.send(Ok(client));
-                    task.run().await;
-                }
-                Err(error) => drop(ready.send(Err(error))),
-            }
-        });
-        drop(ends);
-    };
-    std::thread::Builder::new()
+    let handle = runtime.handle().clone();
+    thread::Builder::new()
         .name("usher-push".to_owned())
-        .spawn(run)?;
-    let client = connected.await??;
-    Ok((client, async { drop(ended.await) }))
+        .spawn(move || runtime.block_on(pending::<()>()))?;
+    let beginning = begin(config.clone(), servers, subjects, health);
+    let (client, task) = handle.spawn(beginning).await??;
+    let running = handle.spawn(task.run());
+    Ok((client, async { drop(running.await) }))
 }
 
 async fn begin(
-    config: &Config,
+    config: Config,
     servers: Servers,
     subjects: Subjects,
     health: Health,
 ) -> Result<(Client, Task), async_nats::Error> {
     let (sender, events) = mpsc::channel(EVENTS);
-    let nats = connect(config, &servers, sender).await?;
-    let client = Client(Arc::new(Shared {
+    let nats = connect(&config, &servers, sender).await?;
+    let pending = Pending::new(&config.reply_prefix);
+    let inbox = nats.subscribe(pending.subject()).await?;
+    let echoes = match config.stream {
+        None => Some(nats.subscribe(subjects.echo()).await?),
+        Some(_) => None,
+    };
+    let client = Arc::new(Connection {
         subjects,
         gate: watch::Sender::new(Gate::Away),
-        pending: Pending::new(&config.reply_prefix),
-        echoes: Echoes::default(),
+        pending,
         bytes: Arc::new(Semaphore::new(MAX_BYTES)),
         deaf: AtomicBool::new(false),
         servers: servers.clone(),
         health,
         nats,
-    }));
-    let Shared {
-        nats,
-        subjects,
-        pending,
-        ..
-    } = &*client.0;
+    });
     let task = Task {
         client: client.clone(),
         events,
-        inbox: nats.subscribe(pending.subject()).await?,
-        echoes: match config.stream {
-            None => Some(nats.subscribe(subjects.echo()).await?),
-            Some(_) => None,
-        },
-        dialer: Dialer::new(config.clone(), servers),
+        inbox,
+        echoes,
+        dialer: Dialer::new(config, servers),
         leaving: None,
         proving: None,
         suspect: false,
@@ -142,25 +126,26 @@ struct Task {
 
 impl Task {
     async fn run(mut self) {
-        let mut servers = self.client.0.servers.changes();
+        let mut servers = self.client.servers.changes();
         loop {
             tokio::select! {
                 event = self.events.recv() => match event {
                     Some(event) => self.event(&event),
                     None => return,
                 },
-                Some(answer) = self.inbox.next() => self.client.0.pending.answered(answer),
-                Some(echo) = next(&mut self.echoes) => self.echo(&echo.payload).await,
+                Some(answer) = self.inbox.next() => self.client.pending.answered(answer),
+                Some(Some(echo)) = OptionFuture::from(self.echoes.as_mut().map(StreamExt::next)) => {
+                    self.echo(&echo.payload).await;
+                }
                 Ok(()) = servers.changed() => {
-                    let (nats, servers) = {
-                        let shared = &self.client.0;
-                        (shared.nats.clone(), addresses(&shared.servers.all()))
-                    };
+                    let nats = self.client.nats.clone();
+                    let servers = addresses(&self.client.servers.all());
                     // It waits while async-nats looks for a server.
                     tokio::spawn(async move { nats.set_server_pool(&servers[..]).await });
                 }
-                () = work(&mut self.proving) => {}
-                () = work(&mut self.leaving) => {
+                Some(()) = OptionFuture::from(self.proving.as_mut()) => self.proving = None,
+                Some(()) = OptionFuture::from(self.leaving.as_mut()) => {
+                    self.leaving = None;
                     self.client.close(&"no other server has taken the connection");
                 }
             }
@@ -172,13 +157,12 @@ impl Task {
             Event::Connected => {
                 self.leaving = None;
                 let limits = std::mem::take(&mut self.suspect).then(|| self.dialer.clone());
-                let proof = self.client.clone().prove(limits, self.echoes.is_some());
+                let proof = prove(self.client.clone(), limits, self.echoes.is_some());
                 self.proving = Some(Box::pin(proof));
             }
             Event::Disconnected => {
-                self.suspect = self.client.0.pending.lost();
-                self.client.0.echoes.lost();
-                self.client.0.deaf.store(false, Ordering::Relaxed);
+                self.suspect = self.client.pending.lost();
+                self.client.deaf.store(false, Ordering::Relaxed);
                 self.proving = None;
                 // Pushes wait for a connection that moves.
                 if self.leaving.is_none() {
@@ -186,7 +170,7 @@ impl Task {
                 }
             }
             Event::LameDuckMode if self.leaving.is_none() => {
-                let leave = self.client.clone().leave(self.dialer.clone());
+                let leave = leave(self.client.clone(), self.dialer.clone());
                 self.leaving = Some(Box::pin(leave));
             }
             Event::ServerError(error) => self.client.refused(error),
@@ -204,85 +188,99 @@ impl Task {
         while let Ok(event) = self.events.try_recv() {
             self.event(&event);
         }
-        let shared = &self.client.0;
-        let (confirmed, next) = shared.echoes.returned(number);
-        shared.pending.confirmed(confirmed);
-        if let Some(next) = next {
-            shared.echo(next);
+        if let Some(next) = self.client.pending.echoed(number) {
+            self.client.echo(next);
         }
     }
 }
 
-impl Client {
-    /// Proves that a new connection works and, in live mode, that NATS permits pushes. Then
-    /// pushes may be handed over.
-    async fn prove(self, limits: Option<Dialer>, live: bool) {
-        let shared = &self.0;
-        if let Some(dialer) = limits {
-            let _ = timeout(LIMITS, learn_limits(dialer)).await;
-        }
-        loop {
-            shared.gate.send_if_modified(|gate| {
-                let away = *gate == Gate::Away;
-                if away {
-                    *gate = Gate::Held;
-                }
-                away
-            });
-            let proven = match live {
-                true => self.probe().await,
-                false => Ok(()),
-            };
-            match proven {
-                Ok(()) => return self.open(),
-                Err(failure)
-                    if failure == Failure::Forbidden || shared.deaf.load(Ordering::Relaxed) =>
-                {
-                    self.forbid();
-                    sleep(AGAIN).await;
-                }
-                Err(_) => self.close(&"NATS does not answer"),
-            }
-        }
+/// Proves that a new connection works and, in live mode, that NATS permits pushes. Then
+/// pushes may be handed over.
+async fn prove(client: Client, limits: Option<Dialer>, live: bool) {
+    if let Some(dialer) = limits {
+        let _ = timeout(LIMITS, learn_limits(dialer)).await;
     }
-
-    /// Publishes to a user's subject that no user has, and an echo behind it.
-    async fn probe(&self) -> Result<(), Failure> {
-        let probe = Outgoing {
-            subject: self.0.subjects.probe(),
-            headers: vec![("Usher-Probe", "1".to_owned())],
-            ..Outgoing::default()
+    loop {
+        client.hold(Gate::Away);
+        let proven = match live {
+            true => probe(&client).await,
+            false => Ok(()),
         };
-        let mut sent = self.publish(probe, 1).await?;
-        sent.confirmed().await?;
-        match timeout(REFUSAL, sent.answer()).await {
-            Ok(Err(failure)) => Err(failure),
-            Ok(Ok(_)) | Err(_) => Ok(()),
+        match proven {
+            Ok(()) => return client.open(),
+            Err(failure)
+                if failure == Failure::Forbidden || client.deaf.load(Ordering::Relaxed) =>
+            {
+                client.forbid();
+                sleep(AGAIN).await;
+            }
+            Err(_) => client.close(&"NATS does not answer"),
+        }
+    }
+}
+
+/// Publishes to a user's subject that no user has, and an echo behind it.
+async fn probe(client: &Client) -> Result<(), Failure> {
+    let probe = Outgoing {
+        subject: client.subjects.probe(),
+        headers: vec![("Usher-Probe", "1".to_owned())],
+        ..Outgoing::default()
+    };
+    let mut sent = client.publish(probe, 1).await?;
+    sent.confirmed().await?;
+    match timeout(REFUSAL, sent.answer()).await {
+        Ok(Err(failure)) => Err(failure),
+        Ok(Ok(_)) | Err(_) => Ok(()),
+    }
+}
+
+/// Leaves a server in lame-duck mode. Another is looked for first; then new pushes are
+/// held until nothing is under way.
+async fn leave(client: Client, dialer: Dialer) {
+    client
+        .health
+        .retiring(&client.nats.server_info().server_name);
+    drop(dialer.dial().await);
+    client.hold(Gate::Open);
+    let _ = timeout(CONFIRM, client.pending.idle()).await;
+    let _ = client.nats.force_reconnect().await;
+    // By then there is a connection to another server, or pushes wait no longer.
+    sleep(CONFIRM).await;
+}
+
+impl Connection {
+    fn open(&self) {
+        if self.gate.send_replace(Gate::Open) != Gate::Open {
+            let info = self.nats.server_info();
+            self.health.up(&info.server_name, &info.version);
+            self.health.readiness.push_forbidden(false);
         }
     }
 
-    fn open(&self) {
-        let shared = &self.0;
-        if shared.gate.send_replace(Gate::Open) != Gate::Open {
-            let info = shared.nats.server_info();
-            shared.health.up(&info.server_name, &info.version);
-            shared.health.readiness.push_forbidden(false);
-        }
+    /// Pushes wait, where the gate was so until now.
+    fn hold(&self, until_now: Gate) {
+        self.gate.send_if_modified(|gate| {
+            let holds = *gate == until_now;
+            if holds {
+                *gate = Gate::Held;
+            }
+            holds
+        });
     }
 
     fn close(&self, error: &dyn std::fmt::Display) {
-        if self.0.gate.send_replace(Gate::Away) != Gate::Away {
-            self.0.health.down(error);
+        if self.gate.send_replace(Gate::Away) != Gate::Away {
+            self.health.down(error);
         }
     }
 
     fn forbid(&self) {
-        let Shared { gate, health, .. } = &*self.0;
-        if gate.send_replace(Gate::Forbidden) != Gate::Forbidden {
+        if self.gate.send_replace(Gate::Forbidden) != Gate::Forbidden {
             tracing::error!(
                 "NATS permits this gateway no push; it needs the rights to publish to users and \
                  to its own echo, see examples/nats-permissions.conf"
             );
+            let health = &self.health;
             health.metrics.nats_connected(health.name, true);
             health.readiness.up(Part::Push);
             health.readiness.push_forbidden(true);
@@ -292,64 +290,27 @@ impl Client {
     /// NATS forbids something, in the order in which it was asked.
     fn refused(&self, error: &ServerError) {
         let text = error.to_string();
-        let shared = &self.0;
-        shared.health.refused(&text);
+        self.health.refused(&text);
         let subject = text.split('"').nth(1).unwrap_or_default();
         if !text.to_ascii_lowercase().contains("permissions violation") {
             return;
         }
-        if subject == shared.subjects.echo() {
+        if subject == self.subjects.echo() {
             // Without its echo no push is confirmed, the probe first of all.
-            shared.deaf.store(true, Ordering::Relaxed);
-            shared.pending.forbidden(&shared.subjects.probe());
+            self.deaf.store(true, Ordering::Relaxed);
+            self.pending.forbidden(&self.subjects.probe());
         } else {
-            shared.pending.forbidden(subject);
+            self.pending.forbidden(subject);
         }
-    }
-
-    /// Leaves a server in lame-duck mode. Another is looked for first; then new pushes are
-    /// held until nothing is under way.
-    async fn leave(self, dialer: Dialer) {
-        let shared = &self.0;
-        let server = shared.nats.server_info().server_name;
-        shared.health.retiring(&server);
-        drop(dialer.dial().await);
-        shared.gate.send_if_modified(|gate| {
-            let open = *gate == Gate::Open;
-            if open {
-                *gate = Gate::Held;
-            }
-            open
-        });
-        let _ = timeout(CONFIRM, shared.pending.idle()).await;
-        let _ = shared.nats.force_reconnect().await;
-        // By then there is a connection to another server, or pushes wait no longer.
-        sleep(CONFIRM).await;
     }
 }
 
 /// Connects once more, only to hear what the account may publish.
 async fn learn_limits(dialer: Dialer) {
     let mut link = dialer.clone().dial().await;
-    while let Ok(received) = poll_fn(|cx| link.poll_next(cx)).await {
+    while let Ok(received) = link.next().await {
         if let Received::Info(info) = received {
             return dialer.servers.learn(&info);
         }
     }
-}
-
-async fn next(echoes: &mut Option<Subscriber>) -> Option<Message> {
-    match echoes {
-        Some(echoes) => echoes.next().await,
-        None => pending().await,
-    }
-}
-
-/// Ends when there is work, and it is done.
-async fn work(work: &mut Option<Work>) {
-    match work {
-        Some(doing) => doing.await,
-        None => pending().await,
-    }
-    *work = None;
 }

@@ -2,16 +2,18 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
+    io::AsyncReadExt as _,
     net::{TcpStream, lookup_host},
     time::{sleep, timeout},
 };
 use url::Url;
 
 use super::{
-    link::Link,
-    wire::{Connect, Decoder, Encoder, Info, ServerOp, WireError},
+    link::{Link, Received, Window},
+    wire::{Decoder, Info, ServerOp, WireError},
 };
 use crate::{
     bus::{
@@ -48,21 +50,11 @@ pub enum DialError {
     #[error("nats.tls: {0}")]
     Tls(#[from] FileError),
     /// The credentials are not what they should be.
-    #[error("nats.{error}")]
-    Auth {
-        /// Which, and what is wrong with it.
-        #[from]
-        error: AuthError,
-    },
+    #[error("nats.{0}")]
+    Auth(#[from] AuthError),
     /// It does not speak NATS.
     #[error("{0}")]
-    Protocol(String),
-}
-
-impl From<WireError> for DialError {
-    fn from(error: WireError) -> Self {
-        Self::Protocol(error.to_string())
-    }
+    Protocol(#[from] WireError),
 }
 
 /// Finds a server that answers.
@@ -110,21 +102,15 @@ impl Dialer {
     ) -> Option<Link> {
         // The brackets of an IPv6 address are the resolver's to read.
         let name = address(server);
-        let found = timeout(ATTEMPT, lookup_host(name.clone())).await;
-        let addresses = match found.map(|found| found.map_err(DialError::Io)) {
-            Ok(Ok(addresses)) => addresses,
-            Ok(Err(error)) => {
+        let addresses = match attempt(lookup_host(name.clone())).await {
+            Ok(addresses) => addresses,
+            Err(error) => {
                 failed.push((name, error));
-                return None;
-            }
-            Err(_) => {
-                failed.push((name, DialError::TimedOut));
                 return None;
             }
         };
         for socket in addresses {
-            let attempt = timeout(ATTEMPT, self.connect(server, socket)).await;
-            match attempt.unwrap_or(Err(DialError::TimedOut)) {
+            match attempt(self.connect(server, socket)).await {
                 Ok(link) => return Some(link),
                 Err(error) => {
                     let resolved = socket.to_string();
@@ -143,13 +129,13 @@ impl Dialer {
         let mut socket = TcpStream::connect(socket).await?;
         socket.set_nodelay(true)?;
         let mut decoder = Decoder::default();
-        let mut info = match read(&mut socket, &mut decoder).await? {
+        let mut info = match first(&mut socket, &mut decoder).await? {
             ServerOp::Info(info) => *info,
             ServerOp::Error(error) => return Err(DialError::Refused(error)),
-            _ => return Err(DialError::Protocol("no INFO came first".into())),
+            _ => return Err(DialError::Unsupported("no INFO came first")),
         };
         let wanted = self.config.wants_tls();
-        let mut socket = match (info.tls_required || info.tls_available, wanted) {
+        let socket = match (info.tls_required || info.tls_available, wanted) {
             (false, true) => {
                 return Err(DialError::Unsupported(
                     "the server speaks no TLS, and nats.url or nats.tls asks for it",
@@ -158,7 +144,7 @@ impl Dialer {
             (true, _) if wanted || info.tls_required => {
                 // Bytes that came before the encryption may be anybody's.
                 if !decoder.buffer.is_empty() {
-                    return Err(DialError::Protocol("it spoke on before the TLS".into()));
+                    return Err(DialError::Unsupported("it spoke on before the TLS"));
                 }
                 // The same holds for the servers that were named in plain text; an INFO
                 // that comes by TLS names them again.
@@ -177,49 +163,57 @@ impl Dialer {
                 "the server does not support headers; Usher needs 2.14.2 or later",
             ));
         }
-        let mut encoder = Encoder::default();
-        encoder.connect(&self.login(&info, matches!(socket, Stream::Tls(_)))?);
-        encoder.ping();
-        socket.write_all(&encoder.buffer).await?;
-        socket.flush().await?;
+        let login = self.login(&info, matches!(socket, Stream::Tls(_)))?;
+        let mut link = Link::new(socket, decoder, info);
+        link.connect(&login);
+        link.ping(Window::default());
         loop {
-            match read(&mut socket, &mut decoder).await? {
-                ServerOp::Pong => break,
-                ServerOp::Ping => {
-                    socket.write_all(b"PONG\r\n").await?;
-                    socket.flush().await?;
-                }
-                ServerOp::Error(error) => return Err(DialError::Refused(error)),
-                ServerOp::Info(newer) => info = *newer,
-                ServerOp::Ok | ServerOp::Message(_) | ServerOp::Nonsense => {}
+            match link.next().await? {
+                Received::Pong(_) => break,
+                Received::Error(error) => return Err(DialError::Refused(error)),
+                Received::Message(_) | Received::Nonsense | Received::Info(_) => {}
             }
         }
-        self.servers.learn(&info);
-        Ok(Link::new(socket, decoder, info))
+        self.servers.learn(link.info());
+        Ok(link)
     }
 
-    fn login(&self, info: &Info, tls: bool) -> Result<Connect<'_>, DialError> {
+    /// CONNECT's JSON; what it names and has not is null, which NATS takes for absent.
+    fn login(&self, info: &Info, tls: bool) -> Result<Value, DialError> {
         let nonce = info.nonce.as_deref().unwrap_or_default();
-        Ok(Connect {
-            verbose: false,
-            pedantic: false,
-            tls_required: tls,
-            name: &self.config.name,
-            lang: "rust",
-            version: env!("CARGO_PKG_VERSION"),
-            protocol: 1,
-            echo: true,
-            headers: true,
-            no_responders: true,
-            login: self.config.auth.login(nonce.as_bytes())?,
-        })
+        let login = self.config.auth.login(nonce.as_bytes())?;
+        Ok(json!({
+            "verbose": false,
+            "pedantic": false,
+            "tls_required": tls,
+            "name": self.config.name,
+            "lang": "rust",
+            "version": env!("CARGO_PKG_VERSION"),
+            "protocol": 1,
+            "echo": true,
+            "headers": true,
+            "no_responders": true,
+            "auth_token": login.token,
+            "user": login.username,
+            "pass": login.password,
+            "jwt": login.jwt,
+            "nkey": login.nkey,
+            "sig": login.signature.map(|signature| URL_SAFE_NO_PAD.encode(signature)),
+        }))
     }
 }
 
-async fn read<S: AsyncRead + Unpin>(
-    socket: &mut S,
-    decoder: &mut Decoder,
-) -> Result<ServerOp, DialError> {
+/// Bounds the time of one attempt.
+async fn attempt<T, E: Into<DialError>>(
+    trying: impl Future<Output = Result<T, E>>,
+) -> Result<T, DialError> {
+    match timeout(ATTEMPT, trying).await {
+        Ok(tried) => tried.map_err(Into::into),
+        Err(_) => Err(DialError::TimedOut),
+    }
+}
+
+async fn first(socket: &mut TcpStream, decoder: &mut Decoder) -> Result<ServerOp, DialError> {
     loop {
         if let Some(op) = decoder.next()? {
             return Ok(op);

@@ -3,20 +3,21 @@
 
 use std::{
     collections::VecDeque,
+    future::poll_fn,
     io,
     pin::{Pin, pin},
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use bytes::Buf as _;
+use bytes::{Buf as _, BytesMut};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWrite as _},
     time::{Instant, Sleep, sleep},
 };
 use ulid::Ulid;
 
-use super::wire::{Decoder, Encoder, Info, ServerMessage, ServerOp};
+use super::wire::{self, Decoder, Info, ServerMessage, ServerOp, line};
 use crate::tls::Stream;
 
 /// A PING of our own this often; silence for twice as long ends the link. So a
@@ -29,9 +30,9 @@ const READ_SIZE: usize = 64 * 1024;
 #[derive(Debug)]
 pub(in crate::bus) enum Received {
     Message(ServerMessage),
-    /// The answer to the oldest [`Link::ping`] that was not answered yet:
-    /// everything before that PING has been processed by the server.
-    Pong,
+    /// The answer to a [`Link::ping`]: everything before that PING has been processed by
+    /// the server.
+    Pong(Window),
     /// A message that makes no sense, and was skipped.
     Nonsense,
     /// The text of an `-ERR`.
@@ -40,11 +41,25 @@ pub(in crate::bus) enum Received {
     Info(Box<Info>),
 }
 
-/// Who waits for a PONG.
-#[derive(Debug, PartialEq)]
-enum Pinger {
-    Keepalive,
-    Caller,
+/// What a PONG stands for.
+#[derive(Debug, Default)]
+pub(in crate::bus) struct Window {
+    /// These subscriptions are confirmed by it.
+    pub(in crate::bus) ids: Vec<u64>,
+    pub(in crate::bus) then: Then,
+}
+
+/// What a PONG means besides.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(in crate::bus) enum Then {
+    #[default]
+    Nothing,
+    /// The end of the resubscribing after a connect.
+    Up,
+    /// Everything is subscribed on the next connection.
+    Settle,
+    /// Every message that the next connection may have missed has arrived.
+    TakeOver,
 }
 
 /// A connection that has been admitted by its server.
@@ -56,10 +71,10 @@ pub(in crate::bus) struct Link {
     /// What was written may wait in the socket still, encrypted.
     unflushed: bool,
     decoder: Decoder,
-    encoder: Encoder,
+    unsent: BytesMut,
     info: Info,
-    /// The PINGs under way, in order.
-    pings: VecDeque<Pinger>,
+    /// The PINGs under way, in order; none: the watch's own.
+    pings: VecDeque<Option<Window>>,
     keepalive: Pin<Box<Sleep>>,
     last_heard: Instant,
 }
@@ -71,7 +86,7 @@ impl Link {
             socket,
             unflushed: false,
             decoder,
-            encoder: Encoder::default(),
+            unsent: BytesMut::new(),
             info,
             pings: VecDeque::new(),
             keepalive: Box::pin(sleep(KEEPALIVE)),
@@ -87,14 +102,20 @@ impl Link {
         &self.info
     }
 
+    /// Logs in; `login` is CONNECT's JSON.
+    pub(in crate::bus) fn connect(&mut self, login: &serde_json::Value) {
+        line(&mut self.unsent, format_args!("CONNECT {login}"));
+    }
+
     pub(in crate::bus) fn subscribe(&mut self, sid: u64, subject: &str) {
-        self.encoder.subscribe(sid, subject);
+        line(&mut self.unsent, format_args!("SUB {subject} {sid}"));
     }
 
     pub(in crate::bus) fn unsubscribe(&mut self, sid: u64) {
-        self.encoder.unsubscribe(sid);
+        line(&mut self.unsent, format_args!("UNSUB {sid}"));
     }
 
+    /// Publishes; `headers` are names and values free of line breaks.
     pub(in crate::bus) fn publish(
         &mut self,
         subject: &str,
@@ -102,18 +123,28 @@ impl Link {
         headers: &[(&str, &str)],
         payload: &[u8],
     ) {
-        self.encoder.publish(subject, reply, headers, payload);
+        wire::publish(&mut self.unsent, subject, reply, headers, payload);
     }
 
     /// Asks for a [`Received::Pong`] once all of the above is processed.
-    pub(in crate::bus) fn ping(&mut self) {
-        self.pings.push_back(Pinger::Caller);
-        self.encoder.ping();
+    pub(in crate::bus) fn ping(&mut self, window: Window) {
+        self.pings.push_back(Some(window));
+        line(&mut self.unsent, format_args!("PING"));
+    }
+
+    /// What the PONGs under way will confirm, in order.
+    pub(in crate::bus) fn windows(&mut self) -> impl Iterator<Item = &mut Window> {
+        self.pings.iter_mut().flatten()
     }
 
     /// Bytes that the server has not taken yet.
     pub(in crate::bus) fn unsent(&self) -> usize {
-        self.encoder.buffer.len()
+        self.unsent.len()
+    }
+
+    /// The same as [`Link::poll_next`].
+    pub(in crate::bus) async fn next(&mut self) -> io::Result<Received> {
+        poll_fn(|cx| self.poll_next(cx)).await
     }
 
     /// Sends what waits to be sent, and brings what has come. Pending only
@@ -133,31 +164,34 @@ impl Link {
                     Poll::Pending => return Poll::Pending,
                 },
             };
-            match op {
-                ServerOp::Message(message) => return Poll::Ready(Ok(Received::Message(message))),
-                ServerOp::Nonsense => return Poll::Ready(Ok(Received::Nonsense)),
-                ServerOp::Pong => match self.pings.pop_front() {
-                    Some(Pinger::Caller) => return Poll::Ready(Ok(Received::Pong)),
-                    Some(Pinger::Keepalive) | None => {}
+            return Poll::Ready(Ok(match op {
+                ServerOp::Ping => {
+                    line(&mut self.unsent, format_args!("PONG"));
+                    continue;
+                }
+                ServerOp::Pong => match self.pings.pop_front().flatten() {
+                    Some(window) => Received::Pong(window),
+                    None => continue,
                 },
-                ServerOp::Ping => self.encoder.pong(),
-                ServerOp::Ok => {}
-                ServerOp::Error(text) => return Poll::Ready(Ok(Received::Error(text))),
+                ServerOp::Ok => continue,
+                ServerOp::Message(message) => Received::Message(message),
+                ServerOp::Nonsense => Received::Nonsense,
+                ServerOp::Error(text) => Received::Error(text),
                 ServerOp::Info(info) => {
                     self.info = (*info).clone();
-                    return Poll::Ready(Ok(Received::Info(info)));
+                    Received::Info(info)
                 }
-            }
+            }));
         }
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        while !self.encoder.buffer.is_empty() {
+        while !self.unsent.is_empty() {
             let socket = Pin::new(&mut self.socket);
-            match socket.poll_write(cx, &self.encoder.buffer)? {
+            match socket.poll_write(cx, &self.unsent)? {
                 Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(written) => {
-                    self.encoder.buffer.advance(written);
+                    self.unsent.advance(written);
                     self.unflushed = true;
                 }
                 Poll::Pending => return Ok(()),
@@ -193,7 +227,7 @@ impl Link {
             return Ok(Poll::Pending);
         }
         // Where this machine itself stood still, nobody has been asked yet.
-        let asked = self.pings.contains(&Pinger::Keepalive);
+        let asked = self.pings.iter().any(Option::is_none);
         if asked && self.last_heard.elapsed() >= 2 * KEEPALIVE {
             return Err(io::Error::new(
                 io::ErrorKind::TimedOut,
@@ -201,8 +235,8 @@ impl Link {
             ));
         }
         self.keepalive.as_mut().reset(Instant::now() + KEEPALIVE);
-        self.pings.push_back(Pinger::Keepalive);
-        self.encoder.ping();
+        self.pings.push_back(None);
+        line(&mut self.unsent, format_args!("PING"));
         Ok(Poll::Ready(()))
     }
 }

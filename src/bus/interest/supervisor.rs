@@ -93,6 +93,11 @@ impl Supervisor {
         self.next.as_mut()
     }
 
+    /// The connection that stays: the next one, where there is one.
+    pub(in crate::bus) fn newest(&mut self) -> Option<&mut Link> {
+        self.next.as_mut().or(self.current.as_mut())
+    }
+
     /// The connection that was left last, while it is still heard.
     pub(in crate::bus) fn left(&self) -> Option<Ulid> {
         self.left.as_ref().map(|(left, _)| left.id())
@@ -115,6 +120,10 @@ impl Supervisor {
     /// Drops the next connection, and looks for another.
     pub(in crate::bus) fn drop_next(&mut self) {
         self.next = None;
+        self.look_for_a_server();
+    }
+
+    fn look_for_a_server(&mut self) {
         self.dialing = Some(Box::pin(self.dialer.clone().dial()));
     }
 
@@ -182,7 +191,7 @@ impl Supervisor {
         match received {
             Received::Info(info) if info.ldm && self.dialing.is_none() && self.next.is_none() => {
                 self.health.retiring(&info.server_name);
-                self.dialing = Some(Box::pin(self.dialer.clone().dial()));
+                self.look_for_a_server();
             }
             _ => {}
         }
@@ -193,7 +202,7 @@ impl Supervisor {
             Received::Info(info) => self.dialer.servers.learn(info),
             Received::Nonsense => self.health.nonsense(),
             Received::Error(text) => self.health.refused(text),
-            Received::Message(_) | Received::Pong => {}
+            Received::Message(_) | Received::Pong(_) => {}
         }
     }
 
@@ -204,7 +213,7 @@ impl Supervisor {
         self.current = None;
         self.next = None;
         if self.dialing.is_none() {
-            self.dialing = Some(Box::pin(self.dialer.clone().dial()));
+            self.look_for_a_server();
         }
         News::Down
     }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::Config;
 use crate::bus::Subjects;
@@ -62,98 +62,136 @@ impl std::fmt::Display for Difference {
     }
 }
 
-/// A stream as it should be.
-#[derive(Debug, Clone)]
-pub(super) struct Shape {
-    wanted: Map<String, Value>,
+/// Which values of a field will do, and what can be done about another one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rule {
+    /// The one that is asked for.
+    Equal(Mend),
+    /// The same, or none.
+    Absent(Mend),
+    /// The number that is asked for; with a larger one the stream keeps more.
+    Amount,
+    /// The same, and one that is not positive is no limit.
+    Limit,
+    /// All subjects that are asked for, and perhaps others.
+    Subjects,
+    /// From and to where it is asked for, with the payload.
+    Republish,
 }
 
-fn nanoseconds(duration: Duration) -> Value {
-    u64::try_from(duration.as_nanos())
-        .unwrap_or(u64::MAX)
-        .into()
+/// JetStream's name of each field that matters, ours (empty where we have none), and what it
+/// has to be.
+const FIELDS: [(&str, &str, Rule); 18] = [
+    ("allow_direct", "", Rule::Equal(Mend::Needed)),
+    ("allow_msg_ttl", "", Rule::Equal(Mend::Needed)),
+    ("discard", "", Rule::Equal(Mend::KeepsLess)),
+    ("duplicate_window", "durable.duplicate_window", Rule::Amount),
+    ("max_age", "durable.max_age", Rule::Limit),
+    ("max_bytes", "durable.max_bytes", Rule::Limit),
+    ("max_msg_size", "", Rule::Limit),
+    ("max_msgs", "", Rule::Limit),
+    ("max_msgs_per_subject", PER_CHANNEL, Rule::Limit),
+    ("num_replicas", "durable.replicas", Rule::Amount),
+    ("republish", "nats.prefix", Rule::Republish),
+    ("retention", "", Rule::Equal(Mend::ByHand)),
+    ("storage", "durable.storage", Rule::Equal(Mend::ByHand)),
+    ("subjects", "nats.prefix", Rule::Subjects),
+    ("mirror", "", Rule::Absent(Mend::ByHand)),
+    ("subject_transform", "", Rule::Absent(Mend::ByHand)),
+    ("no_ack", "", Rule::Absent(Mend::Needed)),
+    ("sealed", "", Rule::Absent(Mend::ByHand)),
+];
+const PER_CHANNEL: &str = "durable.max_messages_per_channel";
+
+impl Rule {
+    /// What a difference means; none where there is none that matters.
+    fn mend(self, wanted: &Value, found: &Value) -> Option<Mend> {
+        let (serves, mend) = match self {
+            Self::Equal(mend) => (found == wanted, mend),
+            Self::Absent(mend) => (found.is_null() || found == wanted, mend),
+            Self::Subjects => (all_of(found, wanted) == *found, Mend::Needed),
+            Self::Republish => {
+                let same = ["src", "dest"].iter().all(|end| wanted[end] == found[end]);
+                (same && found["headers_only"] != true, Mend::Needed)
+            }
+            Self::Amount | Self::Limit => {
+                let size = |value| match value {
+                    ..=0 if self == Self::Limit => i64::MAX,
+                    value => value,
+                };
+                let wanted = size(wanted.as_i64()?);
+                let found = size(found.as_i64().unwrap_or(0));
+                let more = wanted > found;
+                let mend = if more {
+                    Mend::KeepsMore
+                } else {
+                    Mend::KeepsLess
+                };
+                (wanted == found, mend)
+            }
+        };
+        (!serves).then_some(mend)
+    }
+}
+
+/// A stream as it should be.
+pub(super) struct Shape {
+    wanted: Value,
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Shape {
     /// The stream that captures what is published.
     pub(super) fn of(config: &Config, subjects: &Subjects) -> Self {
         let [src, dest] = subjects.republished();
+        // JetStream refuses a window longer than what is kept.
         let window = match config.max_age {
             Some(age) => config.duplicate_window.min(age),
             None => config.duplicate_window,
         };
-        let mut shape = Self { wanted: Map::new() };
-        shape.want("name", config.name.as_str().into());
-        shape.want("subjects", json!(subjects.captured()));
-        shape.want(
-            "republish",
-            json!({ "src": src, "dest": dest, "headers_only": false }),
-        );
-        let per_channel = config.max_messages_per_channel;
-        shape.want("max_msgs_per_subject", per_channel.into());
-        shape.want("max_msgs", (-1).into());
-        shape.want("duplicate_window", nanoseconds(window));
-        shape.want("retention", "limits".into());
-        shape.want("discard", "old".into());
-        let storage = if config.on_disk { "file" } else { "memory" };
-        shape.want("storage", storage.into());
-        shape.want("num_replicas", config.replicas.into());
-        let age = config.max_age.map_or(0.into(), nanoseconds);
-        shape.want("max_age", age);
-        shape.want("max_bytes", config.max_bytes.into());
-        shape.want("max_msg_size", (-1).into());
-        shape.want("allow_direct", true.into());
-        shape.want("allow_msg_ttl", true.into());
-        shape
-    }
-
-    fn want(&mut self, field: &str, value: Value) {
-        self.wanted.insert(field.to_owned(), value);
+        let wanted = json!({
+            "name": config.name,
+            "subjects": subjects.captured(),
+            "republish": { "src": src, "dest": dest, "headers_only": false },
+            "max_msgs_per_subject": config.max_messages_per_channel,
+            "max_msgs": -1,
+            "duplicate_window": nanoseconds(window),
+            "retention": "limits",
+            "discard": "old",
+            "storage": if config.on_disk { "file" } else { "memory" },
+            "num_replicas": config.replicas,
+            "max_age": config.max_age.map_or(0, nanoseconds),
+            "max_bytes": config.max_bytes,
+            "max_msg_size": -1,
+            "allow_direct": true,
+            "allow_msg_ttl": true,
+            "no_ack": false,
+            "sealed": false,
+        });
+        Self { wanted }
     }
 
     /// What creates it.
-    pub(super) fn creation(&self) -> Value {
-        Value::Object(self.wanted.clone())
+    pub(super) fn creation(&self) -> &Value {
+        &self.wanted
     }
 
     /// What of an existing stream is not as it should be.
     pub(super) fn differences(&self, found: &Value) -> Vec<Difference> {
-        let mut differences = Vec::new();
-        for (field, wanted) in &self.wanted {
-            let value = &found[field];
-            let Some((field, key, mend)) = judge(field, wanted, value) else {
-                continue;
-            };
-            differences.push(Difference {
+        let difference = |(field, key, rule): (&'static str, &'static str, Rule)| {
+            let (wanted, found) = (&self.wanted[field], &found[field]);
+            Some(Difference {
                 field,
-                key,
+                key: Some(key).filter(|key| !key.is_empty()),
                 wanted: wanted.clone(),
-                found: value.clone(),
-                mend,
-            });
-        }
-        for (field, harmless) in [
-            ("mirror", Value::Null),
-            ("subject_transform", Value::Null),
-            ("no_ack", false.into()),
-            ("sealed", false.into()),
-        ] {
-            let value = &found[field];
-            if !value.is_null() && *value != harmless {
-                differences.push(Difference {
-                    field,
-                    key: None,
-                    wanted: harmless,
-                    found: value.clone(),
-                    mend: if field == "no_ack" {
-                        Mend::Needed
-                    } else {
-                        Mend::ByHand
-                    },
-                });
-            }
-        }
-        differences
+                found: found.clone(),
+                mend: rule.mend(wanted, found)?,
+            })
+        };
+        FIELDS.into_iter().filter_map(difference).collect()
     }
 
     /// The existing configuration with these differences mended, and all else kept.
@@ -204,55 +242,6 @@ fn covers(pattern: &Value, subject: &Value) -> bool {
     }
 }
 
-type Judgement = (&'static str, Option<&'static str>, Mend);
-
-/// What a difference means; none where there is none that matters.
-fn judge(field: &str, wanted: &Value, found: &Value) -> Option<Judgement> {
-    let amount = |field, key, unlimited: fn(i64) -> bool| {
-        let (wanted, found) = (wanted.as_i64()?, found.as_i64().unwrap_or(0));
-        let size = |value| if unlimited(value) { i64::MAX } else { value };
-        let mend = match size(wanted).cmp(&size(found)) {
-            std::cmp::Ordering::Equal => return None,
-            std::cmp::Ordering::Greater => Mend::KeepsMore,
-            std::cmp::Ordering::Less => Mend::KeepsLess,
-        };
-        Some((field, key, mend))
-    };
-    let equal = |field, key, mend| (wanted != found).then_some((field, key, mend));
-    let not_positive = |value: i64| value <= 0;
-    match field {
-        "subjects" => {
-            let missing = all_of(found, wanted) != *found;
-            missing.then_some(("subjects", Some("nats.prefix"), Mend::Needed))
-        }
-        "republish" => {
-            let same = ["src", "dest"].iter().all(|end| wanted[end] == found[end])
-                && found["headers_only"] != true;
-            (!same).then_some(("republish", Some("nats.prefix"), Mend::Needed))
-        }
-        "allow_direct" => equal("allow_direct", None, Mend::Needed),
-        "allow_msg_ttl" => equal("allow_msg_ttl", None, Mend::Needed),
-        "retention" => equal("retention", None, Mend::ByHand),
-        "storage" => equal("storage", Some("durable.storage"), Mend::ByHand),
-        "discard" => equal("discard", None, Mend::KeepsLess),
-        "num_replicas" => amount("num_replicas", Some("durable.replicas"), |_| false),
-        "max_age" => amount("max_age", Some("durable.max_age"), not_positive),
-        "max_bytes" => amount("max_bytes", Some("durable.max_bytes"), not_positive),
-        "max_msgs_per_subject" => amount(
-            "max_msgs_per_subject",
-            Some("durable.max_messages_per_channel"),
-            not_positive,
-        ),
-        "max_msgs" => amount("max_msgs", None, not_positive),
-        "max_msg_size" => amount("max_msg_size", None, not_positive),
-        "duplicate_window" => amount("duplicate_window", Some("durable.duplicate_window"), |_| {
-            false
-        }),
-        // Its name is how it was found; what is told to it at its creation stays.
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,7 +265,7 @@ mod tests {
 
     /// What JetStream gives back for what creates it.
     fn created() -> Value {
-        let mut found = shape().creation();
+        let mut found = shape().creation().clone();
         found["max_consumers"] = (-1).into();
         found["republish"] = json!({ "src": "usher.>", "dest": "usher.live.>" });
         found["sealed"] = false.into();

@@ -131,12 +131,12 @@ pub(in crate::bus) async fn see_to(
     config: &Config,
     reach: Reach,
 ) -> Result<Checked, StreamError> {
-    let shape = Shape::of(config, client.subjects());
+    let shape = Shape::of(config, &client.subjects);
     let name = &config.name;
     let found = info(client, "INFO", name, &json!({})).await;
     let (found, created) = match found {
         Err(StreamError::NotThere(_)) if reach != Reach::Nothing => {
-            let made = info(client, "CREATE", name, &shape.creation()).await?;
+            let made = info(client, "CREATE", name, shape.creation()).await?;
             (made, true)
         }
         found => (found?, false),
@@ -182,15 +182,12 @@ pub(in crate::bus) async fn see_to(
     })
 }
 
-struct Found {
-    config: Value,
-    state: State,
-}
-
+/// JetStream's answer about a stream.
 #[derive(Debug, Deserialize)]
-struct Answer {
+struct Found {
     error: Option<ApiError>,
-    config: Option<Value>,
+    #[serde(default)]
+    config: Value,
     #[serde(default)]
     state: State,
     cluster: Option<Cluster>,
@@ -205,24 +202,22 @@ struct State {
 }
 
 async fn info(client: &Client, verb: &str, name: &str, body: &Value) -> Result<Found, StreamError> {
-    let answer: Answer = ask(client, &format!("STREAM.{verb}.{name}"), body).await?;
-    match answer {
-        Answer {
-            error: Some(ApiError { code: 404, .. }),
+    let found: Found = ask(client, &format!("STREAM.{verb}.{name}"), body).await?;
+    match &found {
+        Found {
+            error: Some(ApiError { code, description }),
             ..
-        } => Err(StreamError::NotThere(name.to_owned())),
-        Answer {
-            error: Some(error), ..
-        } => Err(StreamError::Odd(error.description)),
-        Answer {
+        } => Err(match code {
+            404 => StreamError::NotThere(name.to_owned()),
+            _ => StreamError::Odd(description.clone()),
+        }),
+        Found {
             cluster: Some(cluster),
             ..
         } if verb == "INFO" && !cluster.has_leader() => Err(StreamError::NoLeader(name.to_owned())),
-        Answer {
-            config: Some(config),
-            state,
-            ..
-        } => Ok(Found { config, state }),
-        Answer { .. } => Err(StreamError::Odd("no configuration".to_owned())),
+        Found { config, .. } if config.is_null() => {
+            Err(StreamError::Odd("no configuration".to_owned()))
+        }
+        _ => Ok(found),
     }
 }

@@ -3,7 +3,7 @@
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use super::{
-    Auth, Config, Event, Health, Servers, Subscriber,
+    Auth, Config, Event, Health, Servers, Subscriber, Subscriptions,
     interest::{Decoder, Dialer, Reader, ServerOp, Supervisor},
     stream::Reply,
 };
@@ -66,6 +66,7 @@ impl<K: Subscriber> Gateway<K> {
             reply_prefix: "_INBOX.".to_owned(),
             stream: None,
         };
+        let (_, commands) = Subscriptions::new();
         let metrics = Arc::new(Metrics::new());
         let readiness = Readiness::new(Duration::ZERO);
         let health = Health::new(
@@ -77,7 +78,7 @@ impl<K: Subscriber> Gateway<K> {
         );
         let subjects = config.subjects();
         let connection = Supervisor::new(Dialer::new(config, Servers::new(&[])), health);
-        let mut reader = Reader::new(connection, subjects, None, None, Arc::default(), metrics);
+        let mut reader = Reader::new(connection, subjects, None, None, commands, metrics);
         reader.hold(held);
         Self(reader)
     }

@@ -1,0 +1,97 @@
+//! What a message from NATS is to the registry: a message to a user or to all, a question,
+//! or nothing.
+
+use super::{BROADCAST, Reader};
+use crate::{
+    bus::interest::{
+        Event, Probe, Request, Subscriber,
+        wire::{Headers, ServerMessage},
+    },
+    message::{EventName, Message, Stored, millis_of},
+};
+
+impl<K: Subscriber> Reader<K> {
+    /// The event of a message; none where it is neither a message nor a question that can be
+    /// answered.
+    pub(in crate::bus) fn message(&self, message: ServerMessage) -> Option<Event<K>> {
+        let ServerMessage {
+            sid,
+            reply,
+            headers,
+            payload,
+            ..
+        } = message;
+        self.metrics.messages_received.inc();
+        let to = match sid {
+            BROADCAST => None,
+            // None: a message that was under way when its user left.
+            id => Some(self.table.get(&id)?.clone()),
+        };
+        let stream = self.stream.as_deref();
+        let stored = stream.and_then(|stream| stored(&headers, stream));
+        // What a stream has stored is a message, whatever its headers say.
+        let asks = to.is_some() && stored.is_none() && is_probe(&headers);
+        if stream.is_some() && stored.is_none() && !asks {
+            self.metrics.dropped("not_stored", 1);
+            return None;
+        }
+        // Of what it has stored, the stream has answered already.
+        let reply = reply.filter(|_| to.is_some() && stored.is_none());
+        let reply = reply.and_then(|reply| String::from_utf8(reply.into()).ok());
+        if asks && reply.is_none() {
+            return None;
+        }
+        let request = reply.map(|reply| Request {
+            reply,
+            probe: asks.then(|| Probe {
+                up_to: headers.get("Usher-Seq").and_then(|seq| seq.parse().ok()),
+            }),
+        });
+        let event = event_name(&headers).unwrap_or_else(|| {
+            self.metrics.bad_event_names.inc();
+            EventName::default()
+        });
+        let message = Message {
+            event,
+            payload,
+            broadcast: to.is_none(),
+            probe: stored.is_some() && is_probe(&headers),
+            stored,
+        };
+        Some(match to {
+            None => Event::Broadcast(message),
+            Some(to) => Event::Message {
+                to,
+                message,
+                request,
+            },
+        })
+    }
+}
+
+/// The name of a message's event: the default where it has none, and none where it is bad.
+pub(in crate::bus) fn event_name(headers: &Headers) -> Option<EventName> {
+    match headers.get("Event") {
+        None => Some(EventName::default()),
+        Some(name) => EventName::parse(name).ok(),
+    }
+}
+
+/// Whether a message only asks who is here.
+pub(in crate::bus) fn is_probe(headers: &Headers) -> bool {
+    headers.get("Usher-Probe") == Some("1")
+}
+
+/// Where the server that republished a message says that it is in the stream. What it says
+/// comes last: a publisher may have said something else before it.
+fn stored(headers: &Headers, stream: &str) -> Option<Stored> {
+    let number = |name| headers.last(name)?.parse().ok();
+    if headers.last("Nats-Stream") != Some(stream) {
+        return None;
+    }
+    Some(Stored {
+        seq: number("Nats-Sequence").filter(|seq| *seq > 0)?,
+        prev: number("Nats-Last-Sequence")?,
+        at: millis_of(headers.last("Nats-Time-Stamp")?)?,
+    })
+}

@@ -1,0 +1,53 @@
+//! What NATS refuses to subscribe.
+
+use super::{BROADCAST, Reader};
+use crate::bus::interest::{Event, Subscriber};
+
+impl<K: Subscriber> Reader<K> {
+    /// NATS sends an `-ERR` before the PONG of the same window.
+    pub(super) fn refused(&mut self, text: &str, by_next: bool) {
+        let refused = match text.split_once("for Subscription to ") {
+            Some((_, rest)) => {
+                let subject = rest.split('"').nth(1).unwrap_or_default();
+                // A permission that is taken away later names the subscription.
+                let id = rest
+                    .split_once("(sid \"")
+                    .and_then(|(_, id)| id.split('"').next()?.parse().ok());
+                let id = id.or_else(|| self.unconfirmed.get(subject).copied());
+                if id == Some(BROADCAST) || subject == self.subjects.heard_broadcast() {
+                    tracing::error!(subject, "NATS forbids it: no session gets any broadcast");
+                }
+                id
+            }
+            // Without a subject it is the last one of the window that is not refused yet.
+            None if text.to_ascii_lowercase().contains("subscriptions exceeded") => {
+                let link = match by_next {
+                    true => self.connection.next(),
+                    false => self.connection.current(),
+                };
+                link.and_then(|link| link.windows().next()?.ids.pop())
+            }
+            None => None,
+        };
+        let Some(id) = refused else { return };
+        if let Some(subscriber) = self.table.remove(&id) {
+            for link in self.connection.links() {
+                link.unsubscribe(id);
+            }
+            self.refused.push((subscriber, id));
+        }
+        // A permission that is taken away later belongs to no window.
+        if self.is_idle() {
+            self.tell_of_refused();
+        }
+    }
+
+    /// Tells of all that was refused in a window at once, so that the registry can spread
+    /// what follows.
+    pub(super) fn tell_of_refused(&mut self) {
+        if !self.refused.is_empty() {
+            let refused = std::mem::take(&mut self.refused);
+            self.events.push_back(Event::Refused(refused));
+        }
+    }
+}

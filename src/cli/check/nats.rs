@@ -1,0 +1,129 @@
+//! What `usher check` says about NATS.
+
+use std::io;
+
+use crate::{
+    bus::{
+        Config, DialError, Seen, Server,
+        stream::{self, Checked, StreamError},
+    },
+    finding::{Finding, Verdict},
+};
+
+/// With a stream that republishes, nats-server up to this version ends at a message whose
+/// header block has one byte.
+const DIES_OF_ONE_BYTE: &str = "2.15.1";
+
+/// What was seen, and what to do about it.
+pub(super) fn findings(config: &Config, seen: Seen) -> Vec<Finding> {
+    let durable = config.stream.is_some();
+    let unreached = match seen.servers.is_empty() {
+        false => Verdict::Warning,
+        true => Verdict::Bad,
+    };
+    let servers = seen.servers.iter().map(|server| of_server(server, durable));
+    let mut findings: Vec<_> = servers.collect();
+    for (address, error) in &seen.failed {
+        let text = format!("NATS at {address}: {}", explained(error));
+        findings.push(Finding::new(unreached, text));
+    }
+    for text in &seen.forbidden {
+        let text = format!(
+            "NATS: {text}; the gateway needs that right, see examples/nats-permissions.conf"
+        );
+        findings.push(Finding::new(Verdict::Bad, text));
+    }
+    if let Some(silent) = seen.silent {
+        let text = format!("NATS: no answer to a PING within {} s", silent.as_secs());
+        findings.push(Finding::new(Verdict::Bad, text));
+    }
+    if let (Some(stream), Some(seen)) = (&config.stream, seen.stream) {
+        findings.extend(of_stream(stream, seen));
+    }
+    findings
+}
+
+fn of_server(server: &Server, durable: bool) -> Finding {
+    let Server {
+        address,
+        name,
+        version,
+        ..
+    } = server;
+    let cluster = match &server.cluster {
+        Some(name) => format!(", cluster {name}"),
+        None => String::new(),
+    };
+    let shown = format!("NATS at {address}: nats-server {version} ({name}{cluster})");
+    if server.too_old {
+        let text = format!("{shown} is too old; Usher needs 2.14.2 or later: upgrade it");
+        return Finding::new(Verdict::Bad, text);
+    }
+    if durable && version == DIES_OF_ONE_BYTE {
+        let text = format!(
+            "{shown} ends, and starts again, when anyone with the right to publish to the stream \
+             sends a header block of one byte; upgrade it as soon as there is a later version"
+        );
+        return Finding::new(Verdict::Warning, text);
+    }
+    Finding::new(Verdict::Good, shown)
+}
+
+/// What happened, and what to do.
+fn explained(error: &DialError) -> String {
+    let io = |error: &io::Error| match error.kind() {
+        io::ErrorKind::ConnectionRefused => {
+            "connection refused; is nats-server running there, and is nats.url right?".to_owned()
+        }
+        // The server has answered there, and not by the protocol.
+        io::ErrorKind::Other => error.to_string(),
+        _ => format!("{error}; is nats.url right?"),
+    };
+    match error {
+        DialError::Io(error) => io(error),
+        DialError::TimedOut => {
+            format!("{error}; is there a nats-server behind that address, or a firewall before it?")
+        }
+        DialError::Refused(text) if text.to_ascii_lowercase().contains("authorization") => format!(
+            "wrong password, or none: it says '{text}'; check nats.user and nats.password, or \
+             nats.token, nats.credentials_file, nats.nkey_seed_file"
+        ),
+        other => other.to_string(),
+    }
+}
+
+fn of_stream(stream: &stream::Config, seen: Result<Checked, StreamError>) -> Vec<Finding> {
+    let name = &stream.name;
+    let bad = |text: String| vec![Finding::new(Verdict::Bad, text)];
+    match seen {
+        Ok(one) => {
+            let verdict = match one.serves() {
+                true => Verdict::Good,
+                false => Verdict::Bad,
+            };
+            let created = if one.created { "created, " } else { "" };
+            let text = format!("stream {name}: {created}{}", one.holds);
+            let mut findings = vec![Finding::new(verdict, text)];
+            for difference in &one.mended {
+                let text = format!("mended: {} is {} now", difference.field, difference.wanted);
+                findings.push(Finding::new(Verdict::Detail, text));
+            }
+            for difference in &one.left {
+                findings.push(Finding::new(Verdict::Detail, difference));
+            }
+            findings
+        }
+        Err(StreamError::NotThere(_)) if stream.manage => vec![Finding::new(
+            Verdict::Detail,
+            format!(
+                "stream {name}: absent; `usher serve` creates it, and so does \
+                 `usher check --apply`"
+            ),
+        )],
+        Err(StreamError::NotThere(_)) => bad(format!(
+            "stream {name}: absent, or it allows no direct get, and durable.manage_stream is \
+             off; `usher check --apply` creates and mends it"
+        )),
+        Err(error) => bad(format!("stream {name}: {error}")),
+    }
+}

@@ -1,0 +1,226 @@
+//! What several values must be together.
+
+use std::path::PathBuf;
+
+use url::Url;
+
+use crate::{
+    config::{
+        keys::{Config, Nats, TicketsJwt},
+        redis_url::RedisKind,
+        value::{Complaint, Value as _, quoted},
+    },
+    tokens,
+};
+
+/// Two keys that are set both, or neither.
+fn pair(
+    one: (&'static str, &Option<PathBuf>),
+    other: (&'static str, &Option<PathBuf>),
+) -> Result<(), (&'static str, Complaint)> {
+    for ((key, value), (missing, its)) in [(one, other), (other, one)] {
+        if value.is_some() && its.is_none() {
+            let complaint = format!("stands alone; set {missing} too, or leave {key} out");
+            return Err((key, complaint));
+        }
+    }
+    Ok(())
+}
+
+fn jwt_together(jwt: &TicketsJwt) -> Result<(), (&'static str, Complaint)> {
+    const SECRET: &str = "tickets.jwt.secret";
+    const FILE: &str = "tickets.jwt.public_key_file";
+    const URL: &str = "tickets.jwt.jwks_url";
+    let given: Vec<_> = [
+        (SECRET, jwt.secret.is_some()),
+        (FILE, jwt.public_key_file.is_some()),
+        (URL, jwt.jwks_url.is_some()),
+    ]
+    .into_iter()
+    .filter_map(|(key, given)| given.then_some(key))
+    .collect();
+    let source = match given[..] {
+        [] => {
+            let useless = [
+                ("tickets.jwt.issuer", jwt.issuer.is_some()),
+                ("tickets.jwt.audience", jwt.audience.is_some()),
+                ("tickets.jwt.algorithms", !jwt.algorithms.is_empty()),
+            ];
+            return match useless.into_iter().find(|(_, given)| *given) {
+                None => Ok(()),
+                Some((key, _)) => {
+                    let complaint = format!("goes with a key; set {SECRET}, {FILE} or {URL} too");
+                    Err((key, complaint))
+                }
+            };
+        }
+        [source] => source,
+        [one, other, ..] => return Err((other, format!("{one} is set too; keep one of the two"))),
+    };
+    if source == URL {
+        let missing = [
+            ("tickets.jwt.issuer", jwt.issuer.is_none()),
+            ("tickets.jwt.audience", jwt.audience.is_none()),
+        ];
+        if let Some((key, _)) = missing.into_iter().find(|(_, missing)| *missing) {
+            let complaint = format!(
+                "needs tickets.jwt.issuer and tickets.jwt.audience, or tokens for others would do; \
+                 set {key}"
+            );
+            return Err((URL, complaint));
+        }
+    }
+    let wrong = |name: &&String| tokens::is_symmetric(name) != Some(source == SECRET);
+    if let Some(name) = jwt.algorithms.iter().find(wrong) {
+        let complaint = format!(
+            "{} does not go with {source}; write one that does, or leave it out",
+            quoted(name)
+        );
+        return Err(("tickets.jwt.algorithms", complaint));
+    }
+    Ok(())
+}
+
+fn redis_together(config: &Config) -> Result<(), (&'static str, Complaint)> {
+    let (redis, sentinel, tls) = (&config.redis, &config.redis_sentinel, &config.redis_tls);
+    let files = [
+        ("redis.tls.ca_file", tls.ca_file.is_some()),
+        ("redis.tls.certificate_file", tls.certificate_file.is_some()),
+    ];
+    let file = files.into_iter().find(|(_, given)| *given);
+    if let (Some((key, _)), false) = (file, redis.url.tls) {
+        let complaint = "is for TLS, and redis.url asks for none; write rediss://HOST:PORT there";
+        return Err((key, complaint.to_owned()));
+    }
+    if redis.user.is_some() && redis.password.is_none() && redis.url.password.is_none() {
+        let complaint = "has no password; set redis.password, or leave redis.user out";
+        return Err(("redis.user", complaint.to_owned()));
+    }
+    if sentinel.user.is_some() && sentinel.password.is_none() {
+        let complaint =
+            "has no password; set redis.sentinel.password, or leave redis.sentinel.user out";
+        return Err(("redis.sentinel.user", complaint.to_owned()));
+    }
+    if sentinel.password.is_some() && !matches!(redis.url.kind, RedisKind::Sentinel { .. }) {
+        let complaint = "is for Sentinels, and redis.url names none; write \
+                         redis-sentinel://HOST:PORT,HOST:PORT/0?master=NAME there, or leave it out";
+        return Err(("redis.sentinel.password", complaint.to_owned()));
+    }
+    Ok(())
+}
+
+/// Checks what several keys must be together; an error names the one to mend.
+pub(in crate::config) fn together(config: &Config) -> Result<(), (&'static str, Complaint)> {
+    let Config {
+        public,
+        public_tls,
+        grpc,
+        grpc_tls,
+        nats,
+        nats_tls,
+        redis_tls,
+        tickets_jwt,
+        session,
+        ..
+    } = config;
+    if public.max_pending_per_ip > public.max_pending {
+        let complaint = format!(
+            "must be at most public.max_pending ({}), of which it is a part; lower it, or \
+             write 0 for no limit",
+            public.max_pending
+        );
+        return Err(("public.max_pending_per_ip", complaint));
+    }
+    pair(
+        ("public.tls.certificate_file", &public_tls.certificate_file),
+        ("public.tls.key_file", &public_tls.key_file),
+    )?;
+    pair(
+        ("grpc.tls.certificate_file", &grpc_tls.certificate_file),
+        ("grpc.tls.key_file", &grpc_tls.key_file),
+    )?;
+    for (certificate, key) in [
+        (
+            ("nats.tls.certificate_file", &nats_tls.certificate_file),
+            ("nats.tls.key_file", &nats_tls.key_file),
+        ),
+        (
+            ("redis.tls.certificate_file", &redis_tls.certificate_file),
+            ("redis.tls.key_file", &redis_tls.key_file),
+        ),
+    ] {
+        pair(certificate, key)?;
+    }
+    redis_together(config)?;
+    one_login(nats)?;
+    if grpc_tls.client_ca_file.is_some() && grpc_tls.certificate_file.is_none() {
+        let complaint = "needs TLS; set grpc.tls.certificate_file and grpc.tls.key_file too";
+        return Err(("grpc.tls.client_ca_file", complaint.to_owned()));
+    }
+    if grpc.max_in_flight_bytes.0 < grpc.max_message.0 {
+        let message = grpc.max_message.show().toml;
+        let complaint = format!(
+            "must be at least grpc.max_message ({message}), or no message of that size gets \
+             through; raise it, or lower grpc.max_message"
+        );
+        return Err(("grpc.max_in_flight_bytes", complaint));
+    }
+    jwt_together(tickets_jwt)?;
+    let known = !grpc.tokens.is_empty() || grpc_tls.client_ca_file.is_some();
+    let open = !known && !grpc.allow_anonymous;
+    if open && !grpc.listen.ip().to_canonical().is_loopback() {
+        let complaint = "whoever reaches it could push to any user; set grpc.tokens \
+                         or grpc.tls.client_ca_file, or grpc.allow_anonymous = true if something else guards it";
+        return Err(("grpc.listen", complaint.to_owned()));
+    }
+    if session.idle_timeout <= session.ping_interval {
+        let ping = session.ping_interval.show().toml;
+        let enough = session.ping_interval.saturating_mul(2).show().toml;
+        let complaint = format!(
+            "must be longer than session.ping_interval ({ping}), \
+             or quiet sessions are closed; write for example {enough}"
+        );
+        return Err(("session.idle_timeout", complaint));
+    }
+    Ok(())
+}
+
+/// There is one way to log in to NATS, the same for all servers.
+fn one_login(nats: &Nats) -> Result<(), (&'static str, Complaint)> {
+    let ways = [
+        ("nats.credentials_file", nats.credentials_file.is_some()),
+        ("nats.nkey_seed_file", nats.nkey_seed_file.is_some()),
+        ("nats.token", nats.token.is_some()),
+        ("nats.user", nats.user.is_some()),
+    ];
+    let mut given = ways.into_iter().filter(|(_, given)| *given);
+    if let (Some((key, _)), Some((other, _))) = (given.next(), given.next()) {
+        return Err((key, format!("{other} is set too; keep one of the two")));
+    }
+    match (&nats.user, &nats.password) {
+        (Some(_), None) => {
+            let complaint = "has no password; set nats.password, or leave nats.user out";
+            return Err(("nats.user", complaint.to_owned()));
+        }
+        (None, Some(_)) => {
+            let complaint = "belongs to no user; set nats.user, or leave nats.password out";
+            return Err(("nats.password", complaint.to_owned()));
+        }
+        _ => {}
+    }
+    let logins = |url: &Url| (url.username().to_owned(), url.password().map(str::to_owned));
+    let mut logins = nats
+        .url
+        .0
+        .iter()
+        .map(logins)
+        .filter(|(user, _)| !user.is_empty());
+    if let Some(first) = logins.next()
+        && logins.any(|other| other != first)
+    {
+        let complaint = "has different credentials in it; give all servers the same, or set \
+                         nats.user and nats.password";
+        return Err(("nats.url", complaint.to_owned()));
+    }
+    Ok(())
+}

@@ -1,0 +1,151 @@
+//! The values that labels have, and counting under one of them.
+
+use super::Metrics;
+use crate::close::CloseReason;
+
+impl Metrics {
+    /// A counter that appears with its first count hides that count from
+    /// Prometheus's `rate`, so what is known beforehand is there from the start.
+    pub(super) fn begin_at_zero(&self) {
+        for result in ["sent", "refused", "dropped"] {
+            self.receipts.with_label_values(&[result]);
+        }
+        for reason in [
+            "slow_consumer",
+            "session_over",
+            "not_stored",
+            "too_large",
+            "panic",
+        ] {
+            self.messages_dropped.with_label_values(&[reason]);
+        }
+        for reason in ["made_anew", "set_back"] {
+            self.stream_replaced.with_label_values(&[reason]);
+        }
+        for reason in ["resumed", "lost", "hole", "slow"] {
+            self.catch_ups.with_label_values(&[reason]);
+        }
+        for reason in [
+            "too_slow",
+            "too_many_pending",
+            "too_many_pending_per_ip",
+            "tls",
+            "bad_http",
+            "head_too_large",
+            "connection_lost",
+        ] {
+            self.connections_cut.with_label_values(&[reason]);
+        }
+        for reason in [
+            "too_many",
+            "made_room",
+            "too_slow",
+            "tls",
+            "too_many_frames",
+            "overstayed",
+        ] {
+            self.grpc_connections_cut.with_label_values(&[reason]);
+        }
+        for reason in [
+            "message_too_large",
+            "in_flight_bytes",
+            "too_slow",
+            "too_many_health_checks",
+        ] {
+            self.grpc_refused.with_label_values(&[reason]);
+        }
+        for reason in CloseReason::ALL {
+            self.session_closes.with_label_values(&[reason.name()]);
+        }
+        for result in [
+            "admitted",
+            "ticket_unknown",
+            "unavailable",
+            "full",
+            "draining",
+            "too_many",
+        ] {
+            self.admissions.with_label_values(&[result]);
+        }
+        for result in ["ok", "failed"] {
+            self.jwks_fetches.with_label_values(&[result]);
+            self.file_reloads.with_label_values(&[result]);
+            for listener in ["public", "grpc"] {
+                self.tls_reloads.with_label_values(&[listener, result]);
+            }
+        }
+        let refused = ["token_missing", "token_invalid", "too_many", "unavailable"];
+        for result in refused.into_iter().chain(["minted"]) {
+            self.mints.with_label_values(&[result]);
+        }
+        for method in ["PushNotification", "IssueTicket"] {
+            self.grpc_requests.with_label_values(&[method, "OK"]);
+        }
+    }
+
+    /// Whether a connection to NATS works. One that this mode lacks is never named here,
+    /// and has no series.
+    pub fn nats_connected(&self, connection: &str, works: bool) {
+        let gauge = self.nats_connected.with_label_values(&[connection]);
+        gauge.set(works.into());
+    }
+
+    /// Counts a connection that is cut off before it brought a good request.
+    pub fn connections_cut(&self, reason: &str) {
+        self.connections_cut.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a connection to the push API that a bound closes.
+    pub fn grpc_connections_cut(&self, reason: &str) {
+        self.grpc_connections_cut.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a call of the push API that a bound refuses.
+    pub fn grpc_refused(&self, reason: &str) {
+        self.grpc_refused.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a fetch of the keys that tokens are signed with.
+    pub fn jwks_fetches(&self, result: &str) {
+        self.jwks_fetches.with_label_values(&[result]).inc();
+    }
+
+    /// Counts a SIGHUP.
+    pub fn file_reloads(&self, result: &str) {
+        self.file_reloads.with_label_values(&[result]).inc();
+    }
+
+    /// Counts a change of a listener's TLS files.
+    pub fn tls_reloads(&self, listener: &str, result: &str) {
+        self.tls_reloads
+            .with_label_values(&[listener, result])
+            .inc();
+    }
+
+    /// Counts a publisher's question: `sent`, `refused` or `dropped`.
+    pub fn receipts(&self, result: &str) {
+        self.receipts.with_label_values(&[result]).inc();
+    }
+
+    /// Counts a session that is brought up to date from the stream.
+    pub fn caught_up(&self, reason: &str) {
+        self.catch_ups.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a stream that is not the one that sessions have had messages of.
+    pub fn stream_replaced(&self, reason: &str) {
+        self.stream_replaced.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts messages that a session gets from the stream later.
+    pub fn postponed(&self, messages: usize) {
+        self.postponed.inc_by(messages as u64);
+    }
+
+    /// Counts messages that a session did not get.
+    pub fn dropped(&self, reason: &str, messages: usize) {
+        self.messages_dropped
+            .with_label_values(&[reason])
+            .inc_by(messages as u64);
+    }
+}

@@ -1,0 +1,193 @@
+//! Sessions that do not read: the bounds of their backlog.
+
+use super::all_arrived;
+use crate::support::{Client, Gateway, eventually, raw_ws::TEXT, servers, world};
+
+/// 19 MB to a session that does not read: more than the kernel and the queue
+/// take. It is told why, behind what was already on its way.
+#[tokio::test]
+async fn a_slow_consumer_is_4000() {
+    let (nats, redis, gateway) = world().await;
+    let ticket = redis.ticket("42").await;
+    let mut slow = Client::builder(&gateway, &ticket)
+        .small_buffers()
+        .raw()
+        .await;
+    let mut quick = Client::open(&gateway, &redis.ticket("43").await).await;
+    let publisher = nats.client().await;
+    let payload = "x".repeat(64 << 10);
+    for _ in 0..300 {
+        publisher
+            .publish("usher.user.42", payload.clone().into())
+            .await
+            .expect("published");
+    }
+    publisher
+        .publish("usher.user.43", "1".into())
+        .await
+        .expect("published");
+    publisher.flush().await.expect("flushed");
+    assert_eq!(
+        quick.next_data().await,
+        1,
+        "the others are not kept waiting"
+    );
+    all_arrived(&nats, &gateway, 301.0).await;
+
+    let (code, reason, texts) = slow.expect_close().await;
+    assert_eq!((code, &*reason), (4000, "slow_consumer"));
+    assert!(texts.len() < 300, "{}", texts.len());
+    gateway
+        .metric_becomes("usher_session_closes_total{reason=\"slow_consumer\"}", 1.0)
+        .await;
+    gateway.metric_becomes("usher_queued_bytes", 0.0).await;
+}
+
+#[tokio::test]
+async fn a_backlog_is_bounded_in_messages_too() {
+    let (nats, redis) = servers().await;
+    let builder = Gateway::builder(&nats, &redis).set("session.queue_messages", "4");
+    let gateway = builder.set("session.queue_bytes", "64MiB").start().await;
+    let ticket = redis.ticket("42").await;
+    let mut slow = Client::builder(&gateway, &ticket)
+        .small_buffers()
+        .raw()
+        .await;
+    let publisher = nats.client().await;
+    for _ in 0..100 {
+        publisher
+            .publish("usher.user.42", "x".repeat(200_000).into())
+            .await
+            .expect("published");
+    }
+    publisher.flush().await.expect("flushed");
+    all_arrived(&nats, &gateway, 100.0).await;
+    let (code, reason, _) = slow.expect_close().await;
+    assert_eq!((code, &*reason), (4000, "slow_consumer"));
+}
+
+/// A message larger than the whole queue still goes to a session whose backlog
+/// is empty.
+#[tokio::test]
+async fn one_message_larger_than_the_queue_passes() {
+    let (nats, redis) = servers().await;
+    let builder = Gateway::builder(&nats, &redis).set("session.queue_bytes", "16KiB");
+    let gateway = builder.start().await;
+    let mut client = Client::open(&gateway, &redis.ticket("42").await).await;
+    let publisher = nats.client().await;
+    for _ in 0..5 {
+        publisher
+            .publish("usher.user.42", "x".repeat(500_000).into())
+            .await
+            .expect("published");
+        assert_eq!(
+            client.next_data().await.as_str().map(str::len),
+            Some(500_000)
+        );
+        gateway.metric_becomes("usher_queued_bytes", 0.0).await;
+    }
+}
+
+/// Of all sessions together, the one with the largest backlog goes first.
+#[tokio::test]
+async fn the_largest_backlog_goes_first() {
+    let (nats, redis) = servers().await;
+    let gateway = Gateway::builder(&nats, &redis)
+        .set("session.queue_messages", "100000")
+        .set("session.queue_bytes", "64MiB")
+        .set("session.total_queue_bytes", "8MiB")
+        .start()
+        .await;
+    let big = redis.ticket("big").await;
+    let mut big = Client::builder(&gateway, &big).small_buffers().raw().await;
+    let small = redis.ticket("small").await;
+    let mut small = Client::builder(&gateway, &small)
+        .small_buffers()
+        .raw()
+        .await;
+    let publisher = nats.client().await;
+    for _ in 0..10 {
+        publisher
+            .publish("usher.user.small", "x".repeat(1000).into())
+            .await
+            .expect("published");
+    }
+    for _ in 0..400 {
+        publisher
+            .publish("usher.user.big", "x".repeat(100_000).into())
+            .await
+            .expect("published");
+    }
+    publisher.flush().await.expect("flushed");
+    // Only then does it read: who reads along is nobody to close.
+    eventually("a backlog is given up", || async {
+        let lost = "usher_messages_dropped_total{reason=\"slow_consumer\"}";
+        gateway.metric(lost).await > 0.0
+    })
+    .await;
+    let (code, reason, _) = big.expect_close().await;
+    assert_eq!((code, &*reason), (4000, "slow_consumer"));
+    publisher
+        .publish("usher.user.small", "\"last\"".into())
+        .await
+        .expect("published");
+    loop {
+        let frame = small.read().await.expect("the small backlog stays");
+        assert_eq!(frame.opcode(), TEXT);
+        if frame.text().contains("last") {
+            break;
+        }
+    }
+}
+
+/// A broadcast of five times what all backlogs may hold closes nobody who reads.
+#[tokio::test]
+async fn a_large_broadcast_closes_nobody_who_reads() {
+    let (nats, redis) = servers().await;
+    let builder = Gateway::builder(&nats, &redis).set("session.total_queue_bytes", "1MiB");
+    let gateway = builder.start().await;
+    let mut clients = Vec::new();
+    for number in 0..50 {
+        let ticket = redis.ticket(&format!("user-{number}")).await;
+        clients.push(Client::open(&gateway, &ticket).await);
+    }
+    let publisher = nats.client().await;
+    let payload = "x".repeat(100_000);
+    let broadcast = publisher.publish("usher.broadcast", payload.clone().into());
+    broadcast.await.expect("published");
+    publisher.flush().await.expect("flushed");
+    for client in &mut clients {
+        assert_eq!(client.next_data().await, payload.as_str());
+    }
+    let closed = "usher_session_closes_total{reason=\"slow_consumer\"}";
+    assert_eq!(gateway.metric(closed).await, 0.0);
+}
+
+/// Somebody who never reads again does not even hear that it is over.
+#[tokio::test]
+async fn a_write_that_makes_no_progress_ends_the_session() {
+    let (nats, redis) = servers().await;
+    let builder = Gateway::builder(&nats, &redis).set("session.write_timeout", "500ms");
+    let gateway = builder.start().await;
+    let ticket = redis.ticket("42").await;
+    let _frozen = Client::builder(&gateway, &ticket)
+        .small_buffers()
+        .raw()
+        .await;
+    let publisher = nats.client().await;
+    for _ in 0..150 {
+        publisher
+            .publish("usher.user.42", "x".repeat(64 << 10).into())
+            .await
+            .expect("published");
+    }
+    publisher.flush().await.expect("flushed");
+    gateway
+        .metric_becomes("usher_session_closes_total{reason=\"slow_consumer\"}", 1.0)
+        .await;
+    gateway.metric_becomes("usher_sessions", 0.0).await;
+    eventually("nothing is held", || async {
+        nats.subscriptions("usher.user.42").await == 0
+    })
+    .await;
+}
