@@ -102,7 +102,7 @@ pub async fn nats<K: Subscriber>(
                 &config.reply_prefix,
                 client,
                 gone,
-                readiness.clone(),
+                (metrics.clone(), readiness.clone()),
             );
             tasks.extend(more);
             (way, Some(stream))

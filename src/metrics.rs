@@ -50,6 +50,8 @@ pub struct Metrics {
     pub replayed: IntCounter,
     catch_ups: IntCounterVec,
     postponed: IntCounter,
+    /// Stored messages on subjects that are nobody's.
+    pub odd_subjects: IntCounter,
     stream_replaced: IntCounterVec,
     /// Sessions for which the stream can't be read.
     pub sessions_held_back: IntGauge,
@@ -175,6 +177,12 @@ impl Metrics {
                 "How often all sessions were closed 4003 because the stream was made anew \
                  ('made_anew'), or set back to an older state ('set_back').",
                 &["reason"],
+            ),
+            odd_subjects: counter(
+                &r,
+                "usher_odd_subjects_total",
+                "Stored messages that a scan saw on subjects which look like a user's and are \
+                 nobody's; see `usher check`.",
             ),
             sessions_held_back: gauge(
                 &r,

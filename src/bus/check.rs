@@ -10,7 +10,7 @@ use super::{
     health::is_too_old,
     interest::{DialError, Dialer, Info, Link, Received, Window},
     servers::address,
-    stream::{self, Checked, Reach, StreamError},
+    stream::{self, Checked, Odd, Reach, StreamError},
 };
 use crate::{
     metrics::Metrics,
@@ -33,6 +33,8 @@ pub struct Seen {
     pub silent: Option<Duration>,
     /// The stream, in durable mode, where a server answered.
     pub stream: Option<Result<Checked, StreamError>>,
+    /// Subjects in it that are nobody's.
+    pub odd: Odd,
 }
 
 /// A server of NATS.
@@ -68,7 +70,10 @@ pub async fn check(config: &Config, apply: bool) -> Seen {
     let asked = permissions(config, link, &subjects, &mut seen.forbidden);
     seen.silent = timeout(ANSWER, asked).await.is_err().then_some(ANSWER);
     if let Some(stream) = &config.stream {
-        seen.stream = Some(look(config, servers, subjects, stream, apply).await);
+        match look(config, servers, subjects, stream, apply).await {
+            Ok((checked, odd)) => (seen.stream, seen.odd) = (Some(Ok(checked)), odd),
+            Err(error) => seen.stream = Some(Err(error)),
+        }
     }
     seen
 }
@@ -119,10 +124,10 @@ async fn look(
     subjects: Subjects,
     stream: &stream::Config,
     apply: bool,
-) -> Result<Checked, StreamError> {
+) -> Result<(Checked, Odd), StreamError> {
     let (metrics, readiness) = (Metrics::new().into(), Readiness::new(Duration::ZERO));
     let health = Health::new("push", Part::Push, false, metrics, readiness);
-    let (client, task) = client::start(config, servers, subjects, health)
+    let (client, task) = client::start(config, servers, subjects.clone(), health)
         .await
         .map_err(|error| StreamError::Odd(error.to_string()))?;
     let reach = match apply {
@@ -131,7 +136,9 @@ async fn look(
     };
     let looking = async {
         client.ready().await;
-        stream::see_to(&client, stream, reach).await
+        let checked = stream::see_to(&client, stream, reach).await?;
+        let odd = stream::odd(&client, &stream.name, &subjects).await?;
+        Ok((checked, odd))
     };
     tokio::select! {
         seen = timeout(ANSWER, looking) => seen.unwrap_or(Err(StreamError::Away)),

@@ -12,6 +12,7 @@ mod batch;
 mod caller;
 mod lasts;
 mod looks;
+mod odd;
 mod read;
 mod scan;
 mod shape;
@@ -31,21 +32,25 @@ use tokio::sync::{Notify, Semaphore};
 
 #[cfg(fuzzing)]
 pub(super) use self::batch::Reply;
-pub(super) use self::upkeep::{Reach, see_to};
 use self::{caller::Caller, looks::Looks};
 pub use self::{
     lasts::Lasts,
     looks::Look,
+    odd::Odd,
     read::{Bounds, Found, Read, Reads, Wanted},
     shape::{Difference, Mend},
     upkeep::Checked,
+};
+pub(super) use self::{
+    odd::odd,
+    upkeep::{Reach, see_to},
 };
 use super::{
     Subjects, Task,
     client::{Client, Failure, Outgoing},
     interest::{Event, Supervisor},
 };
-use crate::{position::Channel, readiness::Readiness, user::UserId};
+use crate::{metrics::Metrics, position::Channel, readiness::Readiness, user::UserId};
 
 /// The stream answers within this, or is away.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -118,6 +123,7 @@ struct Shared {
     gone: Arc<Notify>,
     /// Memory for what was read for many at once, in bytes.
     room: Arc<Semaphore>,
+    metrics: Arc<Metrics>,
     /// Replies that were read by now.
     replies: AtomicU64,
 }
@@ -132,7 +138,7 @@ impl Stream {
         reply_prefix: &str,
         client: Client,
         gone: Arc<Notify>,
-        readiness: Readiness,
+        (metrics, readiness): (Arc<Metrics>, Readiness),
     ) -> (Self, Vec<Task>) {
         let (caller, calls) = Caller::new(reading, reply_prefix);
         let stream = Self(Arc::new(Shared {
@@ -145,6 +151,7 @@ impl Stream {
             caller,
             looks: Looks::default(),
             room: Arc::new(Semaphore::new(scan::ROOM)),
+            metrics,
             replies: AtomicU64::new(0),
         }));
         let upkeep = upkeep::keep(stream.clone(), client, readiness);

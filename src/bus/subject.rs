@@ -42,6 +42,11 @@ impl Subjects {
         format!("{}.user.{}", self.prefix, user.subject_token())
     }
 
+    /// What all users' subjects begin with: `usher.user.`
+    pub(super) fn users(&self) -> String {
+        format!("{}.user.", self.prefix)
+    }
+
     /// Where messages for every session are published: `usher.broadcast`.
     pub fn broadcast(&self) -> String {
         format!("{}.broadcast", self.prefix)

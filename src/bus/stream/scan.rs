@@ -20,6 +20,7 @@ use tokio::{
 use super::{
     ANSWER, Bounds, Found, Look, Read, Reads, Stream, StreamError, Wanted,
     batch::{Ended, batch},
+    odd::is_odd,
     read::found,
 };
 use crate::bus::interest::ServerMessage;
@@ -109,7 +110,10 @@ async fn from(stream: &Stream, from: u64, handout: &mut Handout) -> Result<Ended
     });
     batch(stream, &question, BATCH, |seq, _, reply| {
         let subject = reply.headers.last("Nats-Subject").unwrap_or_default();
-        handout.hand(subject, |broadcast| by_itself(seq, reply, broadcast));
+        let wanted = handout.hand(subject, |broadcast| by_itself(seq, reply, broadcast));
+        if !wanted && is_odd(&stream.0.subjects, subject) {
+            stream.0.metrics.odd_subjects.inc();
+        }
     })
     .await
 }
@@ -215,15 +219,17 @@ impl Handout {
         self.shares.push(share);
     }
 
-    /// A message comes by; `found` makes it, told whether it is a broadcast.
-    fn hand(&mut self, subject: &str, found: impl FnOnce(bool) -> Found) {
+    /// A message comes by; `found` makes it, told whether it is a broadcast. Whether anybody
+    /// wants it.
+    fn hand(&mut self, subject: &str, found: impl FnOnce(bool) -> Found) -> bool {
         let Some(sessions) = self.wanted.get(subject) else {
-            return;
+            return false;
         };
         let found = found(subject == self.broadcast);
         for (session, part) in sessions {
             self.shares[*session].take(*part, &found, &self.room);
         }
+        true
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use crate::{
     bus::{
         Config, DialError, Seen, Server,
-        stream::{self, Checked, StreamError},
+        stream::{self, Checked, Odd, StreamError},
     },
     finding::{Finding, Verdict},
 };
@@ -39,6 +39,19 @@ pub(super) fn findings(config: &Config, seen: Seen) -> Vec<Finding> {
     }
     if let (Some(stream), Some(seen)) = (&config.stream, seen.stream) {
         findings.extend(of_stream(stream, seen));
+    }
+    let Odd { count, named } = seen.odd;
+    if count > 0 {
+        let named = named
+            .iter()
+            .map(|(subject, meant)| format!("{subject} (meant: {meant}?)"));
+        let named: Vec<_> = named.collect();
+        let text = format!(
+            "{count} of the stream's subjects stand for no user, so nobody gets their messages: {}; \
+             a publisher writes a user's id as a token, see `usher subject`",
+            named.join(", ")
+        );
+        findings.push(Finding::new(Verdict::Warning, text));
     }
     findings
 }

@@ -165,3 +165,27 @@ async fn the_example_permissions_are_enough() {
         assert!(!said.contains("FAIL"), "{said}");
     }
 }
+
+/// A publisher that does not write a user's id as a token is answered by the stream, and
+/// nobody gets what it publishes.
+#[tokio::test]
+async fn subjects_that_are_nobodys_are_named() {
+    let (nats, redis) = tokio::join!(Nats::keeping(), Redis::start());
+    let gateway = Gateway::durable(&nats, &redis).start().await;
+    gateway.becomes_ready().await;
+    let publisher = nats.client().await;
+    let check = async || Gateway::durable(&nats, &redis).check().await;
+    let (code, said) = check().await;
+    assert!(code == Some(0) && !said.contains("for no user"), "{said}");
+    for subject in ["usher.user.bob@localhost", "usher.user.alice"] {
+        let stored = publisher.request(subject, "1".into()).await;
+        stored.expect("the stream acknowledges it");
+    }
+    let (code, said) = check().await;
+    assert_eq!(code, Some(0), "{said}");
+    let named = "usher.user.bob@localhost (meant: usher.user.bob%40localhost?)";
+    assert!(
+        said.contains(named) && said.contains("1 of the stream's subjects"),
+        "{said}"
+    );
+}

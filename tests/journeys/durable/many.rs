@@ -38,6 +38,8 @@ async fn publish(nats: &Publisher, client: usize, data: Value) {
 
 /// Publishes what everybody misses, in turns, and a broadcast between.
 async fn store_missed(nats: &Publisher) {
+    // Of a publisher who does not write the id as a token: it is nobody's.
+    store(nats, "usher.user.bob@localhost", 0).await;
     for number in 0..missed(LOST) {
         for client in (0..CLIENTS).filter(|client| number < missed(*client)) {
             publish(nats, client, json!(number)).await;
@@ -157,6 +159,7 @@ async fn each_gets_what_is_its_own() {
     tokio::join!(store_live(&publisher), join_all(reading));
     let together = scanned(&gateway);
     assert!(together > 0, "each was read for by itself");
+    assert!(gateway.metric("usher_odd_subjects_total").await >= 1.0);
     nothing_more(&publisher, &mut clients).await;
 
     // They go, and come back.

@@ -175,3 +175,34 @@ async fn who_is_held_back_is_told_of_and_stays() {
         .metric_becomes("usher_sessions_held_back", 0.0)
         .await;
 }
+
+/// After an outage that the log tells of, the log says that it is over.
+#[tokio::test]
+async fn the_log_ends_with_the_all_clear() {
+    let (nats, redis) = tokio::join!(Nats::keeping(), Redis::start());
+    let network = Network::to(&nats.url()).await;
+    let gateway =
+        Gateway::durable(&nats, &redis).set("nats.url", format!("nats://{}", network.address()));
+    let gateway = gateway.start().await;
+    gateway.becomes_ready().await;
+    network.cut();
+    gateway.becomes_unready().await;
+    network.mend();
+    gateway.becomes_ready().await;
+    eventually("the last word on each part is good", || async {
+        let log = gateway.log();
+        let last = |word: &str| {
+            log.lines()
+                .rfind(|line| line.contains(word))
+                .map(str::to_owned)
+        };
+        let stream = last("durable mode");
+        let connections = ["push", "interest", "stream"].map(|name| {
+            let last = last(&format!("\"connection\":\"{name}\""));
+            last.is_some_and(|line| line.contains("connected to NATS"))
+        });
+        let works = stream.is_none_or(|line| line.contains("durable mode works"));
+        works && connections == [true; 3]
+    })
+    .await;
+}
