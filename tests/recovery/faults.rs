@@ -22,6 +22,10 @@ const BRIEF: (u64, u64) = (200, 3_000);
 const LONG: (u64, u64) = (11_000, 13_000);
 /// Long enough for a gateway to find that a client does not read.
 const SLOW: (u64, u64) = (3_000, 5_000);
+/// Servers choose another leader after 4 to 9 s.
+const ELECTION: (u64, u64) = (5_000, 10_000);
+/// One of so many clients comes back when a leader steps down.
+const COME_BACK: usize = 3;
 /// From a copy of the stream until somebody puts it back.
 const OLD: (u64, u64) = (500, 6_000);
 /// Between the beginnings of two faults, in a short run and in a long one.
@@ -42,7 +46,10 @@ pub(crate) enum Fault {
     NatsRetired(usize),
     /// Two servers have no route to each other.
     RoutesCut([usize; 2]),
+    /// Some clients come back at that moment, with positions as new as can be.
     LeaderStepsDown,
+    /// The stream's leader is frozen for long enough that another server leads.
+    LeaderFrozen,
     /// NATS begins again with an older state of its folder. No gateway sees the stream
     /// before it is beyond its former end where this is true.
     StreamSetBack(bool),
@@ -94,6 +101,7 @@ pub(crate) fn deck(rng: &mut StdRng, servers: Servers, scale: &Scale) -> Vec<Pla
             faults.extend([node(), node()].map(Fault::NatsRetired));
             faults.extend([[0, 1], [0, 2], [1, 2]].map(Fault::RoutesCut));
             faults.extend([Fault::LeaderStepsDown; 4]);
+            faults.extend([Fault::LeaderFrozen; 2]);
         }
     }
     faults.extend([
@@ -126,6 +134,7 @@ pub(crate) fn deck(rng: &mut StdRng, servers: Servers, scale: &Scale) -> Vec<Pla
         let (least, most) = match fault {
             Fault::NatsFrozenForLong(_) | Fault::NatsOutOfReachForLong(_) => LONG,
             Fault::StreamSetBack(_) => OLD,
+            Fault::LeaderFrozen => ELECTION,
             Fault::SlowReaders(_) | Fault::SlowReadersOfMoreThanIsKept(_) => SLOW,
             _ => BRIEF,
         };
@@ -179,8 +188,19 @@ impl Planned {
                 nats.restart().await;
             }
             Fault::RoutesCut(between) => world.nodes.cut_routes(between, lasts).await,
+            Fault::LeaderFrozen => {
+                let mut nodes = world.nodes.all.lock().await;
+                let owner = Manager::owner(world.nodes.urls()).await;
+                let leader = &mut nodes[owner.leader().await];
+                leader.pause();
+                sleep(lasts).await;
+                leader.resume();
+            }
             Fault::LeaderStepsDown => {
                 let owner = Manager::owner(world.nodes.urls()).await;
+                for client in (0..world.scale.clients).step_by(COME_BACK) {
+                    world.order(client, Order::Away(Duration::ZERO));
+                }
                 let what = match owner.leader_steps_down().await {
                     true => "leaders that stepped down",
                     // There may be none, or none that the owner's server reaches.

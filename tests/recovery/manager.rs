@@ -44,6 +44,22 @@ impl Manager {
         self.asks_once(what, &json!({})).await.is_some()
     }
 
+    /// The number of the server that leads the stream.
+    pub(crate) async fn leader(&self) -> usize {
+        let finding = async {
+            loop {
+                let info = self.asks("STREAM.INFO.USHER", &json!({})).await;
+                let name = info["cluster"]["leader"].as_str();
+                let number = name.and_then(|name| name.strip_prefix("node-"));
+                match number.and_then(|number| number.parse().ok()) {
+                    Some(number) => return number,
+                    None => sleep(PAUSE).await,
+                }
+            }
+        };
+        patiently("the stream has a leader", finding).await
+    }
+
     /// What the stream has at this sequence, for people.
     pub(crate) async fn at(&self, seq: u64) -> String {
         let body = json!({ "seq": seq });

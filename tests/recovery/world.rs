@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
     sync::{Mutex, mpsc},
@@ -22,6 +23,9 @@ use crate::{
 
 /// Those that publish all the time; one more publishes what faults ask for.
 const PUBLISHERS: usize = 6;
+
+/// So much of a line of a gateway's log.
+const SHOWN: usize = 60;
 
 /// How large a run is.
 #[derive(Debug, Clone, Copy)]
@@ -177,14 +181,19 @@ impl World {
         *gateway = self.gateway(index).await;
     }
 
-    /// What a gateway had to say that it should not have.
+    /// What a gateway had to say that it should not have. Nobody sets a cluster's stream back.
     pub(crate) fn look_at(&self, gateway: &Gateway) {
+        let is_cluster = self.nodes.urls().len() > 1;
         for line in gateway.log().lines() {
-            if line.contains("panicked") || line.contains("\"ERROR\"") {
-                self.shared.count("errors in a gateway's log");
-                if line.contains("panicked") || line.contains("not in the stream") {
-                    self.shared.complain(line.to_owned());
-                }
+            let said: Value = serde_json::from_str(line).unwrap_or_default();
+            let message = said["message"].as_str().unwrap_or(line);
+            let set_back = message.starts_with("the stream is not the one");
+            if line.contains("panicked") || is_cluster && set_back {
+                self.shared.complain(line.to_owned());
+            }
+            if set_back || said["level"] == "ERROR" || line.contains("panicked") {
+                let message: String = message.chars().take(SHOWN).collect();
+                self.shared.count(format!("a gateway said: {message}"));
             }
         }
     }

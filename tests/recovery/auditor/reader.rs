@@ -100,7 +100,13 @@ impl<'a> Reader<'a> {
             What::Ping(stored) => self.is_proven(stored, at, "a ping"),
             What::Gap => {
                 self.verdict.gap_frames += 1;
-                self.is_told(self.covered, at);
+                // A client that forgot its position gets again what it had, and retention can
+                // pass that meanwhile.
+                let has = match self.forgot {
+                    true => [0, 1].map(|channel| self.position.has(channel)),
+                    false => self.covered,
+                };
+                self.is_told(has, at);
             }
         }
     }
@@ -149,10 +155,14 @@ impl<'a> Reader<'a> {
     }
 
     fn is_told(&mut self, has: [u64; 2], at: Duration) {
-        self.told = Some(at);
+        let told = self.told.replace(at);
         if !self.may_be_gap(has, at) {
             self.verdict.false_gaps += 1;
-            self.complain(format!("was told of a gap after {has:?}; there is none"));
+            let (welcome, position, state) = (self.welcome, self.position, self.state);
+            self.complain(format!(
+                "was told at {at:?} of a gap after {has:?}; there is none; told before: {told:?}; \
+                 welcome: {welcome:?}; {position:?}; state {state} of the stream"
+            ));
         }
     }
 

@@ -245,3 +245,30 @@ fn a_gap_under_way_may_be_of_either_state() {
         assert_eq!(case.verdict().false_gaps, false_gaps);
     }
 }
+
+/// A client that was told of a set-back gets all again from the beginning, and retention
+/// passes it: a gap, though it had read these messages before.
+#[test]
+fn a_gap_is_true_of_what_a_client_gets_again() {
+    for (passes, false_gaps) in [(RETENTION.age, 0), (Duration::ZERO, 1)] {
+        let mut case = Case::new();
+        for seq in 1..=3 {
+            case.store(Some(ME));
+            case.read(Some(ME), seq);
+        }
+        let since = Position {
+            proven: 0,
+            top: case.at(3),
+            marks: [3, 0],
+        };
+        case.now += RETENTION.age / 2;
+        case.set_back(2);
+        case.store_anew(4);
+        case.welcomed(since, Resume::Gap);
+        case.now += passes / 2;
+        case.hear(What::Gap);
+        case.read_anew(3, 4);
+        case.live(3);
+        assert_eq!(case.verdict().false_gaps, false_gaps);
+    }
+}
