@@ -91,6 +91,7 @@ impl World {
             lost_by_the_stream: auditor.lost_by_the_stream(),
             unknown: auditor.unknown(),
             complaints: self.shared.complaints(),
+            stream_has: Vec::new(),
             total: Verdict::default(),
         };
         for index in 0..self.scale.clients {
@@ -112,9 +113,8 @@ impl World {
         let manager = Manager::new(self.nodes.urls()).await;
         for seq in audit.total.missing.iter().take(EXPLAINED) {
             let has = manager.at(*seq).await;
-            audit
-                .complaints
-                .push(format!("the stream has at {seq}: {has}"));
+            let has = format!("the stream has at {seq}: {has}");
+            audit.stream_has.push(has);
         }
     }
 }
@@ -126,6 +126,8 @@ pub(crate) struct Audit {
     pub(crate) lost_by_the_stream: usize,
     pub(crate) unknown: usize,
     pub(crate) complaints: Vec<String>,
+    /// In the place of messages that are missing.
+    pub(crate) stream_has: Vec<String>,
     pub(crate) total: Verdict,
 }
 

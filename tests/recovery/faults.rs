@@ -98,10 +98,11 @@ pub(crate) fn deck(rng: &mut StdRng, servers: Servers, scale: &Scale) -> Vec<Pla
             faults.extend([false, true].map(Fault::StreamSetBack));
         }
         Servers::Three => {
-            faults.extend([node(), node()].map(Fault::NatsRetired));
+            for _ in 0..if scale.is_long { 2 } else { 1 } {
+                faults.extend([Fault::NatsRetired(node()), Fault::LeaderFrozen]);
+                faults.extend([Fault::LeaderStepsDown; 2]);
+            }
             faults.extend([[0, 1], [0, 2], [1, 2]].map(Fault::RoutesCut));
-            faults.extend([Fault::LeaderStepsDown; 4]);
-            faults.extend([Fault::LeaderFrozen; 2]);
         }
     }
     faults.extend([
@@ -116,14 +117,15 @@ pub(crate) fn deck(rng: &mut StdRng, servers: Servers, scale: &Scale) -> Vec<Pla
         Fault::TooLarge(rng.random_range(0..scale.users)),
         Fault::TooLargeWhileAway(rng.random_range(0..scale.users)),
     ]);
-    // A short run has one gateway's faults alone.
-    let one = rng.random_range(0..GATEWAYS);
-    for gateway in (0..GATEWAYS).filter(|gateway| scale.is_long || *gateway == one) {
+    // A short run has each of these once.
+    let first = rng.random_range(0..GATEWAYS);
+    for gateway in 0..if scale.is_long { GATEWAYS } else { 1 } {
+        let [one, two, three] = [0, 1, 2].map(|more| (first + gateway + more) % GATEWAYS);
         faults.extend([
-            Fault::GatewayKilled(gateway),
-            Fault::GatewayDrained(gateway),
-            Fault::ClientsCut(gateway),
-            Fault::NatsOutOfReach(gateway),
+            Fault::GatewayKilled(one),
+            Fault::GatewayDrained(two),
+            Fault::ClientsCut(three),
+            Fault::NatsOutOfReach(one),
             Fault::SlowReaders(rng.random_range(0..scale.users)),
             Fault::ClientAway(rng.random_range(0..scale.clients)),
         ]);

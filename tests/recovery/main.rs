@@ -117,9 +117,10 @@ async fn run(servers: Servers) -> Arc<World> {
     println!("{servers:?}, after {:.1?}: {summary}", start.elapsed());
     assert!(
         audit.complaints.is_empty(),
-        "{} complaints, with RECOVERY_SEED={seed}; the first: {:#?}\n{summary}",
+        "{} complaints, with RECOVERY_SEED={seed}; the first: {:#?}\n{:#?}\n{summary}",
         audit.complaints.len(),
         &audit.complaints[..audit.complaints.len().min(20)],
+        audit.stream_has,
     );
     let total = audit.total;
     assert_eq!(
@@ -132,7 +133,9 @@ async fn run(servers: Servers) -> Arc<World> {
     );
     assert!(total.complete > 0 && total.gap > 0, "{summary}");
     assert!(total.too_large > 0, "{summary}");
-    for what in ["closed 1006", "closed 1012"] {
+    // In a short run nobody may be at the gateway that is drained.
+    let ends = ["closed 1006", "closed 1012"];
+    for what in &ends[..1 + usize::from(scale.is_long)] {
         assert!(world.shared.counted(what) > 0, "nobody saw it: {what}");
     }
     assert_eq!(total.told_of_set_back > 0, servers == Servers::One);
