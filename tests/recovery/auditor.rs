@@ -9,7 +9,8 @@
 //! - Only a `gap` forgives, and only what began to be sent before the client was told, and
 //!   what retention, or the bound of a replay, can really have taken.
 //! - A `gap` is false where neither can have taken anything after what the client has of
-//!   each channel, nor can have left too little to show it.
+//!   each channel, nor can have left too little to show it. A client that a `gap` made forget
+//!   its position has what it got since.
 //! - A `gap` for one message stands for a message that is too large for a frame, and for no
 //!   other; such a message never comes as an event.
 //! - `live` and `ping` say that everything up to them has come.
