@@ -47,13 +47,16 @@ drain-go: tools servers ## drain ten gateways under callers by grpc-go: no push 
 chaos: tools servers ## ten minutes of faults, with an auditor who knows what was sent
 	CHAOS_SECONDS=$${CHAOS_SECONDS:-600} $(CARGO) test --release --test chaos -- --nocapture
 
-# RECOVERY_SEED repeats the faults of another run.
+# Half of the seconds and of the messages are for one NATS server, half for three.
+# RECOVERY_SEED repeats the faults of another run; RECOVERY_WORLD=three_servers (or one_server)
+# runs one of the two.
 recovery: tools servers ## 500,000 messages in durable mode while everything goes wrong, into benches/recovery.txt
 	{ \
 		echo "RECOVERY_SECONDS=$${RECOVERY_SECONDS:-600} RECOVERY_MESSAGES=$${RECOVERY_MESSAGES:-500000} make recovery"; \
 		echo "$$(nproc) cores, $$(uname -sr), $$(.servers/bin/nats-server --version)"; \
 		RECOVERY_SECONDS=$${RECOVERY_SECONDS:-600} RECOVERY_MESSAGES=$${RECOVERY_MESSAGES:-500000} \
-			$(CARGO) test --release --test recovery -- --nocapture everybody; \
+			$(CARGO) test --release --test recovery -- --nocapture --test-threads 1 \
+			$${RECOVERY_WORLD:-}$${RECOVERY_WORLD:+_}everybody; \
 	} | tee benches/recovery.txt
 
 churn: tools servers ## open and close 200,000 sessions: nothing may be left of them

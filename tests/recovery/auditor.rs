@@ -9,14 +9,17 @@
 //! - Only a `gap` forgives, and only what began to be sent before the client was told, and
 //!   what retention, or the bound of a replay, can really have taken.
 //! - A `gap` is false where neither can have taken anything after what the client has of
-//!   each channel, nor can have left too little to show it.
+//!   each channel, nor can have left too little to show it. A client that a `gap` made forget
+//!   its position has what it got since.
 //! - A `gap` for one message stands for a message that is too large for a frame, and for no
 //!   other; such a message never comes as an event.
 //! - `live` and `ping` say that everything up to them has come.
 //! - A client comes back with the position that the contract's five rules make of what it
 //!   read. The auditor has its own version of these rules.
-//! - A client that has seen what a stream lost, when it was set back, is told `gap`. Then it
-//!   is owed all that the stream stored afterwards.
+//! - A client that read a message which the stream lost, when somebody set it back, is told
+//!   `gap` by its next welcome, and no frame proves anything to it before that. Then it is
+//!   owed every message that the stream stored afterwards. A client that read no such message
+//!   is owed what it is owed always.
 //! - The time beside a sequence is the time at which the stream stored that message.
 //! - What comes twice is counted; it has to show by its sequence.
 //!
@@ -24,15 +27,12 @@
 //! its acknowledgement, so whoever is in doubt is believed: a message counts as stored as
 //! soon as its sending began.
 
+mod books;
 mod reader;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    ops::RangeInclusive,
-    time::Duration,
-};
+use std::time::Duration;
 
-use self::reader::Reader;
+use self::{books::Books, reader::Reader};
 
 /// A message, as its publisher calls it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -141,42 +141,6 @@ impl Position {
     }
 }
 
-/// So far apart two readings of the clock may be, in milliseconds.
-const CLOCKS: u64 = 1000;
-
-/// What is known of a message.
-#[derive(Debug, Clone)]
-struct Sent {
-    begun: Duration,
-    tries: usize,
-    seq: Option<u64>,
-    /// No frame may hold it.
-    large: bool,
-}
-
-/// The books of a run.
-#[derive(Debug, Clone)]
-pub(crate) struct Auditor {
-    retention: Retention,
-    /// When the run began, in milliseconds since 1970.
-    begin: u64,
-    sent: HashMap<Id, Sent>,
-    stored: BTreeMap<u64, Id>,
-    /// Of each user, and of broadcasts: the sequence and the beginning of each.
-    of: HashMap<Option<usize>, BTreeMap<u64, Duration>>,
-    set_back: Option<SetBack>,
-}
-
-/// The stream was set back to an older state.
-#[derive(Debug, Clone)]
-struct SetBack {
-    /// The last sequence of that state.
-    to: u64,
-    at: Duration,
-    /// The books until then.
-    before: Box<Auditor>,
-}
-
 /// What became of one client.
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
@@ -186,6 +150,8 @@ pub(crate) struct Verdict {
     pub(crate) duplicates: usize,
     /// Missing, and nobody said so.
     pub(crate) lost: usize,
+    /// Their sequences.
+    pub(crate) missing: Vec<u64>,
     /// Of these, after the client was told that nothing would be missing.
     pub(crate) false_completes: usize,
     /// Missing as it was told.
@@ -199,6 +165,8 @@ pub(crate) struct Verdict {
     pub(crate) gap_frames: usize,
     /// Messages in whose place a `gap` frame came.
     pub(crate) too_large: usize,
+    /// Welcomes that told a client of a set-back.
+    pub(crate) told_of_set_back: usize,
     /// Events after a later event of the other channel, outside a replay.
     pub(crate) crossed: usize,
 }
@@ -209,6 +177,7 @@ impl Verdict {
         self.accepted += other.accepted;
         self.duplicates += other.duplicates;
         self.lost += other.lost;
+        self.missing.extend(&other.missing);
         self.false_completes += other.false_completes;
         self.forgiven += other.forgiven;
         self.false_gaps += other.false_gaps;
@@ -217,165 +186,120 @@ impl Verdict {
         self.gap += other.gap;
         self.gap_frames += other.gap_frames;
         self.too_large += other.too_large;
+        self.told_of_set_back += other.told_of_set_back;
         self.crossed += other.crossed;
+    }
+}
+
+/// The books of a run: one after the other, the states between which somebody set the stream
+/// back.
+#[derive(Debug)]
+pub(crate) struct Auditor {
+    states: Vec<State>,
+    lost_by_the_stream: usize,
+}
+
+#[derive(Debug)]
+struct State {
+    /// What it began with; none for the first.
+    begins: Option<SetBack>,
+    books: Books,
+}
+
+/// The stream was set back to an older state.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SetBack {
+    /// The last sequence of that state.
+    pub(crate) to: u64,
+    /// When NATS did not run: what it stored before is of the state before.
+    pub(crate) at: Duration,
+    /// The same in milliseconds since 1970.
+    pub(crate) time: u64,
+}
+
+impl SetBack {
+    /// Whether the stream lost this message: it stored it in the state before, after the end
+    /// of the older state.
+    fn lost(&self, stored: Stored) -> bool {
+        stored.seq > self.to && stored.at <= self.time
     }
 }
 
 impl Auditor {
     pub(crate) fn new(retention: Retention, begin: u64) -> Self {
+        let books = Books::new(retention, begin);
         Self {
-            retention,
-            begin,
-            sent: HashMap::new(),
-            stored: BTreeMap::new(),
-            of: HashMap::new(),
-            set_back: None,
+            states: vec![State {
+                begins: None,
+                books,
+            }],
+            lost_by_the_stream: 0,
         }
+    }
+
+    fn now(&self) -> &Books {
+        &self.states.last().expect("there is a first").books
+    }
+
+    fn now_mut(&mut self) -> &mut Books {
+        &mut self.states.last_mut().expect("there is a first").books
     }
 
     /// A message is about to be sent, for the first time or again.
     pub(crate) fn sending(&mut self, id: Id, large: bool, now: Duration) {
-        let fresh = || Sent {
-            begun: now,
-            tries: 0,
-            seq: None,
-            large,
-        };
-        self.sent.entry(id).or_insert_with(fresh).tries += 1;
+        self.now_mut().sending(id, large, now);
     }
 
     /// The stream has acknowledged it.
     pub(crate) fn acknowledged(&mut self, id: Id, seq: u64) {
-        let sent = self.sent.get_mut(&id).expect("it was sent");
-        sent.seq = Some(seq);
-        self.of.entry(id.user).or_default().insert(seq, sent.begun);
-        self.stored.insert(seq, id);
+        self.now_mut().acknowledged(id, seq);
     }
 
-    /// The stream has lost all after a sequence, and goes on from there.
-    pub(crate) fn is_set_back(&mut self, to: u64, now: Duration) {
-        let before = Box::new(self.clone());
-        for id in self.stored.split_off(&(to + 1)).into_values() {
-            self.sent.remove(&id);
-        }
-        for of in self.of.values_mut() {
-            of.split_off(&(to + 1));
-        }
-        let at = now;
-        self.set_back = Some(SetBack { to, at, before });
+    /// The stream has lost every message after a sequence, and goes on from there. No
+    /// publisher waits for an acknowledgement now.
+    pub(crate) fn is_set_back(&mut self, set_back: SetBack) {
+        let mut books = self.now().clone();
+        self.lost_by_the_stream += books.forget_after(set_back.to);
+        self.states.push(State {
+            begins: Some(set_back),
+            books,
+        });
     }
 
-    /// Messages that the stream acknowledged.
-    pub(crate) fn stored(&self) -> usize {
-        self.stored.len()
+    /// The last set-back.
+    pub(crate) fn set_back(&self) -> Option<SetBack> {
+        self.states.last().and_then(|state| state.begins)
     }
 
-    /// Messages of which that is not known.
+    /// Messages that the stream acknowledged, those included that it lost.
+    pub(crate) fn acknowledged_in_all(&self) -> usize {
+        self.now().stored.len() + self.lost_by_the_stream
+    }
+
+    /// Messages that the stream acknowledged, and lost when it was set back.
+    pub(crate) fn lost_by_the_stream(&self) -> usize {
+        self.lost_by_the_stream
+    }
+
+    /// Messages of which nobody knows whether the stream has them.
     pub(crate) fn unknown(&self) -> usize {
-        self.sent.values().filter(|sent| sent.seq.is_none()).count()
+        let sent = self.now().sent.values();
+        sent.filter(|sent| sent.seq.is_none()).count()
     }
 
     /// The sequence of the last one.
     pub(crate) fn last(&self) -> u64 {
-        self.stored.last_key_value().map_or(0, |(&seq, _)| seq)
+        self.now().last()
     }
 
     /// Judges all that a client of this user read, in its order.
     pub(crate) fn judge(&self, user: usize, heard: &[Heard]) -> Verdict {
-        let Some(SetBack { at, before, .. }) = &self.set_back else {
-            return self.judge_one_state(user, heard);
-        };
-        let until = heard.partition_point(|heard| heard.at <= *at);
-        let (earlier, later) = heard.split_at(until);
-        let mut verdict = before.judge(user, earlier);
-        // Until the gateway has found it, a session hears of both.
-        let is_welcome = |heard: &Heard| matches!(heard.what, What::Welcome { .. });
-        let welcome = later.iter().position(is_welcome);
-        let after = welcome.map(|welcome| self.judge_one_state(user, &later[welcome..]));
-        if let Some(mut after) = after {
-            verdict.add(&after);
-            verdict.complaints.append(&mut after.complaints);
-        }
-        verdict
-    }
-
-    /// Of a stream that was not set back meanwhile.
-    fn judge_one_state(&self, user: usize, heard: &[Heard]) -> Verdict {
         let mut reader = Reader::new(self, user);
         for heard in heard {
             reader.hears(*heard);
         }
         // What is still missing has not come at all.
         reader.ends(heard.last().map(|last| last.at))
-    }
-
-    /// What is of this kind in that range, with its beginning.
-    fn of(
-        &self,
-        user: Option<usize>,
-        range: RangeInclusive<u64>,
-    ) -> impl Iterator<Item = (u64, Duration)> {
-        let empty = range.is_empty();
-        let all = self.of.get(&user).filter(|_| !empty);
-        let found = all
-            .into_iter()
-            .flat_map(move |all| all.range(range.clone()));
-        found.map(|(&seq, &begun)| (seq, begun))
-    }
-
-    /// How many of a kind may have been stored after a sequence by then, as far as it
-    /// matters whether they are more than `limit`.
-    fn after(&self, user: Option<usize>, seq: u64, by: Duration, limit: usize) -> usize {
-        let all = self.of(user, seq.saturating_add(1)..=u64::MAX);
-        all.filter(|(_, begun)| *begun <= by)
-            .take(limit + 1)
-            .count()
-    }
-
-    /// Whether a message may have been removed by then.
-    fn may_be_gone(&self, seq: u64, by: Duration) -> bool {
-        let id = self.stored[&seq];
-        let begun = self.sent[&id].begun;
-        let limit = self.retention.per_channel;
-        by.saturating_sub(begun) >= self.retention.age
-            || self.after(id.user, seq, by, limit) >= limit
-    }
-
-    /// So many newer ones of both channels may have been stored by then.
-    fn after_both(&self, user: usize, seqs: [u64; 2], by: Duration, limit: usize) -> usize {
-        self.after(Some(user), seqs[0], by, limit) + self.after(None, seqs[1], by, limit)
-    }
-
-    /// Whether it may be true, or impossible to show otherwise, that something is lost after
-    /// what a client has of each channel.
-    fn is_gap(&self, user: usize, has: [u64; 2], by: Duration) -> bool {
-        let Retention {
-            per_channel,
-            replay,
-            ..
-        } = self.retention;
-        // Whose message it is makes no difference: where the stream begins later, nobody can
-        // say what was there.
-        let may_begin_later = |seq: u64| {
-            let next = self.stored.range(seq + 1..).next();
-            next.is_some_and(|(&seq, _)| self.may_be_gone(seq, by))
-        };
-        self.after(Some(user), has[0], by, per_channel) >= per_channel
-            || self.after(None, has[1], by, per_channel) >= per_channel
-            || self.after_both(user, has, by, replay) > replay
-            || has.into_iter().any(may_begin_later)
-    }
-
-    /// What is wrong with a sequence and its time, as a client read them at `by`.
-    fn misdates(&self, Stored { seq, at }: Stored, by: Duration) -> Option<String> {
-        if seq == 0 {
-            return (at != 0).then(|| format!("0 was stored at {at}"));
-        }
-        let id = self.stored.get(&seq)?;
-        let since_1970 = |time: Duration| self.begin + time.as_millis() as u64;
-        let begun = since_1970(self.sent[id].begun);
-        let possible = begun.saturating_sub(CLOCKS)..=since_1970(by) + CLOCKS;
-        (!possible.contains(&at)).then(|| format!("{seq} was stored at {at}, not in {possible:?}"))
     }
 }
 

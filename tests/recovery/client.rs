@@ -84,7 +84,9 @@ impl Client {
             let wait = match timeout(OPENING, self.open()).await {
                 Ok(Ok(session)) => {
                     let begun = Instant::now();
+                    self.shared.is_connected(self.index, true);
                     let ended = self.session(session, &mut phase, closing).await;
+                    self.shared.is_connected(self.index, false);
                     if begun.elapsed() >= GOOD {
                         backoff = SHORTEST;
                     }

@@ -1,5 +1,5 @@
 //! The way to a gateway that clients take: it stays where it is when the gateway is
-//! replaced, and can cut all that goes through it.
+//! replaced, and can cut all that goes through it. NATS servers take such ways to each other.
 
 use std::{
     net::SocketAddr,
@@ -27,6 +27,15 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// One that leads nowhere yet.
     pub(crate) async fn new() -> Self {
+        Self::with(Some(BUFFER)).await
+    }
+
+    /// The same with as much room on the way as the kernel gives.
+    pub(crate) async fn wide() -> Self {
+        Self::with(None).await
+    }
+
+    async fn with(buffer: Option<u32>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
         let leads_to = Arc::<Mutex<String>>::default();
@@ -38,7 +47,7 @@ impl Proxy {
                 let mut cut = cut.subscribe();
                 tokio::spawn(async move {
                     tokio::select! {
-                        () = carry(near, &there) => {}
+                        () = carry(near, &there, buffer) => {}
                         _ = cut.changed() => {}
                     }
                 });
@@ -52,10 +61,16 @@ impl Proxy {
         }
     }
 
-    /// New connections lead there.
+    /// New connections lead there; to nowhere they end at once.
     pub(crate) fn leads_to(&self, address: &str) {
         let mut there = self.leads_to.lock().unwrap_or_else(PoisonError::into_inner);
         address.clone_into(&mut there);
+    }
+
+    /// Cuts all connections, and lets no new one through until [`Proxy::leads_to`].
+    pub(crate) fn shut(&self) {
+        self.leads_to("");
+        self.cut();
     }
 
     /// Cuts all connections, with whatever is under way.
@@ -71,12 +86,16 @@ impl Drop for Proxy {
     }
 }
 
-async fn carry(mut near: TcpStream, there: &str) {
-    let Ok(mut far) = connect(there).await else {
+async fn carry(mut near: TcpStream, there: &str, buffer: Option<u32>) {
+    let far = match buffer {
+        Some(_) => connect(there).await,
+        None => TcpStream::connect(there).await,
+    };
+    let Ok(mut far) = far else {
         return;
     };
     let _ = (near.set_nodelay(true), far.set_nodelay(true));
-    let size = BUFFER as usize;
+    let size = buffer.map_or(64 * 1024, |buffer| buffer as usize);
     let _ = copy_bidirectional_with_sizes(&mut near, &mut far, size, size).await;
 }
 

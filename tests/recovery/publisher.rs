@@ -13,7 +13,10 @@ use async_nats::{Client, HeaderMap, Request};
 use futures_util::future::join_all;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use serde::Deserialize;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::{
+    sync::RwLock,
+    time::{MissedTickBehavior, interval, sleep},
+};
 
 use crate::{
     auditor::Id,
@@ -45,7 +48,7 @@ pub(crate) struct Publisher {
 impl Publisher {
     /// Publishes so many a second to random users, until it is told to stop and all is
     /// acknowledged.
-    pub(crate) async fn publish(self, users: usize, rate: usize, seed: u64) {
+    pub(crate) async fn publish(self: Arc<Self>, users: usize, rate: usize, seed: u64) {
         let mut rng = StdRng::seed_from_u64(seed + self.index as u64);
         let mut ticks = interval(BATCH);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -70,6 +73,15 @@ impl Publisher {
 
     /// Sends one message until the stream has it.
     pub(crate) async fn send(&self, user: Option<usize>, padding: usize) -> Id {
+        self.sends(user, padding, Some(&self.shared.gate)).await
+    }
+
+    /// The same for somebody who holds the gate shut: no message comes between.
+    pub(crate) async fn send_alone(&self, user: Option<usize>, padding: usize) -> Id {
+        self.sends(user, padding, None).await
+    }
+
+    async fn sends(&self, user: Option<usize>, padding: usize, gate: Option<&RwLock<()>>) -> Id {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let payload = Payload {
             publisher: self.index,
@@ -90,6 +102,11 @@ impl Publisher {
                 self.shared.count("publishes that were tried again");
                 sleep(PAUSE).await;
             }
+            // Until the acknowledgement is in the books, or did not come.
+            let _open = match gate {
+                Some(gate) => Some(gate.read().await),
+                None => None,
+            };
             let now = self.shared.now();
             self.shared.auditor().sending(id, large, now);
             let mut headers = HeaderMap::new();

@@ -2,12 +2,18 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, UNIX_EPOCH},
 };
 
 use serde::{Deserialize, Serialize};
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{RwLock, watch},
+    time::Instant,
+};
 
 use crate::auditor::{Auditor, Heard, Id, Retention, What};
 
@@ -32,8 +38,12 @@ pub(crate) enum Phase {
 #[derive(Debug)]
 pub(crate) struct Shared {
     auditor: Mutex<Auditor>,
+    /// Each publishes holding it to read; whoever holds it to write publishes alone.
+    pub(crate) gate: RwLock<()>,
     /// What each client read.
     heard: Vec<Mutex<Vec<Heard>>>,
+    /// Whether each client has a session now.
+    connected: Vec<AtomicBool>,
     counts: Mutex<BTreeMap<String, usize>>,
     complaints: Mutex<Vec<String>>,
     /// Which stream it is, as the first welcome said.
@@ -65,7 +75,9 @@ impl Shared {
     pub(crate) fn new(retention: Retention, clients: usize) -> Self {
         Self {
             auditor: Mutex::new(Auditor::new(retention, since_1970())),
+            gate: RwLock::default(),
             heard: (0..clients).map(|_| Mutex::default()).collect(),
+            connected: (0..clients).map(|_| AtomicBool::default()).collect(),
             counts: Mutex::default(),
             complaints: Mutex::default(),
             epoch: Mutex::default(),
@@ -90,6 +102,26 @@ impl Shared {
 
     pub(crate) fn heard(&self, client: usize) -> MutexGuard<'_, Vec<Heard>> {
         lock(&self.heard[client])
+    }
+
+    /// A client has a session from now on, or none.
+    pub(crate) fn is_connected(&self, client: usize, connected: bool) {
+        self.connected[client].store(connected, Ordering::Relaxed);
+    }
+
+    /// Whether a client that has a session was told since then that it has everything up to
+    /// this sequence.
+    pub(crate) fn has_proof_or_is_away(&self, client: usize, since: Duration, seq: u64) -> bool {
+        let proof = |heard: &Heard| match heard.what {
+            What::Live(stored) | What::Ping(stored) => heard.at > since && stored.seq >= seq,
+            _ => false,
+        };
+        !self.connected[client].load(Ordering::Relaxed)
+            || lock(&self.heard[client])
+                .iter()
+                .rev()
+                .take(LATELY)
+                .any(proof)
     }
 
     /// Whether a client has read this message lately.
@@ -146,7 +178,7 @@ impl Shared {
 }
 
 /// Milliseconds.
-fn since_1970() -> u64 {
+pub(crate) fn since_1970() -> u64 {
     let now = UNIX_EPOCH.elapsed().expect("after 1970");
     now.as_millis() as u64
 }

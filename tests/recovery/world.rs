@@ -2,26 +2,30 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
     sync::{Mutex, mpsc},
-    task::JoinSet,
+    task::{JoinSet, block_in_place},
     time::sleep,
 };
 
 use crate::{
-    auditor::{Id, Retention, Verdict},
+    auditor::{Id, Retention, SetBack},
     client::{Client, Order, Swallow},
+    nodes::{Nodes, Servers, publishing},
     proxy::Proxy,
     publisher::Publisher,
-    shared::{GATEWAYS, MAX_FRAME_KIB, Phase, Shared},
-    support::{
-        Gateway, Nats, Redis, eventually, gateway, nats::Role, network::Network, wait::patiently,
-    },
+    shared::{GATEWAYS, MAX_FRAME_KIB, Shared, since_1970},
+    support::{Gateway, Nats, Redis, eventually, gateway, nats::Role, network::Network},
 };
 
 /// Those that publish all the time; one more publishes what faults ask for.
 const PUBLISHERS: usize = 6;
+
+/// So much of a line of a gateway's log.
+const SHOWN: usize = 60;
 
 /// How large a run is.
 #[derive(Debug, Clone, Copy)]
@@ -32,34 +36,45 @@ pub(crate) struct Scale {
     /// Messages a second.
     pub(crate) rate: usize,
     pub(crate) retention: Retention,
+    /// The run takes minutes.
+    pub(crate) is_long: bool,
 }
 
 pub(crate) struct World {
     pub(crate) shared: Arc<Shared>,
     pub(crate) scale: Scale,
-    pub(crate) nats: Mutex<Nats>,
+    pub(crate) nodes: Nodes,
     /// Between clients and each gateway.
     pub(crate) proxies: Vec<Proxy>,
     /// Between each gateway and NATS.
     pub(crate) networks: Vec<Network>,
     /// Whoever cuts one of these holds its lock.
     pub(crate) reaches: Vec<Mutex<()>>,
-    pub(crate) extra: Publisher,
-    gateways: Vec<Mutex<Gateway>>,
+    pub(crate) extra: Arc<Publisher>,
+    pub(crate) gateways: Vec<Mutex<Gateway>>,
+    pub(crate) clients: Mutex<JoinSet<()>>,
+    pub(crate) publishers: Mutex<JoinSet<()>>,
+    publishing: Vec<Arc<Publisher>>,
     redis: Redis,
     orders: Vec<mpsc::UnboundedSender<Order>>,
-    clients: Mutex<JoinSet<()>>,
-    publishers: Mutex<JoinSet<()>>,
 }
 
 impl World {
     /// One in which all is well. The client `swallows.0` loses on purpose what
     /// `swallows.1` says.
-    pub(crate) async fn start(scale: Scale, seed: u64, swallows: Option<(usize, Swallow)>) -> Self {
-        let (nats, redis) = tokio::join!(Nats::keeping(), Redis::start());
+    pub(crate) async fn start(
+        servers: Servers,
+        scale: Scale,
+        seed: u64,
+        swallows: Option<(usize, Swallow)>,
+    ) -> Self {
+        let (nodes, redis) = tokio::join!(Nodes::start(servers), Redis::start());
         let shared = Arc::new(Shared::new(scale.retention, scale.clients));
+        let urls = nodes.urls();
+        let publishing = (0..PUBLISHERS).map(|index| publisher(&shared, urls, index));
         let mut world = Self {
-            extra: publisher(&shared, &nats, PUBLISHERS).await,
+            publishing: join_all(publishing).await,
+            extra: publisher(&shared, urls, PUBLISHERS).await,
             shared: shared.clone(),
             scale,
             proxies: Vec::new(),
@@ -69,13 +84,14 @@ impl World {
             orders: Vec::new(),
             clients: Mutex::default(),
             publishers: Mutex::default(),
-            nats: Mutex::new(nats),
+            nodes,
             redis,
         };
-        let nats = world.nats.get_mut().url();
         for index in 0..GATEWAYS {
             world.proxies.push(Proxy::new().await);
-            world.networks.push(Network::to(&nats).await);
+            let urls = world.nodes.urls();
+            let network = Network::to(&urls[index % urls.len()]).await;
+            world.networks.push(network);
             let gateway = world.gateway(index).await;
             gateway.becomes_ready().await;
             world.gateways.push(Mutex::new(gateway));
@@ -100,8 +116,8 @@ impl World {
             };
             clients.spawn(client.live());
         }
-        for index in 0..PUBLISHERS {
-            let publisher = publisher(&shared, world.nats.get_mut(), index).await;
+        for publisher in &world.publishing {
+            let publisher = publisher.clone();
             let publishing = publisher.publish(scale.users, scale.rate / PUBLISHERS, seed);
             world.publishers.get_mut().spawn(publishing);
         }
@@ -117,9 +133,15 @@ impl World {
             replay,
         } = self.scale.retention;
         let (user, password) = Role::Gateway.login();
-        let nats = self.networks[index].address();
+        // Its own server over its network; the others' addresses come from there too.
+        let mut urls = self.nodes.urls().to_vec();
+        let own = index % urls.len();
+        urls[own] = format!("nats://{}", self.networks[index].address());
+        urls.rotate_left(own);
+        let replicas = urls.len().to_string();
         let gateway = gateway::Builder::new()
-            .set("nats.url", format!("nats://{nats}"))
+            .set("nats.url", urls.join(","))
+            .set("durable.replicas", replicas)
             .set("nats.user", user)
             .set("nats.password", password)
             .set("redis.url", self.redis.url())
@@ -159,14 +181,19 @@ impl World {
         *gateway = self.gateway(index).await;
     }
 
-    /// What a gateway had to say that it should not have.
-    fn look_at(&self, gateway: &Gateway) {
+    /// What a gateway had to say that it should not have. Nobody sets a cluster's stream back.
+    pub(crate) fn look_at(&self, gateway: &Gateway) {
+        let is_cluster = self.nodes.urls().len() > 1;
         for line in gateway.log().lines() {
-            if line.contains("panicked") || line.contains("\"ERROR\"") {
-                self.shared.count("errors in a gateway's log");
-                if line.contains("panicked") || line.contains("not in the stream") {
-                    self.shared.complain(line.to_owned());
-                }
+            let said: Value = serde_json::from_str(line).unwrap_or_default();
+            let message = said["message"].as_str().unwrap_or(line);
+            let set_back = message.starts_with("the stream is not the one");
+            if line.contains("panicked") || is_cluster && set_back {
+                self.shared.complain(line.to_owned());
+            }
+            if set_back || said["level"] == "ERROR" || line.contains("panicked") {
+                let message: String = message.chars().take(SHOWN).collect();
+                self.shared.count(format!("a gateway said: {message}"));
             }
         }
     }
@@ -189,23 +216,32 @@ impl World {
         }
     }
 
-    /// What JetStream has on disk. NATS stops for it.
-    pub(crate) async fn copy_of_store(&self) -> TempDir {
-        let mut nats = self.nats.lock().await;
+    /// An older state to which the stream can be set back. NATS stops for it; whoever calls
+    /// holds its lock.
+    pub(crate) async fn copy_of_store(&self, nats: &mut Nats) -> Copy {
+        let _shut = self.shared.gate.write().await;
+        // NATS reads what each connection sent before, so these are the stream's last.
+        for publisher in self.publishing.iter().chain([&self.extra]) {
+            publisher.send_alone(None, 0).await;
+        }
+        let last = self.shared.auditor().last();
         nats.stop().await;
-        let copy = nats.copy_of_store();
+        let folder = block_in_place(|| nats.copy_of_store());
         nats.restart().await;
-        copy
+        Copy { folder, last }
     }
 
-    /// NATS begins again with such a copy, which has everything up to `last`.
-    pub(crate) async fn put_back(&self, copy: &TempDir, last: u64) {
-        let mut nats = self.nats.lock().await;
+    /// NATS begins again with an older state. Returns the last sequence before.
+    pub(crate) async fn put_back(&self, nats: &mut Nats, copy: &Copy) -> u64 {
+        let _shut = self.shared.gate.write().await;
         nats.stop().await;
-        nats.put_back(copy);
-        let now = self.shared.now();
-        self.shared.auditor().is_set_back(last, now);
+        block_in_place(|| nats.put_back(&copy.folder));
+        let (to, at, time) = (copy.last, self.shared.now(), since_1970());
+        let set_back = SetBack { to, at, time };
+        let former = self.shared.auditor().last();
+        block_in_place(|| self.shared.auditor().is_set_back(set_back));
         nats.restart().await;
+        former
     }
 
     pub(crate) fn clients_of(&self, user: usize) -> impl Iterator<Item = usize> {
@@ -216,106 +252,24 @@ impl World {
         // A client that stays away was complained of already.
         let _ = self.orders[client].send(order);
     }
-
-    /// With nothing wrong any more: what is under way is stored, every client comes back
-    /// once more, and has everything. Returns what the auditor has to say.
-    pub(crate) async fn audit(&self) -> Audit {
-        self.shared.phase.send_replace(Phase::Settling);
-        let mut publishers = self.publishers.lock().await;
-        while let Some(ended) = patiently("all is stored", publishers.join_next()).await {
-            ended.expect("a publisher's task");
-        }
-        for gateway in &self.gateways {
-            let gateway = gateway.lock().await;
-            gateway.becomes_ready().await;
-            gateway
-                .metric_becomes("usher_nats_connected{connection=\"interest\"}", 1.0)
-                .await;
-        }
-        self.shared.phase.send_replace(Phase::Closing);
-        let mut clients = self.clients.lock().await;
-        while let Some(ended) = patiently("all have everything", clients.join_next()).await {
-            ended.expect("a client's task");
-        }
-        let mut caught_up = [0.0; 4];
-        for gateway in &self.gateways {
-            let gateway = gateway.lock().await;
-            self.look_at(&gateway);
-            for (count, reason) in caught_up.iter_mut().zip(CATCH_UPS) {
-                let metric = format!("usher_catch_ups_total{{reason=\"{reason}\"}}");
-                *count += gateway.metric(&metric).await;
-            }
-        }
-        for (count, reason) in caught_up.iter().zip(CATCH_UPS) {
-            let what = format!("caught up by the last gateways: {reason}");
-            self.shared.count_more(what, *count as usize);
-        }
-        let auditor = self.shared.auditor();
-        let mut audit = Audit {
-            stored: auditor.stored(),
-            unknown: auditor.unknown(),
-            complaints: self.shared.complaints(),
-            total: Verdict::default(),
-        };
-        for index in 0..self.scale.clients {
-            let heard = self.shared.heard(index);
-            let verdict = auditor.judge(index % self.scale.users, &heard);
-            let complaints = verdict.complaints.iter();
-            let complaints = complaints.map(|complaint| format!("client {index}: {complaint}"));
-            audit.complaints.extend(complaints);
-            audit.total.add(&verdict);
-        }
-        audit
-    }
 }
 
-const CATCH_UPS: [&str; 4] = ["resumed", "lost", "hole", "slow"];
+/// What JetStream had on disk.
+pub(crate) struct Copy {
+    folder: TempDir,
+    /// The last sequence.
+    last: u64,
+}
 
-async fn publisher(shared: &Arc<Shared>, nats: &Nats, index: usize) -> Publisher {
-    Publisher {
+async fn publisher(shared: &Arc<Shared>, urls: &[String], index: usize) -> Arc<Publisher> {
+    // Each begins with another server.
+    let mut urls = urls.to_vec();
+    let first = index % urls.len();
+    urls.rotate_left(first);
+    Arc::new(Publisher {
         shared: shared.clone(),
-        nats: nats.client().await,
+        nats: publishing(&urls).await,
         index,
         next: Default::default(),
-    }
-}
-
-/// What has come of a run.
-pub(crate) struct Audit {
-    pub(crate) stored: usize,
-    pub(crate) unknown: usize,
-    pub(crate) complaints: Vec<String>,
-    pub(crate) total: Verdict,
-}
-
-impl Audit {
-    /// For people.
-    pub(crate) fn summary(&self, shared: &Shared) -> String {
-        let Verdict {
-            accepted,
-            duplicates,
-            lost,
-            false_completes,
-            forgiven,
-            false_gaps,
-            begun,
-            complete,
-            gap,
-            gap_frames,
-            too_large,
-            crossed,
-            ..
-        } = self.total;
-        format!(
-            "stored {} (unknown {}), deliveries {accepted}, faults {}; resumes: {begun} none, \
-             {complete} complete, {gap} gap; gap frames {gap_frames}; too large \
-             {too_large}; messages that a gap told of {forgiven}; late beside the other channel \
-             {crossed}; duplicates {duplicates}; false gaps {false_gaps}; false completes \
-             {false_completes}; lost {lost}\n{}",
-            self.stored,
-            self.unknown,
-            shared.counted("fault: "),
-            shared.counts(),
-        )
-    }
+    })
 }

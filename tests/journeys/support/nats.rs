@@ -12,6 +12,8 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
+#[allow(unused_imports, reason = "the recovery run alone asks for it")]
+pub(crate) use self::cluster::OWNER;
 pub(crate) use self::cluster::Routes;
 use super::{
     http,

@@ -1,12 +1,18 @@
 //! One client, as the auditor follows it.
 
+mod set_back;
+
 use std::{collections::HashMap, time::Duration};
 
-use super::{Auditor, Heard, Id, Position, Resume, Stored, Verdict, What};
+use super::{Auditor, Books, Heard, Id, Position, Resume, SetBack, Stored, Verdict, What};
 
 /// The client, and what it has to have by now.
 pub(super) struct Reader<'a> {
     auditor: &'a Auditor,
+    /// The state of the stream that its frames are of.
+    state: usize,
+    /// The set-back that it has to be told of: it read what the stream lost then.
+    ahead_of: Option<SetBack>,
     user: usize,
     verdict: Verdict,
     /// Up to where it has everything, to its user and to all.
@@ -30,6 +36,8 @@ impl<'a> Reader<'a> {
     pub(super) fn new(auditor: &'a Auditor, user: usize) -> Self {
         Self {
             auditor,
+            state: 0,
+            ahead_of: None,
             user,
             verdict: Verdict::default(),
             covered: [0; 2],
@@ -46,9 +54,22 @@ impl<'a> Reader<'a> {
     /// What is missing at the end has not come at all. `at` is when it read the last frame.
     pub(super) fn ends(mut self, at: Option<Duration>) -> Verdict {
         if let (Some(at), Some(_)) = (at, self.welcome) {
-            self.has_all(self.auditor.last(), at, "the end");
+            match self.ahead_of {
+                None => self.has_all(self.books().last(), at, "the end"),
+                Some(SetBack { to, .. }) => {
+                    let top = self.position.top.seq;
+                    self.complain(format!(
+                        "read {top}, and nobody told it that the stream was set back to {to}"
+                    ));
+                }
+            }
         }
         self.verdict
+    }
+
+    /// Of the state that its frames are of.
+    fn books(&self) -> &'a Books {
+        &self.auditor.states[self.state].books
     }
 
     fn complain(&mut self, complaint: impl AsRef<str>) {
@@ -59,10 +80,13 @@ impl<'a> Reader<'a> {
             .push(format!("a client of user {user}: {complaint}"));
     }
 
-    pub(super) fn hears(&mut self, Heard { at, what }: Heard) {
+    pub(super) fn hears(&mut self, heard: Heard) {
+        self.crosses(heard);
+        let Heard { at, what } = heard;
         match what {
             What::Welcome { since, end, resume } => self.is_welcomed(since, end, resume, at),
             _ if self.welcome.is_none() => self.complain(format!("{what:?} before a welcome")),
+            _ if self.follows_without_judgement(what) => {}
             What::Event { stored, prev, id } => self.reads_event(stored, prev, id, at),
             What::TooLarge {
                 stored,
@@ -76,7 +100,13 @@ impl<'a> Reader<'a> {
             What::Ping(stored) => self.is_proven(stored, at, "a ping"),
             What::Gap => {
                 self.verdict.gap_frames += 1;
-                self.is_told(self.covered, at);
+                // A client that forgot its position gets again what it had, and retention can
+                // pass that meanwhile.
+                let has = match self.forgot {
+                    true => [0, 1].map(|channel| self.position.has(channel)),
+                    false => self.covered,
+                };
+                self.is_told(has, at);
             }
         }
     }
@@ -109,39 +139,37 @@ impl<'a> Reader<'a> {
         if first {
             self.covered = has;
         }
-        // What it has seen is there no more.
-        let to = self.auditor.set_back.as_ref().map(|set_back| set_back.to);
-        let to = to.filter(|to| first && since.is_some_and(|since| since.top.seq > *to));
-        if let Some(to) = to {
-            self.covered = self.covered.map(|covered| covered.min(to));
-            if resume == Resume::Complete {
-                self.verdict.false_completes += 1;
-                self.complain(format!("was told complete of a stream set back to {to}"));
-            }
-        }
+        let ahead_of = self.ahead_of.take();
         if resume == Resume::Gap {
             self.forgot = true;
-            match to {
+            match ahead_of {
                 Some(_) => self.told = Some(at),
                 None => self.is_told(has, at),
             }
+        }
+        if let Some(set_back) = ahead_of {
+            self.is_welcomed_after(set_back, resume);
         }
         self.sees(end, at);
         (self.last_event, self.live) = (0, false);
     }
 
     fn is_told(&mut self, has: [u64; 2], at: Duration) {
-        self.told = Some(at);
-        if !self.auditor.is_gap(self.user, has, at) {
+        let told = self.told.replace(at);
+        if !self.may_be_gap(has, at) {
             self.verdict.false_gaps += 1;
-            self.complain(format!("was told of a gap after {has:?}; there is none"));
+            let (welcome, position, state) = (self.welcome, self.position, self.state);
+            self.complain(format!(
+                "was told at {at:?} of a gap after {has:?}; there is none; told before: {told:?}; \
+                 welcome: {welcome:?}; {position:?}; state {state} of the stream"
+            ));
         }
     }
 
     /// Rule 5, and that the time is right.
     fn sees(&mut self, stored: Stored, at: Duration) {
         self.position.saw(stored);
-        if let Some(complaint) = self.auditor.misdates(stored, at) {
+        if let Some(complaint) = self.books().misdates(stored, at) {
             self.complain(complaint);
         }
         let before = *self.times.entry(stored.seq).or_insert(stored.at);
@@ -156,8 +184,9 @@ impl<'a> Reader<'a> {
             return self.complain(format!("{id:?} is another user's"));
         }
         let seq = stored.seq;
-        let sent = self.auditor.sent.get(&id);
-        match (sent, self.auditor.stored.get(&seq)) {
+        let books = self.books();
+        let sent = books.sent.get(&id);
+        match (sent, books.stored.get(&seq)) {
             (Some(_), Some(stored)) if *stored == id => {}
             // Sent again after the stream had forgotten the first time, or never
             // acknowledged: allowed, and owed to nobody.
@@ -175,11 +204,12 @@ impl<'a> Reader<'a> {
     fn reads_too_large(&mut self, stored: Stored, prev: u64, broadcast: bool, at: Duration) {
         let user = (!broadcast).then_some(self.user);
         let seq = stored.seq;
-        let is_it = |id: &Id| id.user == user && self.auditor.sent[id].large;
+        let books = self.books();
+        let is_it = |id: &Id| id.user == user && books.sent[id].large;
         // What is not acknowledged may be there.
-        let good = match self.auditor.stored.get(&seq) {
+        let good = match books.stored.get(&seq) {
             Some(id) => is_it(id),
-            None => self.auditor.sent.keys().any(is_it),
+            None => books.sent.keys().any(is_it),
         };
         if !good {
             self.verdict.false_gaps += 1;
@@ -243,23 +273,24 @@ impl<'a> Reader<'a> {
 
     /// What is missing of a channel, up to here.
     fn misses(&mut self, channel: usize, up_to: u64, at: Duration, before: &str) {
-        let auditor = self.auditor;
+        let books = self.books();
         let user = (channel == 0).then_some(self.user);
-        let replay = auditor.retention.replay;
-        for (seq, begun) in auditor.of(user, self.covered[channel] + 1..=up_to) {
+        let replay = books.retention.replay;
+        for (seq, begun) in books.of(user, self.covered[channel] + 1..=up_to) {
             let told = self.told.is_some_and(|told| begun < told);
-            let gone = auditor.may_be_gone(seq, at)
-                || auditor.after_both(self.user, [seq; 2], at, replay) >= replay;
+            let gone = books.may_be_gone(seq, at)
+                || books.after_both(self.user, [seq; 2], at, replay) >= replay;
             if told && gone {
                 self.verdict.forgiven += 1;
                 continue;
             }
             self.verdict.lost += 1;
+            self.verdict.missing.push(seq);
             let (welcome, resume) = self.welcome.expect("checked");
             if resume == Resume::Complete && seq <= welcome {
                 self.verdict.false_completes += 1;
             }
-            let (id, told, live) = (auditor.stored[&seq], self.told, self.live);
+            let (id, told, live) = (books.stored[&seq], self.told, self.live);
             self.complain(format!(
                 "{seq}, {id:?} of {begun:?}, is missing before {before} at {at:?}; welcome {welcome}, \
                  {resume:?}; told of a gap: {told:?}; live: {live}; may be gone: {gone}"

@@ -22,18 +22,54 @@ impl Routes {
 
     /// Starts one of the servers with this configuration; the others may come later.
     pub(crate) async fn start(&self, index: usize, config: &str) -> Nats {
+        self.launch(index, config, &self.0, Vec::new()).await
+    }
+
+    /// Starts one with JetStream that reaches the others at these addresses alone
+    /// (`host:port`), and tells the others none of its own. It also knows [`OWNER`].
+    #[allow(dead_code, reason = "the recovery run alone asks for it")]
+    pub(crate) async fn start_behind(&self, index: usize, ways: &[String]) -> Nats {
+        let (user, password) = OWNER;
+        let owner = format!("users: [ {{ user: {user}, password: {password} }}");
+        let config = PERMISSIONS.replacen("users: [", &owner, 1);
+        let config = format!("jetstream: enabled\n{config}");
+        let routes: Vec<_> = ways.iter().map(|way| format!("nats://{way}")).collect();
+        // Nobody listens there, so no server finds another way to it.
+        let hidden = vec!["--cluster_advertise=127.0.0.1:1".to_owned()];
+        let node = self.launch(index, &config, &routes, hidden).await;
+        node.with_roles()
+    }
+
+    /// Where one of the servers listens for the others: `host:port`.
+    #[allow(dead_code, reason = "the recovery run alone asks for it")]
+    pub(crate) fn address(&self, index: usize) -> &str {
+        self.0[index].trim_start_matches("nats://")
+    }
+
+    async fn launch(
+        &self,
+        index: usize,
+        config: &str,
+        routes: &[String],
+        more: Vec<String>,
+    ) -> Nats {
         let retiring = "lame_duck_grace_period: \"2s\"\nlame_duck_duration: \"30s\"\n";
         let folder = TempDir::new().expect("a folder");
-        let options = vec![
+        let mut options = vec![
             written(&folder, &format!("{retiring}{config}")),
             "--cluster_name=journeys".to_owned(),
             format!("--server_name=node-{index}"),
             format!("--cluster={}", self.0[index]),
-            format!("--routes={}", self.0.join(",")),
+            format!("--routes={}", routes.join(",")),
         ];
+        options.extend(more);
         Nats::launch(CURRENT, folder, options).await
     }
 }
+
+/// User and password of somebody who may do anything.
+#[allow(dead_code, reason = "the recovery run alone asks for it")]
+pub(crate) const OWNER: (&str, &str) = ("owner", "password-of-the-owner");
 
 impl Nats {
     /// Starts `count` that form one cluster, and waits until each reaches all.
