@@ -98,7 +98,7 @@ impl Durable {
                     let durable = self.clone();
                     supervision::spawn("the judging of an audit", async move {
                         sleep(UNDER_WAY).await;
-                        durable.judge(suspects);
+                        durable.judge(suspects).await;
                     });
                 }
                 Err(error) => {
@@ -139,7 +139,7 @@ impl Durable {
     }
 
     /// Sessions that still miss something catch up.
-    fn judge(&self, suspects: Vec<Suspect>) {
+    async fn judge(&self, suspects: Vec<Suspect>) {
         for suspect in suspects {
             match suspect.verdict() {
                 Audit::Good => {}
@@ -148,6 +148,9 @@ impl Durable {
                     if wants {
                         self.want(suspect.session);
                     }
+                }
+                // A leader that was just elected may have had less.
+                Audit::Beyond if suspect.look.may_be_short() && !self.is_beyond(&suspect).await => {
                 }
                 Audit::Beyond => {
                     tracing::error!(
@@ -158,5 +161,12 @@ impl Durable {
                 }
             }
         }
+    }
+
+    /// Whether a session has what the stream still does not have.
+    async fn is_beyond(&self, suspect: &Suspect) -> bool {
+        let look = self.look().await;
+        let last = look.map(|look| look.last);
+        last.is_ok_and(|last| suspect.before.iter().any(|covered| *covered > last))
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{
+    sync::oneshot,
+    time::{sleep, timeout},
+};
 
 use super::{
     Durable, Session, Waiting,
@@ -19,6 +22,10 @@ use crate::{
 /// A client that waits to be told where it begins is refused where reading makes no progress
 /// for so long. A round that has many sessions to read for takes longer.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Before a leader that has less than a client saw is asked again, and how often: it may have
+/// been elected just now.
+const ELECTED: (Duration, u32) = (Duration::from_millis(100), 20);
 
 /// The stream is away, or slow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -115,8 +122,29 @@ impl Durable {
         })
     }
 
-    /// Where a client was that sends this.
+    /// Where a client was that sends this; none where the look is older than what the client
+    /// saw, so that it has to wait for another one.
     pub(super) async fn place(
+        &self,
+        session: &Session,
+        since: &Since,
+        look: &Look,
+    ) -> Result<Option<Place>, StreamError> {
+        if let Since::Position(position) = since
+            && is_ahead(position, look)
+            && look.may_be_short()
+        {
+            for _ in 0..ELECTED.1 {
+                sleep(ELECTED.0).await;
+                if !is_ahead(position, &self.look().await?) {
+                    return Ok(None);
+                }
+            }
+        }
+        self.place_by(session, since, look).await.map(Some)
+    }
+
+    async fn place_by(
         &self,
         session: &Session,
         since: &Since,
@@ -167,18 +195,20 @@ impl Durable {
     }
 }
 
+/// Whether the client has seen more of this stream than its leader had.
+fn is_ahead(position: &Position, look: &Look) -> bool {
+    let seen = [position.top, position.proven].into_iter();
+    let mut seen = seen.chain(position.marks.values().copied());
+    position.epoch == look.epoch && seen.any(|seq| seq > look.last)
+}
+
 /// The same, where the leader's last message decides it; else the largest sequence that the
 /// client saw has to be looked at.
 pub(super) fn is_of(position: &Position, look: &Look) -> Option<bool> {
-    let ahead = |seq: &u64| *seq > look.last;
-    let (top, proven) = (position.top, position.proven);
-    if position.epoch != look.epoch || ahead(&proven) || ahead(&top) {
+    if position.epoch != look.epoch || is_ahead(position, look) {
         return Some(false);
     }
-    if position.marks.values().any(ahead) {
-        return Some(false);
-    }
-    match top {
+    match position.top {
         0 => Some(true),
         top if top == look.last => Some(position.at == look.last_at),
         _ => None,

@@ -167,7 +167,12 @@ impl Durable {
         let (want, joins) = match asked {
             None => (session.want()?, None),
             Some(asked) => match self.place(&session, &asked.since, look).await {
-                Ok(place) => (session.track().want_from(&place.at), Some((asked, place))),
+                Ok(Some(place)) => (session.track().want_from(&place.at), Some((asked, place))),
+                Ok(None) => {
+                    let asked = Some(asked);
+                    self.wait(Waiting { session, asked });
+                    return None;
+                }
                 Err(error) => {
                     let _ = asked.opening.send(Err(error));
                     return None;
@@ -175,8 +180,13 @@ impl Durable {
             },
         };
         if joins.is_none() && want.chains.iter().any(|chain| chain.covered > look.last) {
-            // The stream has lost its end, or never had what somebody slipped in.
-            session.backlog().end(CloseReason::BusLost.into());
+            let lags = look.may_be_short() && session.falls_short();
+            if lags {
+                self.want_later(Some((session, LAG))).await;
+            } else {
+                // The stream has lost its end, or never had what somebody slipped in.
+                session.backlog().end(CloseReason::BusLost.into());
+            }
             return None;
         }
         Some(Reader {

@@ -23,6 +23,10 @@ use crate::{
     user::UserId,
 };
 
+/// How often less may be there than is owed before it counts as lost: a replica that lags
+/// has less too.
+const LAGS: u32 = 40;
+
 /// One session.
 #[derive(Debug)]
 pub struct Session {
@@ -90,6 +94,15 @@ impl Session {
             return None;
         }
         track.want()
+    }
+
+    /// The stream has less than it should. Whether a replica that lags may be the reason.
+    pub(super) fn falls_short(&self) -> bool {
+        let short = self.amend(|catching_up| {
+            catching_up.short += 1;
+            catching_up.short
+        });
+        short.is_some_and(|short| short < LAGS)
     }
 
     /// Changes how its catching up stands; nothing where it does not catch up.

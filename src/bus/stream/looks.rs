@@ -16,6 +16,10 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::{ANSWER, ApiError, Stream, StreamError, ask};
 use crate::{frame::Proof, message::millis_of};
 
+/// A leader that was just elected, or that does not know yet that another one was, may have
+/// less than was seen of the stream, for no longer than this. A stream that was set back stays
+/// so.
+const ELECTION: Duration = Duration::from_secs(10);
 /// Between two questions, where no leader answers.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -60,6 +64,11 @@ impl Look {
         Proof { seq, at }
     }
 
+    /// Whether a leader that was just elected may have less for a moment.
+    pub fn may_be_short(&self) -> bool {
+        self.replicated
+    }
+
     /// Whether nothing after this sequence was removed from the stream's beginning: by
     /// its age, or for want of room.
     pub fn has_all_after(&self, seq: u64) -> bool {
@@ -83,6 +92,8 @@ pub(super) struct Looks {
 struct State {
     epoch: Option<Arc<str>>,
     set_backs: u64,
+    /// Since when the leader has less than was seen.
+    short_since: Option<Instant>,
 }
 
 impl Looks {
@@ -90,6 +101,17 @@ impl Looks {
     fn is_same(&self, epoch: &Arc<str>) -> bool {
         let before = self.state().epoch.replace(epoch.clone());
         before.is_none_or(|before| before == *epoch)
+    }
+
+    /// Whether a leader that has less than was seen has had time enough to catch up.
+    fn stays(&self, short: bool) -> bool {
+        let mut state = self.state();
+        match short {
+            false => state.short_since = None,
+            true => drop(state.short_since.get_or_insert_with(Instant::now)),
+        }
+        let since = state.short_since;
+        since.is_some_and(|since| since.elapsed() >= ELECTION)
     }
 
     /// How often it was set back by now.
@@ -145,6 +167,12 @@ async fn leaders(stream: &Stream) -> Result<Look, StreamError> {
         };
         // Of another stream it says nothing.
         let same = stream.0.looks.is_same(&look.epoch);
+        let seen = top.0.max(kept.map_or(0, |kept| kept.0));
+        let short = same && look.replicated && seen > look.last;
+        if short != stream.0.looks.stays(short) {
+            let short = "its leader has less than was seen of it, and may be a new one";
+            return Err(StreamError::Odd(short.to_owned()));
+        }
         let set_back = same
             && (is_other(stream, &look, top).await?
                 || match kept {

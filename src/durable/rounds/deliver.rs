@@ -21,10 +21,6 @@ use crate::{
     supervision::contained_now,
 };
 
-/// How often less may be there than is owed before it counts as lost: a replica that lags
-/// has less too.
-const LAGS: u32 = 40;
-
 impl Durable {
     /// Judges what was read for a session, and queues it. A client that waits to be told where
     /// it begins, from its place, is told so before.
@@ -50,11 +46,9 @@ impl Durable {
         let gone: u64 = owed
             .map(|(chain, missed)| chain.owed.saturating_sub(*missed))
             .sum();
-        let lags = session.amend(|catching_up| {
-            catching_up.short = if gone > 0 { catching_up.short + 1 } else { 0 };
-            gone > 0 && catching_up.short < LAGS
-        });
-        if lags == Some(true) {
+        if gone == 0 {
+            session.amend(|catching_up| catching_up.short = 0);
+        } else if session.falls_short() {
             return Ok((None, Then::Lags));
         }
         let beyond = missed
