@@ -31,7 +31,10 @@ use tokio::{
 };
 
 use self::{held_back::HeldBack, resume::Asked};
-pub use self::{resume::Opening, session::Session};
+pub use self::{
+    resume::{NoStream, Opening},
+    session::Session,
+};
 use crate::{
     bus::{
         Task,
