@@ -184,11 +184,15 @@ async fn the_log_ends_with_the_all_clear() {
     let gateway =
         Gateway::durable(&nats, &redis).set("nats.url", format!("nats://{}", network.address()));
     let gateway = gateway.start().await;
-    gateway.becomes_ready().await;
+    let connected = |name: &str| format!("usher_nats_connected{{connection=\"{name}\"}}");
     network.cut();
-    gateway.becomes_unready().await;
+    for name in ["push", "interest", "stream"] {
+        gateway.metric_becomes(&connected(name), 0.0).await;
+    }
     network.mend();
-    gateway.becomes_ready().await;
+    for name in ["push", "interest", "stream"] {
+        gateway.metric_becomes(&connected(name), 1.0).await;
+    }
     eventually("the last word on each part is good", || async {
         let log = gateway.log();
         let last = |word: &str| {
