@@ -80,9 +80,12 @@ pub struct Durable {
     next_number: AtomicU64,
     /// The sessions that wait for a round, each at most once.
     waiting: Mutex<VecDeque<Waiting>>,
+    /// The sessions on their way in that wait to be told where they begin.
+    joining: Mutex<VecDeque<Waiting>>,
     woken: Notify,
-    /// Sessions that read for themselves at once.
+    /// Sessions that read for themselves at once, and that count what they missed.
     reads: Semaphore,
+    counts: Semaphore,
     /// When something known came again and the leader was asked.
     looked: Mutex<Option<Instant>>,
     /// Sessions that joined lately, and when each is compared with the stream.
@@ -115,8 +118,10 @@ impl Durable {
             sessions: Mutex::default(),
             next_number: AtomicU64::new(0),
             waiting: Mutex::default(),
+            joining: Mutex::default(),
             woken: Notify::new(),
             reads: Semaphore::new(rounds::MAX_READS),
+            counts: Semaphore::new(rounds::MAX_COUNTS),
             looked: Mutex::default(),
             joined: Mutex::default(),
             held_back: HeldBack::new(metrics.clone(), readiness),
@@ -162,7 +167,11 @@ impl Durable {
     }
 
     fn wait(&self, waiting: Waiting) {
-        lock(&self.waiting).push_back(waiting);
+        let set = match waiting.asked {
+            None => &self.waiting,
+            Some(_) => &self.joining,
+        };
+        lock(set).push_back(waiting);
         self.woken.notify_one();
     }
 

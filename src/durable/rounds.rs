@@ -9,7 +9,11 @@
 mod choice;
 pub(super) mod deliver;
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use futures_util::{
     StreamExt as _,
@@ -30,13 +34,17 @@ use crate::{
     supervision::{Panicked, contained},
 };
 
-/// Rounds under way at once. Sessions that come meanwhile wait for the next one together.
+/// Rounds under way at once, of sessions on their way in, and of the others. Sessions that come
+/// meanwhile wait for the next one together.
 const MAX_ROUNDS: usize = 4;
 /// Sessions of one round.
 const MAX_SESSIONS: usize = 2048;
 /// Sessions that read for themselves at once, in all rounds. What each read is in memory until
 /// it is queued.
 pub(super) const MAX_READS: usize = 8;
+/// Sessions that count what they missed at once. NATS answers one after the other, so that more
+/// would only wait there, and have others wait.
+pub(super) const MAX_COUNTS: usize = 16;
 /// Positions that are judged at once in a round.
 const MAX_PLACES: usize = 16;
 /// Sessions that are judged, or pause, at once in a round.
@@ -92,24 +100,28 @@ impl Reader {
 
 impl Durable {
     /// Catches sessions up, for as long as the process lives.
+    ///
+    /// Sessions on their way in have rounds of their own, in which what they missed is only
+    /// counted. So no client waits for its welcome because others have much to read, and what
+    /// many sessions missed is read for them together.
     pub(super) async fn rounds(self: Arc<Self>) {
-        let mut rounds = FuturesUnordered::new();
+        let (mut joins, mut rounds) = (FuturesUnordered::new(), FuturesUnordered::new());
         loop {
-            let sessions: Vec<Waiting> = match rounds.len() {
-                MAX_ROUNDS.. => Vec::new(),
-                _ => {
-                    let mut waiting = lock(&self.waiting);
-                    let count = waiting.len().min(MAX_SESSIONS);
-                    waiting.drain(..count).collect()
-                }
-            };
-            if !sessions.is_empty() {
-                rounds.push(self.clone().round(sessions));
-                continue;
+            let joining = take(&self.joining, joins.len());
+            let waiting = take(&self.waiting, rounds.len());
+            let idle = joining.is_empty() && waiting.is_empty();
+            if !joining.is_empty() {
+                joins.push(self.clone().round(joining));
             }
-            tokio::select! {
-                Some(()) = rounds.next() => {}
-                () = self.woken.notified(), if rounds.len() < MAX_ROUNDS => {}
+            if !waiting.is_empty() {
+                rounds.push(self.clone().round(waiting));
+            }
+            if idle {
+                tokio::select! {
+                    Some(()) = joins.next() => {}
+                    Some(()) = rounds.next() => {}
+                    () = self.woken.notified() => {}
+                }
             }
         }
     }
@@ -152,12 +164,18 @@ impl Durable {
             let later = self.conclude(reader, Ok(none), facts).await;
             self.want_later(later).await;
         });
+        let (joins, behind): (Vec<_>, Vec<_>) = behind
+            .into_iter()
+            .partition(|reader| reader.joins.is_some());
         let (scanned, alone) = choice::choose(behind);
         let scan = async {
             let left = self.scan(scanned, facts).await;
             self.read_alone(left, facts).await;
         };
-        tokio::join!(join_all(even), self.read_alone(alone, facts), scan);
+        let reads = async {
+            tokio::join!(self.read_alone(alone, facts), scan);
+        };
+        tokio::join!(join_all(even), self.count(joins, facts), reads);
     }
 
     /// What a session needs in this round; none where it needs nothing, or its client was
@@ -195,6 +213,24 @@ impl Durable {
             joins,
             lasts: Vec::new(),
         })
+    }
+
+    /// Counts what clients that come back have missed.
+    async fn count(self: &Arc<Self>, readers: Vec<Reader>, facts: &Facts) {
+        let none = Bounds {
+            messages: 0,
+            bytes: 1,
+        };
+        let counting = readers.into_iter().map(|reader| async move {
+            let Ok(_permit) = self.counts.acquire().await else {
+                return;
+            };
+            let counts = self.stream.read(&reader.wanted(), none, &facts.look).await;
+            let later = self.conclude(reader, counts, facts).await;
+            self.want_later(later).await;
+        });
+        let counting = stream::iter(counting).buffer_unordered(MAX_CONCLUDED);
+        counting.collect::<()>().await;
     }
 
     /// Lets each session read for itself, a few at once.
@@ -330,4 +366,14 @@ impl Reader {
             asked: self.joins.map(|(asked, _)| asked),
         }
     }
+}
+
+/// The sessions of the next round, beside so many that are under way.
+fn take(waiting: &Mutex<VecDeque<Waiting>>, rounds: usize) -> Vec<Waiting> {
+    let mut waiting = lock(waiting);
+    let count = match rounds {
+        MAX_ROUNDS.. => 0,
+        _ => waiting.len().min(MAX_SESSIONS),
+    };
+    waiting.drain(..count).collect()
 }

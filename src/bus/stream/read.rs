@@ -25,7 +25,7 @@ pub struct Wanted {
 /// How much of each channel is read at once.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// Messages.
+    /// Messages; where it is none, they are only counted.
     pub messages: usize,
     /// Bytes; one message comes however large it is.
     pub bytes: usize,
@@ -109,7 +109,7 @@ async fn one(
     let after = wanted.after;
     let reading = async {
         let mut read = subject_after(stream, wanted, after, bounds).await?;
-        if read.proven && read.found.is_empty() && read.more > 0 {
+        if read.proven && read.found.is_empty() && read.more > 0 && bounds.messages > 0 {
             // It alone is as large as the bounds.
             let rest = subject_after(stream, wanted, after + 1, bounds).await?;
             read = Read {
@@ -153,6 +153,8 @@ async fn subject_after(
         if seq == wanted.after {
             read.intact = true;
             read.proven = true;
+        } else if bounds.messages == 0 {
+            read.more += 1;
         } else {
             read.found.push(found(seq, reply, broadcast));
         }

@@ -76,7 +76,12 @@ impl Durable {
                 skip: too_many,
                 missed,
             };
+            let missed = found.missed.iter().sum::<u64>();
             opening = Some(session.open(&facts.look, Some(found))?);
+            if missed > 0 {
+                // It was counted, and is read in the next round.
+                return Ok((opening, Then::Again));
+            }
         } else if lost {
             if session.backlog().protocol() == Protocol::RawV1 {
                 session.backlog().end(CloseReason::BusLost.into());
