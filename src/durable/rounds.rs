@@ -35,8 +35,9 @@ use crate::{
 };
 
 /// Rounds under way at once, of sessions on their way in, and of the others. Sessions that come
-/// meanwhile wait for the next one together.
-const MAX_ROUNDS: usize = 4;
+/// meanwhile wait for the next one together: the fewer rounds, the more sessions share a scan.
+const MAX_JOINING: usize = 4;
+const MAX_ROUNDS: usize = 2;
 /// Sessions of one round.
 const MAX_SESSIONS: usize = 2048;
 /// Sessions that read for themselves at once, in all rounds. What each read is in memory until
@@ -107,8 +108,8 @@ impl Durable {
     pub(super) async fn rounds(self: Arc<Self>) {
         let (mut joins, mut rounds) = (FuturesUnordered::new(), FuturesUnordered::new());
         loop {
-            let joining = take(&self.joining, joins.len());
-            let waiting = take(&self.waiting, rounds.len());
+            let joining = take(&self.joining, joins.len() < MAX_JOINING);
+            let waiting = take(&self.waiting, rounds.len() < MAX_ROUNDS);
             let idle = joining.is_empty() && waiting.is_empty();
             if !joining.is_empty() {
                 joins.push(self.clone().round(joining));
@@ -368,12 +369,13 @@ impl Reader {
     }
 }
 
-/// The sessions of the next round, beside so many that are under way.
-fn take(waiting: &Mutex<VecDeque<Waiting>>, rounds: usize) -> Vec<Waiting> {
+/// The sessions of the next round, if another may begin.
+fn take(waiting: &Mutex<VecDeque<Waiting>>, may_begin: bool) -> Vec<Waiting> {
     let mut waiting = lock(waiting);
-    let count = match rounds {
-        MAX_ROUNDS.. => 0,
-        _ => waiting.len().min(MAX_SESSIONS),
+    let count = if may_begin {
+        waiting.len().min(MAX_SESSIONS)
+    } else {
+        0
     };
     waiting.drain(..count).collect()
 }

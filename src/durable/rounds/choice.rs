@@ -12,7 +12,7 @@ const READ: u64 = 300_000;
 /// What it costs for each message in between.
 const PASSED: u64 = 60;
 /// What a scan costs for each message.
-const SCANNED: u64 = 3_400;
+const SCANNED: u64 = 4_500;
 /// For fewer sessions there is no scan.
 const FEW: usize = 16;
 
@@ -83,8 +83,8 @@ mod tests {
         assert_eq!(scanned(&ranges(1, 900, 1000)), 0);
         assert_eq!(scanned(&ranges(15, 900, 1000)), 0);
         assert_eq!(scanned(&ranges(100, 900, 1000)), 100);
-        // However long it is, from some sixty sessions on.
-        assert_eq!(scanned(&ranges(40, 0, 10_000_000)), 0);
+        // However long it is, from some eighty sessions on.
+        assert_eq!(scanned(&ranges(60, 0, 10_000_000)), 0);
         assert_eq!(scanned(&ranges(80, 0, 10_000_000)), 80);
     }
 
