@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// What a session speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// `usher.v1`: one JSON object a text frame.
     UsherV1,

@@ -53,6 +53,15 @@ pub struct Metrics {
     /// Stored messages on subjects that are nobody's.
     pub odd_subjects: IntCounter,
     stream_replaced: IntCounterVec,
+    /// Messages of the stream that scans went through.
+    pub scanned: IntCounter,
+    /// Memory of what scans have seen.
+    pub replay_index_bytes: IntGauge,
+    /// Sessions that wait for a round.
+    pub sessions_waiting: IntGauge,
+    rounds: IntCounterVec,
+    /// From the beginning of a round to its end.
+    pub round_seconds: Histogram,
     /// Sessions for which the stream can't be read.
     pub sessions_held_back: IntGauge,
     /// Messages whose event name broke the rule.
@@ -183,6 +192,36 @@ impl Metrics {
                 "usher_odd_subjects_total",
                 "Stored messages that a scan saw on subjects which look like a user's and are \
                  nobody's; see `usher check`.",
+            ),
+            scanned: counter(
+                &r,
+                "usher_scanned_messages_total",
+                "Messages of the stream that were read for many sessions at once; \
+                 usher_replayed_messages_total says how many of them sessions were sent.",
+            ),
+            replay_index_bytes: gauge(
+                &r,
+                "usher_replay_index_bytes",
+                "Memory of what was read of the stream and is kept while sessions come back; \
+                 two thirds of durable.replay_bytes at most.",
+            ),
+            sessions_waiting: gauge(
+                &r,
+                "usher_sessions_waiting",
+                "Sessions that are behind and wait for their round.",
+            ),
+            rounds: counters(
+                &r,
+                "usher_round_sessions_total",
+                "Sessions that rounds took up, by the way they were read for: they missed \
+                 nothing ('none'), from what was read for many ('scan'), or each by itself \
+                 ('read'; 'count' where what they missed was only counted).",
+                &["way"],
+            ),
+            round_seconds: histogram(
+                &r,
+                "usher_round_seconds",
+                "From the beginning of a round to its end.",
             ),
             sessions_held_back: gauge(
                 &r,

@@ -102,7 +102,8 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{/* The memory that a gateway may come to need, by docs/operations.md. */}}
 {{- define "usher.memory" -}}
 {{- $queues := include "usher.bytes" .Values.session.totalQueueBytes | int64 -}}
-{{- add 20000000 (mul 4096 (int64 .Values.public.maxSessions)) (div (mul 12 $queues) 10) -}}
+{{- $replay := ternary (include "usher.bytes" .Values.durable.replayBytes | int64) 0 .Values.durable.enabled -}}
+{{- add 20000000 (mul 4096 (int64 .Values.public.maxSessions)) (div (mul 12 $queues) 10) $replay -}}
 {{- end -}}
 
 {{/* From the signal to the last session's end. */}}

@@ -10,6 +10,7 @@
 
 mod batch;
 mod caller;
+mod index;
 mod lasts;
 mod looks;
 mod odd;
@@ -28,16 +29,17 @@ use std::{
 
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
 #[cfg(fuzzing)]
 pub(super) use self::batch::Reply;
-use self::{caller::Caller, looks::Looks};
+use self::{caller::Caller, looks::Looks, scan::Scans};
 pub use self::{
     lasts::Lasts,
     looks::Look,
     odd::Odd,
     read::{Bounds, Found, Read, Reads, Wanted},
+    scan::{Request, Scanned},
     shape::{Difference, Mend},
     upkeep::Checked,
 };
@@ -74,6 +76,8 @@ pub struct Config {
     pub on_disk: bool,
     /// For how long a message id is remembered.
     pub duplicate_window: Duration,
+    /// Memory for what was read for sessions that are behind.
+    pub replay_bytes: usize,
 }
 
 /// The stream cannot be asked, or did not say.
@@ -121,8 +125,7 @@ struct Shared {
     looks: Looks,
     /// Somebody has found that there is no stream.
     gone: Arc<Notify>,
-    /// Memory for what was read for many at once, in bytes.
-    room: Arc<Semaphore>,
+    scans: Scans,
     metrics: Arc<Metrics>,
     /// Replies that were read by now.
     replies: AtomicU64,
@@ -146,11 +149,11 @@ impl Stream {
             top: Mutex::default(),
             kept: Mutex::default(),
             gone,
+            scans: Scans::new(config.replay_bytes),
             config,
             subjects,
             caller,
             looks: Looks::default(),
-            room: Arc::new(Semaphore::new(scan::ROOM)),
             metrics,
             replies: AtomicU64::new(0),
         }));
@@ -206,12 +209,13 @@ impl Stream {
     }
 
     /// A channel's subject; a user's is that of `user`.
-    pub fn subject(&self, user: &UserId, channel: &Channel) -> String {
-        match channel {
+    pub fn subject(&self, user: &UserId, channel: &Channel) -> Arc<str> {
+        let subject = match channel {
             Channel::User => self.0.subjects.user(user),
             Channel::Broadcast => self.0.subjects.broadcast(),
             Channel::Topic(topic) => self.0.subjects.topic(topic),
-        }
+        };
+        subject.into()
     }
 
     /// When the stream stored the message at a sequence, by its leader; none where it is gone.
@@ -231,7 +235,7 @@ impl Stream {
     /// [`StreamError`], after two seconds at the latest.
     pub async fn nothing_later(
         &self,
-        subjects: &[String],
+        subjects: &[Arc<str>],
         seq: u64,
         at: u64,
     ) -> Result<bool, StreamError> {
@@ -239,11 +243,11 @@ impl Stream {
     }
 
     fn kept(&self) -> MutexGuard<'_, Option<(u64, u64)>> {
-        self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.kept)
     }
 
     fn top(&self) -> MutexGuard<'_, (u64, u64)> {
-        self.0.top.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.top)
     }
 
     /// The last messages of subjects, by replicas that have all that the leader had at `look`.
@@ -251,7 +255,7 @@ impl Stream {
     /// # Errors
     ///
     /// [`StreamError`]; each question is answered within two seconds, or fails.
-    pub async fn lasts(&self, subjects: &[String], look: &Look) -> Result<Lasts, StreamError> {
+    pub async fn lasts(&self, subjects: &[Arc<str>], look: &Look) -> Result<Lasts, StreamError> {
         lasts::lasts(self, subjects, look).await
     }
 
@@ -278,12 +282,25 @@ impl Stream {
     /// [`StreamError`], after ten seconds at the latest.
     pub async fn scan(
         &self,
-        sessions: Vec<Vec<Option<Wanted>>>,
-        bounds: Bounds,
+        requests: Vec<Request>,
         look: &Look,
-    ) -> Result<Vec<Option<Reads>>, StreamError> {
-        scan::scan(self, sessions, bounds, look).await
+    ) -> Result<Vec<Option<Scanned>>, StreamError> {
+        scan::scan(self, requests, look).await
     }
+
+    /// What scans have seen of the stream already: after which sequence, up to which.
+    pub fn scanned(&self, look: &Look) -> Option<(u64, u64)> {
+        self.0.scans.covers(look)
+    }
+
+    /// Messages that one scan can go through.
+    pub fn reach(&self) -> u64 {
+        self.0.scans.reach()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Asks JetStream's API one question in JSON, answered in JSON. The stream's leader answers,

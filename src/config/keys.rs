@@ -267,6 +267,10 @@ table! {
         /// The most messages that are sent again to one session: the newest. A session
         /// that missed more is told so.
         max_replay: u32 = 1000 where above_zero,
+        /// Memory for what is read from the stream for clients that come back: two thirds
+        /// for what was read for many of them, and is kept while more come; a third for
+        /// messages on their way to sessions. At least 12 MiB.
+        replay_bytes: Size = "96MiB" where replay_bytes,
     }
 
     /// One client's connection.

@@ -192,6 +192,11 @@ pub(super) fn duplicate_window(window: &Duration) -> Verdict {
     )
 }
 
+/// A message of the largest size has to find room.
+pub(super) fn replay_bytes(bytes: &Size) -> Verdict {
+    must(bytes.0 >= 12 << 20, r#"must be "12MiB" or more"#)
+}
+
 pub(super) fn ticket_ttl(ttl: &Duration) -> Verdict {
     let good = Duration::from_secs(1)..=Duration::from_secs(300);
     must(good.contains(ttl), r#"must be from "1s" to "300s""#)

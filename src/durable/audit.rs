@@ -118,7 +118,7 @@ impl Durable {
             .map(|session| session.track().covered())
             .collect();
         let look = self.look().await?;
-        let subjects: HashSet<String> = sessions
+        let subjects: HashSet<Arc<str>> = sessions
             .iter()
             .flat_map(|session| session.subjects())
             .collect();

@@ -8,27 +8,25 @@
 
 mod choice;
 pub(super) mod deliver;
+mod reader;
+mod ways;
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::VecDeque,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use futures_util::{
     StreamExt as _,
-    future::join_all,
     stream::{self, FuturesUnordered},
 };
-use tokio::time::sleep;
+use tokio::time::{sleep, sleep_until};
 
-use super::{
-    Durable, Session, Waiting, lock,
-    resume::{Asked, Place},
-    track::Want,
-};
+use self::{deliver::Shared, reader::Reader};
+use super::{Durable, Session, Waiting, lock};
 use crate::{
-    bus::stream::{Bounds, Look, Reads, StreamError, Wanted},
+    bus::stream::{Look, Reads, StreamError},
     close::CloseReason,
     jitter,
     supervision::{Panicked, contained},
@@ -55,22 +53,14 @@ const PAUSE: Duration = Duration::from_millis(400);
 /// Before a replica that lags is asked again.
 const LAG: Duration = Duration::from_millis(25);
 
-/// One session of a round.
-struct Reader {
-    session: Arc<Session>,
-    want: Want,
-    /// Its client waits to be told where it begins.
-    joins: Option<(Asked, Place)>,
-    /// The last message of each channel in the stream.
-    lasts: Vec<u64>,
-}
-
 /// What a round knows of the stream.
 struct Facts {
     /// By its leader, before anything was read.
     look: Look,
     /// What the last messages are the last of.
     up_to: u64,
+    /// Frames of broadcasts, which many sessions are sent.
+    frames: Shared,
 }
 
 /// What follows for a session.
@@ -81,22 +71,6 @@ enum Then {
     Again,
     /// Another round, when a replica that lags had some time.
     Lags,
-}
-
-impl Reader {
-    /// What is to be read of each channel.
-    fn wanted(&self) -> Vec<Option<Wanted>> {
-        let subjects = self.session.subjects();
-        let chains = self.want.chains.iter().zip(subjects).zip(&self.lasts);
-        let wanted = chains.map(|((chain, subject), last)| {
-            let wants = *last > chain.covered || chain.owed > 0;
-            wants.then_some(Wanted {
-                subject,
-                after: chain.covered,
-            })
-        });
-        wanted.collect()
-    }
 }
 
 impl Durable {
@@ -111,6 +85,8 @@ impl Durable {
             let joining = take(&self.joining, joins.len() < MAX_JOINING);
             let waiting = take(&self.waiting, rounds.len() < MAX_ROUNDS);
             let idle = joining.is_empty() && waiting.is_empty();
+            let waits = lock(&self.joining).len() + lock(&self.waiting).len();
+            self.metrics.sessions_waiting.set(waits as i64);
             if !joining.is_empty() {
                 joins.push(self.clone().round(joining));
             }
@@ -118,16 +94,25 @@ impl Durable {
                 rounds.push(self.clone().round(waiting));
             }
             if idle {
+                let idle_at = self.stream.drop_idle_index();
+                let dropped = async {
+                    match idle_at {
+                        Some(at) => sleep_until(at).await,
+                        None => std::future::pending().await,
+                    }
+                };
                 tokio::select! {
                     Some(()) = joins.next() => {}
                     Some(()) = rounds.next() => {}
                     () = self.woken.notified() => {}
+                    () = dropped => {}
                 }
             }
         }
     }
 
     async fn round(self: Arc<Self>, sessions: Vec<Waiting>) {
+        let _timer = self.metrics.round_seconds.start_timer();
         let look = match self.look().await {
             Ok(look) => look,
             Err(error) => return self.fail(sessions, &error).await,
@@ -136,47 +121,14 @@ impl Durable {
             .map(|waiting| self.reader(waiting, &look))
             .buffer_unordered(MAX_PLACES)
             .filter_map(async |reader| reader);
-        let mut readers: Vec<_> = Box::pin(readers).collect().await;
-        let subjects: HashSet<String> = readers
-            .iter()
-            .flat_map(|reader| reader.session.subjects())
-            .collect();
-        let found = self.stream.lasts(&Vec::from_iter(subjects), &look).await;
-        let lasts = match found {
-            Ok(lasts) => lasts,
-            Err(error) => {
-                let sessions = readers.into_iter().map(Reader::waiting).collect();
-                return self.fail(sessions, &error).await;
-            }
-        };
-        for reader in &mut readers {
-            let subjects = reader.session.subjects().into_iter();
-            reader.lasts = subjects.map(|subject| lasts.last(&subject)).collect();
-        }
-        let facts = &Facts {
-            look,
-            up_to: lasts.up_to,
-        };
-        let (behind, even): (Vec<_>, Vec<_>) = readers
-            .into_iter()
-            .partition(|reader| reader.wanted().iter().any(Option::is_some));
-        let even = even.into_iter().map(async |reader| {
-            let none = Reads::none(reader.lasts.len());
-            let later = self.conclude(reader, Ok(none), facts).await;
-            self.want_later(later).await;
-        });
-        let (joins, behind): (Vec<_>, Vec<_>) = behind
-            .into_iter()
-            .partition(|reader| reader.joins.is_some());
-        let (scanned, alone) = choice::choose(behind);
+        let readers: Vec<_> = Box::pin(readers).collect().await;
+        let seen = self.stream.scanned(&look);
+        let (seen, unseen) = choice::seen(readers, seen, look.last);
         let scan = async {
-            let left = self.scan(scanned, facts).await;
-            self.read_alone(left, facts).await;
+            let left = self.scan(seen, &look).await;
+            self.read(left, &look).await;
         };
-        let reads = async {
-            tokio::join!(self.read_alone(alone, facts), scan);
-        };
-        tokio::join!(join_all(even), self.count(joins, facts), reads);
+        tokio::join!(scan, self.read(unseen, &look));
     }
 
     /// What a session needs in this round; none where it needs nothing, or its client was
@@ -209,6 +161,7 @@ impl Durable {
             return None;
         }
         Some(Reader {
+            subjects: session.subjects(),
             session,
             want,
             joins,
@@ -216,75 +169,21 @@ impl Durable {
         })
     }
 
-    /// Counts what clients that come back have missed.
-    async fn count(self: &Arc<Self>, readers: Vec<Reader>, facts: &Facts) {
-        let none = Bounds {
-            messages: 0,
-            bytes: 1,
-        };
-        let counting = readers.into_iter().map(|reader| async move {
-            let Ok(_permit) = self.counts.acquire().await else {
-                return;
-            };
-            let counts = self.stream.read(&reader.wanted(), none, &facts.look).await;
-            let later = self.conclude(reader, counts, facts).await;
-            self.want_later(later).await;
-        });
-        let counting = stream::iter(counting).buffer_unordered(MAX_CONCLUDED);
-        counting.collect::<()>().await;
-    }
-
-    /// Lets each session read for itself, a few at once.
-    async fn read_alone(self: &Arc<Self>, readers: Vec<Reader>, facts: &Facts) {
-        let reading = readers.into_iter().map(|reader| async move {
-            let Ok(permit) = self.reads.acquire().await else {
-                return;
-            };
-            let (wanted, bounds) = (reader.wanted(), self.bounds());
-            let reads = self.stream.read(&wanted, bounds, &facts.look).await;
-            let later = self.conclude(reader, reads, facts).await;
-            drop(permit);
-            self.want_later(later).await;
-        });
-        let reading = stream::iter(reading).buffer_unordered(MAX_CONCLUDED);
-        reading.collect::<()>().await;
-    }
-
-    /// Reads for all of them at once. Returns those for whom the scan shows too little.
-    async fn scan(self: &Arc<Self>, readers: Vec<Reader>, facts: &Facts) -> Vec<Reader> {
-        if readers.is_empty() {
-            return readers;
-        }
-        let wanted = readers.iter().map(Reader::wanted).collect();
-        let scan = self.stream.scan(wanted, self.bounds(), &facts.look).await;
-        let reads = scan.unwrap_or_else(|error| {
-            tracing::debug!(%error, "many sessions cannot be read for together");
-            Vec::new()
-        });
-        let reads = reads.into_iter().chain(std::iter::repeat_with(|| None));
-        let concluding = readers.into_iter().zip(reads).map(async |(reader, reads)| {
-            let Some(reads) = reads else {
-                return Some(reader);
-            };
-            let later = self.conclude(reader, Ok(reads), facts).await;
-            self.want_later(later).await;
-            None
-        });
-        let left = stream::iter(concluding).buffer_unordered(MAX_CONCLUDED);
-        left.filter_map(async |left| left).collect().await
-    }
-
-    /// Of each channel a session gets at most half of a backlog at once.
-    fn bounds(&self) -> Bounds {
-        Bounds {
-            messages: (self.limits.messages / 2).max(1),
-            bytes: self.limits.bytes / 2,
-        }
-    }
-
-    /// Judges and queues what was read for a session. Returns it where it has to wait for
-    /// another round, and before that so long.
+    /// Judges and queues what was read for a session, which may have to wait for another round
+    /// then.
     async fn conclude(
+        self: &Arc<Self>,
+        reader: Reader,
+        reads: Result<Reads, StreamError>,
+        facts: &Facts,
+    ) {
+        let later = self.conclusion(reader, reads, facts).await;
+        self.want_later(later).await;
+    }
+
+    /// The same. Returns the session where it has to wait for another round, and before that so
+    /// long.
+    async fn conclusion(
         self: &Arc<Self>,
         mut reader: Reader,
         reads: Result<Reads, StreamError>,
@@ -360,11 +259,12 @@ impl Durable {
     }
 }
 
-impl Reader {
-    fn waiting(self) -> Waiting {
-        Waiting {
-            session: self.session,
-            asked: self.joins.map(|(asked, _)| asked),
+impl Facts {
+    fn new(look: &Look, up_to: u64) -> Self {
+        Self {
+            look: look.clone(),
+            up_to,
+            frames: Shared::default(),
         }
     }
 }

@@ -70,7 +70,7 @@ impl Session {
     }
 
     /// Their subjects in the stream.
-    pub(super) fn subjects(&self) -> Vec<String> {
+    pub(super) fn subjects(&self) -> Vec<Arc<str>> {
         let stream = &self.durable.stream;
         let channels = self.channels().into_iter();
         channels

@@ -205,6 +205,7 @@ fn durable_is_told_of_only_where_it_is_on() {
         "duplicate_window = \"2m\"",
         "audit = \"60s\"",
         "max_replay = 1000",
+        "replay_bytes = \"96MiB\"",
     ] {
         assert!(
             section.lines().any(|found| found == line),

@@ -60,6 +60,7 @@ fn stream(durable: &Durable) -> bus::stream::Config {
         replicas: durable.replicas,
         on_disk: durable.storage == Storage::File,
         duplicate_window: durable.duplicate_window,
+        replay_bytes: durable.replay_bytes.0,
     }
 }
 

@@ -3,7 +3,7 @@
 //! The answer names the sequence up to which the replica that gave it has the stream. It counts
 //! only where that is not less than what the leader had before.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use serde::Deserialize;
 use serde_json::json;
@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// The last messages of subjects.
 #[derive(Debug)]
 pub struct Lasts {
-    of: HashMap<String, u64>,
+    of: HashMap<Arc<str>, u64>,
     /// No subject has another one up to here, which is the leader's last at the look, or a
     /// later one.
     pub up_to: u64,
@@ -38,7 +38,7 @@ impl Lasts {
 
 pub(super) async fn lasts(
     stream: &Stream,
-    subjects: &[String],
+    subjects: &[Arc<str>],
     look: &Look,
 ) -> Result<Lasts, StreamError> {
     let mut all = Lasts {
@@ -64,7 +64,7 @@ pub(super) async fn lasts(
 }
 
 /// Asks one replica. What it says is of the moment of its answer.
-async fn find(stream: &Stream, subjects: &[String], look: &Look) -> Result<Lasts, StreamError> {
+async fn find(stream: &Stream, subjects: &[Arc<str>], look: &Look) -> Result<Lasts, StreamError> {
     let mut found = Lasts {
         of: HashMap::new(),
         up_to: u64::MAX,
@@ -99,16 +99,20 @@ async fn find(stream: &Stream, subjects: &[String], look: &Look) -> Result<Lasts
     Ok(found)
 }
 
+fn names(subjects: &[Arc<str>]) -> Vec<&str> {
+    subjects.iter().map(|subject| &**subject).collect()
+}
+
 async fn last_of(
     stream: &Stream,
-    subjects: &[String],
-    lasts: &mut HashMap<String, u64>,
+    subjects: &[Arc<str>],
+    lasts: &mut HashMap<Arc<str>, u64>,
 ) -> Result<Ended, StreamError> {
-    let question = json!({ "multi_last": subjects });
+    let question = json!({ "multi_last": names(subjects) });
     let mut found = Vec::new();
     let ended = batch(stream, &question, subjects.len(), |seq, _, message| {
         if let Some(subject) = message.headers.last("Nats-Subject") {
-            found.push((subject.to_owned(), seq));
+            found.push((subject.into(), seq));
         }
     });
     let ended = ended.await?;
@@ -147,11 +151,11 @@ async fn by_leader(stream: &Stream, subject: &str) -> Result<Option<u64>, Stream
 
 pub(super) async fn nothing_later(
     stream: &Stream,
-    subjects: &[String],
+    subjects: &[Arc<str>],
     seq: u64,
     at: u64,
 ) -> Result<bool, StreamError> {
-    let question = json!({ "multi_last": subjects, "up_to_seq": seq });
+    let question = json!({ "multi_last": names(subjects), "up_to_seq": seq });
     let mut later = false;
     let reading = batch(stream, &question, subjects.len(), |_, _, message| {
         let stored = message.headers.last("Nats-Time-Stamp").and_then(millis_of);

@@ -1,12 +1,14 @@
 //! Messages of some subjects after a sequence, read for one session.
 
+use std::sync::{Arc, atomic::Ordering};
+
 use futures_util::future::try_join_all;
 use serde_json::json;
 use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
 use super::{
     ANSWER, Look, Stream, StreamError,
-    batch::{Ended, batch},
+    batch::{Ended, Reply, batch},
 };
 use crate::{
     bus::interest::{ServerMessage, event_name, is_probe},
@@ -17,7 +19,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
     /// Its subject.
-    pub subject: String,
+    pub subject: Arc<str>,
     /// Messages after this sequence.
     pub after: u64,
 }
@@ -137,7 +139,7 @@ async fn subject_after(
     let count = bounds.messages + 1;
     let question = json!({
         "seq": from.max(1),
-        "next_by_subj": wanted.subject,
+        "next_by_subj": &*wanted.subject,
         "batch": count,
         "max_bytes": bounds.bytes,
     });
@@ -147,7 +149,7 @@ async fn subject_after(
         found: Vec::new(),
         more: 0,
     };
-    let broadcast = wanted.subject == stream.0.subjects.broadcast();
+    let broadcast = *wanted.subject == *stream.0.subjects.broadcast();
     let ended = batch(stream, &question, count, |seq, pending, reply| {
         read.more = pending;
         if seq == wanted.after {
@@ -163,6 +165,39 @@ async fn subject_after(
         Ended::Whole(_) | Ended::Nothing => Ok(read),
         Ended::TooMuch => Err(StreamError::Odd("one message is too much".to_owned())),
     }
+}
+
+/// The message at a sequence; none where it is gone, or of another subject.
+pub(super) async fn by_sequence(
+    stream: &Stream,
+    subject: &str,
+    seq: u64,
+) -> Result<Option<Found>, StreamError> {
+    let name = &stream.0.config.name;
+    let question = json!({ "seq": seq });
+    let reading = async {
+        let asked = format!("$JS.API.DIRECT.GET.{name}");
+        let reply = stream
+            .0
+            .caller
+            .ask(&asked, &question, 1)
+            .await?
+            .next()
+            .await?;
+        stream.0.replies.fetch_add(1, Ordering::Relaxed);
+        match Reply::of(&reply.headers) {
+            Reply::Message { seq: at, .. } if at == seq => {
+                let is_it = reply.headers.last("Nats-Subject") == Some(subject);
+                let broadcast = subject == stream.0.subjects.broadcast();
+                Ok(is_it.then(|| found(seq, &reply, broadcast)))
+            }
+            Reply::Status(404) => Ok(None),
+            odd => Err(StreamError::Odd(format!("{odd:?} for one sequence"))),
+        }
+    };
+    timeout(ANSWER, reading)
+        .await
+        .unwrap_or(Err(StreamError::TimedOut))
 }
 
 pub(super) fn found(seq: u64, reply: &ServerMessage, broadcast: bool) -> Found {

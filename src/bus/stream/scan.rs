@@ -1,91 +1,227 @@
-//! One reading for many sessions: all that is in the stream from the oldest of their positions
-//! on, each message handed to the sessions that it is for.
+//! Reading for many sessions at once: one pass over the stream for all of them.
 //!
 //! To find the next message of one subject NATS goes through those of others. Where many
 //! sessions come back at once, each missed some of the same range, and NATS would go through it
-//! once for each message of each of them. A scan goes through it once for all.
+//! once for each message of each of them. A scan goes through it once for all, and what it has
+//! seen is kept for the sessions that come next ([`Index`]).
 //!
 //! A scan answers a session only if it can prove the result complete; otherwise the session
 //! reads for itself.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
+use futures_util::{StreamExt as _, stream::iter};
 use serde_json::json;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
     ANSWER, Bounds, Found, Look, Read, Reads, Stream, StreamError, Wanted,
     batch::{Ended, batch},
+    index::Index,
+    lock,
     odd::is_odd,
-    read::found,
+    read::{by_sequence, found},
 };
-use crate::bus::interest::ServerMessage;
 
 /// Messages, and bytes, of one question. Others on the connection wait for as long as one
 /// takes.
 const BATCH: usize = 1000;
 const BATCH_BYTES: usize = 1 << 20;
-/// Messages that are kept for sessions have so much memory, until they are handed on. What
-/// finds no room is only counted, and read when its session comes again.
-pub(super) const ROOM: usize = 32 << 20;
 /// A scan takes so long, or is given up.
 const SCAN: Duration = Duration::from_secs(10);
 /// Before a replica that lags is asked again, and how often that is done.
 const LAG: (Duration, u32) = (Duration::from_millis(25), 10);
+/// The index is dropped when no session has used it for so long.
+const IDLE: Duration = Duration::from_secs(10);
+/// What a message costs in the index that is not held, about, in bytes.
+const MESSAGE: usize = 64;
+/// Messages that are read by their sequence at once, for one session, and sessions.
+const BY_SEQUENCE: (usize, usize) = (16, 8);
 
-/// Reads for these sessions, each with the subjects that it wants; `before` is what the leader
-/// had before they were judged to be behind. None for a session for which the scan cannot prove
-/// its result complete.
-pub(super) async fn scan(
-    stream: &Stream,
-    sessions: Vec<Vec<Option<Wanted>>>,
-    bounds: Bounds,
-    before: &Look,
-) -> Result<Vec<Option<Reads>>, StreamError> {
-    let wanted = sessions.iter().flatten().flatten();
-    let oldest = wanted.map(|wanted| wanted.after).min().unwrap_or(0);
-    let count = sessions.len();
-    let mut handout = Handout::new(stream.0.room.clone(), stream.0.subjects.broadcast());
-    for wanted in sessions {
-        handout.add(wanted, bounds);
-    }
-    let scanned = timeout(SCAN, pass(stream, oldest, &mut handout)).await;
-    let scanned = scanned.unwrap_or(Err(StreamError::TimedOut))?;
-    let shares = handout.shares.into_iter();
-    let answers: Vec<_> = shares.map(|share| scanned.answer(share, before)).collect();
-    let answered = answers.iter().flatten().count();
-    let up_to = scanned.up_to;
-    tracing::debug!(
-        count,
-        answered,
-        oldest,
-        up_to,
-        "many sessions were read for together"
-    );
-    Ok(answers)
+/// The index, and the memory that there is.
+#[derive(Debug)]
+pub(super) struct Scans {
+    index: std::sync::Mutex<(Index, Instant)>,
+    /// Scans are one after the other.
+    turn: tokio::sync::Mutex<()>,
+    /// Bytes of the index, and messages that one scan can go through.
+    most: usize,
+    reach: AtomicU64,
+    /// Memory for messages that are handed on, in bytes. What finds no room is only counted,
+    /// and read when its session comes again.
+    room: Arc<Semaphore>,
 }
 
-/// Goes through what is after a sequence, up to what the leader has at the beginning.
-async fn pass(stream: &Stream, after: u64, handout: &mut Handout) -> Result<Scanned, StreamError> {
-    let look = stream.look().await?;
-    let (mut up_to, mut lags) = (after, 0);
-    while up_to < look.last {
-        let read = timeout(ANSWER, from(stream, up_to + 1, handout)).await;
+/// What is to be read for one session.
+#[derive(Debug)]
+pub struct Request {
+    /// Of all its channels.
+    pub wanted: Vec<Wanted>,
+    /// Of each channel.
+    pub bounds: Bounds,
+    /// Whether messages that are not held in memory are read too, or only counted.
+    pub fetches: bool,
+}
+
+/// What was read for one session.
+#[derive(Debug)]
+pub struct Scanned {
+    /// Of each channel.
+    pub reads: Reads,
+    /// The last message of each channel that was seen; 0 where there is none after what was
+    /// wanted.
+    pub lasts: Vec<u64>,
+    /// Everything of these channels up to here was seen.
+    pub up_to: u64,
+}
+
+impl Scans {
+    /// With so much memory, a third of it for messages that are handed on.
+    pub(super) fn new(bytes: usize) -> Self {
+        Self {
+            index: std::sync::Mutex::new((Index::default(), Instant::now())),
+            turn: tokio::sync::Mutex::default(),
+            most: bytes / 3 * 2,
+            reach: AtomicU64::new((bytes / 3 * 2 / MESSAGE) as u64),
+            room: Arc::new(Semaphore::new((bytes / 3).min(Semaphore::MAX_PERMITS))),
+        }
+    }
+
+    /// What the index covers of the stream at a look: after which sequence, up to which.
+    pub(super) fn covers(&self, look: &Look) -> Option<(u64, u64)> {
+        lock(&self.index).0.covers(look)
+    }
+
+    /// Messages that one scan can go through.
+    pub(super) fn reach(&self) -> u64 {
+        self.reach.load(Ordering::Relaxed)
+    }
+
+    /// The index is full after so many messages of a scan.
+    fn is_full(&self, messages: u64) -> StreamError {
+        self.reach.fetch_min(messages / 4 * 3, Ordering::Relaxed);
+        StreamError::Odd("more was missed than the index holds; see durable.replay_bytes".into())
+    }
+}
+
+impl Stream {
+    /// Drops the index where no session has used it for some time. Returns when it may next be
+    /// idle; none where there is no index.
+    pub fn drop_idle_index(&self) -> Option<Instant> {
+        let mut index = lock(&self.0.scans.index);
+        let idle_at = index.1 + IDLE;
+        if idle_at <= Instant::now() {
+            index.0 = Index::default();
+            self.0.metrics.replay_index_bytes.set(0);
+        }
+        (index.0.bytes() > 0).then_some(idle_at)
+    }
+}
+
+/// Reads for these sessions; `look` is what the leader had before they were judged to be behind.
+/// None for a session for which the scan cannot prove its result complete.
+pub(super) async fn scan(
+    stream: &Stream,
+    requests: Vec<Request>,
+    look: &Look,
+) -> Result<Vec<Option<Scanned>>, StreamError> {
+    let wanted = requests.iter().flat_map(|request| &request.wanted);
+    let oldest = wanted.map(|wanted| wanted.after).min().unwrap_or(0);
+    {
+        let _turn = stream.0.scans.turn.lock().await;
+        let extending = timeout(SCAN, extend(stream, oldest, look)).await;
+        extending.unwrap_or(Err(StreamError::TimedOut))?;
+    }
+    let shares: Vec<_> = {
+        let mut index = lock(&stream.0.scans.index);
+        index.1 = Instant::now();
+        let share = |request| share(&index.0, request, look, &stream.0.scans.room);
+        requests.into_iter().map(share).collect()
+    };
+    let fetching = iter(shares).map(async |share| match share {
+        Some(share) => share.fetched(stream).await,
+        None => None,
+    });
+    Ok(fetching.buffered(BY_SEQUENCE.1).collect().await)
+}
+
+/// Has the index cover what is after a sequence, up to what the leader had.
+async fn extend(stream: &Stream, oldest: u64, look: &Look) -> Result<(), StreamError> {
+    let scans = &stream.0.scans;
+    let covered = {
+        let mut index = lock(&scans.index);
+        if index.0.bytes() > scans.most / 2 {
+            index.0.forget(oldest);
+        }
+        // What is far from it is no part of it.
+        let covered = index.0.covers(look);
+        covered.filter(|(_, up_to)| *up_to >= oldest)
+    };
+    let keep = |change: &mut dyn FnMut(&mut Index)| {
+        let mut index = lock(&scans.index);
+        change(&mut index.0);
+        let bytes = i64::try_from(index.0.bytes()).unwrap_or(i64::MAX);
+        stream.0.metrics.replay_index_bytes.set(bytes);
+    };
+    let Some((after, up_to)) = covered else {
+        let mut part = pass(stream, oldest, (look.last, u64::MAX), look).await?;
+        keep(&mut |index| *index = std::mem::take(&mut part));
+        return Ok(());
+    };
+    if oldest < after {
+        let mut earlier = pass(stream, oldest, (after, after), look).await?;
+        keep(&mut |index| {
+            earlier.join(std::mem::take(index));
+            *index = std::mem::take(&mut earlier);
+        });
+    }
+    if up_to < look.last {
+        let mut later = pass(stream, up_to, (look.last, u64::MAX), look).await?;
+        keep(&mut |index| index.join(std::mem::take(&mut later)));
+    }
+    Ok(())
+}
+
+/// Goes through what is after a sequence: at least up to the first of these, at most up to the
+/// second.
+async fn pass(
+    stream: &Stream,
+    after: u64,
+    (least, most): (u64, u64),
+    look: &Look,
+) -> Result<Index, StreamError> {
+    let held = lock(&stream.0.scans.index).0.bytes();
+    let room = stream.0.scans.most.saturating_sub(held);
+    let mut part = Index::new(look, after);
+    let mut lags = 0;
+    while part.up_to() < least {
+        if part.bytes() > room {
+            return Err(stream.0.scans.is_full(part.up_to() - after));
+        }
+        let read = timeout(ANSWER, from(stream, (least, most), room, &mut part)).await;
         let read = match read.unwrap_or(Err(StreamError::TimedOut))? {
             Ended::Whole(read) => Some(read),
             Ended::Nothing | Ended::TooMuch => None,
         };
-        up_to = read.map_or(up_to, |read| read.last);
-        if up_to >= look.last || read.is_some_and(|read| read.pending > 0) {
+        if let Some(read) = read {
+            part.advance(read.last.min(most));
+        }
+        if part.up_to() >= least || read.is_some_and(|read| read.pending > 0) {
             continue;
         }
         if read.is_some() && !look.replicated {
             // The messages at its end are gone.
-            up_to = look.last;
+            part.advance(least);
         } else if lags < LAG.1 {
             lags += 1;
             sleep(LAG.0).await;
@@ -94,199 +230,157 @@ async fn pass(stream: &Stream, after: u64, handout: &mut Handout) -> Result<Scan
         }
     }
     let now = stream.look().await?;
-    if now.last < up_to {
-        return Err(StreamError::Odd("it has lost its end".to_owned()));
+    match part.end(&now) {
+        true => Ok(part),
+        false => Err(StreamError::Odd("it is not what it was".to_owned())),
     }
-    Ok(Scanned { up_to, now })
 }
 
-async fn from(stream: &Stream, from: u64, handout: &mut Handout) -> Result<Ended, StreamError> {
+/// One batch of a pass.
+async fn from(
+    stream: &Stream,
+    (least, most): (u64, u64),
+    room: usize,
+    part: &mut Index,
+) -> Result<Ended, StreamError> {
+    let from = part.up_to() + 1;
+    let count = usize::try_from(least + 1 - from)
+        .unwrap_or(BATCH)
+        .min(BATCH);
     // Without a subject it would be that very message that is asked for, which may be gone.
     let question = json!({
         "seq": from,
         "next_by_subj": ">",
-        "batch": BATCH,
+        "batch": count,
         "max_bytes": BATCH_BYTES,
     });
-    batch(stream, &question, BATCH, |seq, _, reply| {
+    let subjects = &stream.0.subjects;
+    let broadcast = subjects.broadcast();
+    // What came of a batch that fails is of no use.
+    let mut messages = Vec::with_capacity(count);
+    let ended = batch(stream, &question, count, |seq, _, reply| {
         let subject = reply.headers.last("Nats-Subject").unwrap_or_default();
-        let wanted = handout.hand(subject, |broadcast| by_itself(seq, reply, broadcast));
-        if !wanted && is_odd(&stream.0.subjects, subject) {
-            stream.0.metrics.odd_subjects.inc();
+        let mut found = found(seq, reply, subject == broadcast);
+        // By itself: what it came in has others' in it too.
+        found.message.payload = Bytes::copy_from_slice(&found.message.payload);
+        messages.push((subject.to_owned(), found));
+    });
+    let ended = ended.await?;
+    let metrics = &stream.0.metrics;
+    metrics.scanned.inc_by(messages.len() as u64);
+    for (subject, found) in messages {
+        let holds = part.bytes() < room / 4 * 3;
+        if found.seq <= most && part.see(&subject, found, holds) && is_odd(subjects, &subject) {
+            metrics.odd_subjects.inc();
         }
-    })
-    .await
-}
-
-/// How far a scan came.
-struct Scanned {
-    /// It has seen all that there was up to here, at the moment at which it came by.
-    up_to: u64,
-    /// What the leader has after that.
-    now: Look,
-}
-
-impl Scanned {
-    /// Whether nothing after a sequence was removed before the scan came by, where it saw so
-    /// many of the subject and the leader had this before.
-    ///
-    /// What a subject's limit removes has as many newer ones of its subject behind it as that
-    /// allows. Of the newest that was removed unseen, all of these were seen, or are beyond
-    /// the scan's end, where there are no more than sequences. With fewer of both together
-    /// none was removed.
-    fn shows_all(&self, after: u64, seen: u64, before: &Look) -> bool {
-        let beyond = self.now.last - self.up_to;
-        let shows = |look: &Look| {
-            let within = |limit| seen + beyond < limit;
-            look.has_all_after(after) && look.per_subject.is_none_or(within)
-        };
-        self.up_to >= before.last
-            && self.now.epoch == before.epoch
-            && shows(before)
-            && shows(&self.now)
     }
-
-    /// What was read for a session; none where it has to read for itself.
-    fn answer(&self, share: Share, before: &Look) -> Option<Reads> {
-        let goes_on = |part: &Part| part.more == 0 || !part.found.is_empty();
-        let shown = |part: &Part| self.shows_all(part.after, part.total(), before);
-        let mut parts = share.parts.iter().flatten();
-        let good = parts.all(|part| goes_on(part) && shown(part));
-        good.then(|| Reads {
-            of: share
-                .parts
-                .into_iter()
-                .map(|part| part.map(Part::read))
-                .collect(),
-            _room: share.room,
-        })
-    }
-}
-
-/// What each session is handed.
-struct Handout {
-    shares: Vec<Share>,
-    /// Of each subject, the sessions that want it, each with the index of its part.
-    wanted: HashMap<String, Vec<(usize, usize)>>,
-    broadcast: String,
-    /// Memory that is left, in bytes.
-    room: Arc<Semaphore>,
+    Ok(ended)
 }
 
 /// What one session is handed.
-#[derive(Default)]
 struct Share {
-    /// Of each channel that it wants.
-    parts: Vec<Option<Part>>,
+    parts: Vec<Part>,
+    up_to: u64,
     room: Option<OwnedSemaphorePermit>,
 }
 
 /// What one session is handed of one channel.
+#[derive(Default)]
 struct Part {
-    after: u64,
-    bounds: Bounds,
-    bytes: usize,
-    found: Vec<Found>,
+    subject: Arc<str>,
+    messages: Vec<Handed>,
     more: u64,
+    last: u64,
 }
 
-impl Handout {
-    fn new(room: Arc<Semaphore>, broadcast: String) -> Self {
-        Self {
-            shares: Vec::new(),
-            wanted: HashMap::new(),
-            broadcast,
-            room,
-        }
-    }
+enum Handed {
+    Held(Found),
+    /// To be read by its sequence.
+    At(u64),
+}
 
-    /// One more session.
-    fn add(&mut self, wanted: Vec<Option<Wanted>>, bounds: Bounds) {
-        let mut share = Share::default();
-        for (index, wanted) in wanted.into_iter().enumerate() {
-            share.parts.push(wanted.map(|Wanted { subject, after }| {
-                let sessions = self.wanted.entry(subject).or_default();
-                sessions.push((self.shares.len(), index));
-                Part {
-                    after,
-                    bounds,
-                    bytes: 0,
-                    found: Vec::new(),
-                    more: 0,
-                }
-            }));
-        }
-        self.shares.push(share);
-    }
-
-    /// A message comes by; `found` makes it, told whether it is a broadcast. Whether anybody
-    /// wants it.
-    fn hand(&mut self, subject: &str, found: impl FnOnce(bool) -> Found) -> bool {
-        let Some(sessions) = self.wanted.get(subject) else {
-            return false;
+/// What the index has for a session; none where it can't show that this is all.
+fn share(index: &Index, request: Request, look: &Look, room: &Arc<Semaphore>) -> Option<Share> {
+    let (_, up_to) = index
+        .covers(look)
+        .filter(|(_, up_to)| *up_to >= look.last)?;
+    let mut share = Share {
+        parts: Vec::with_capacity(request.wanted.len()),
+        up_to,
+        room: None,
+    };
+    for Wanted { subject, after } in request.wanted {
+        let seen = index.after(&subject, after, look)?;
+        let mut part = Part {
+            subject,
+            more: seen.len() as u64,
+            last: seen.clone().last().map_or(0, |seen| seen.seq),
+            messages: Vec::with_capacity(seen.len().min(request.bounds.messages)),
         };
-        let found = found(subject == self.broadcast);
-        for (session, part) in sessions {
-            self.shares[*session].take(*part, &found, &self.room);
+        let mut bytes = 0;
+        for seen in seen.take(request.bounds.messages) {
+            bytes += seen.bytes;
+            let fits = part.messages.is_empty() || bytes <= request.bounds.bytes;
+            let (handed, needs) = match &seen.held {
+                // Its payload is shared.
+                Some(found) => (Handed::Held(Found::clone(found)), size_of::<Found>()),
+                None if request.fetches => (Handed::At(seen.seq), seen.bytes),
+                None => break,
+            };
+            if !fits || !share.takes(needs, room) {
+                break;
+            }
+            part.messages.push(handed);
         }
-        true
+        part.more -= part.messages.len() as u64;
+        share.parts.push(part);
     }
-}
-
-/// A message by itself: what it came in has others' in it too.
-fn by_itself(seq: u64, reply: &ServerMessage, broadcast: bool) -> Found {
-    let mut found = found(seq, reply, broadcast);
-    found.message.payload = Bytes::copy_from_slice(&found.message.payload);
-    found
+    Some(share)
 }
 
 impl Share {
-    /// A message for this part comes by: it is kept where there is room for it, else counted.
-    fn take(&mut self, part: usize, found: &Found, room: &Arc<Semaphore>) {
-        let Some(part) = self.parts[part]
-            .as_mut()
-            .filter(|part| part.after < found.seq)
-        else {
-            return;
-        };
-        let message = &found.message;
-        let bytes = size_of::<Found>() + message.event.as_str().len() + message.payload.len();
+    /// Takes so much memory, if there is so much.
+    fn takes(&mut self, bytes: usize, room: &Arc<Semaphore>) -> bool {
         let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
-        if part.has_room_for(bytes)
-            && let Ok(more) = room.clone().try_acquire_many_owned(permits)
-        {
+        let taken = room.clone().try_acquire_many_owned(permits);
+        taken.is_ok_and(|more| {
             match &mut self.room {
                 Some(room) => room.merge(more),
                 None => self.room = Some(more),
             }
-            part.found.push(found.clone());
-            part.bytes += bytes;
-        } else {
-            part.more += 1;
+            true
+        })
+    }
+
+    /// Reads what is not held. None where something is gone by now, or can't be read.
+    async fn fetched(self, stream: &Stream) -> Option<Scanned> {
+        let Self { parts, up_to, room } = self;
+        let lasts = parts.iter().map(|part| part.last).collect();
+        let mut of = Vec::with_capacity(parts.len());
+        for Part {
+            subject,
+            messages,
+            more,
+            ..
+        } in parts
+        {
+            let reading = iter(messages).map(async |handed| match handed {
+                Handed::Held(found) => Some(found),
+                Handed::At(seq) => by_sequence(stream, &subject, seq).await.ok()?,
+            });
+            let found = reading.buffered(BY_SEQUENCE.0).collect::<Vec<_>>().await;
+            of.push(Some(Read {
+                intact: true,
+                proven: true,
+                found: found.into_iter().collect::<Option<_>>()?,
+                more,
+            }));
         }
+        let reads = Reads { of, _room: room };
+        Some(Scanned {
+            reads,
+            lasts,
+            up_to,
+        })
     }
 }
-
-impl Part {
-    /// Whether its bounds allow one more, with none left out before it.
-    fn has_room_for(&self, bytes: usize) -> bool {
-        let fits = self.found.is_empty() || self.bytes + bytes <= self.bounds.bytes;
-        self.more == 0 && fits && self.found.len() < self.bounds.messages
-    }
-
-    fn total(&self) -> u64 {
-        self.found.len() as u64 + self.more
-    }
-
-    fn read(self) -> Read {
-        Read {
-            intact: true,
-            proven: true,
-            found: self.found,
-            more: self.more,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -92,6 +92,7 @@ storage = "file"
 duplicate_window = "2m"
 audit = "60s"
 max_replay = 1000
+replay_bytes = "96MiB"
 [session]
 ping_interval = "25s"
 idle_timeout = "60s"

@@ -6,14 +6,19 @@
 //! of one range.
 
 use super::Reader;
+use crate::bus::stream::{Look, Stream};
 
 /// What a read by subject costs besides, in nanoseconds: here and in nats-server 2.15.
 const READ: u64 = 300_000;
 /// What it costs for each message in between.
 const PASSED: u64 = 60;
-/// What a scan costs for each message.
+/// What a scan costs for each message,
 const SCANNED: u64 = 4_500;
-/// For fewer sessions there is no scan.
+/// and besides.
+const SCAN: u64 = 300_000;
+/// What asking for the last messages of a session costs.
+const LASTS: u64 = 25_000;
+/// For fewer sessions no scan is begun. One that others began goes on.
 const FEW: usize = 16;
 
 /// What one session has to be read.
@@ -26,25 +31,88 @@ struct Range {
     cost: u64,
 }
 
-/// Divides them: first those for a scan, then the others. A session that is so far behind that
-/// the scan would cost more than its own reads reads for itself.
-pub(super) fn choose(mut readers: Vec<Reader>) -> (Vec<Reader>, Vec<Reader>) {
+/// What scans have seen by now, and how far another one may go.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    /// After which sequence, up to which.
+    seen: Option<(u64, u64)>,
+    /// Messages of one scan.
+    reach: u64,
+}
+
+impl Known {
+    /// What it costs to have seen everything after one sequence, up to another one.
+    fn cost(&self, after: u64, up_to: u64) -> u64 {
+        let messages = match self.seen {
+            Some((from, to)) if to >= after => {
+                from.saturating_sub(after) + up_to.saturating_sub(to)
+            }
+            _ => up_to.saturating_sub(after),
+        };
+        match messages {
+            0 => 0,
+            _ if messages > self.reach => u64::MAX,
+            _ => SCAN + messages * SCANNED,
+        }
+    }
+
+    /// How many sessions a scan has to be for.
+    fn few(&self) -> usize {
+        if self.seen.is_some() { 1 } else { FEW }
+    }
+}
+
+/// Divides sessions: first those whose messages scans have seen, as far as asking what they
+/// missed would cost more than seeing the rest.
+pub(super) fn seen(
+    readers: Vec<Reader>,
+    seen: Option<(u64, u64)>,
+    last: u64,
+) -> (Vec<Reader>, Vec<Reader>) {
+    let Some((after, up_to)) = seen else {
+        return (Vec::new(), readers);
+    };
+    let (within, beyond): (Vec<_>, Vec<_>) = readers
+        .into_iter()
+        .partition(|reader| (after..=up_to).contains(&reader.after()));
+    let known = Known {
+        seen,
+        reach: u64::MAX,
+    };
+    match known.cost(after, last) <= within.len() as u64 * LASTS {
+        true => (within, beyond),
+        false => (Vec::new(), within.into_iter().chain(beyond).collect()),
+    }
+}
+
+/// Divides sessions that missed something: first those for a scan, then the others. A session
+/// that is so far behind that the scan would cost more than its own reads reads for itself.
+pub(super) fn choose(
+    mut readers: Vec<Reader>,
+    stream: &Stream,
+    look: &Look,
+) -> (Vec<Reader>, Vec<Reader>) {
     readers.sort_by_cached_key(|reader| std::cmp::Reverse(range(reader).after));
-    let ranges: Vec<_> = readers.iter().map(range).collect();
-    let alone = readers.split_off(scanned(&ranges));
+    let mut ranges: Vec<_> = readers.iter().map(range).collect();
+    // A scan goes up to the leader's last.
+    ranges.iter_mut().for_each(|range| range.up_to = look.last);
+    let known = Known {
+        seen: stream.scanned(look),
+        reach: stream.reach(),
+    };
+    let alone = readers.split_off(scanned(&ranges, known));
     (readers, alone)
 }
 
 /// How many of these are worth a scan, the least far behind first.
-fn scanned(ranges: &[Range]) -> usize {
+fn scanned(ranges: &[Range], known: Known) -> usize {
     let (mut best, mut count) = (0, 0);
     let (mut up_to, mut alone) = (0, 0);
     for (index, range) in ranges.iter().enumerate() {
         up_to = range.up_to.max(up_to);
         alone += range.cost;
-        let scan = (up_to - range.after.min(up_to)).saturating_mul(SCANNED);
-        let saved = alone.saturating_sub(scan);
-        if index + 1 >= FEW && saved > best {
+        let saved = alone.saturating_sub(known.cost(range.after, up_to));
+        if index + 1 >= known.few() && saved > best {
             (best, count) = (saved, index + 1);
         }
     }
@@ -53,16 +121,18 @@ fn scanned(ranges: &[Range]) -> usize {
 
 fn range(reader: &Reader) -> Range {
     let mut range = Range {
-        after: u64::MAX,
+        // All its channels are looked for.
+        after: reader.after(),
         up_to: 0,
         cost: 0,
     };
-    let channels = reader.wanted().into_iter().zip(&reader.lasts);
-    for (wanted, last) in channels {
-        let Some(wanted) = wanted else { continue };
-        range.after = range.after.min(wanted.after);
+    let channels = reader.want.chains.iter().zip(&reader.lasts);
+    for (chain, last) in channels {
+        if *last <= chain.covered && chain.owed == 0 {
+            continue;
+        }
         range.up_to = range.up_to.max(*last);
-        let passed = last.saturating_sub(wanted.after);
+        let passed = last.saturating_sub(chain.covered);
         range.cost += READ + passed.saturating_mul(PASSED);
     }
     range
@@ -78,20 +148,46 @@ mod tests {
         (0..count).map(|_| range).collect()
     }
 
+    const ANEW: Known = Known {
+        seen: None,
+        reach: u64::MAX,
+    };
+
     #[test]
     fn many_with_one_range_are_scanned_for_and_few_read_for_themselves() {
-        assert_eq!(scanned(&ranges(1, 900, 1000)), 0);
-        assert_eq!(scanned(&ranges(15, 900, 1000)), 0);
-        assert_eq!(scanned(&ranges(100, 900, 1000)), 100);
+        assert_eq!(scanned(&ranges(1, 900, 1000), ANEW), 0);
+        assert_eq!(scanned(&ranges(15, 900, 1000), ANEW), 0);
+        assert_eq!(scanned(&ranges(100, 900, 1000), ANEW), 100);
         // However long it is, from some eighty sessions on.
-        assert_eq!(scanned(&ranges(60, 0, 10_000_000)), 0);
-        assert_eq!(scanned(&ranges(80, 0, 10_000_000)), 80);
+        assert_eq!(scanned(&ranges(60, 0, 10_000_000), ANEW), 0);
+        assert_eq!(scanned(&ranges(80, 0, 10_000_000), ANEW), 80);
+        let reach = Known {
+            reach: 9_999_999,
+            ..ANEW
+        };
+        assert_eq!(scanned(&ranges(80, 0, 10_000_000), reach), 0);
     }
 
     #[test]
     fn one_that_is_far_behind_does_not_stretch_the_scan() {
         let mut some = ranges(200, 9_900_000, 9_901_000);
         some.extend(ranges(1, 10, 9_901_000));
-        assert_eq!(scanned(&some), 200);
+        assert_eq!(scanned(&some, ANEW), 200);
+    }
+
+    #[test]
+    fn what_was_seen_costs_nothing_again() {
+        let known = Known {
+            seen: Some((100, 10_000)),
+            reach: u64::MAX,
+        };
+        assert_eq!(scanned(&ranges(1, 100, 10_000), known), 1);
+        assert_eq!(scanned(&ranges(1, 200, 10_001), known), 1);
+        assert_eq!(scanned(&ranges(1, 200, 11_000), known), 0);
+        assert_eq!(
+            scanned(&ranges(1, 20_000, 21_000), known),
+            0,
+            "not a part of it"
+        );
     }
 }

@@ -1,6 +1,9 @@
 //! What was read for one session of a round: judged, and queued.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
 
 use bytes::Bytes;
 
@@ -11,6 +14,7 @@ use crate::{
     durable::{
         Durable, Opening, Session,
         brought::{Brought, Done, Missed},
+        lock,
         resume::{self, Place},
         track::{Want, Why},
         verdict::{Shown, shown},
@@ -76,10 +80,11 @@ impl Durable {
                 skip: too_many,
                 missed,
             };
-            let missed = found.missed.iter().sum::<u64>();
+            let counted = found.missed.iter().any(|missed| *missed > 0)
+                && of.iter().flatten().all(|read| read.found.is_empty());
             opening = Some(session.open(&facts.look, Some(found))?);
-            if missed > 0 {
-                // It was counted, and is read in the next round.
+            if counted {
+                // It is read in the next round.
                 return Ok((opening, Then::Again));
             }
         } else if lost {
@@ -117,7 +122,7 @@ impl Durable {
             }
             skip
         });
-        brought.messages = self.frames(session, want, messages, skip.unwrap_or(0));
+        brought.messages = self.frames(reader, messages, skip.unwrap_or(0), &facts.frames);
         brought.left = if done { vec![0; lasts.len()] } else { left };
         brought.done = done.then(|| Done {
             up_to: facts.up_to,
@@ -153,10 +158,10 @@ impl Durable {
     /// The frames of messages, in order, but for the first `skip`.
     fn frames(
         &self,
-        session: &Session,
-        want: &Want,
+        Reader { session, want, .. }: &Reader,
         messages: Vec<(usize, Found)>,
         skip: u64,
+        shared: &Shared,
     ) -> Vec<Missed> {
         let mut prev: Vec<u64> = want.chains.iter().map(|chain| chain.sent).collect();
         let mut left_out = 0;
@@ -178,7 +183,7 @@ impl Durable {
             } else if message.probe {
                 None
             } else {
-                self.frame(session, &message)
+                self.frame(session, &message, stored, shared)
             };
             if bytes.is_some() {
                 prev[channel] = seq;
@@ -193,13 +198,26 @@ impl Durable {
     }
 
     /// The frame of a message that is sent again. A raw session ends at one that is too large.
-    fn frame(&self, session: &Session, message: &Message) -> Option<Bytes> {
+    fn frame(
+        &self,
+        session: &Session,
+        message: &Message,
+        stored: Stored,
+        shared: &Shared,
+    ) -> Option<Bytes> {
         let protocol = session.backlog().protocol();
-        let framed = contained_now(|| {
-            provoke::here("message", message.event.as_str());
-            Frames::new(message, self.config.max_frame).get(protocol)
-        });
-        let Ok(framed) = framed else {
+        let build = || {
+            let framed = contained_now(|| {
+                provoke::here("message", message.event.as_str());
+                Frames::new(message, self.config.max_frame).get(protocol)
+            });
+            framed.ok()
+        };
+        let framed = match message.broadcast {
+            true => shared.get((stored.seq, stored.prev, protocol), build),
+            false => build(),
+        };
+        let Some(framed) = framed else {
             // Or no client that missed it could ever come back.
             self.metrics.dropped("panic", 1);
             return None;
@@ -215,6 +233,26 @@ impl Durable {
                 gap
             }
         }
+    }
+}
+
+/// The frames of broadcasts in one round, which many sessions are sent: each is built once for
+/// every message that it may name as the one before it.
+#[derive(Debug, Default)]
+pub(super) struct Shared(Mutex<HashMap<(u64, u64, Protocol), Framed>>);
+
+impl Shared {
+    fn get(
+        &self,
+        key: (u64, u64, Protocol),
+        build: impl FnOnce() -> Option<Framed>,
+    ) -> Option<Framed> {
+        let known = lock(&self.0).get(&key).cloned();
+        known.or_else(|| {
+            let framed = build()?;
+            lock(&self.0).insert(key, framed.clone());
+            Some(framed)
+        })
     }
 }
 

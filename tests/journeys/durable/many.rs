@@ -113,14 +113,9 @@ async fn nothing_more(nats: &Publisher, clients: &mut [Client]) {
 }
 
 /// How many were read for together.
-fn scanned(gateway: &Gateway) -> u64 {
-    let log = gateway.log();
-    let lines = log.lines().map(serde_json::from_str::<Value>);
-    lines
-        .filter_map(Result::ok)
-        .filter(|line| line["message"] == "many sessions were read for together")
-        .map(|line| line["answered"].as_u64().expect("a number"))
-        .sum()
+async fn scanned(gateway: &Gateway) -> f64 {
+    let way = "usher_round_sessions_total{way=\"scan\"}";
+    gateway.metric(way).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,8 +125,7 @@ async fn each_gets_what_is_its_own() {
     let gateway = Gateway::durable(&nats, &redis)
         .set("nats.url", format!("nats://{}", network.address()))
         .set("durable.max_messages_per_channel", KEPT.to_string())
-        .set("session.queue_messages", "16")
-        .set("log.filter", "info,usher::bus::stream=debug");
+        .set("session.queue_messages", "16");
     let gateway = gateway.start().await;
     let publisher = nats.client().await;
     // What the first one loses must not be the stream's beginning.
@@ -157,8 +151,8 @@ async fn each_gets_what_is_its_own() {
             assert_eq!(gap, client == LOST, "{client}");
         });
     tokio::join!(store_live(&publisher), join_all(reading));
-    let together = scanned(&gateway);
-    assert!(together > 0, "each was read for by itself");
+    let together = scanned(&gateway).await;
+    assert!(together > 0.0, "each was read for by itself");
     assert!(gateway.metric("usher_odd_subjects_total").await >= 1.0);
     nothing_more(&publisher, &mut clients).await;
 

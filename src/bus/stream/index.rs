@@ -1,0 +1,182 @@
+//! What scans have seen of the stream, kept while sessions come back.
+//!
+//! The index covers a part of the stream: after one sequence, up to another. Messages leave that
+//! part of the stream and never enter it, so the index stays true. It knows each message's
+//! subject and sequence, and holds messages themselves as far as there is room.
+
+use std::{
+    collections::{HashMap, VecDeque, vec_deque::Iter},
+    sync::Arc,
+};
+
+use super::{Found, Look};
+
+/// What a subject costs in memory besides its messages, in bytes: two strings, and the table.
+const SUBJECT: usize = 192;
+/// What a message costs that is not held.
+const SEEN: usize = 2 * size_of::<Seen>();
+
+/// A part of the stream, as scans have seen it.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    /// Which stream it is, and how often it was set back.
+    of: Option<(Arc<str>, u64)>,
+    /// Everything after this sequence was seen,
+    after: u64,
+    /// up to this one.
+    up_to: u64,
+    /// The leader's last message when the last scan had ended.
+    end: u64,
+    /// The smallest number of messages that a subject could have.
+    per_subject: Option<u64>,
+    subjects: HashMap<Box<str>, VecDeque<Seen>>,
+    bytes: usize,
+}
+
+/// A message that a scan has seen.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) seq: u64,
+    /// Its memory while it is held, or handed on.
+    pub(super) bytes: usize,
+    /// None where there was no room for it.
+    pub(super) held: Option<Box<Found>>,
+}
+
+impl Index {
+    /// Nothing yet of the stream at a look, after a sequence.
+    pub(super) fn new(look: &Look, after: u64) -> Self {
+        Self {
+            of: Some((look.epoch.clone(), look.set_backs)),
+            after,
+            up_to: after,
+            per_subject: look.per_subject,
+            ..Self::default()
+        }
+    }
+
+    /// What it covers of the stream at a look: after which sequence, up to which. None where
+    /// that is nothing.
+    pub(super) fn covers(&self, look: &Look) -> Option<(u64, u64)> {
+        let (epoch, set_backs) = self.of.as_ref()?;
+        let same = *epoch == look.epoch && *set_backs == look.set_backs;
+        (same && self.up_to > self.after).then_some((self.after, self.up_to))
+    }
+
+    /// Its memory, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Everything up to here was seen.
+    pub(super) fn up_to(&self) -> u64 {
+        self.up_to
+    }
+
+    /// A scan has seen everything up to this sequence.
+    pub(super) fn advance(&mut self, up_to: u64) {
+        self.up_to = self.up_to.max(up_to);
+    }
+
+    /// A scan has seen a message, the newest by now. Whether the subject is new to it.
+    pub(super) fn see(&mut self, subject: &str, found: Found, may_hold: bool) -> bool {
+        let (seq, message) = (found.seq, &found.message);
+        let bytes = 2 * size_of::<Found>() + message.event.as_str().len() + message.payload.len();
+        let held = may_hold.then(|| Box::new(found));
+        self.bytes += SEEN + held.as_ref().map_or(0, |_| bytes);
+        let seen = Seen { seq, bytes, held };
+        if let Some(of) = self.subjects.get_mut(subject) {
+            of.push_back(seen);
+            return false;
+        }
+        self.bytes += SUBJECT;
+        self.subjects.insert(subject.into(), [seen].into());
+        true
+    }
+
+    /// A scan has ended, and this is what the leader had after that. False where the stream is
+    /// not as it was.
+    ///
+    /// What was removed from the stream's beginning may be missing here, so only what is after
+    /// that is covered.
+    pub(super) fn end(&mut self, now: &Look) -> bool {
+        let of = Some((now.epoch.clone(), now.set_backs));
+        self.end = now.last;
+        self.per_subject = least(self.per_subject, now.per_subject);
+        self.after = self.after.max(now.first.saturating_sub(1)).min(self.up_to);
+        self.of == of && now.last >= self.up_to
+    }
+
+    /// Adds what follows it without a gap. Anything else takes its place.
+    pub(super) fn join(&mut self, mut later: Self) {
+        if self.of != later.of || self.up_to != later.after {
+            *self = later;
+            return;
+        }
+        for (subject, seen) in later.subjects.drain() {
+            match self.subjects.get_mut(&subject) {
+                Some(of) => {
+                    self.bytes = self.bytes.saturating_sub(SUBJECT);
+                    of.extend(seen);
+                }
+                None => drop(self.subjects.insert(subject, seen)),
+            }
+        }
+        self.bytes += later.bytes;
+        self.up_to = later.up_to;
+        self.end = self.end.max(later.end);
+        self.per_subject = least(self.per_subject, later.per_subject);
+    }
+
+    /// Forgets what is not after a sequence.
+    pub(super) fn forget(&mut self, up_to: u64) {
+        if up_to <= self.after {
+            return;
+        }
+        self.after = up_to.min(self.up_to);
+        self.subjects.retain(|_, seen| {
+            let count = seen.partition_point(|seen| seen.seq <= up_to);
+            for seen in seen.drain(..count) {
+                let held = seen.held.map_or(0, |_| seen.bytes);
+                self.bytes = self.bytes.saturating_sub(SEEN + held);
+            }
+            if seen.is_empty() {
+                self.bytes = self.bytes.saturating_sub(SUBJECT);
+            }
+            !seen.is_empty()
+        });
+    }
+
+    /// The messages of a subject after a sequence, where it is certain that these are all that
+    /// there were, up to the end of what is covered.
+    ///
+    /// What a subject's limit removes has as many newer ones of its subject behind it as that
+    /// allows. Of the newest that was removed unseen, all of these were seen, or are beyond the
+    /// end, where there are no more than sequences. With fewer of both together none was
+    /// removed.
+    pub(super) fn after<'a>(
+        &'a self,
+        subject: &str,
+        after: u64,
+        look: &Look,
+    ) -> Option<Iter<'a, Seen>> {
+        let seen = self.subjects.get(subject);
+        let begin = seen.map_or(0, |seen| seen.partition_point(|seen| seen.seq <= after));
+        let range = seen.map_or(0..0, |seen| begin..seen.len());
+        let beyond = self.end.saturating_sub(self.up_to);
+        let total = (range.len() as u64).saturating_add(beyond);
+        let within = least(self.per_subject, look.per_subject).is_none_or(|limit| total < limit);
+        static NONE: VecDeque<Seen> = VecDeque::new();
+        (after >= self.after && within).then(|| seen.unwrap_or(&NONE).range(range))
+    }
+}
+
+fn least(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+#[cfg(test)]
+mod tests;

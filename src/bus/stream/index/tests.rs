@@ -1,0 +1,221 @@
+use std::{
+    collections::BTreeMap,
+    ops::Bound::{Excluded, Included},
+};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::message::{EventName, Message};
+
+const LIMIT: u64 = 4;
+
+fn found(seq: u64, bytes: usize) -> Found {
+    Found {
+        seq,
+        at: 0,
+        message: Message {
+            event: EventName::default(),
+            payload: "x".repeat(bytes).into(),
+            broadcast: false,
+            stored: None,
+            probe: false,
+        },
+    }
+}
+
+/// A stream that keeps so many messages of a subject, and all that it ever stored.
+#[derive(Debug, Default)]
+struct Kept {
+    kept: BTreeMap<u64, usize>,
+    all: Vec<(u64, usize)>,
+    first: u64,
+    last: u64,
+}
+
+impl Kept {
+    fn store(&mut self, subject: usize) {
+        self.last += 1;
+        self.all.push((self.last, subject));
+        self.kept.insert(self.last, subject);
+        let of = self.kept.iter().filter(|(_, of)| **of == subject);
+        let of: Vec<_> = of.map(|(seq, _)| *seq).collect();
+        if of.len() as u64 > LIMIT {
+            self.remove(of[0]);
+        }
+    }
+
+    fn remove(&mut self, seq: u64) {
+        self.kept.remove(&seq);
+        self.first = self.kept.keys().next().copied().unwrap_or(self.last + 1);
+    }
+
+    fn look(&self) -> Look {
+        let first = self
+            .first
+            .max(self.kept.keys().next().copied().unwrap_or(1));
+        Look::example(first, (self.last, 0), LIMIT)
+    }
+
+    /// What a scan sees after one sequence, up to another one; `during` happens on its way.
+    fn scan(&mut self, after: u64, up_to: u64, during: &[usize]) -> Option<Index> {
+        let mut part = Index::new(&self.look(), after);
+        let middle = after + (up_to - after) / 2;
+        for (from, to) in [(after, middle), (middle, up_to)] {
+            for (seq, subject) in self.kept.range((Excluded(from), Included(to))) {
+                part.see(&subject.to_string(), found(*seq, 3), seq % 2 == 0);
+            }
+            part.advance(to);
+            if to == middle {
+                during.iter().for_each(|subject| self.store(*subject));
+            }
+        }
+        let now = self.look();
+        part.end(&now).then_some(part)
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Store(usize),
+    /// The oldest messages of the stream are removed.
+    Expire(u64),
+    /// Somebody comes who has everything up to so many before the end; messages are stored
+    /// while a scan is under way.
+    Come(u64, Vec<usize>),
+    Forget(u64),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        12 => (0..4usize).prop_map(Step::Store),
+        1 => (1..4u64).prop_map(Step::Expire),
+        4 => (0..30u64, proptest::collection::vec(0..4usize, 0..4))
+            .prop_map(|(before, during)| Step::Come(before, during)),
+        1 => (0..20u64).prop_map(Step::Forget),
+    ];
+    proptest::collection::vec(step, 1..100)
+}
+
+/// As `scan.rs` extends the index.
+fn extend(index: &mut Index, stream: &mut Kept, oldest: u64, look: &Look, during: &[usize]) {
+    let covered = index.covers(look).filter(|(_, up_to)| *up_to >= oldest);
+    let Some((after, up_to)) = covered else {
+        if let Some(part) = stream.scan(oldest, look.last, during) {
+            *index = part;
+        }
+        return;
+    };
+    if oldest < after
+        && let Some(mut earlier) = stream.scan(oldest, after, during)
+    {
+        earlier.join(std::mem::take(index));
+        *index = earlier;
+    }
+    if up_to < look.last
+        && let Some(later) = stream.scan(up_to, look.last, during)
+    {
+        index.join(later);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3000))]
+
+    /// What the index says is all that there ever was of a subject is all, whatever limits
+    /// removed before, during and after the scans.
+    #[test]
+    fn nothing_is_missing_in_what_the_index_shows(steps in steps()) {
+        let (mut stream, mut index) = (Kept::default(), Index::default());
+        for step in steps {
+            match step {
+                Step::Store(subject) => stream.store(subject),
+                Step::Expire(count) => {
+                    for _ in 0..count {
+                        if let Some(oldest) = stream.kept.keys().next().copied() {
+                            stream.remove(oldest);
+                        }
+                    }
+                }
+                Step::Forget(before) => index.forget(stream.last.saturating_sub(before)),
+                Step::Come(before, during) => {
+                    let look = stream.look();
+                    let oldest = look.last.saturating_sub(before);
+                    extend(&mut index, &mut stream, oldest, &look, &during);
+                    let Some((_, up_to)) = index.covers(&look) else { continue };
+                    for subject in 0..4 {
+                        let Some(seen) = index.after(&subject.to_string(), oldest, &look) else {
+                            continue;
+                        };
+                        let seen: Vec<_> = seen.map(|seen| seen.seq).collect();
+                        let all = stream.all.iter().filter(|(seq, of)| {
+                            *of == subject && *seq > oldest && *seq <= up_to
+                        });
+                        let all: Vec<_> = all.map(|(seq, _)| *seq).collect();
+                        prop_assert_eq!(&seen, &all, "of {} after {}", subject, oldest);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn index(after: u64, messages: &[(u64, &str)], up_to: u64, last: u64) -> Index {
+    let mut index = Index::new(&Look::example(1, (last, 0), LIMIT), after);
+    for (seq, subject) in messages {
+        index.see(subject, found(*seq, 10), true);
+    }
+    index.advance(up_to);
+    assert!(index.end(&Look::example(1, (last, 0), LIMIT)));
+    index
+}
+
+fn seqs(index: &Index, subject: &str, after: u64, look: &Look) -> Option<Vec<u64>> {
+    let seen = index.after(subject, after, look)?;
+    Some(seen.map(|seen| seen.seq).collect())
+}
+
+#[test]
+fn parts_join_where_they_meet_and_replace_each_other_elsewhere() {
+    let look = Look::example(1, (20, 0), LIMIT);
+    let mut joined = index(4, &[(5, "a"), (8, "b")], 10, 10);
+    joined.join(index(10, &[(12, "a"), (20, "c")], 20, 20));
+    assert_eq!(joined.covers(&look), Some((4, 20)));
+    assert_eq!(seqs(&joined, "a", 4, &look), Some(vec![5, 12]));
+    assert_eq!(seqs(&joined, "a", 5, &look), Some(vec![12]));
+    assert_eq!(seqs(&joined, "nobody", 9, &look), Some(vec![]));
+    assert_eq!(seqs(&joined, "a", 3, &look), None, "not covered");
+    let all = index(4, &[(5, "a"), (8, "b"), (12, "a"), (20, "c")], 20, 20);
+    assert_eq!(joined.bytes(), all.bytes());
+
+    joined.join(index(15, &[(20, "c")], 20, 20));
+    assert_eq!(joined.covers(&look), Some((15, 20)));
+}
+
+#[test]
+fn what_is_forgotten_gives_its_memory_back() {
+    let look = Look::example(1, (20, 0), LIMIT);
+    let mut all = index(4, &[(5, "a"), (8, "b"), (12, "a"), (20, "c")], 20, 20);
+    all.forget(8);
+    assert_eq!(
+        all.bytes(),
+        index(8, &[(12, "a"), (20, "c")], 20, 20).bytes()
+    );
+    assert_eq!(seqs(&all, "a", 7, &look), None);
+    assert_eq!(seqs(&all, "a", 8, &look), Some(vec![12]));
+    all.forget(20);
+    assert_eq!((all.bytes(), all.covers(&look)), (0, None));
+}
+
+#[test]
+fn another_stream_and_one_that_lost_its_end_are_not_shown() {
+    let seen = index(4, &[(5, "a")], 10, 10);
+    let set_back = Look {
+        set_backs: 1,
+        ..Look::example(1, (10, 0), LIMIT)
+    };
+    assert_eq!(seen.covers(&set_back), None);
+    let mut short = Index::new(&Look::example(1, (10, 0), LIMIT), 4);
+    short.advance(10);
+    assert!(!short.end(&Look::example(1, (9, 0), LIMIT)));
+}

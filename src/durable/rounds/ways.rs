@@ -1,0 +1,138 @@
+//! The ways in which a round reads: for many sessions in one scan, or for each by itself.
+
+use std::{collections::HashSet, sync::Arc};
+
+use futures_util::{
+    StreamExt as _,
+    future::join_all,
+    stream::{self},
+};
+use tokio::sync::Semaphore;
+
+use super::{Facts, MAX_CONCLUDED, Reader, choice};
+use crate::{
+    bus::stream::{Bounds, Look, Reads, Request, Scanned},
+    durable::Durable,
+};
+
+impl Durable {
+    /// Catches up sessions of which nothing is known yet.
+    pub(super) async fn read(self: &Arc<Self>, mut readers: Vec<Reader>, look: &Look) {
+        if readers.is_empty() {
+            return;
+        }
+        let subjects = readers.iter().flat_map(|reader| &reader.subjects);
+        let subjects: HashSet<_> = subjects.cloned().collect();
+        let found = self.stream.lasts(&Vec::from_iter(subjects), look).await;
+        let lasts = match found {
+            Ok(lasts) => lasts,
+            Err(error) => {
+                let sessions = readers.into_iter().map(Reader::waiting).collect();
+                return self.fail(sessions, &error).await;
+            }
+        };
+        for reader in &mut readers {
+            let subjects = reader.subjects.iter();
+            reader.lasts = subjects.map(|subject| lasts.last(subject)).collect();
+        }
+        let facts = &Facts::new(look, lasts.up_to);
+        let (behind, even): (Vec<_>, Vec<_>) = readers.into_iter().partition(Reader::is_behind);
+        self.metrics.read_for("none", even.len());
+        let even = even.into_iter().map(async |reader| {
+            let none = Reads::none(reader.lasts.len());
+            self.conclude(reader, Ok(none), facts).await;
+        });
+        let (scanned, alone) = choice::choose(behind, &self.stream, look);
+        let scan = async {
+            let left = self.scan(scanned, look).await;
+            self.alone(left, facts).await;
+        };
+        tokio::join!(join_all(even), self.alone(alone, facts), scan);
+    }
+
+    /// Reads for each session by itself; what clients that come back have missed is counted.
+    async fn alone(self: &Arc<Self>, readers: Vec<Reader>, facts: &Facts) {
+        let (joins, others): (Vec<_>, Vec<_>) = readers
+            .into_iter()
+            .partition(|reader| reader.joins.is_some());
+        let counts = Bounds {
+            messages: 0,
+            bytes: 1,
+        };
+        self.metrics.read_for("count", joins.len());
+        self.metrics.read_for("read", others.len());
+        tokio::join!(
+            self.read_each(joins, counts, &self.counts, facts),
+            self.read_each(others, self.bounds(), &self.reads, facts),
+        );
+    }
+
+    async fn read_each(
+        self: &Arc<Self>,
+        readers: Vec<Reader>,
+        bounds: Bounds,
+        permits: &Semaphore,
+        facts: &Facts,
+    ) {
+        let reading = readers.into_iter().map(|reader| async move {
+            let Ok(permit) = permits.acquire().await else {
+                return;
+            };
+            let reads = self
+                .stream
+                .read(&reader.wanted(), bounds, &facts.look)
+                .await;
+            let later = self.conclusion(reader, reads, facts).await;
+            drop(permit);
+            self.want_later(later).await;
+        });
+        let reading = stream::iter(reading).buffer_unordered(MAX_CONCLUDED);
+        reading.collect::<()>().await;
+    }
+
+    /// Reads for all of them at once. Returns those for whom the scan shows too little.
+    pub(super) async fn scan(self: &Arc<Self>, readers: Vec<Reader>, look: &Look) -> Vec<Reader> {
+        if readers.is_empty() {
+            return readers;
+        }
+        let request = |reader: &Reader| Request {
+            wanted: reader.all(),
+            bounds: self.bounds(),
+            // Who waits to be told where it begins does not wait for messages.
+            fetches: reader.joins.is_none(),
+        };
+        let scan = self
+            .stream
+            .scan(readers.iter().map(request).collect(), look);
+        let scanned = scan.await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "many sessions cannot be read for together");
+            Vec::new()
+        });
+        let up_to = scanned.iter().flatten().map(|scanned| scanned.up_to).min();
+        let facts = &Facts::new(look, up_to.unwrap_or(look.last));
+        let scanned = scanned.into_iter().chain(std::iter::repeat_with(|| None));
+        let mut left = Vec::new();
+        let mut concluding = Vec::new();
+        for (mut reader, scanned) in readers.into_iter().zip(scanned) {
+            match scanned {
+                Some(Scanned { reads, lasts, .. }) => {
+                    reader.lasts = lasts;
+                    concluding.push(self.conclude(reader, Ok(reads), facts));
+                }
+                None => left.push(reader),
+            }
+        }
+        self.metrics.read_for("scan", concluding.len());
+        let concluding = stream::iter(concluding).buffer_unordered(MAX_CONCLUDED);
+        concluding.collect::<()>().await;
+        left
+    }
+
+    /// Of each channel a session gets at most half of a backlog at once.
+    fn bounds(&self) -> Bounds {
+        Bounds {
+            messages: (self.limits.messages / 2).max(1),
+            bytes: self.limits.bytes / 2,
+        }
+    }
+}
