@@ -15,6 +15,7 @@ mod frame_rate;
 #[path = "../fuzz/rooms/http.rs"]
 pub mod fuzzing;
 mod handover;
+mod handshake;
 mod join;
 mod listen;
 mod mint_rate;

@@ -224,7 +224,10 @@ impl Door {
             }
         };
         check_binding(&grant, origin(&request.headers))?;
-        let (seat, opening) = self.joins.join(&grant.user, protocol, since).await?;
+        let joined = self
+            .joins
+            .join(&grant.user, protocol, since, request.handshake.as_ref());
+        let (seat, opening) = joined.await?;
         Ok(Admitted {
             seat,
             opening,

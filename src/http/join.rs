@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::refusal::Refusal;
+use super::{handshake::Handshake, refusal::Refusal};
 use crate::{
     durable::{Durable, Opening},
     frame::Protocol,
@@ -28,6 +28,7 @@ impl Joins {
         user: &UserId,
         protocol: Protocol,
         since: Option<&Since>,
+        handshake: Option<&Handshake>,
     ) -> Result<(Seat, Opening), Refusal> {
         let Self { registry, durable } = self;
         let (seat, opening) = match durable {
@@ -38,6 +39,8 @@ impl Joins {
             Some(durable) => {
                 let session = durable.session(user, protocol);
                 let seat = registry.join(user, session.clone()).await?;
+                let handshake = handshake.filter(|_| since.is_some());
+                let _waits = handshake.map(Handshake::waits);
                 let opening = durable.begin(&session, since.cloned()).await;
                 let slow = "the stream did not answer in time; try again";
                 (seat, opening.map_err(|_| Refusal::Unavailable(slow))?)

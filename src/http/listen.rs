@@ -3,9 +3,10 @@
 //!
 //! A connection has the handshake's time to show a request, and as much again
 //! to become a session or to be answered. It carries one request: so nobody
-//! holds a place among the pending ones by asking again and again.
+//! holds a place among the pending ones by asking again and again. A join that waits to be
+//! caught up holds none, and has the time that this takes.
 
-use std::{cell::Cell, io, net::IpAddr, sync::Arc, time::Duration};
+use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
 use hyper::{
     Request,
@@ -22,7 +23,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{Instant, sleep, timeout},
 };
 use warp::{
     filters::BoxedFilter,
@@ -32,14 +33,12 @@ use warp::{
 use super::{
     admit::Door,
     handover::{HandedOver, Handover},
+    handshake::Handshake,
     places::Places,
     refusal::{Refusal, retry_after},
     target,
 };
-use crate::{
-    metrics::Metrics,
-    tls::{Acceptor, Stream},
-};
+use crate::tls::{Acceptor, Stream};
 
 /// When the process is out of descriptors, the next try is worth this wait.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -110,32 +109,32 @@ pub async fn serve(
         };
         let (tls, routes, door) = (tls.clone(), routes.clone(), door.clone());
         tokio::spawn(async move {
-            let metrics = door.as_deref().map(Door::metrics);
-            let pending = metrics.map(Pending::new);
-            if let Err(cut) = connection(stream, peer, tls, routes, bounds, door.clone()).await {
+            let handshake = Handshake::new(Instant::now(), bounds.handshake);
+            handshake.hold((place, held, door.clone().map(Pending::new)));
+            let served = connection(stream, peer, tls, routes, bounds, &door, &handshake);
+            if let Err(cut) = served.await {
                 tracing::debug!(error = %cut.error, reason = cut.reason, "a connection is cut off");
-                if let Some(metrics) = metrics {
-                    metrics.connections_cut(cut.reason);
+                if let Some(door) = door {
+                    door.metrics().connections_cut(cut.reason);
                 }
             }
-            drop((pending, place, held));
         });
     }
 }
 
 /// Counts a connection while it is not admitted, however that ends.
-struct Pending<'a>(&'a Metrics);
+struct Pending(Arc<Door>);
 
-impl<'a> Pending<'a> {
-    fn new(metrics: &'a Metrics) -> Self {
-        metrics.pending.inc();
-        Self(metrics)
+impl Pending {
+    fn new(door: Arc<Door>) -> Self {
+        door.metrics().pending.inc();
+        Self(door)
     }
 }
 
-impl Drop for Pending<'_> {
+impl Drop for Pending {
     fn drop(&mut self) {
-        self.0.pending.dec();
+        self.0.metrics().pending.dec();
     }
 }
 
@@ -174,7 +173,8 @@ async fn connection(
     tls: Option<Acceptor>,
     routes: BoxedFilter<(Response,)>,
     bounds: Bounds,
-    door: Option<Arc<Door>>,
+    door: &Option<Arc<Door>>,
+    handshake: &Handshake,
 ) -> Result<(), Cut> {
     let begun = Instant::now();
     let stream = match tls {
@@ -187,19 +187,18 @@ async fn connection(
     let routes = TowerToHyperService::new(warp::service(routes));
     let connection = Handover::new(stream);
     let handed = connection.clone();
-    // Until the connection ends, as a session's or with an answer.
-    let held = Cell::new(None);
     let routes = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
         request.extensions_mut().insert(handed.clone());
+        request.extensions_mut().insert(handshake.clone());
         let checked = target::check(&request);
-        let checked = match &door {
+        let checked = match door {
             None => checked,
             Some(door) => checked
                 .map_err(|refusal| door.judge(door.client(peer, request.headers()), refusal))
                 .and_then(|()| {
                     let client = door.pending_client(peer, request.headers());
-                    held.set(client.inspect_err(|_| door.count_full(OF_ONE_ADDRESS))?);
+                    handshake.hold(client.inspect_err(|_| door.count_full(OF_ONE_ADDRESS))?);
                     Ok(())
                 }),
         };
@@ -229,9 +228,12 @@ async fn connection(
         .max_headers(bounds.max_headers)
         .serve_connection(TokioIo::new(connection.clone()), routes)
         .with_upgrades();
-    let served = timeout_at(begun + 2 * bounds.handshake, serving)
-        .await
-        .map_err(|error| Cut::new("too_slow", error))?;
+    let served = tokio::select! {
+        served = serving => served,
+        () = handshake.over() => {
+            return Err(Cut::new("too_slow", io::Error::from(io::ErrorKind::TimedOut)));
+        }
+    };
     match served {
         // Whoever took it goes on with it.
         Err(_) if connection.is_taken() => Ok(()),

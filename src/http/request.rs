@@ -11,7 +11,7 @@ use warp::{
     },
 };
 
-use super::{handover::Handover, refusal::Refusal};
+use super::{handover::Handover, handshake::Handshake, refusal::Refusal};
 use crate::position::{PositionError, Since};
 
 /// A request. No `Debug`: the query may hold a ticket.
@@ -21,6 +21,8 @@ pub(super) struct Request {
     pub(super) on_upgrade: Option<OnUpgrade>,
     /// The connection that it came on.
     pub(super) connection: Option<Handover>,
+    /// What that has until it is a session's.
+    pub(super) handshake: Option<Handshake>,
 }
 
 impl Request {
@@ -81,12 +83,16 @@ pub(super) fn request() -> impl Filter<Extract = (Request,), Error = Infallible>
         .and(warp::header::headers_cloned())
         .and(warp::ext::optional::<OnUpgrade>())
         .and(warp::ext::optional::<Handover>())
-        .map(|query, headers, on_upgrade, connection| Request {
-            query,
-            headers,
-            on_upgrade,
-            connection,
-        })
+        .and(warp::ext::optional::<Handshake>())
+        .map(
+            |query, headers, on_upgrade, connection, handshake| Request {
+                query,
+                headers,
+                on_upgrade,
+                connection,
+                handshake,
+            },
+        )
 }
 
 /// The `Host` header.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_nats::HeaderMap;
+use futures_util::future::join_all;
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -350,4 +351,38 @@ async fn a_raw_session_has_no_position() {
     store(&nats, SUBJECT, "two").await;
     assert_eq!(raw.next_text().await, "one");
     assert_eq!(raw.next_text().await, "two");
+}
+
+/// A join that waits to be caught up is no pending connection: others come in meanwhile.
+#[tokio::test]
+async fn joins_that_wait_keep_nobody_out() {
+    let settings = [("public.max_pending", "2")];
+    let (mut nats, redis, gateway) = world_with(&settings).await;
+    let publisher = nats.client().await;
+    let client = Client::open(&gateway, &redis.ticket("42").await).await;
+    store(&publisher, SUBJECT, 1).await;
+    let begin = position(&client);
+    let tickets = [(); 6].map(|()| redis.ticket("42"));
+    let tickets = join_all(tickets).await;
+
+    // The stream is asked in vain for a moment.
+    nats.pause();
+    let joining = tickets.iter().map(async |ticket| {
+        let builder = Client::builder(&gateway, ticket).since(&begin);
+        builder.try_open().await.map(drop)
+    });
+    let joining = join_all(joining);
+    let thawing = async {
+        let all_wait = || async {
+            let refused = gateway
+                .metric("usher_admissions_total{result=\"full\"}")
+                .await;
+            refused > 0.0 || redis.command::<u64>(&["DBSIZE"]).await == 0
+        };
+        eventually("every ticket is redeemed", all_wait).await;
+        nats.resume();
+    };
+    let (joined, ()) = tokio::join!(joining, thawing);
+    let full = gateway.metric("usher_admissions_total{result=\"full\"}");
+    assert_eq!(full.await, 0.0, "{joined:?}");
 }
