@@ -46,6 +46,15 @@ const LOOK: Duration = Duration::from_millis(2);
 /// The most messages that each client gets live before it leaves.
 const LIVE: u64 = 20;
 
+/// What there is while a row is measured.
+#[derive(Clone, Copy)]
+struct Scene<'a> {
+    row: &'a Row,
+    world: &'a World,
+    gateway: &'a Gateway,
+    stayed: Option<&'a Stayed>,
+}
+
 /// Sessions that have nothing to do with it.
 struct Stayed {
     _sessions: Sessions,
@@ -115,11 +124,14 @@ impl Bench {
             Manner::Alone => Manner::Alone,
             _ => Manner::InFlight,
         };
-        let stay = stayed.as_ref();
-        let plain = self.measure(world, gateway, row, &mut fleet, first, stay, |fleet| {
-            fleet.come(manner, false)
-        })?;
-        let live = self.get_some(world, gateway, &clients, &fleet, row)?;
+        let scene = Scene {
+            row,
+            world,
+            gateway,
+            stayed: stayed.as_ref(),
+        };
+        let plain = self.measure(scene, &mut fleet, first, |fleet| fleet.come(manner, false))?;
+        let live = self.get_some(scene, &fleet, &clients)?;
 
         // They are away, and miss some.
         let back = Wanted {
@@ -136,7 +148,7 @@ impl Bench {
                 way.cut();
                 world.store(&everybody, back.run, row.missed)?;
                 sleep(AWAY.saturating_sub(start.elapsed()));
-                self.measure(world, gateway, row, &mut fleet, back, stay, |_| {
+                self.measure(scene, &mut fleet, back, |_| {
                     way.mend();
                     Ok(())
                 })?
@@ -145,13 +157,13 @@ impl Bench {
                 fleet.leave();
                 world.store(&everybody, back.run, row.missed)?;
                 world.quiet();
-                self.measure(world, gateway, row, &mut fleet, back, stay, |fleet| {
+                self.measure(scene, &mut fleet, back, |fleet| {
                     fleet.come(row.manner, true)
                 })?
             }
         };
         let floor = match row.bare {
-            true => Some(self.bare(world, row, &clients, &marks)?),
+            true => Some(self.bare(scene, &clients, &marks)?),
             false => None,
         };
         fleet.leave();
@@ -176,31 +188,26 @@ impl Bench {
     }
 
     /// What `act` costs until all have what is wanted, and were looked at a second time.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "it is all that there is in a row"
-    )]
     fn measure(
         &mut self,
-        world: &World,
-        gateway: &Gateway,
-        row: &Row,
+        scene: Scene<'_>,
         fleet: &mut Fleet,
         wanted: Wanted,
-        stayed: Option<&Stayed>,
         act: impl FnOnce(&mut Fleet) -> Outcome<()>,
     ) -> Outcome<Cost> {
+        let Scene {
+            row,
+            world,
+            gateway,
+            stayed,
+        } = scene;
         let nats = world.nats.address;
         let mut before = Vec::new();
-        let (spent, calm) = (self.spent(gateway, world), Instant::now());
         if let Some(stayed) = stayed {
             for _ in 0..CALM {
                 before.extend(self.paced_by(nats, &stayed.subjects, false, SLICE, PACE)?);
             }
         }
-        let calm = calm.elapsed().as_secs_f64();
-        let idle = self.spent(gateway, world).since(spent);
-
         gateway.process.forget_peak()?;
         let memory = gateway.process.memory().resident;
         fleet.expect(wanted);
@@ -221,11 +228,6 @@ impl Bench {
         let peak = gateway.process.peak();
         sleep(SECOND_LOOK);
         let spent = self.spent(gateway, world).since(spent);
-        // What the others cost that stayed.
-        let spent = match stayed {
-            Some(_) => spent.less(idle, took / calm),
-            None => spent,
-        };
         let seen = fleet.seen();
         for latencies in [&mut before, &mut during] {
             latencies.sort_unstable_by(f64::total_cmp);
@@ -251,14 +253,13 @@ impl Bench {
     }
 
     /// Each client gets some messages live; returns what one costs the gateway.
-    fn get_some(
-        &mut self,
-        world: &World,
-        gateway: &Gateway,
-        clients: &[usize],
-        fleet: &Fleet,
-        row: &Row,
-    ) -> Outcome<f64> {
+    fn get_some(&mut self, scene: Scene<'_>, fleet: &Fleet, clients: &[usize]) -> Outcome<f64> {
+        let Scene {
+            row,
+            world,
+            gateway,
+            ..
+        } = scene;
         let live = Wanted {
             run: self.next_run(),
             messages: row.missed.clamp(1, LIVE),
@@ -281,13 +282,8 @@ impl Bench {
     }
 
     /// The same reads by a bare client.
-    fn bare(
-        &mut self,
-        world: &World,
-        row: &Row,
-        clients: &[usize],
-        marks: &[u64],
-    ) -> Outcome<Floor> {
+    fn bare(&mut self, scene: Scene<'_>, clients: &[usize], marks: &[u64]) -> Outcome<Floor> {
+        let Scene { row, world, .. } = scene;
         let mut bare = Bare::connect(world.nats.address, &world.nats.process)?;
         let subjects: Vec<_> = clients.iter().map(|user| &world.subjects[*user]).collect();
         let lasts = bare.lasts(&subjects)?;

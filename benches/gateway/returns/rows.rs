@@ -79,7 +79,7 @@ impl Row {
 }
 
 /// Those of one stream follow each other.
-pub(super) const ROWS: [Row; 24] = [
+pub(super) const ROWS: [Row; 25] = [
     row("alone-500", 100, 500, 20).by(Manner::Alone).and_bare(),
     row("100-of-500", 100, 500, 20),
     row("missed-200", 500, 500, 200),
@@ -89,7 +89,8 @@ pub(super) const ROWS: [Row; 24] = [
     row("missed-20", 5000, 5000, 20).and_bare(),
     row("stay-0", 5000, 5000, 0).beside_sessions(),
     row("stay-20", 5000, 5000, 20).beside_sessions(),
-    row("spread", 5000, 5000, 20)
+    row("spread", 5000, 5000, 20).by(Manner::Spread),
+    row("stay-spread", 5000, 5000, 20)
         .by(Manner::Spread)
         .beside_sessions(),
     row("at-once", 2000, 5000, 20)

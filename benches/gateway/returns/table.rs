@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use super::rows::{AWAY, IN_FLIGHT, Manner, Row, SPREAD};
 use crate::report::Report;
 
+/// From so many on the difference to a plain connect says what one replayed message costs.
+const FEW: u64 = 5;
+
 /// What the clients of a row cost and got, one way or the other.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cost {
@@ -78,7 +81,7 @@ pub(super) fn head(report: &Report) {
         "refused",
         "lost",
         "twice",
-        "p99 us of",
+        "p99 us:",
         "others"
     ));
 }
@@ -101,8 +104,12 @@ impl Measured {
             Manner::Alone => "one after the other".to_owned(),
             Manner::Away => format!("they stayed, and NATS was away for {} s", AWAY.as_secs()),
         };
-        report.say(&format!(
-            "\n  {name}: {clients} of {users} users, {missed} missed each, {bytes} bytes; {manner}"
+        let others = match self.row.stay {
+            true => ", with what the messages of sessions cost that stay",
+            false => "",
+        };
+        report.title(&format!(
+            "  {name}: {clients} of {users} users, {missed} missed each, {bytes} bytes; {manner}{others}"
         ));
         let back = match self.row.manner {
             Manner::Away => "NATS is back",
@@ -111,7 +118,7 @@ impl Measured {
         for (what, cost) in [("plain connect", &self.plain), (back, &self.back)] {
             let stayed = cost.stayed.map(|[before, during]| {
                 let ratio = during / before;
-                format!("{before:>9.0}{during:>9.0} ({ratio:.1} x)")
+                format!("{before:>18.0} -> {during:.0} ({ratio:.1} x)")
             });
             report.say(&format!(
                 "{:<22}{:>8.0}{:>8.0}{:>7.0}{:>9.0}{:>11.0}{:>9.1}{:>9.1}{:>7.1}{:>8}{:>6}{:>6}{}",
@@ -132,6 +139,13 @@ impl Measured {
             for (wrong, times) in &cost.wrong {
                 report.say(&format!("    WRONG, {times} x: {wrong}"));
             }
+        }
+        if missed >= FEW {
+            let replayed = (self.back.gateway - self.plain.gateway) / missed as f64;
+            report.say(&format!(
+                "    one message, gateway: {:.1} us live; {replayed:.1} us replayed (come back less plain)",
+                self.live
+            ));
         }
         if let Some(floor) = &self.floor {
             self.tell_floor(floor, report);
@@ -157,8 +171,13 @@ impl Measured {
         report.say(&format!(
             "      so at least, with the plain connect: {:.0} us a client by a scan, {:.0} us by own reads",
             self.least(floor, floor.scan(self.row.clients)),
-            self.least(floor, floor.read.iter().sum())
+            self.least_alone(floor)
         ));
+    }
+
+    /// What a client costs at least that reads for itself.
+    pub(super) fn least_alone(&self, floor: &Floor) -> f64 {
+        self.least(floor, floor.read.iter().sum())
     }
 
     fn least(&self, floor: &Floor, reads: f64) -> f64 {

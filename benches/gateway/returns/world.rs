@@ -49,15 +49,10 @@ impl Spent {
     }
 
     pub(super) fn since(self, before: Self) -> Self {
-        self.less(before, 1.0)
-    }
-
-    /// Less so many times the other.
-    pub(super) fn less(self, other: Self, times: f64) -> Self {
         Self {
-            gateway: self.gateway - times * other.gateway,
-            nats: self.nats - times * other.nats,
-            redis: self.redis - times * other.redis,
+            gateway: self.gateway - before.gateway,
+            nats: self.nats - before.nats,
+            redis: self.redis - before.redis,
         }
     }
 }
