@@ -1,6 +1,6 @@
 //! What a return is to cost, beside what it did.
 
-use super::table::Measured;
+use super::table::{Cost, Measured};
 use crate::report::Report;
 
 /// CPU of gateway and NATS together, in microseconds a client: nothing missed, 20 missed, and
@@ -22,23 +22,30 @@ const STAYED: f64 = 3.0;
 /// A replayed message over a live one, for the gateway.
 const REPLAYED: f64 = 1.5;
 
+/// What a figure is to be.
+enum Bound {
+    Most(f64),
+    Least(f64),
+}
+
 /// Prints each goal of which the rows were measured.
 pub(super) fn tell(all: &[Measured], report: &Report) {
     report.title("Goals");
     let row = |name: &str| all.iter().find(|one| one.row.name == name);
-    let most = |name: &str, what: &str, bound: f64, of: fn(&Measured) -> f64| {
+    let costs = [
+        ("missed-0", NOTHING),
+        ("missed-20", TWENTY),
+        ("1000-of-50000", FEW_OF_MANY),
+    ];
+    for (name, bound) in costs {
         if let Some(one) = row(name) {
-            goal(report, &format!("{name}: {what}"), of(one), bound, true);
+            let what = format!("{name}: gateway and NATS, us a client");
+            goal(report, &what, one.back.both(), Bound::Most(bound));
         }
-    };
-    let both: fn(&Measured) -> f64 = |one| one.back.both();
-    let what = "gateway and NATS, us a client";
-    most("missed-0", what, NOTHING, both);
-    most("missed-20", what, TWENTY, both);
-    most("1000-of-50000", what, FEW_OF_MANY, both);
+    }
     if let Some(one) = row("missed-20") {
         let what = "missed-20: clients a second";
-        goal(report, what, one.back.rate, RATE, false);
+        goal(report, what, one.back.rate, Bound::Least(RATE));
     }
     if let (Some(none), Some(some)) = (row("missed-0"), row("missed-20")) {
         let replayed = (some.back.gateway - none.back.gateway) / some.row.missed as f64;
@@ -46,19 +53,14 @@ pub(super) fn tell(all: &[Measured], report: &Report) {
             "a replayed message over a live one, gateway ({replayed:.1} over {:.1} us)",
             some.live
         );
-        goal(report, &what, replayed / some.live, REPLAYED, true);
+        goal(report, &what, replayed / some.live, Bound::Most(REPLAYED));
     }
     for (name, bound) in ALONE {
         let Some(one) = row(name) else { continue };
         if let Some(floor) = &one.floor {
             let what = format!("{name}: over a plain connect and its bare reads");
-            goal(
-                report,
-                &what,
-                one.back.both() / one.least_alone(floor),
-                bound,
-                true,
-            );
+            let ratio = one.back.both() / one.least_alone(floor);
+            goal(report, &what, ratio, Bound::Most(bound));
         }
     }
     for one in all {
@@ -68,36 +70,36 @@ pub(super) fn tell(all: &[Measured], report: &Report) {
             let what = format!(
                 "{name}: p99 of sessions that stay, over before (plain connects: {connect:.1} x)"
             );
-            goal(report, &what, ratio, STAYED, true);
+            goal(report, &what, ratio, Bound::Most(STAYED));
         }
     }
-    let sum = |of: fn(&Measured) -> u64| all.iter().map(of).sum::<u64>();
-    let refused = sum(|one| one.back.refused + one.plain.refused);
-    let lost = sum(|one| one.back.lost + one.plain.lost);
-    let twice = sum(|one| one.back.twice + one.plain.twice);
-    for (what, count) in [("refused", refused), ("lost", lost), ("twice", twice)] {
+    let sum = |of: fn(&Cost) -> u64| {
+        let each = all.iter().map(|one| of(&one.plain) + of(&one.back));
+        each.sum::<u64>() as f64
+    };
+    for (what, count) in [
+        ("refused", sum(|cost| cost.refused)),
+        ("lost", sum(|cost| cost.lost)),
+        ("twice", sum(|cost| cost.twice)),
+    ] {
         goal(
             report,
             &format!("all rows: {what}"),
-            count as f64,
-            0.0,
-            true,
+            count,
+            Bound::Most(0.0),
         );
     }
 }
 
-fn goal(report: &Report, what: &str, value: f64, bound: f64, at_most: bool) {
-    let (sign, met) = match at_most {
-        true => ("<=", value <= bound),
-        false => (">=", value >= bound),
+fn goal(report: &Report, what: &str, value: f64, bound: Bound) {
+    let (wanted, met) = match bound {
+        Bound::Most(most) => (format!("<= {most}"), value <= most),
+        Bound::Least(least) => (format!(">= {least}"), value >= least),
     };
     let verdict = if met { "met" } else { "MISSED" };
-    let value = if value < 10.0 {
-        format!("{value:.2}")
-    } else {
-        format!("{value:.0}")
+    let value = match value {
+        small if small < 10.0 && small > 0.0 => format!("{small:.2}"),
+        value => format!("{value:.0}"),
     };
-    report.say(&format!(
-        "  {what:<80}{value:>8}  {sign} {bound:<6}{verdict}"
-    ));
+    report.say(&format!("{what:<80}{value:>8}  {wanted:<8} {verdict}"));
 }
