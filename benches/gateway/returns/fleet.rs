@@ -68,8 +68,8 @@ pub(super) struct Seen {
     pub(super) last: Option<Instant>,
     /// From a client's request to the last message that it missed, in milliseconds.
     pub(super) times: Vec<f64>,
-    /// Answers 503.
-    pub(super) refused: u64,
+    /// Answers 503, by their codes.
+    pub(super) refused: BTreeMap<String, u64>,
     pub(super) lost: u64,
     pub(super) twice: u64,
     /// What else was not as it should be, and how often.
@@ -250,8 +250,8 @@ impl Shared {
             let since = with_position.then_some(since);
             match Socket::open(self.gateway, index, &ticket, since).await {
                 Ok(socket) => break socket,
-                Err(Refusal::Later(wait)) => {
-                    lock(&self.seen).refused += 1;
+                Err(Refusal::Later(wait, code)) => {
+                    *lock(&self.seen).refused.entry(code).or_default() += 1;
                     drop(permit.take());
                     sleep(wait).await;
                     let user = lock(&self.clients[index]).user.clone();

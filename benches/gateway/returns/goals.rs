@@ -78,7 +78,7 @@ pub(super) fn tell(all: &[Measured], report: &Report) {
         each.sum::<u64>() as f64
     };
     for (what, count) in [
-        ("refused", sum(|cost| cost.refused)),
+        ("refused", sum(Cost::refused)),
         ("lost", sum(|cost| cost.lost)),
         ("twice", sum(|cost| cost.twice)),
     ] {

@@ -2,6 +2,7 @@
 
 use std::{cell::RefCell, io, net::SocketAddr, time::Duration};
 
+use serde_json::Value;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use crate::{
@@ -16,8 +17,8 @@ thread_local! {
 
 /// Why there is no session.
 pub(super) enum Refusal {
-    /// 503: the client comes again after this.
-    Later(Duration),
+    /// 503: the client comes again after this; why, by its code.
+    Later(Duration, String),
     Other(String),
 }
 
@@ -53,23 +54,20 @@ impl Socket {
         stream.write_all(request.as_bytes()).await?;
         let mut heard = Vec::new();
         let end = loop {
-            stream.readable().await?;
-            let mut chunk = [0; 1024];
-            match stream.try_read(&mut chunk) {
-                Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-                Ok(count) => heard.extend_from_slice(&chunk[..count]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error.into()),
+            if read(&stream, &mut heard).await? == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
             if let Some(at) = heard.windows(4).position(|end| end == b"\r\n\r\n") {
                 break at + 4;
             }
         };
-        let rest = heard.split_off(end);
         if heard.starts_with(b"HTTP/1.1 101") {
+            let rest = heard.split_off(end);
             return Ok(Self { stream, rest });
         }
-        Err(refusal(&String::from_utf8_lossy(&heard)))
+        // Its body is JSON of this shape.
+        while !heard.ends_with(b"}}") && read(&stream, &mut heard).await? > 0 {}
+        Err(refusal(&heard, end))
     }
 
     /// Waits until something is there, and hands over the frames that are whole. Errors are how
@@ -126,16 +124,35 @@ impl Socket {
     }
 }
 
-fn refusal(head: &str) -> Refusal {
+async fn read(stream: &TcpStream, heard: &mut Vec<u8>) -> io::Result<usize> {
+    loop {
+        stream.readable().await?;
+        let mut chunk = [0; 1024];
+        match stream.try_read(&mut chunk) {
+            Ok(count) => {
+                heard.extend_from_slice(&chunk[..count]);
+                return Ok(count);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn refusal(answer: &[u8], head: usize) -> Refusal {
+    let (head, body) = answer.split_at(head);
+    let head = String::from_utf8_lossy(head);
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let code = body["error"]["code"].as_str().unwrap_or("no code");
     let mut lines = head.lines();
     let status = lines.next().unwrap_or_default();
     if !status.starts_with("HTTP/1.1 503") {
-        return Refusal::Other(format!("answered {status}"));
+        return Refusal::Other(format!("answered {status}: {code}"));
     }
     let after = lines.find_map(|line| {
         let (name, value) = line.split_once(':')?;
         let seconds = name.eq_ignore_ascii_case("retry-after").then_some(value)?;
         seconds.trim().parse().ok()
     });
-    Refusal::Later(Duration::from_secs(after.unwrap_or(5)))
+    Refusal::Later(Duration::from_secs(after.unwrap_or(5)), code.to_owned())
 }

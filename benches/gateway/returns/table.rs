@@ -22,7 +22,8 @@ pub(super) struct Cost {
     pub(super) p99: f64,
     /// How far the gateway's memory rose, in MB.
     pub(super) memory: f64,
-    pub(super) refused: u64,
+    /// Answers 503, by their codes.
+    pub(super) refused: BTreeMap<String, u64>,
     pub(super) lost: u64,
     pub(super) twice: u64,
     pub(super) wrong: BTreeMap<String, u64>,
@@ -35,9 +36,13 @@ impl Cost {
         self.gateway + self.nats
     }
 
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.values().sum()
+    }
+
     /// Nobody was refused, and everything came once.
     pub(super) fn is_right(&self) -> bool {
-        self.refused + self.lost + self.twice == 0 && self.wrong.is_empty()
+        self.refused() + self.lost + self.twice == 0 && self.wrong.is_empty()
     }
 }
 
@@ -131,11 +136,14 @@ impl Measured {
                 cost.p50,
                 cost.p99,
                 cost.memory,
-                cost.refused,
+                cost.refused(),
                 cost.lost,
                 cost.twice,
                 stayed.unwrap_or_default()
             ));
+            for (code, times) in &cost.refused {
+                report.say(&format!("    REFUSED, {times} x: 503 {code}"));
+            }
             for (wrong, times) in &cost.wrong {
                 report.say(&format!("    WRONG, {times} x: {wrong}"));
             }
