@@ -68,7 +68,7 @@ pub(super) struct Seen {
     pub(super) last: Option<Instant>,
     /// From a client's request to the last message that it missed, in milliseconds.
     pub(super) times: Vec<f64>,
-    /// Answers 503, by their codes.
+    /// Answers 503, and none, by what they said.
     pub(super) refused: BTreeMap<String, u64>,
     pub(super) lost: u64,
     pub(super) twice: u64,

@@ -17,7 +17,7 @@ thread_local! {
 
 /// Why there is no session.
 pub(super) enum Refusal {
-    /// 503: the client comes again after this; why, by its code.
+    /// 503, or nothing: the client comes again after this.
     Later(Duration, String),
     Other(String),
 }
@@ -54,8 +54,10 @@ impl Socket {
         stream.write_all(request.as_bytes()).await?;
         let mut heard = Vec::new();
         let end = loop {
+            // Which a page hears as 1006.
             if read(&stream, &mut heard).await? == 0 {
-                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+                let wait = Duration::from_secs_f64(1.0 + rand::random::<f64>());
+                return Err(Refusal::Later(wait, "cut off without an answer".to_owned()));
             }
             if let Some(at) = heard.windows(4).position(|end| end == b"\r\n\r\n") {
                 break at + 4;
@@ -154,5 +156,8 @@ fn refusal(answer: &[u8], head: usize) -> Refusal {
         let seconds = name.eq_ignore_ascii_case("retry-after").then_some(value)?;
         seconds.trim().parse().ok()
     });
-    Refusal::Later(Duration::from_secs(after.unwrap_or(5)), code.to_owned())
+    Refusal::Later(
+        Duration::from_secs(after.unwrap_or(5)),
+        format!("503 {code}"),
+    )
 }

@@ -22,7 +22,7 @@ pub(super) struct Cost {
     pub(super) p99: f64,
     /// How far the gateway's memory rose, in MB.
     pub(super) memory: f64,
-    /// Answers 503, by their codes.
+    /// Answers 503, and none, by what they said.
     pub(super) refused: BTreeMap<String, u64>,
     pub(super) lost: u64,
     pub(super) twice: u64,
@@ -142,7 +142,7 @@ impl Measured {
                 stayed.unwrap_or_default()
             ));
             for (code, times) in &cost.refused {
-                report.say(&format!("    REFUSED, {times} x: 503 {code}"));
+                report.say(&format!("    REFUSED, {times} x: {code}"));
             }
             for (wrong, times) in &cost.wrong {
                 report.say(&format!("    WRONG, {times} x: {wrong}"));
