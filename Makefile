@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run up test check bench hostile rolling storm durable recovery interest chaos churn stuck chart image-check conformance drain-go trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
+.PHONY: help run up test check bench hostile rolling storm durable return recovery interest chaos churn stuck chart image-check conformance drain-go trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
 
 CARGO ?= cargo
 # Where cargo builds, asked only by who needs it.
@@ -73,6 +73,10 @@ storm: tools servers ## let 15,000 clients connect at once, into benches/storm.t
 
 durable: tools servers ## measure durable mode beside live mode, into benches/durable.txt; fails where messages are twice as late, or lost
 	$(CARGO) bench --bench gateway -- durable | tee benches/durable.txt
+
+# ROWS='NAME…' measures these rows only, and writes no file.
+return: tools servers ## measure what clients cost that come back in durable mode, into benches/return.txt; fails where one loses something
+	$(CARGO) bench --bench gateway -- return $(ROWS) $(if $(ROWS),,| tee benches/return.txt)
 
 chart: tools servers ## lint and test the chart alone
 	.servers/bin/helm lint --strict helm --set demo.enabled=true

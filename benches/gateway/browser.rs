@@ -193,7 +193,8 @@ impl Connection {
     }
 }
 
-async fn connect(to: SocketAddr, index: usize) -> io::Result<TcpStream> {
+/// A connection from an address of this client's own.
+pub(crate) async fn connect(to: SocketAddr, index: usize) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     let [high, low] = (index as u16).to_be_bytes();
     socket.bind((Ipv4Addr::new(127, 77, high, low), 0).into())?;

@@ -6,7 +6,8 @@
 //! same run, in turns; only the ratio of the two travels.
 //!
 //! `hostile`, `rolling`, `storm` and `durable` are parts that are run only when they are
-//! asked for, and that fail where a bound is missed.
+//! asked for, and that fail where a bound is missed. `return [ROW…]` is another: it fails
+//! where a client that comes back gets anything but what it missed.
 
 mod attackers;
 mod attacks;
@@ -23,6 +24,7 @@ mod process;
 mod publisher;
 mod reader;
 mod report;
+mod returns;
 mod rolling;
 mod servers;
 mod storm;
@@ -40,7 +42,7 @@ use crate::{
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-const PARTS: [&str; 10] = [
+const PARTS: [&str; 11] = [
     "memory",
     "burst",
     "unicast",
@@ -51,7 +53,10 @@ const PARTS: [&str; 10] = [
     "rolling",
     "storm",
     "durable",
+    RETURN,
 ];
+/// What follows it are names of its rows.
+const RETURN: &str = "return";
 
 const FULL: Scale = Scale {
     idle: 10_000,
@@ -101,10 +106,12 @@ fn main() -> ExitCode {
 fn bench(arguments: Vec<String>) -> Outcome<()> {
     let quick = arguments.iter().any(|argument| argument == "--quick");
     // Cargo adds --bench by itself.
-    let wanted: Vec<_> = arguments
+    let mut wanted: Vec<_> = arguments
         .iter()
         .filter(|argument| !["--quick", "--bench"].contains(&argument.as_str()))
         .collect();
+    let end = wanted.iter().position(|part| *part == RETURN);
+    let rows = wanted.split_off(end.map_or(wanted.len(), |end| end + 1));
     if let Some(unknown) = wanted.iter().find(|part| !PARTS.contains(&part.as_str())) {
         return Err(format!("no such part: {unknown}; there are {}", PARTS.join(", ")).into());
     }
@@ -161,6 +168,9 @@ fn bench(arguments: Vec<String>) -> Outcome<()> {
     }
     if asked_for("durable") {
         outcome = outcome.and(bench.durable());
+    }
+    if asked_for(RETURN) {
+        outcome = outcome.and(bench.returns(&rows));
     }
     bench.report.end();
     outcome

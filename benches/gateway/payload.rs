@@ -1,5 +1,5 @@
-//! Numbered messages: 128 bytes of JSON whose numbers stand at fixed places,
-//! so that a reader checks them without parsing.
+//! Numbered messages: JSON whose numbers stand at fixed places, so that a reader checks
+//! them without parsing. They have 128 bytes where nothing else is said.
 
 use std::{
     sync::OnceLock,
@@ -38,21 +38,24 @@ pub(crate) fn now() -> Duration {
 
 /// A message to be numbered again and again.
 #[derive(Clone)]
-pub(crate) struct Payload([u8; SIZE]);
+pub(crate) struct Payload(Vec<u8>);
 
 impl Payload {
     pub(crate) fn new() -> Self {
+        Self::of_size(SIZE)
+    }
+
+    /// One of so many bytes, which have to hold the numbers: at least 64.
+    pub(crate) fn of_size(size: usize) -> Self {
         let text = format!(
             "{{\"run\":{:06},\"seq\":{:010},\"at\":{:014},\"pad\":\"",
             0, 0, 0
         );
-        let text = format!("{text:x<width$}\"}}", width = SIZE - 2);
-        let mut bytes = [0; SIZE];
-        bytes.copy_from_slice(text.as_bytes());
-        Self(bytes)
+        let text = format!("{text:x<width$}\"}}", width = size - 2);
+        Self(text.into_bytes())
     }
 
-    pub(crate) fn number(&mut self, numbers: Numbers) -> &[u8; SIZE] {
+    pub(crate) fn number(&mut self, numbers: Numbers) -> &[u8] {
         put(&mut self.0, RUN, numbers.run);
         put(&mut self.0, SEQ, numbers.seq);
         put(
@@ -68,8 +71,14 @@ impl Payload {
 /// more bytes; none where it is no such message.
 pub(crate) fn read(bytes: &[u8], after: usize) -> Option<Numbers> {
     let start = bytes.len().checked_sub(SIZE + after)?;
-    let payload = &bytes[start..start + SIZE];
-    payload.starts_with(START).then(|| Numbers {
+    read_first(&bytes[start..start + SIZE])
+}
+
+/// The numbers of a payload of any size that `bytes` begin with; none where it is no such
+/// message.
+pub(crate) fn read_first(payload: &[u8]) -> Option<Numbers> {
+    let whole = payload.starts_with(START) && payload.len() >= AT.0 + AT.1;
+    whole.then(|| Numbers {
         run: get(payload, RUN),
         seq: get(payload, SEQ),
         at: Duration::from_nanos(get(payload, AT)),

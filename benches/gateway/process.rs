@@ -90,6 +90,18 @@ impl Process {
         (ticks(11) + ticks(12)) / 100.0
     }
 
+    /// The same to the microsecond, of the threads that there are: for a process that keeps
+    /// its threads.
+    pub(crate) fn cpu_of_threads(&self) -> f64 {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid()));
+        let threads = threads.into_iter().flatten().flatten();
+        let nanos = threads.filter_map(|thread| {
+            let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+            text.split(' ').next()?.trim().parse::<f64>().ok()
+        });
+        nanos.sum::<f64>() / 1e9
+    }
+
     pub(crate) fn memory(&self) -> Memory {
         let text =
             fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid())).unwrap_or_default();
@@ -97,6 +109,12 @@ impl Process {
             resident: bytes(&text, "Rss:"),
             anonymous: bytes(&text, "Anonymous:"),
         }
+    }
+
+    /// Has [`Process::peak`] begin anew.
+    pub(crate) fn forget_peak(&self) -> io::Result<()> {
+        // proc_pid_clear_refs(5): 5 sets the peak to what is resident now.
+        fs::write(format!("/proc/{}/clear_refs", self.pid()), "5")
     }
 
     /// The most memory that was ever resident, in bytes.

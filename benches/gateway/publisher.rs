@@ -28,12 +28,17 @@ pub(crate) struct Publisher {
 
 impl Publisher {
     pub(crate) fn connect(nats: SocketAddr) -> io::Result<Self> {
+        Self::connect_for(nats, Payload::new())
+    }
+
+    /// One that publishes this payload, numbered anew each time.
+    pub(crate) fn connect_for(nats: SocketAddr, payload: Payload) -> io::Result<Self> {
         let stream = TcpStream::connect(nats)?;
         stream.set_nodelay(true)?;
         let mut publisher = Self {
             stream: BufReader::new(stream),
             buffer: Vec::with_capacity(2 * CHUNK),
-            payload: Payload::new(),
+            payload,
             inbox: String::new(),
         };
         publisher

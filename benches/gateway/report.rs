@@ -36,6 +36,11 @@ impl Report {
         );
     }
 
+    /// A table of its own follows.
+    pub(crate) fn title(&self, words: &str) {
+        println!("\n{words}");
+    }
+
     /// A figure, beside the floor that was measured with it.
     pub(crate) fn figure(&self, what: &str, value: f64, floor: Option<f64>, target: &Target) {
         let ratio = floor.map(|floor| value / floor);

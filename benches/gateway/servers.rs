@@ -24,7 +24,7 @@ pub(crate) struct Servers {
     pub(crate) nats: SocketAddr,
     pub(crate) nats_process: Process,
     pub(crate) redis: SocketAddr,
-    _redis_process: Process,
+    pub(crate) redis_process: Process,
     _folder: TempDir,
 }
 
@@ -91,7 +91,7 @@ impl Servers {
             nats,
             nats_process,
             redis,
-            _redis_process: redis_process,
+            redis_process,
             _folder: folder,
         })
     }
