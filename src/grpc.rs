@@ -36,6 +36,7 @@ use crate::{
     secret::Secrets,
     tickets::{Order, Tickets},
     tls::Acceptor,
+    trace::Caller,
     user::UserId,
 };
 
@@ -182,7 +183,7 @@ impl Api {
         outcome.map(Response::new)
     }
 
-    async fn push(&self, request: PushRequest) -> Result<PushResponse, Status> {
+    async fn push(&self, request: PushRequest, caller: Caller) -> Result<PushResponse, Status> {
         let push = Push {
             user: user_id(&request.user_id)?,
             event: match &request.event[..] {
@@ -191,6 +192,7 @@ impl Api {
             },
             message_id: scoped_message_id(&request)?,
             payload: request.message.into(),
+            caller,
         };
         let published = self.publisher.publish(push, request.receipt).await;
         let Published { seq, receipt } = published.map_err(refused)?;
@@ -266,8 +268,9 @@ impl Notification for Api {
         &self,
         request: Request<PushRequest>,
     ) -> Result<Response<PushResponse>, Status> {
+        let caller = Caller::of(request.metadata().as_ref());
         self.call("PushNotification", request, async |request| {
-            self.push(request).await
+            self.push(request, caller).await
         })
         .await
     }

@@ -8,10 +8,12 @@ pub(super) use self::nats::auth as nats_auth;
 pub(crate) use self::nats::bus;
 use crate::{
     client_address::TrustedProxies,
-    config::{Config, HttpsUrl, RedisKind, Settle},
+    config::{Config, HttpsUrl, OtlpUrl, RedisKind, Settle},
     durable, grpc, http,
     origin::AllowedOrigins,
-    registry, tickets,
+    registry,
+    telemetry::{self, Tracer},
+    tickets,
     tls::{Acceptor, ClientFiles, FileError, Identity, Reloads, ServerFiles, Which},
     tokens::{self, PublicKey, Source},
 };
@@ -254,7 +256,7 @@ pub(crate) fn tickets(config: &Config) -> tickets::Config {
     }
 }
 
-pub(super) fn registry(config: &Config, gateway: &str) -> registry::Config {
+pub(super) fn registry(config: &Config, gateway: &str, tracer: &Tracer) -> registry::Config {
     registry::Config {
         gateway: gateway.to_owned(),
         reply_prefix: config.nats.reply_prefix.clone(),
@@ -265,10 +267,21 @@ pub(super) fn registry(config: &Config, gateway: &str) -> registry::Config {
         total_queue_bytes: config.session.total_queue_bytes.0,
         drain_window: config.drain.window,
         max_frame: config.session.max_outgoing_frame.0,
+        tracer: tracer.clone(),
     }
 }
 
-pub(super) fn door(config: &Config, max_sessions: usize) -> http::DoorConfig {
+/// Where traces go; none where there are none.
+pub(super) fn telemetry(config: &Config, gateway: &str) -> Option<telemetry::Config> {
+    let OtlpUrl(endpoint) = config.telemetry.otlp_endpoint.clone()?;
+    Some(telemetry::Config {
+        endpoint,
+        sample_ratio: config.telemetry.sample_ratio.0,
+        gateway: gateway.to_owned(),
+    })
+}
+
+pub(super) fn door(config: &Config, max_sessions: usize, tracer: &Tracer) -> http::DoorConfig {
     http::DoorConfig {
         allowed_origins: AllowedOrigins::parse(&config.public.allowed_origins)
             .expect("the configuration checks origins by the same rules"),
@@ -277,6 +290,7 @@ pub(super) fn door(config: &Config, max_sessions: usize) -> http::DoorConfig {
             .expect("the configuration checks networks by the same rules"),
         refusals_per_second: config.public.refusals_per_second_per_ip,
         max_pending_per_address: config.public.max_pending_per_ip as usize,
+        tracer: tracer.clone(),
     }
 }
 

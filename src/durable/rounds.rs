@@ -25,7 +25,7 @@ use tokio::time::sleep;
 use super::{
     Durable, Session, Waiting, lock,
     resume::{Asked, Place},
-    track::Want,
+    track::{Want, Why},
 };
 use crate::{
     bus::stream::{Bounds, Look, Reads, StreamError, Wanted},
@@ -309,6 +309,7 @@ impl Durable {
             (Ok(Ok((opening, then))), asked) => {
                 if let (Some(asked), Some(opening)) = (asked, opening) {
                     let _ = asked.opening.send(Ok(opening));
+                    session.record(Why::Resumed, asked.span);
                 }
                 match then {
                     Then::Rest => None,

@@ -9,6 +9,7 @@ use crate::{
     frame::Protocol,
     position::Since,
     registry::{JoinError, Live, Registry, Seat},
+    trace::Trace,
     user::UserId,
 };
 
@@ -28,6 +29,7 @@ impl Joins {
         user: &UserId,
         protocol: Protocol,
         since: Option<&Since>,
+        trace: Option<Trace>,
     ) -> Result<(Seat, Opening), Refusal> {
         let Self { registry, durable } = self;
         let (seat, opening) = match durable {
@@ -38,7 +40,7 @@ impl Joins {
             Some(durable) => {
                 let session = durable.session(user, protocol);
                 let seat = registry.join(user, session.clone()).await?;
-                let opening = durable.begin(&session, since.cloned()).await;
+                let opening = durable.begin(&session, since.cloned(), trace).await;
                 let slow = "the stream did not answer in time; try again";
                 (seat, opening.map_err(|_| Refusal::Unavailable(slow))?)
             }

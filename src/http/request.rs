@@ -12,7 +12,10 @@ use warp::{
 };
 
 use super::{handover::Handover, refusal::Refusal};
-use crate::position::{PositionError, Since};
+use crate::{
+    position::{PositionError, Since},
+    trace::Trace,
+};
 
 /// A request. No `Debug`: the query may hold a ticket.
 pub(super) struct Request {
@@ -21,6 +24,8 @@ pub(super) struct Request {
     pub(super) on_upgrade: Option<OnUpgrade>,
     /// The connection that it came on.
     pub(super) connection: Option<Handover>,
+    /// Its trace, where that is recorded.
+    pub(super) trace: Option<Trace>,
 }
 
 impl Request {
@@ -86,6 +91,7 @@ pub(super) fn request() -> impl Filter<Extract = (Request,), Error = Infallible>
             headers,
             on_upgrade,
             connection,
+            trace: None,
         })
 }
 

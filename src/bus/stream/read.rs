@@ -9,7 +9,7 @@ use super::{
     batch::{Ended, batch},
 };
 use crate::{
-    bus::interest::{ServerMessage, event_name, is_probe},
+    bus::interest::{ServerMessage, event_name, is_probe, trace_parent},
     message::{Message, millis_of},
 };
 
@@ -179,6 +179,7 @@ pub(super) fn found(seq: u64, reply: &ServerMessage, broadcast: bool) -> Found {
             broadcast,
             stored: None,
             probe: is_probe(headers),
+            trace: trace_parent(headers).and_then(|parent| parent.followed()),
         },
     }
 }

@@ -46,6 +46,7 @@ fn pass(handout: &mut Handout, seq: u64, subject: &str, bytes: usize) {
             broadcast,
             stored: None,
             probe: false,
+            trace: None,
         },
     });
 }
