@@ -65,7 +65,7 @@ fn a_collector_is_a_host_and_a_port() {
         ("grpc://collector:4317", "is no address of a collector"),
         ("http://", "is not a good URL (empty host)"),
         ("http://u:hunter2@collector:4317", "has credentials in it"),
-        ("http://u:1/hunter2@collector:4317", "is not a good URL"),
+        ("http://u:1/hunter2@collector:4317", "has credentials in it"),
         ("http://collector:4317?key=hunter2", "is not a good URL"),
         (
             "http://collector:4318/v1/traces",
