@@ -29,6 +29,7 @@ use crate::{
     metrics::Metrics,
     readiness::Readiness,
     registry::Registry,
+    telemetry,
     tickets::Tickets,
     tokens::{self, Tokens},
 };
@@ -134,14 +135,16 @@ impl App {
         let metrics = Arc::new(Metrics::new());
         let readiness = Readiness::new(config.ops.nats_grace);
         let (subscriptions, commands) = Subscriptions::new();
-        let bus = rooms::bus(&config, &gateway);
+        let (tracer, traces) = telemetry::begin(rooms::telemetry(&config, &gateway), &metrics);
+        let bus = rooms::bus(&config, &gateway, tracer.clone());
         let mut logins = None;
         let (interest, publisher, stream, tickets) = if mode.embedded {
             tracing::warn!(
                 "embedded: messages and tickets stay in this process and end with it; \
                  for trying Usher out, one instance only"
             );
-            let (interest, publisher) = bus::embedded(&bus.reply_prefix, commands, metrics.clone());
+            let (interest, publisher) =
+                bus::embedded(&bus.reply_prefix, commands, metrics.clone(), tracer.clone());
             let tickets = Tickets::embedded(config.tickets.accept_plain);
             (interest, publisher, None, tickets)
         } else {
@@ -164,15 +167,15 @@ impl App {
             (nats.interest, nats.publisher, nats.stream, tickets)
         };
         let registry = Arc::new(Registry::new(
-            rooms::registry(&config, &gateway),
+            rooms::registry(&config, &gateway, &tracer),
             Arc::new(subscriptions),
             metrics.clone(),
         ));
         tasks.spawn("the registry", registry.clone().run(interest));
         let durable = stream.map(|stream| {
-            let (metrics, readiness) = (metrics.clone(), readiness.clone());
+            let watched = (metrics.clone(), readiness.clone(), tracer.clone());
             let limits = registry.limits().clone();
-            Durable::new(stream, rooms::durable(&config), limits, metrics, readiness)
+            Durable::new(stream, rooms::durable(&config), limits, watched)
         });
         for task in durable.iter().flat_map(Durable::tasks) {
             tasks.spawn(task.name, task.future);
@@ -181,7 +184,7 @@ impl App {
         let sessions = Arc::new(sessions);
         tasks.spawn("the clock of sessions", clock);
         let door = Arc::new(Door::new(
-            rooms::door(&config, max_sessions),
+            rooms::door(&config, max_sessions, &tracer),
             tickets.clone(),
             http::Joins {
                 registry: registry.clone(),
@@ -340,6 +343,7 @@ impl App {
             // Whoever can still be told goodbye is.
             draining.await;
         }
+        traces.finish().await;
         failed
             .or(failed_late)
             .map_or(Ok(()), |name| Err(RunError::Task(name)))

@@ -43,6 +43,7 @@ pub use crate::supervision::Task;
 use crate::{
     metrics::Metrics,
     readiness::{Part, Readiness},
+    telemetry::Tracer,
     tls::ClientFiles,
 };
 
@@ -114,11 +115,11 @@ pub async fn nats<K: Subscriber>(
         config.stream.map(|stream| stream.name),
         config.settle,
         commands,
-        metrics,
+        (metrics, config.tracer.clone()),
     );
     Ok(Nats {
         interest: Interest::Nats(Box::new(reader), stream.clone()),
-        publisher: Publisher(way),
+        publisher: Publisher::new(way, config.tracer),
         stream,
         tasks,
     })
@@ -129,11 +130,12 @@ pub fn embedded<K: Subscriber>(
     reply_prefix: &str,
     commands: Commands<K>,
     metrics: Arc<Metrics>,
+    tracer: Tracer,
 ) -> (Interest<K>, Publisher) {
-    let (embedded, sender) = embedded::start(reply_prefix, commands, metrics);
+    let (embedded, sender) = embedded::start(reply_prefix, commands, metrics, tracer.clone());
     (
         Interest::Embedded(Box::new(embedded)),
-        Publisher(Way::Embedded(sender)),
+        Publisher::new(Way::Embedded(sender), tracer),
     )
 }
 
@@ -160,6 +162,8 @@ pub struct Config {
     pub reply_prefix: String,
     /// The stream of durable mode; none in live mode.
     pub stream: Option<stream::Config>,
+    /// Records pushes, and which messages are followed.
+    pub tracer: Tracer,
 }
 
 impl Config {

@@ -29,12 +29,12 @@ mod value;
 pub use error::ConfigError;
 pub use keys::{
     Config, Drain, Durable, Grpc, GrpcTls, Log, Nats, NatsTls, Ops, Public, PublicTls, Redis,
-    RedisSentinel, RedisTls, Session, Tickets, TicketsJwt,
+    RedisSentinel, RedisTls, Session, Telemetry, Tickets, TicketsJwt,
 };
 pub use print::{Reference, reference};
 pub use redis_url::{RedisKind, RedisServers};
-pub use servers::{HttpsUrl, NatsServers};
-pub use types::{LogFormat, Settle, Storage};
+pub use servers::{HttpsUrl, NatsServers, OtlpUrl};
+pub use types::{LogFormat, Ratio, Settle, Storage};
 pub use units::Size;
 
 impl Config {

@@ -47,6 +47,7 @@ use crate::{
     readiness::Readiness,
     registry::Limits,
     supervision,
+    telemetry::Tracer,
     user::UserId,
 };
 
@@ -73,6 +74,7 @@ pub struct Durable {
     config: Config,
     limits: Arc<Limits>,
     metrics: Arc<Metrics>,
+    tracer: Tracer,
     /// Which stream it is, and how often it was set back; none before the first look.
     state: Mutex<Option<(Arc<str>, u64)>>,
     /// All sessions.
@@ -107,8 +109,7 @@ impl Durable {
         stream: Stream,
         config: Config,
         limits: Arc<Limits>,
-        metrics: Arc<Metrics>,
-        readiness: Readiness,
+        (metrics, readiness, tracer): (Arc<Metrics>, Readiness, Tracer),
     ) -> Arc<Self> {
         Arc::new(Self {
             stream,
@@ -126,6 +127,7 @@ impl Durable {
             joined: Mutex::default(),
             held_back: HeldBack::new(metrics.clone(), readiness),
             metrics,
+            tracer,
         })
     }
 

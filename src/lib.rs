@@ -10,8 +10,8 @@
 //! | 4 | [`durable`]: sessions catch up from a stream |
 //! | 3 | [`registry`]: who is here |
 //! | 2 | [`bus`]: NATS; [`tickets`]: Redis; [`tokens`]: who somebody is |
-//! | 1 | [`metrics`], [`readiness`] |
-//! | 0 | [`client_address`], [`user`], [`message`], [`frame`], [`close`], [`jitter`], [`origin`], [`position`], [`proto`], [`secret`], [`supervision`], [`tls`] |
+//! | 1 | [`metrics`], [`readiness`], [`telemetry`] |
+//! | 0 | [`client_address`], [`user`], [`message`], [`frame`], [`close`], [`jitter`], [`origin`], [`position`], [`proto`], [`secret`], [`supervision`], [`tls`], [`trace`] |
 
 pub mod api;
 pub mod app;
@@ -35,7 +35,9 @@ pub mod readiness;
 pub mod registry;
 pub mod secret;
 pub mod supervision;
+pub mod telemetry;
 pub mod tickets;
 pub mod tls;
 pub mod tokens;
+pub mod trace;
 pub mod user;

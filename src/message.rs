@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
+use crate::trace::Trace;
+
 /// One published message.
 #[derive(Debug, Clone)]
 pub struct Message {
@@ -17,6 +19,8 @@ pub struct Message {
     pub stored: Option<Stored>,
     /// A question who is here, which a stream has stored: it is shown to nobody.
     pub probe: bool,
+    /// Its trace, where that is recorded.
+    pub trace: Option<Trace>,
 }
 
 /// Where a message is in the stream.

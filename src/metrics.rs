@@ -90,6 +90,7 @@ pub struct Metrics {
     /// Whether this gateway is going away.
     pub draining: IntGauge,
     receipts: IntCounterVec,
+    spans: IntCounterVec,
 }
 
 impl Metrics {
@@ -311,6 +312,14 @@ impl Metrics {
                 "usher_receipts_total",
                 "Publishers' questions: answered ('sent'), not answered for their reply subject \
                  ('refused') or for want of room ('dropped').",
+                &["result"],
+            ),
+            spans: counters(
+                &r,
+                "usher_trace_spans_total",
+                "Spans of traces: taken by the collector ('sent'), not taken by it ('refused'), \
+                 given up after several attempts ('unsent'), or lost since too many waited \
+                 ('dropped').",
                 &["result"],
             ),
             registry: r,

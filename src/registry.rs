@@ -7,6 +7,7 @@
 //! What a session keeps besides its backlog is its own affair ([`Session`]): the registry
 //! knows nothing of a stream.
 
+mod arrival;
 mod backlog;
 mod delivery;
 mod drain;
@@ -42,6 +43,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use self::membership::{Bus, Directory, Held, Joined};
 pub use self::{
+    arrival::Arrival,
     backlog::{Admission, Backlog, Next, Outgoing, Source},
     limits::{Charge, Limits},
     seat::Seat,
@@ -54,6 +56,7 @@ use crate::{
     jitter::spread,
     metrics::Metrics,
     supervision,
+    telemetry::Tracer,
     user::UserId,
 };
 
@@ -83,6 +86,8 @@ pub struct Config {
     pub drain_window: Duration,
     /// The largest frame that a session is sent.
     pub max_frame: usize,
+    /// Records the way of messages.
+    pub tracer: Tracer,
 }
 
 /// The user's subject is not heard.

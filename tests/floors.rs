@@ -23,9 +23,10 @@ const FLOORS: [&[&str]; 8] = [
         "secret",
         "supervision",
         "tls",
+        "trace",
         "user",
     ],
-    &["metrics", "readiness"],
+    &["metrics", "readiness", "telemetry"],
     &["bus", "tickets", "tokens"],
     &["registry"],
     &["durable"],
@@ -35,7 +36,11 @@ const FLOORS: [&[&str]; 8] = [
 ];
 
 /// The same floor, yet one of them may look at the other.
-const NEIGHBOURS: [(&str, &str); 5] = [
+const NEIGHBOURS: [(&str, &str); 7] = [
+    // A message may belong to a trace.
+    ("message", "trace"),
+    // Spans that are lost are counted.
+    ("telemetry", "metrics"),
     // A frame is made of a message, and says how a session ended.
     ("frame", "message"),
     ("frame", "close"),
@@ -48,8 +53,8 @@ const NEIGHBOURS: [(&str, &str); 5] = [
 ];
 
 /// A foreign crate, and the only rooms that know it.
-const HOMES: [(&str, &[&str]); 22] = [
-    ("tower", &["cli", "api"]),
+const HOMES: [(&str, &[&str]); 23] = [
+    ("tower", &["cli", "api", "telemetry"]),
     ("jsonwebtoken", &["tokens"]),
     ("ring", &["tokens", "tls"]),
     ("nkeys", &["bus"]),
@@ -64,7 +69,8 @@ const HOMES: [(&str, &[&str]); 22] = [
     ("dashmap", &["registry"]),
     ("warp", &["http"]),
     ("hyper", &["http", "api", "cli", "tokens"]),
-    ("tonic", &["api", "proto", "cli"]),
+    ("tonic", &["api", "proto", "cli", "telemetry"]),
+    ("opentelemetry_proto", &["telemetry"]),
     ("h2", &["cli"]),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),

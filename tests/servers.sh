@@ -32,7 +32,7 @@ nats_old=2.10.25
 redis_minimum=6.2
 node_minimum=18
 chromium_minimum=120
-python_clients='websockets>=13,<18 nats-py>=2.9,<3 redis>=5,<9 grpcio>=1.70,<2 grpcio-tools>=1.70,<2 protobuf>=5,<8 pyjwt>=2.8,<3 cryptography>=42'
+python_clients='websockets>=13,<18 nats-py>=2.9,<3 redis>=5,<9 grpcio>=1.70,<2 grpcio-tools>=1.70,<2 protobuf>=5,<8 opentelemetry-proto>=1.30,<2 pyjwt>=2.8,<3 cryptography>=42'
 node_packages='playwright-core@1.61.1 eventsource@3.0.7' # the last that run on node 18
 autobahn='autobahntestsuite==25.10.1 kosoku==0.1.0' # itself; its cases, for Python 3
 helm_minimum=3.16

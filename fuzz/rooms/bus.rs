@@ -10,6 +10,7 @@ use super::{
 use crate::{
     metrics::Metrics,
     readiness::{Part, Readiness},
+    telemetry::Tracer,
     tls::ClientFiles,
 };
 
@@ -65,6 +66,7 @@ impl<K: Subscriber> Gateway<K> {
             settle: None,
             reply_prefix: "_INBOX.".to_owned(),
             stream: None,
+            tracer: Tracer::default(),
         };
         let (_, commands) = Subscriptions::new();
         let metrics = Arc::new(Metrics::new());
@@ -78,7 +80,14 @@ impl<K: Subscriber> Gateway<K> {
         );
         let subjects = config.subjects();
         let connection = Supervisor::new(Dialer::new(config, Servers::new(&[])), health);
-        let mut reader = Reader::new(connection, subjects, None, None, commands, metrics);
+        let mut reader = Reader::new(
+            connection,
+            subjects,
+            None,
+            None,
+            commands,
+            (metrics, Tracer::default()),
+        );
         reader.hold(held);
         Self(reader)
     }

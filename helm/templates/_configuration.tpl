@@ -88,6 +88,9 @@ key_file = "{{ $tls }}/redis/tls.key"
 {{ include "usher.toml.section" (list "session" $v.session) }}
 {{ include "usher.toml.section" (list "drain" $v.drain) }}
 {{ include "usher.toml.section" (list "log" $v.log) }}
+{{- if $v.telemetry.otlpEndpoint }}
+{{ include "usher.toml.section" (list "telemetry" $v.telemetry) }}
+{{- end }}
 {{ end -}}
 
 {{/* Whether POST /tickets is served. */}}

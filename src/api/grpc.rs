@@ -17,6 +17,7 @@ use crate::{
         notification_server::{Notification, NotificationServer},
     },
     readiness::Readiness,
+    trace::Caller,
 };
 
 /// As the health service knows the API.
@@ -87,13 +88,14 @@ impl Calls {
         outcome.map(Response::new)
     }
 
-    async fn push(&self, request: PushRequest) -> Result<PushResponse, Status> {
+    async fn push(&self, request: PushRequest, caller: Caller) -> Result<PushResponse, Status> {
         let order = PushOrder {
             user_id: request.user_id,
             event: request.event,
             message_id: request.message_id,
             payload: request.message.into(),
             receipt: request.receipt,
+            caller,
         };
         let Published { seq, receipt } = self.operations.push(order).await?;
         let (status, sessions) = match receipt {
@@ -146,8 +148,9 @@ impl Notification for Calls {
         &self,
         request: Request<PushRequest>,
     ) -> Result<Response<PushResponse>, Status> {
+        let caller = Caller::of(request.metadata().as_ref());
         self.call("PushNotification", request, async |request| {
-            self.push(request).await
+            self.push(request, caller).await
         })
         .await
     }

@@ -10,6 +10,7 @@ use crate::{
     message::EventName,
     origin::Origin,
     tickets::{Order, Ticket, Tickets},
+    trace::Caller,
     user::UserId,
 };
 
@@ -42,6 +43,8 @@ pub struct PushOrder {
     pub payload: Bytes,
     /// Whether to ask which sessions have it.
     pub receipt: bool,
+    /// What the caller said of its trace.
+    pub caller: Caller,
 }
 
 /// A ticket, as it was asked for.
@@ -79,6 +82,7 @@ impl Operations {
             event: event(&order.event)?,
             message_id: message_id(&order.message_id, &user.subject_token())?,
             payload: order.payload,
+            caller: order.caller,
             user,
         };
         Ok(self.publisher.publish(push, order.receipt).await?)

@@ -9,10 +9,12 @@ pub(crate) use self::nats::bus;
 use crate::{
     api,
     client_address::TrustedProxies,
-    config::{Config, HttpsUrl, RedisKind, Settle},
+    config::{Config, HttpsUrl, OtlpUrl, RedisKind, Settle},
     durable, http,
     origin::AllowedOrigins,
-    registry, tickets,
+    registry,
+    telemetry::{self, Tracer},
+    tickets,
     tls::{Acceptor, ClientFiles, FileError, Identity, Reloads, ServerFiles, Which},
     tokens::{self, PublicKey, Source},
 };
@@ -255,7 +257,7 @@ pub(crate) fn tickets(config: &Config) -> tickets::Config {
     }
 }
 
-pub(super) fn registry(config: &Config, gateway: &str) -> registry::Config {
+pub(super) fn registry(config: &Config, gateway: &str, tracer: &Tracer) -> registry::Config {
     registry::Config {
         gateway: gateway.to_owned(),
         reply_prefix: config.nats.reply_prefix.clone(),
@@ -266,10 +268,21 @@ pub(super) fn registry(config: &Config, gateway: &str) -> registry::Config {
         total_queue_bytes: config.session.total_queue_bytes.0,
         drain_window: config.drain.window,
         max_frame: config.session.max_outgoing_frame.0,
+        tracer: tracer.clone(),
     }
 }
 
-pub(super) fn door(config: &Config, max_sessions: usize) -> http::DoorConfig {
+/// Where traces go; none where there are none.
+pub(super) fn telemetry(config: &Config, gateway: &str) -> Option<telemetry::Config> {
+    let OtlpUrl(endpoint) = config.telemetry.otlp_endpoint.clone()?;
+    Some(telemetry::Config {
+        endpoint,
+        sample_ratio: config.telemetry.sample_ratio.0,
+        gateway: gateway.to_owned(),
+    })
+}
+
+pub(super) fn door(config: &Config, max_sessions: usize, tracer: &Tracer) -> http::DoorConfig {
     http::DoorConfig {
         allowed_origins: AllowedOrigins::parse(&config.public.allowed_origins)
             .expect("the configuration checks origins by the same rules"),
@@ -278,6 +291,7 @@ pub(super) fn door(config: &Config, max_sessions: usize) -> http::DoorConfig {
             .expect("the configuration checks networks by the same rules"),
         refusals_per_second: config.public.refusals_per_second_per_ip,
         max_pending_per_address: config.public.max_pending_per_ip as usize,
+        tracer: tracer.clone(),
     }
 }
 

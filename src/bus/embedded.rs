@@ -13,7 +13,7 @@ use super::{
     interest::{Command, Commands, Event, Request, Subscriber},
     publisher::{PublishError, Published, Push, Receipt},
 };
-use crate::{message::Message, metrics::Metrics, user::UserId};
+use crate::{message::Message, metrics::Metrics, telemetry::Tracer, user::UserId};
 
 /// As NATS has it by default.
 const MAX_PAYLOAD: usize = 1024 * 1024;
@@ -62,6 +62,7 @@ pub struct Embedded<K> {
     queue: mpsc::Receiver<Job>,
     commands: Commands<K>,
     metrics: Arc<Metrics>,
+    tracer: Tracer,
     /// The registry has heard that it is up.
     told: bool,
     /// Who waits for the receipt of the push that the registry has now.
@@ -77,12 +78,14 @@ pub(super) fn start<K>(
     reply_prefix: &str,
     commands: Commands<K>,
     metrics: Arc<Metrics>,
+    tracer: Tracer,
 ) -> (Embedded<K>, Sender) {
     let (sender, queue) = mpsc::channel(QUEUE);
     let embedded = Embedded {
         queue,
         commands,
         metrics,
+        tracer,
         told: false,
         asked: None,
         reply: format!("{reply_prefix}embedded"),
@@ -182,6 +185,7 @@ impl<K: Subscriber> Embedded<K> {
                 broadcast: false,
                 stored: None,
                 probe: false,
+                trace: self.tracer.follow(push.caller.parent),
             },
             request,
         })

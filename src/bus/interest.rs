@@ -20,7 +20,7 @@ pub(super) use self::wire::{Decoder, ServerOp};
 pub(super) use self::{
     dial::Dialer,
     link::{Link, Received, Window},
-    reader::{Reader, event_name, is_probe},
+    reader::{Reader, event_name, is_probe, trace_parent},
     supervisor::{News, Supervisor},
     wire::{Headers, Info, ServerMessage, header_length},
 };

@@ -15,7 +15,12 @@ use super::{
     client::{Client, Failure, Outgoing, Sent},
     embedded,
 };
-use crate::{message::EventName, user::UserId};
+use crate::{
+    message::EventName,
+    telemetry::{Operation, Span, Tracer},
+    trace::{Caller, TRACEPARENT, TRACESTATE},
+    user::UserId,
+};
 
 /// The first answer of a gateway must come within this.
 const FIRST_RECEIPT: Duration = Duration::from_millis(250);
@@ -35,6 +40,8 @@ pub struct Push {
     pub message_id: Option<String>,
     /// The message's bytes.
     pub payload: Bytes,
+    /// Which trace it belongs to, by its caller.
+    pub caller: Caller,
 }
 
 impl Push {
@@ -42,9 +49,13 @@ impl Push {
     fn outgoing(self, subjects: &Subjects) -> Outgoing {
         let event = self.event.map(|event| ("Event", event.as_str().to_owned()));
         let id = self.message_id.map(|id| ("Nats-Msg-Id", id));
+        let parent = self.caller.parent;
+        let parent = parent.map(|parent| (TRACEPARENT, parent.to_string()));
+        let state = self.caller.state.map(|state| (TRACESTATE, state));
+        let trace = parent.into_iter().chain(state);
         Outgoing {
             subject: subjects.user(&self.user),
-            headers: event.into_iter().chain(id).collect(),
+            headers: event.into_iter().chain(id).chain(trace).collect(),
             payload: self.payload,
         }
     }
@@ -84,6 +95,19 @@ pub enum PublishError {
     },
 }
 
+impl PublishError {
+    /// In a word, for spans.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Unavailable => "unavailable",
+            Self::Unconfirmed => "unconfirmed",
+            Self::Forbidden => "forbidden",
+            Self::NotStored(_) => "not stored",
+            Self::TooLarge { .. } => "too large",
+        }
+    }
+}
+
 /// What became of a push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Published {
@@ -95,7 +119,10 @@ pub struct Published {
 
 /// Publishes. Clones share the connection.
 #[derive(Debug, Clone)]
-pub struct Publisher(pub(super) Way);
+pub struct Publisher {
+    way: Way,
+    tracer: Tracer,
+}
 
 #[derive(Debug, Clone)]
 pub(super) enum Way {
@@ -112,15 +139,33 @@ pub(super) enum Way {
 }
 
 impl Publisher {
-    /// Publishes; returns when NATS has confirmed, or the stream has stored it. With
+    pub(super) fn new(way: Way, tracer: Tracer) -> Self {
+        Self { way, tracer }
+    }
+
+    /// Publishes, and records that where its trace is recorded: then the message belongs to
+    /// the span of the push. Any other message keeps its caller's `traceparent`. Returns when NATS has confirmed, or the stream has stored it. With
     /// `receipt` what the gateways that hold the user answer is gathered too.
     ///
     /// # Errors
     ///
     /// [`PublishError`] says whether the message can still arrive. Dropping the future
     /// leaves that unknown.
-    pub async fn publish(&self, push: Push, receipt: bool) -> Result<Published, PublishError> {
-        match &self.0 {
+    pub async fn publish(&self, mut push: Push, receipt: bool) -> Result<Published, PublishError> {
+        let trace = self.tracer.follow(push.caller.parent);
+        let mut span = self.tracer.span(Operation::Push, trace);
+        if let Some(span) = &mut span {
+            enter(span, &mut push);
+        }
+        let published = self.hand_over(push, receipt).await;
+        if let Some(mut span) = span {
+            conclude(&mut span, &published);
+        }
+        published
+    }
+
+    async fn hand_over(&self, push: Push, receipt: bool) -> Result<Published, PublishError> {
+        match &self.way {
             Way::Live(client) => live(client, push, receipt).await,
             Way::Durable {
                 client,
@@ -129,6 +174,36 @@ impl Publisher {
             } => durable(client, push, receipt, stream, gone).await,
             Way::Embedded(sender) => sender.publish(push, receipt).await,
         }
+    }
+}
+
+/// A push is recorded in this span.
+fn enter(span: &mut Span, push: &mut Push) {
+    let event = push.event.as_ref().map_or("message", EventName::as_str);
+    span.set("usher.event", event.to_owned());
+    span.set("usher.payload_bytes", push.payload.len());
+    span.set_state(push.caller.state.as_deref());
+    push.caller.parent = span.parent();
+    // For a caller that goes meanwhile.
+    span.fail("the caller has gone; whether it was published is unknown");
+}
+
+/// What became of it.
+fn conclude(span: &mut Span, published: &Result<Published, PublishError>) {
+    let published = match published {
+        Ok(published) => published,
+        Err(error) => return span.fail(error.name()),
+    };
+    span.succeed();
+    if let Some(seq) = published.seq {
+        span.set("usher.seq", seq);
+    }
+    if let Some(receipt) = published.receipt {
+        let sessions = match receipt {
+            Receipt::Queued(sessions) => sessions,
+            Receipt::Offline => 0,
+        };
+        span.set("usher.sessions", u64::from(sessions));
     }
 }
 

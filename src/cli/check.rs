@@ -10,6 +10,7 @@ use crate::{
     bus,
     config::Config,
     finding::{Finding, Verdict},
+    telemetry::Tracer,
     tickets,
 };
 
@@ -39,7 +40,7 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> ExitCode {
     }
     let mut said = output::print("ok    configuration");
     let findings = runtime.block_on(async {
-        let bus = rooms::bus(config, "usher-check");
+        let bus = rooms::bus(config, "usher-check", Tracer::default());
         let mut findings = nats::findings(&bus, bus::check(&bus, arguments.apply).await);
         findings.extend(tickets::check(&rooms::tickets(config)).await);
         findings

@@ -7,9 +7,9 @@ use crate::secret::Secret;
 use super::{
     redis_url::RedisServers,
     rules,
-    servers::{HttpsUrl, NatsServers},
+    servers::{HttpsUrl, NatsServers, OtlpUrl},
     table::{Key, Section, table},
-    types::{LogFormat, Settle, Storage},
+    types::{LogFormat, Ratio, Settle, Storage},
     units::Size,
     value::Value,
 };
@@ -324,5 +324,16 @@ table! {
         filter: String = "info",
         /// `text`, `json`, or `auto`: text on a terminal, JSON otherwise.
         format: LogFormat = "auto",
+    }
+
+    /// Traces: what requests and messages go through here, for a collector of
+    /// OpenTelemetry's.
+    "telemetry" => telemetry: Telemetry {
+        /// Where traces go, by OTLP over gRPC, such as `http://collector:4317`; `https://`
+        /// for TLS, with the authorities that the system trusts. Not set: there are none.
+        otlp_endpoint: Option<OtlpUrl>,
+        /// How much of what comes without a `traceparent` is recorded, from 0 to 1. A
+        /// `traceparent` that says 'sampled' is always followed, any other never.
+        sample_ratio: Ratio = 0.01,
     }
 }

@@ -1,4 +1,4 @@
-//! URLs of NATS and of pages, and what all URLs have in common: they may hold credentials.
+//! URLs of NATS, of pages and of collectors, and what all URLs have in common: they may hold credentials.
 
 use std::fmt;
 
@@ -14,6 +14,45 @@ pub struct NatsServers(pub Vec<Url>);
 /// A page that is fetched: an `https://` URL without credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpsUrl(pub Url);
+
+/// Where traces go: an `http://` or `https://` URL with a host, and nothing behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtlpUrl(pub Url);
+
+impl Value for Option<OtlpUrl> {
+    const KIND: &'static str = "an http or https URL";
+    const EXAMPLE: &'static str = r#""http://collector:4317""#;
+    // Somebody may put a password into it, which the complaint must not show.
+    const SECRET: bool = true;
+
+    fn parse(text: &str) -> Result<Self, Complaint> {
+        if !["http", "https"].contains(&scheme(text)) {
+            let complaint = "is no address of a collector; write http://HOST:4317, or \
+                             https://HOST:4317";
+            return Err(wrong(text, complaint));
+        }
+        let url = parse(text)?;
+        if has_credentials(&url) || hides_credentials(&url) {
+            let complaint = "has credentials in it, which are not sent; write http://HOST:4317";
+            return Err(wrong(text, complaint));
+        }
+        match url.path() {
+            "" | "/" => Ok(Some(OtlpUrl(url))),
+            _ => {
+                let complaint = "has a path, as OTLP over HTTP has; this is OTLP over gRPC: \
+                                 write http://HOST:4317";
+                Err(wrong(text, complaint))
+            }
+        }
+    }
+
+    fn show(&self) -> Shown {
+        match self {
+            Some(OtlpUrl(url)) => Shown::plain(quoted(url.as_str())),
+            None => Shown::unset(Self::EXAMPLE),
+        }
+    }
+}
 
 impl Value for Option<HttpsUrl> {
     const KIND: &'static str = "an https URL";

@@ -24,6 +24,10 @@ pub enum Storage {
     Memory,
 }
 
+/// A part of a whole: from 0 to 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ratio(pub f64);
+
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -269,6 +273,31 @@ impl Value for Storage {
             Self::File => "file",
             Self::Memory => "memory",
         }))
+    }
+}
+
+impl Value for Ratio {
+    const KIND: &'static str = "a number from 0 to 1";
+    const EXAMPLE: &'static str = "0.01";
+
+    fn parse(text: &str) -> Result<Self, Complaint> {
+        let ratio = text
+            .parse()
+            .ok()
+            .filter(|ratio| (0.0..=1.0).contains(ratio));
+        ratio.map(Self).ok_or_else(not::<Self>)
+    }
+
+    fn from_toml(value: &toml::Value) -> Result<Self, Complaint> {
+        match value {
+            toml::Value::Float(_) | toml::Value::Integer(_) => Self::parse(&value.to_string()),
+            _ => Err(format!("{}, without quotes", not::<Self>())),
+        }
+    }
+
+    fn show(&self) -> Shown {
+        // As TOML writes it: a whole number has a point too.
+        Shown::plain(format!("{:?}", self.0))
     }
 }
 

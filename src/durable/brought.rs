@@ -2,12 +2,14 @@
 
 use bytes::Bytes;
 
-use super::Session;
+use super::{Session, track::Why};
 use crate::{
     bus::stream::Look,
     frame::{self, Proof, sse},
-    message::Stored,
-    registry::{Outgoing, Source},
+    message::{EventName, Stored},
+    registry::{Arrival, Outgoing, Source},
+    telemetry::Span,
+    trace::Trace,
 };
 
 /// What a round brings to a session.
@@ -31,6 +33,9 @@ pub(super) struct Missed {
     pub(super) stored: Stored,
     /// Its frame; none where the client does not get it.
     pub(super) bytes: Option<Bytes>,
+    /// Its trace, where that is recorded.
+    pub(super) trace: Option<Trace>,
+    pub(super) event: EventName,
 }
 
 /// Everything that the stream had for a session was read.
@@ -73,21 +78,34 @@ impl Session {
         };
         let gap = brought.gap.map(|gap| frame(gap, Source::Own, None));
         let mut frames: Vec<_> = gap.into_iter().collect();
+        let mut replayed = 0;
         for Missed {
             channel,
             stored,
             bytes,
+            trace,
+            event,
         } in brought.messages
         {
             match bytes {
                 Some(bytes) => {
                     let source = track.send(channel, stored.seq, stored.at);
-                    frames.push(frame(bytes, source, track.id()));
+                    let (tracer, event) = (&self.durable.tracer, event.as_str());
+                    let arrived = Arrival::replayed(tracer, trace, event, stored.seq);
+                    frames.push(Outgoing {
+                        arrived,
+                        ..frame(bytes, source, track.id())
+                    });
+                    replayed += 1;
                 }
                 None => track.skip(channel, stored.seq, stored.prev),
             }
         }
         track.owe(&brought.left);
+        let catching_up = track.catching_up();
+        if let Some(span) = catching_up.and_then(|catching_up| catching_up.span.as_mut()) {
+            span.add("usher.messages", replayed);
+        }
         if let Some(Done {
             up_to,
             proof,
@@ -119,6 +137,16 @@ impl Session {
             catching_up.queued = idle;
             idle
         })
+    }
+
+    /// Records its catching up in this span; where that is over already, the span ends.
+    pub(super) fn record(&self, why: Why, span: Option<Span>) {
+        if let Some(mut span) = span {
+            span.succeed();
+            span.set("usher.reason", why.name());
+            span.add("usher.messages", 0);
+            self.amend(|catching_up| catching_up.span = Some(span));
+        }
     }
 
     /// Compares it with the last message of each channel in the stream. `before` is what it

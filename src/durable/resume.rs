@@ -17,6 +17,8 @@ use crate::{
     frame::{Proof, Protocol, Resume},
     position::{Begun, Position, Since, Tracker},
     registry::Admission,
+    telemetry::{Operation, Span},
+    trace::Trace,
 };
 
 /// A client that waits to be told where it begins is refused where reading makes no progress
@@ -60,6 +62,8 @@ impl Opening {
 pub(super) struct Asked {
     pub(super) since: Since,
     pub(super) opening: oneshot::Sender<Result<Opening, StreamError>>,
+    /// Records what it is sent.
+    pub(super) span: Option<Span>,
 }
 
 /// Where a client was, as far as the stream still knows.
@@ -93,6 +97,7 @@ impl Durable {
         self: &Arc<Self>,
         session: &Arc<Session>,
         since: Option<Since>,
+        trace: Option<Trace>,
     ) -> Result<Opening, NoStream> {
         let opening = match since {
             None => {
@@ -102,7 +107,15 @@ impl Durable {
             Some(since) => {
                 let (opening, mut told) = oneshot::channel();
                 let session = session.clone();
-                let asked = Some(Asked { since, opening });
+                let span = self.tracer.span(Operation::Replay, trace).map(|mut span| {
+                    span.fail("the client was not told where it begins");
+                    span
+                });
+                let asked = Some(Asked {
+                    since,
+                    opening,
+                    span,
+                });
                 self.wait(Waiting { session, asked });
                 loop {
                     let replies = self.stream.replies();

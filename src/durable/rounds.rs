@@ -24,7 +24,7 @@ use futures_util::{
 use tokio::time::{sleep, sleep_until};
 
 use self::{deliver::Shared, reader::Reader};
-use super::{Durable, Session, Waiting, lock};
+use super::{Durable, Session, Waiting, lock, track::Why};
 use crate::{
     bus::stream::{Look, Reads, StreamError},
     close::CloseReason,
@@ -208,6 +208,7 @@ impl Durable {
             (Ok(Ok((opening, then))), asked) => {
                 if let (Some(asked), Some(opening)) = (asked, opening) {
                     let _ = asked.opening.send(Ok(opening));
+                    session.record(Why::Resumed, asked.span);
                 }
                 match then {
                     Then::Rest => None,

@@ -4,10 +4,7 @@
 //! proven while another thread is at it. The client's own task takes and writes what is queued
 //! without the track.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{
     Durable,
@@ -19,7 +16,7 @@ use crate::{
     frame::{Framed, Frames, Proof, Protocol, sse},
     message::Stored,
     position::Channel,
-    registry::{self, Backlog, Limits, Outgoing, Pushed, Source},
+    registry::{self, Arrival, Backlog, Limits, Outgoing, Pushed, Source},
     user::UserId,
 };
 
@@ -121,6 +118,7 @@ impl Session {
         mut track: MutexGuard<'_, Track>,
         channel: usize,
         (stored, framed): (Stored, Framed),
+        arrival: Arrival,
         limits: &Limits,
     ) -> Pushed {
         let (bytes, whole) = match framed {
@@ -133,7 +131,7 @@ impl Session {
             Some(id) => sse::with_id(&bytes, &id),
             None => bytes,
         };
-        let outgoing = Outgoing::new(bytes, Some(Instant::now()), source, limits);
+        let outgoing = Outgoing::new(bytes, Some(arrival), source, limits);
         match self.backlog.offer(outgoing, limits) {
             Some(Pushed::Queued | Pushed::Behind) if !whole => {
                 track.was_too_large(channel, stored.seq);
@@ -182,7 +180,12 @@ impl registry::Session for Session {
         &self.backlog
     }
 
-    fn offer(self: Arc<Self>, frames: &mut Frames<'_>, limits: &Limits) -> Pushed {
+    fn offer(
+        self: Arc<Self>,
+        frames: &mut Frames<'_>,
+        arrival: Arrival,
+        limits: &Limits,
+    ) -> Pushed {
         let message = frames.message();
         let (protocol, probe) = (self.backlog.protocol(), message.probe);
         let channel = match message.broadcast {
@@ -201,7 +204,7 @@ impl registry::Session for Session {
         match offer {
             Some(Offer::Next { prev }) if !probe => {
                 let framed = frames.after(prev, protocol);
-                return self.send(track, index, (stored, framed), limits);
+                return self.send(track, index, (stored, framed), arrival, limits);
             }
             Some(Offer::Next { .. }) => track.skip(index, stored.seq, stored.prev),
             Some(Offer::Known) => {
@@ -216,8 +219,7 @@ impl registry::Session for Session {
                     else {
                         return self.is_too_large();
                     };
-                    let arrived = Some(Instant::now());
-                    let outgoing = Outgoing::new(bytes, arrived, Source::Own, limits);
+                    let outgoing = Outgoing::new(bytes, Some(arrival), Source::Own, limits);
                     track.hold(index, stored, outgoing, limits);
                 }
                 drop(track);

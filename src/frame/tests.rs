@@ -11,6 +11,7 @@ fn message(payload: impl Into<Bytes>) -> Message {
         broadcast: false,
         stored: None,
         probe: false,
+        trace: None,
     }
 }
 

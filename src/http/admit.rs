@@ -22,6 +22,7 @@ use super::{
     refusal::Refusal,
     refusal_rate::RefusalRate,
     request::{Request, host, origin},
+    transport::Kind,
 };
 use crate::{
     client_address::TrustedProxies,
@@ -31,7 +32,9 @@ use crate::{
     origin::{AllowedOrigins, Origin},
     position::Since,
     registry::Seat,
+    telemetry::{Operation, Span, Tracer},
     tickets::{Grant, RedeemError, Ticket, Tickets},
+    trace::Caller,
 };
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
@@ -49,6 +52,8 @@ pub struct Config {
     pub refusals_per_second: u32,
     /// Connections of one address that are not admitted yet; 0 for any number.
     pub max_pending_per_address: usize,
+    /// Records admissions.
+    pub tracer: Tracer,
 }
 
 /// Admits sessions, until it is closed.
@@ -65,6 +70,7 @@ pub struct Door {
     tickets: Tickets,
     joins: Joins,
     metrics: Arc<Metrics>,
+    tracer: Tracer,
 }
 
 /// A session that may begin.
@@ -94,6 +100,7 @@ impl Door {
             tickets,
             joins,
             metrics,
+            tracer: config.tracer,
         }
     }
 
@@ -163,6 +170,21 @@ impl Door {
         self.metrics.connections_cut(reason);
     }
 
+    /// Begins to record a request for a session, where its trace is recorded.
+    pub(super) fn record(&self, request: &mut Request, transport: Kind) -> Option<Span> {
+        if !self.tracer.is_on() {
+            return None;
+        }
+        let caller = Caller::of(&request.headers);
+        let trace = self.tracer.follow(caller.parent);
+        let mut span = self.tracer.span(Operation::Admission, trace)?;
+        span.set("usher.transport", transport.name());
+        span.set("usher.result", "client_gone");
+        span.set_state(caller.state.as_deref());
+        request.trace = span.inside();
+        Some(span)
+    }
+
     /// Refuses whoever was refused too often.
     pub(super) fn check_rate(&self, client: IpAddr) -> Result<(), Refusal> {
         match &self.refusals {
@@ -224,9 +246,12 @@ impl Door {
             }
         };
         check_binding(&grant, origin(&request.headers))?;
-        let joined = self
-            .joins
-            .join(&grant.user, protocol, since, request.handshake.as_ref());
+        let joined = self.joins.join(
+            &grant.user,
+            protocol,
+            since,
+            (request.handshake.as_ref(), request.trace),
+        );
         let (seat, opening) = joined.await?;
         Ok(Admitted {
             seat,
@@ -249,6 +274,23 @@ impl Door {
                 refusal
             }
             _ => refusal,
+        }
+    }
+}
+
+/// What became of a request whose admission is recorded.
+pub(super) fn conclude<T>(span: Option<Span>, outcome: &Result<T, Refusal>) {
+    let Some(mut span) = span else {
+        return;
+    };
+    match outcome {
+        Ok(_) => span.set("usher.result", "admitted"),
+        Err(refusal) => {
+            span.set("usher.result", refusal.code());
+            // Any other is the client's affair.
+            if let Refusal::Unavailable(why) = refusal {
+                span.fail(why);
+            }
         }
     }
 }

@@ -6,13 +6,12 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Instant,
 };
 
 use bytes::{Buf as _, Bytes};
 use tokio::io::AsyncWrite;
 
-use crate::registry::{Charge, Outgoing};
+use crate::registry::{Arrival, Charge, Outgoing};
 
 /// Chunks given to the kernel by one call.
 const MAX_SLICES: usize = 32;
@@ -30,7 +29,7 @@ pub(super) struct Chunks {
 /// A whole frame, or several that no script sees.
 struct Chunk {
     bytes: Bytes,
-    arrived: Option<Instant>,
+    arrived: Option<Arrival>,
     source: Source,
 }
 
@@ -77,7 +76,7 @@ impl Chunks {
         self.push(bytes, None, Source::Control);
     }
 
-    fn push(&mut self, bytes: Bytes, arrived: Option<Instant>, source: Source) {
+    fn push(&mut self, bytes: Bytes, arrived: Option<Arrival>, source: Source) {
         self.queue.push_back(Chunk {
             bytes,
             arrived,
@@ -114,7 +113,7 @@ impl Chunks {
         &mut self,
         stream: &mut S,
         cx: &mut Context<'_>,
-        delivered: impl FnMut(Instant),
+        delivered: impl FnMut(Arrival),
     ) -> Poll<io::Result<Written>> {
         // One write at a time waits in the stream, so that backlog stays where it
         // is counted.
@@ -143,7 +142,7 @@ impl Chunks {
     }
 
     /// So many bytes are written.
-    fn take_off(&mut self, mut count: usize, mut delivered: impl FnMut(Instant)) -> Written {
+    fn take_off(&mut self, mut count: usize, mut delivered: impl FnMut(Arrival)) -> Written {
         let mut written = Written::default();
         while let Some(chunk) = self.queue.front_mut() {
             let part = count.min(chunk.bytes.len());
@@ -157,8 +156,9 @@ impl Chunks {
             }
             written.frames += usize::from(counts);
             written.visible |= !matches!(chunk.source, Source::Control);
-            chunk.arrived.into_iter().for_each(&mut delivered);
-            self.queue.pop_front();
+            let chunk = self.queue.pop_front();
+            let arrived = chunk.and_then(|chunk| chunk.arrived);
+            arrived.into_iter().for_each(&mut delivered);
             self.in_part = false;
         }
         if self.queue.is_empty() && self.queue.capacity() > 8 {

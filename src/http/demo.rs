@@ -27,6 +27,7 @@ use crate::{
     message::EventName,
     origin::AllowedOrigins,
     tickets::{Order, Tickets},
+    trace::Caller,
     user::{USER_ID_RULE, UserId},
 };
 
@@ -148,6 +149,7 @@ impl Demo {
             event,
             message_id: None,
             payload: Bytes::copy_from_slice(request.data.get().as_bytes()),
+            caller: Caller::default(),
         };
         let published = self.publisher.publish(push, true).await;
         let (status, sessions) = match published.map(|published| published.receipt) {

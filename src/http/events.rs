@@ -8,7 +8,7 @@ use std::{
     net::IpAddr,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::{Instant, SystemTime},
+    time::SystemTime,
 };
 
 use bytes::Bytes;
@@ -23,7 +23,7 @@ use warp::{
 };
 
 use super::{
-    admit::{Admitted, Door},
+    admit::{Admitted, Door, conclude},
     chunks::{Chunks, Written},
     cors,
     handover::Handover,
@@ -36,7 +36,7 @@ use crate::{
     close::CloseReason,
     frame::{Protocol, sse},
     position::Since,
-    registry::Outgoing,
+    registry::{Arrival, Outgoing},
 };
 
 const LAST_EVENT_ID: &str = "last-event-id";
@@ -48,8 +48,9 @@ const MAX_UPLOAD: usize = 4096;
 pub(super) async fn admit(
     client: IpAddr,
     door: Arc<Door>,
-    request: Request,
+    mut request: Request,
 ) -> Result<(Request, Admitted), Rejection> {
+    let span = door.record(&mut request, Kind::Events);
     let admitted = async {
         let since = read(&request)?;
         let ticket = request.ticket(iter::empty());
@@ -57,10 +58,9 @@ pub(super) async fn admit(
         admitted.await
     }
     .await;
-    match admitted {
-        Ok(admitted) => Ok((request, admitted)),
-        Err(refusal) => Err(door.judge(client, refusal).into()),
-    }
+    let admitted = admitted.map_err(|refusal| door.judge(client, refusal));
+    conclude(span, &admitted);
+    Ok((request, admitted?))
 }
 
 /// Checks all that the contract checks between the method and the gateway's own state:
@@ -206,7 +206,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport for Events<S> {
     fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
-        delivered: impl FnMut(Instant),
+        delivered: impl FnMut(Arrival),
     ) -> Poll<io::Result<Written>> {
         self.chunks.poll_write(&mut self.stream, cx, delivered)
     }

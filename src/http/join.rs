@@ -9,6 +9,7 @@ use crate::{
     frame::Protocol,
     position::Since,
     registry::{JoinError, Live, Registry, Seat},
+    trace::Trace,
     user::UserId,
 };
 
@@ -28,7 +29,7 @@ impl Joins {
         user: &UserId,
         protocol: Protocol,
         since: Option<&Since>,
-        handshake: Option<&Handshake>,
+        (handshake, trace): (Option<&Handshake>, Option<Trace>),
     ) -> Result<(Seat, Opening), Refusal> {
         let Self { registry, durable } = self;
         let (seat, opening) = match durable {
@@ -41,7 +42,7 @@ impl Joins {
                 let seat = registry.join(user, session.clone()).await?;
                 let handshake = handshake.filter(|_| since.is_some());
                 let _waits = handshake.map(Handshake::waits);
-                let opening = durable.begin(&session, since.cloned()).await;
+                let opening = durable.begin(&session, since.cloned(), trace).await;
                 let slow = "the stream did not answer in time; try again";
                 (seat, opening.map_err(|_| Refusal::Unavailable(slow))?)
             }

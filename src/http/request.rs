@@ -12,7 +12,10 @@ use warp::{
 };
 
 use super::{handover::Handover, handshake::Handshake, refusal::Refusal};
-use crate::position::{PositionError, Since};
+use crate::{
+    position::{PositionError, Since},
+    trace::Trace,
+};
 
 /// A request. No `Debug`: the query may hold a ticket.
 pub(super) struct Request {
@@ -23,6 +26,8 @@ pub(super) struct Request {
     pub(super) connection: Option<Handover>,
     /// What that has until it is a session's.
     pub(super) handshake: Option<Handshake>,
+    /// Its trace, where that is recorded.
+    pub(super) trace: Option<Trace>,
 }
 
 impl Request {
@@ -91,6 +96,7 @@ pub(super) fn request() -> impl Filter<Extract = (Request,), Error = Infallible>
                 on_upgrade,
                 connection,
                 handshake,
+                trace: None,
             },
         )
 }

@@ -6,7 +6,6 @@ use std::{
     io::{self, Read, Write},
     pin::Pin,
     task::{Context, Poll, Waker, ready},
-    time::Instant,
 };
 
 use bytes::Bytes;
@@ -25,7 +24,11 @@ use super::{
     frame_rate::FrameRate,
     transport::{Answer, Kind, Transport, poll_discard},
 };
-use crate::{close::CloseReason, frame, registry::Outgoing};
+use crate::{
+    close::CloseReason,
+    frame,
+    registry::{Arrival, Outgoing},
+};
 
 /// Eagerly allocated for each session, so small; larger frames make it grow.
 const READ_BUFFER: usize = 256;
@@ -169,7 +172,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport for Socket<S> {
     fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
-        delivered: impl FnMut(Instant),
+        delivered: impl FnMut(Arrival),
     ) -> Poll<io::Result<Written>> {
         self.place_control();
         let stream = &mut self.websocket.get_mut().stream;

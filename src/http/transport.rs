@@ -4,7 +4,6 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Instant,
 };
 
 use bytes::Bytes;
@@ -12,7 +11,10 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tungstenite::Message;
 
 use super::chunks::Written;
-use crate::{close::CloseReason, registry::Outgoing};
+use crate::{
+    close::CloseReason,
+    registry::{Arrival, Outgoing},
+};
 
 /// The frame that answers a client's message, if any does.
 pub(super) type Answer = fn(&Message) -> Option<Bytes>;
@@ -81,7 +83,7 @@ pub(super) trait Transport {
     fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
-        delivered: impl FnMut(Instant),
+        delivered: impl FnMut(Arrival),
     ) -> Poll<io::Result<Written>>;
 
     /// Queues what says that nothing follows, where there are words for it.

@@ -7,12 +7,13 @@ use hyper_util::rt::TokioIo;
 use warp::{Rejection, reply::Response};
 
 use super::{
-    admit::{Admitted, Door},
+    admit::{Admitted, Door, conclude},
     frame_rate::FrameRate,
     handover::Handover,
     request::Request,
     session::Sessions,
     socket::Socket,
+    transport::Kind,
     upgrade::Upgrade,
 };
 use crate::tls::Stream;
@@ -22,8 +23,9 @@ use crate::tls::Stream;
 pub(super) async fn admit(
     client: IpAddr,
     door: Arc<Door>,
-    request: Request,
+    mut request: Request,
 ) -> Result<(Upgrade, Admitted), Rejection> {
+    let span = door.record(&mut request, Kind::WebSocket);
     let admitted = async {
         let upgrade = Upgrade::read(request)?;
         let (request, ticket) = (upgrade.request(), upgrade.ticket());
@@ -33,7 +35,9 @@ pub(super) async fn admit(
         Ok((upgrade, admitted))
     }
     .await;
-    admitted.map_err(|refusal| door.judge(client, refusal).into())
+    let admitted = admitted.map_err(|refusal| door.judge(client, refusal));
+    conclude(span, &admitted);
+    admitted.map_err(Rejection::from)
 }
 
 /// Answers 101; the session begins once that is written. This is not `warp::ws()`, which

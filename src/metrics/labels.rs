@@ -77,6 +77,9 @@ impl Metrics {
                 self.tls_reloads.with_label_values(&[listener, result]);
             }
         }
+        for result in ["sent", "refused", "unsent", "dropped"] {
+            self.spans.with_label_values(&[result]);
+        }
         let refused = ["token_missing", "token_invalid", "too_many", "unavailable"];
         for result in refused.into_iter().chain(["minted"]) {
             self.mints.with_label_values(&[result]);
@@ -134,6 +137,11 @@ impl Metrics {
     /// Counts a publisher's question: `sent`, `refused` or `dropped`.
     pub fn receipts(&self, result: &str) {
         self.receipts.with_label_values(&[result]).inc();
+    }
+
+    /// Counts spans of traces: `sent`, `refused`, `unsent` or `dropped`.
+    pub fn spans(&self, result: &str, count: usize) {
+        self.spans.with_label_values(&[result]).inc_by(count as u64);
     }
 
     /// Counts a session that is brought up to date from the stream.

@@ -5,12 +5,12 @@ use std::{
     collections::VecDeque,
     sync::{Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
-    time::Instant,
 };
 
 use bytes::Bytes;
 
 use super::{
+    arrival::Arrival,
     limits::{Charge, Limits},
     session::Pushed,
 };
@@ -24,8 +24,8 @@ use crate::{
 pub struct Outgoing {
     /// The frame's bytes, shared with other sessions.
     pub bytes: Bytes,
-    /// When the message came from NATS; none for a frame of our own.
-    pub arrived: Option<Instant>,
+    /// How the message came, where that is measured; none for a frame of our own.
+    pub arrived: Option<Arrival>,
     /// Keep it for as long as the bytes.
     pub charge: Charge,
     /// Where the frame comes from.
@@ -34,7 +34,7 @@ pub struct Outgoing {
 
 impl Outgoing {
     /// A frame; its memory counts from here on.
-    pub fn new(bytes: Bytes, arrived: Option<Instant>, source: Source, limits: &Limits) -> Self {
+    pub fn new(bytes: Bytes, arrived: Option<Arrival>, source: Source, limits: &Limits) -> Self {
         Self {
             charge: Charge::new(bytes.len(), limits),
             bytes,
@@ -136,7 +136,7 @@ impl Backlog {
 
     /// Queues a frame that can't be sent again; where the backlog would exceed a bound, it
     /// ends the session.
-    pub fn push(&self, bytes: Bytes, arrived: Option<Instant>, limits: &Limits) -> Pushed {
+    pub fn push(&self, bytes: Bytes, arrived: Option<Arrival>, limits: &Limits) -> Pushed {
         let mut inner = self.inner();
         let outgoing = Outgoing::new(bytes, arrived, Source::Own, limits);
         inner.offer(outgoing, limits).unwrap_or_else(|| {

@@ -7,6 +7,7 @@ use tokio::task::yield_now;
 
 use super::{
     Entry, Registry,
+    arrival::Arrivals,
     probes::Probes,
     session::{Pushed, Session},
 };
@@ -60,7 +61,8 @@ impl Registry {
                             return;
                         }
                         let mut frames = Frames::new(&message, self.config.max_frame);
-                        let reached = self.deliver(&to, &mut frames, &mut behind);
+                        let mut arrivals = Arrivals::of(&message, &self.config.tracer);
+                        let reached = self.deliver(&to, &mut frames, &mut arrivals, &mut behind);
                         if let (Some(request), 1..) = (request, reached) {
                             self.answer(&mut interest, &request, reached);
                         }
@@ -137,13 +139,14 @@ impl Registry {
         &self,
         held: &Entry,
         frames: &mut Frames<'_>,
+        arrivals: &mut Arrivals<'_>,
         behind: &mut Vec<Arc<dyn Session>>,
     ) -> usize {
         let mut sessions = Vec::new();
         held.each(|session| sessions.push(session.clone()));
         let mut reached = 0;
         for session in sessions {
-            match session.clone().offer(frames, &self.limits) {
+            match session.clone().offer(frames, arrivals.next(), &self.limits) {
                 Pushed::Queued => reached += 1,
                 Pushed::Behind => {
                     reached += 1;
@@ -162,11 +165,12 @@ impl Registry {
     /// welcomed only after a confirmation that this same task hands on.
     async fn broadcast(&self, message: &Message, behind: &mut Vec<Arc<dyn Session>>) {
         let mut frames = Frames::new(message, self.config.max_frame);
+        let mut arrivals = Arrivals::of(message, &self.config.tracer);
         // For the whole broadcast: clients that never read must not cost the
         // others a wait at each user.
         let mut turns = TURNS;
         for entry in self.entries() {
-            self.deliver(&entry, &mut frames, behind);
+            self.deliver(&entry, &mut frames, &mut arrivals, behind);
             while turns > 0 && self.limits.half_full() {
                 turns -= 1;
                 yield_now().await;

@@ -1,9 +1,9 @@
 //! A session, as the registry sees it, and the session of live mode. Durable mode brings its
 //! own (`durable/session.rs`).
 
-use std::{fmt, sync::Arc, time::Instant};
+use std::{fmt, sync::Arc};
 
-use super::{backlog::Backlog, limits::Limits, membership::Member};
+use super::{arrival::Arrival, backlog::Backlog, limits::Limits, membership::Member};
 use crate::{
     close::CloseReason,
     frame::{Framed, Frames, Proof, Protocol},
@@ -34,7 +34,8 @@ pub trait Session: fmt::Debug + Send + Sync {
     fn backlog(&self) -> &Backlog;
 
     /// A message comes on one of its channels. All sessions that it is for share `frames`.
-    fn offer(self: Arc<Self>, frames: &mut Frames<'_>, limits: &Limits) -> Pushed;
+    fn offer(self: Arc<Self>, frames: &mut Frames<'_>, arrival: Arrival, limits: &Limits)
+    -> Pushed;
 
     /// The connection to NATS is lost, or about to be used again.
     fn lost(&self) {}
@@ -86,8 +87,13 @@ impl Session for Live {
         &self.0
     }
 
-    fn offer(self: Arc<Self>, frames: &mut Frames<'_>, limits: &Limits) -> Pushed {
-        let arrived = Some(Instant::now());
+    fn offer(
+        self: Arc<Self>,
+        frames: &mut Frames<'_>,
+        arrival: Arrival,
+        limits: &Limits,
+    ) -> Pushed {
+        let arrived = Some(arrival);
         match frames.get(self.0.protocol()) {
             Framed::Whole(bytes) => self.0.push(bytes, arrived, limits),
             Framed::TooLarge(Some(gap)) => match self.0.push(gap, arrived, limits) {

@@ -42,6 +42,17 @@ impl ClientFiles {
         self.config().map(|config| Connector(Arc::new(config)))
     }
 
+    /// The same for connections on which this protocol is spoken, as ALPN names it.
+    ///
+    /// # Errors
+    ///
+    /// As [`ClientFiles::load`].
+    pub fn load_for(&self, protocol: &[u8]) -> Result<Connector, FileError> {
+        let mut config = self.config()?;
+        config.alpn_protocols = vec![protocol.to_vec()];
+        Ok(Connector(Arc::new(config)))
+    }
+
     /// The same for a client that brings its own connections.
     ///
     /// # Errors

@@ -45,8 +45,9 @@ const MADE: [&str; 33] = [
     "tickets.jwt.jwks_url",
     "tickets.jwt.issuer",
     "tickets.jwt.audience",
-    // Nothing of it is for a cluster.
+    // Nothing where it is not set, which the program has no word for.
     "telemetry.otlp_endpoint",
+    // It brings the other keys of its section.
     "durable.enabled",
 ];
 

@@ -5,7 +5,7 @@
 use std::{error::Error, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
-use usher::{bus, http, metrics::Metrics, registry};
+use usher::{bus, http, metrics::Metrics, registry, telemetry::Tracer};
 
 /// The suite's largest message is 16 MiB; 4 KiB is the default.
 const MAX_FRAME: usize = 16 << 20;
@@ -19,7 +19,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let metrics = Arc::new(Metrics::new());
     let reply_prefix = "_INBOX.".to_owned();
     let (subscriptions, commands) = bus::Subscriptions::new();
-    let (interest, _publisher) = bus::embedded(&reply_prefix, commands, metrics.clone());
+    let (interest, _publisher) =
+        bus::embedded(&reply_prefix, commands, metrics.clone(), Tracer::default());
     let config = registry::Config {
         gateway: name.clone(),
         reply_prefix,
@@ -30,6 +31,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         total_queue_bytes: 256 << 20,
         drain_window: Duration::from_secs(20),
         max_frame: usize::MAX,
+        tracer: Tracer::default(),
     };
     let registry = registry::Registry::new(config, Arc::new(subscriptions), metrics.clone());
     let registry = Arc::new(registry);

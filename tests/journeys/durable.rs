@@ -40,7 +40,7 @@ pub(crate) async fn store(nats: &async_nats::Client, subject: &str, data: impl T
 }
 
 /// The same with headers.
-async fn store_with(
+pub(crate) async fn store_with(
     nats: &async_nats::Client,
     subject: &str,
     data: impl ToString,

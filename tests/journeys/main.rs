@@ -47,3 +47,4 @@ mod supervision;
 mod tickets;
 mod tls;
 mod too_large;
+mod traces;

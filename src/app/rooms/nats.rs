@@ -8,10 +8,11 @@ use crate::{
     bus::{self, Auth},
     config::{Config, Durable, Storage},
     secret::Secret,
+    telemetry::Tracer,
 };
 
 /// Where NATS is.
-pub(crate) fn bus(config: &Config, name: &str) -> bus::Config {
+pub(crate) fn bus(config: &Config, name: &str, tracer: Tracer) -> bus::Config {
     let nats = &config.nats;
     bus::Config {
         servers: nats.url.0.iter().map(without_credentials).collect(),
@@ -22,6 +23,7 @@ pub(crate) fn bus(config: &Config, name: &str) -> bus::Config {
         settle: super::settle(config),
         reply_prefix: nats.reply_prefix.clone(),
         stream: config.durable.enabled.then(|| stream(&config.durable)),
+        tracer,
     }
 }
 

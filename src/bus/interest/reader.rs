@@ -22,7 +22,7 @@ use std::{
 
 use tokio::time::{Sleep, sleep};
 
-pub(in crate::bus) use self::message::{event_name, is_probe};
+pub(in crate::bus) use self::message::{event_name, is_probe, trace_parent};
 use super::{
     Command, Commands, Event, FIRST_ID, Subscriber,
     link::{Received, Then, Window},
@@ -33,6 +33,7 @@ use super::{
 use crate::{
     bus::{AUTO_SETTLE, Subjects},
     metrics::Metrics,
+    telemetry::Tracer,
 };
 
 /// Subscription id of the broadcast.
@@ -47,6 +48,7 @@ pub struct Reader<K> {
     /// The stream that republishes what is heard; none in live mode.
     stream: Option<String>,
     metrics: Arc<Metrics>,
+    tracer: Tracer,
     commands: Commands<K>,
     /// Who is subscribed, connected or not.
     table: HashMap<u64, K>,
@@ -80,12 +82,13 @@ impl<K: Subscriber> Reader<K> {
         stream: Option<String>,
         settle: Option<Duration>,
         commands: Commands<K>,
-        metrics: Arc<Metrics>,
+        (metrics, tracer): (Arc<Metrics>, Tracer),
     ) -> Self {
         Self {
             subjects,
             stream,
             metrics,
+            tracer,
             commands,
             table: HashMap::new(),
             unconfirmed: HashMap::new(),

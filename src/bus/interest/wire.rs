@@ -88,6 +88,20 @@ impl Headers {
         std::str::from_utf8(self.values(name).last()?).ok()
     }
 
+    /// The one value under `name`, in upper or lower case: some libraries write names as
+    /// HTTP's customs want them. None where there are several.
+    pub(in crate::bus) fn only(&self, name: &str) -> Option<&[u8]> {
+        let mut values = self.lines().skip(1).filter_map(|line| {
+            let (found, value) = line.split_at_checked(name.len())?;
+            let value = value.strip_prefix(b":")?;
+            found
+                .eq_ignore_ascii_case(name.as_bytes())
+                .then(|| value.trim_ascii())
+        });
+        let value = values.next()?;
+        values.next().is_none().then_some(value)
+    }
+
     /// All of it, for telling two apart.
     pub(in crate::bus) fn as_bytes(&self) -> &[u8] {
         &self.0

@@ -11,7 +11,7 @@ use super::{
     batch::{Ended, Reply, batch},
 };
 use crate::{
-    bus::interest::{ServerMessage, event_name, is_probe},
+    bus::interest::{ServerMessage, event_name, is_probe, trace_parent},
     message::{Message, millis_of},
 };
 
@@ -214,6 +214,7 @@ pub(super) fn found(seq: u64, reply: &ServerMessage, broadcast: bool) -> Found {
             broadcast,
             stored: None,
             probe: is_probe(headers),
+            trace: trace_parent(headers).and_then(|parent| parent.followed()),
         },
     }
 }

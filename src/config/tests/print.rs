@@ -110,6 +110,9 @@ window = "20s"
 [log]
 filter = "info"
 format = "auto"
+[telemetry]
+# otlp_endpoint = "http://collector:4317" # not set
+sample_ratio = 0.01
 "#;
 
 #[test]
@@ -251,6 +254,9 @@ window = "120s"
 [log]
 filter = "warn,usher=debug"
 format = "json"
+[telemetry]
+otlp_endpoint = "https://otlp.example.com:4317/"
+sample_ratio = 1.0
 "#;
 
 proptest! {

@@ -47,6 +47,55 @@ fn keys_come_only_from_where_they_can_be_trusted() {
 }
 
 #[test]
+fn a_collector_is_a_host_and_a_port() {
+    for url in [
+        "http://collector:4317",
+        "https://otlp.example.com/",
+        "http://[::1]:4317",
+    ] {
+        let config = good(&row("telemetry.otlp_endpoint", &format!("\"{url}\"")), &[]);
+        let found = config.telemetry.otlp_endpoint.expect("it is set").0;
+        assert_eq!(
+            found.as_str().trim_end_matches('/'),
+            url.trim_end_matches('/')
+        );
+    }
+    for (url, why) in [
+        ("collector:4317", "is no address of a collector"),
+        ("grpc://collector:4317", "is no address of a collector"),
+        ("http://", "is not a good URL (empty host)"),
+        ("http://u:hunter2@collector:4317", "has credentials in it"),
+        ("http://u:1/hunter2@collector:4317", "has credentials in it"),
+        ("http://collector:4317?key=hunter2", "is not a good URL"),
+        (
+            "http://collector:4318/v1/traces",
+            "has a path, as OTLP over HTTP has",
+        ),
+    ] {
+        let line = error(&row("telemetry.otlp_endpoint", &format!("\"{url}\"")), &[]);
+        assert!(line.contains(why), "{line}");
+        assert!(
+            line.contains("write http") && !line.contains("hunter2"),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn a_ratio_is_a_part_of_a_whole() {
+    for (value, ratio) in [("0", 0.0), ("1", 1.0), ("0.25", 0.25), ("1.0", 1.0)] {
+        let config = good(&row("telemetry.sample_ratio", value), &[]);
+        assert_eq!(config.telemetry.sample_ratio.0, ratio);
+        let config = good("", &[("USHER_TELEMETRY__SAMPLE_RATIO", value)]);
+        assert_eq!(config.telemetry.sample_ratio.0, ratio);
+    }
+    for value in ["-0.1", "1.5", "nan", "\"0.5\"", "true"] {
+        let line = error(&row("telemetry.sample_ratio", value), &[]);
+        assert!(line.contains("not a number from 0 to 1"), "{line}");
+    }
+}
+
+#[test]
 fn a_url_that_does_not_parse_is_told_why() {
     for (key, url, shown, why) in [
         ("nats", "", "nats://…", "empty host"),

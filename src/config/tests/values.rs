@@ -30,6 +30,8 @@ fn good_values_are_read_and_printed_as_written() {
         ("session.max_frame", "\"1025B\""),
         ("session.queue_bytes", "\"1GiB\""),
         ("log.format", "\"json\""),
+        ("telemetry.otlp_endpoint", "\"http://[::1]:4317/\""),
+        ("telemetry.sample_ratio", "0.25"),
         ("log.filter", "\"info,usher::bus=debug\""),
     ] {
         // `nats.user` is good only beside a password.

@@ -23,6 +23,7 @@ use crate::{
     message::{Message, Stored},
     provoke,
     supervision::contained_now,
+    telemetry::Operation,
 };
 
 impl Durable {
@@ -70,6 +71,11 @@ impl Durable {
         let lost = gone > 0 || too_many > 0 || !intact;
         if !want.judged {
             self.metrics.caught_up(want.why.name());
+            if place.is_none() {
+                let trace = self.tracer.follow(None);
+                let span = self.tracer.span(Operation::Replay, trace);
+                session.record(want.why, span);
+            }
         }
         let mut brought = Brought::default();
         let mut opening = None;
@@ -192,6 +198,8 @@ impl Durable {
                 channel,
                 stored,
                 bytes,
+                trace: message.trace,
+                event: message.event,
             }
         };
         messages.into_iter().map(frame).collect()

@@ -70,6 +70,7 @@ impl Stream {
                 broadcast: false,
                 stored: None,
                 probe: false,
+                trace: None,
             },
         });
         Read {

@@ -6,6 +6,7 @@ use crate::{
     frame::Proof,
     position::Position,
     registry::{Outgoing, Source},
+    telemetry::Span,
 };
 
 /// Why a session catches up.
@@ -51,6 +52,8 @@ pub(in crate::durable) struct CatchingUp {
     pub(in crate::durable) queued: bool,
     /// The last round could not read for it.
     pub(in crate::durable) held_back: Option<Held>,
+    /// Records it; ends with it.
+    pub(in crate::durable) span: Option<Span>,
     /// Live messages that come after what it has to be sent.
     pub(super) pending: Pending,
 }
@@ -111,6 +114,7 @@ impl CatchingUp {
             short: 0,
             queued: false,
             held_back: None,
+            span: None,
             pending,
         }
     }

@@ -19,7 +19,7 @@ use crate::{
     frame::{Protocol, Welcome, sse},
     http::{admit::Admitted, awake::Awake, closing, transport::Transport},
     jitter,
-    registry::{Next, Seat},
+    registry::{Arrival, Next, Seat},
 };
 
 /// Frames taken from the backlog at a time.
@@ -206,10 +206,12 @@ impl<T: Transport> Session<T> {
     /// One write; pending where the kernel takes nothing.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CloseReason>> {
         let sessions = &self.sessions;
-        let delivered = |arrived: std::time::Instant| {
-            sessions.counts::<T>().delivered.inc();
-            let seconds = arrived.elapsed().as_secs_f64();
-            sessions.metrics.delivery_seconds.observe(seconds);
+        let delivered = |arrival: Arrival| {
+            if let Some(at) = arrival.written(T::KIND.name()) {
+                sessions.counts::<T>().delivered.inc();
+                let seconds = at.elapsed().as_secs_f64();
+                sessions.metrics.delivery_seconds.observe(seconds);
+            }
         };
         match self.transport.poll_write(cx, delivered) {
             Poll::Ready(Ok(written)) => {

@@ -99,6 +99,33 @@ fn services_are_what_callers_need() {
     assert!(plain.one("Service", "")["spec"]["sessionAffinityConfig"].is_null());
 }
 
+/// Where policies are on, the collector of traces is reached on its port.
+#[test]
+fn traces_have_a_way_out() {
+    for (endpoint, port) in [
+        ("http://collector.observability.svc:4317", 4317),
+        ("https://[2001:db8::1]:4318/", 4318),
+        ("https://otlp.example.com", 443),
+        ("http://collector", 80),
+    ] {
+        let objects = Render::minimal()
+            .set("networkPolicy.enabled=true")
+            .json(&format!("telemetry.otlpEndpoint=\"{endpoint}\""))
+            .objects();
+        let policy = &objects.one("NetworkPolicy", "")["spec"];
+        let last = items(&policy["egress"]).last().expect("rules").clone();
+        assert_eq!(last["ports"], json!([{"port": port, "protocol": "TCP"}]));
+        let toml = objects.toml();
+        assert!(toml.contains("[telemetry]\n"), "{toml}");
+        assert!(
+            toml.contains(&format!("otlp_endpoint = \"{endpoint}\"")),
+            "{toml}"
+        );
+    }
+    let off = Render::minimal().objects();
+    assert!(!off.toml().contains("telemetry"), "{}", off.toml());
+}
+
 /// Whatever leads in from outside leads to the public Service, and to three paths of it.
 #[test]
 fn no_way_in_leads_to_operators_or_publishers() {

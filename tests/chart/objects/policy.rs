@@ -90,7 +90,7 @@ fn the_policy_lets_in_and_out_only_who_must() {
         .iter()
         .map(|rule| rule["ports"][0]["port"].clone())
         .collect();
-    assert_eq!(ports, [json!(53), json!(4222), json!(6380)]);
+    assert_eq!(ports, [json!(53), json!(4222), json!(6380), json!(4317)]);
     assert!(egress[1]["to"][0]["namespaceSelector"].is_object());
     // Nobody is let in whom nobody has named.
     let bare = Render::minimal()

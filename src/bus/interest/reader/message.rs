@@ -8,6 +8,7 @@ use crate::{
         wire::{Headers, ServerMessage},
     },
     message::{EventName, Message, Stored, millis_of},
+    trace::{TRACEPARENT, TraceParent},
 };
 
 impl<K: Subscriber> Reader<K> {
@@ -57,6 +58,10 @@ impl<K: Subscriber> Reader<K> {
             broadcast: to.is_none(),
             probe: stored.is_some() && is_probe(&headers),
             stored,
+            trace: match self.tracer.is_on() {
+                true => self.tracer.follow(trace_parent(&headers)),
+                false => None,
+            },
         };
         Some(match to {
             None => Event::Broadcast(message),
@@ -75,6 +80,11 @@ pub(in crate::bus) fn event_name(headers: &Headers) -> Option<EventName> {
         None => Some(EventName::default()),
         Some(name) => EventName::parse(name).ok(),
     }
+}
+
+/// The trace that a publisher says it belongs to.
+pub(in crate::bus) fn trace_parent(headers: &Headers) -> Option<TraceParent> {
+    TraceParent::parse(headers.only(TRACEPARENT)?)
 }
 
 /// Whether a message only asks who is here.

@@ -68,6 +68,25 @@ fn of_a_forged_header_the_servers_own_counts() {
 }
 
 #[test]
+fn a_name_that_libraries_write_differently_is_found_where_it_stands_once() {
+    let with = |lines: &str| {
+        let headers = format!("NATS/1.0\r\n{lines}\r\n");
+        let bytes = format!("HMSG s 1 {0} {0}\r\n{headers}\r\n", headers.len());
+        message(bytes.as_bytes()).headers
+    };
+    for lines in [
+        "trace: 1\r\n",
+        "Trace: 1\r\ntraces: 2\r\nx: y\r\n",
+        "TRACE:1\r\n",
+    ] {
+        assert_eq!(with(lines).only("trace"), Some(&b"1"[..]), "{lines:?}");
+    }
+    for lines in ["", "trace 1\r\n", "tra: 1\r\n", "trace: 1\r\nTrace: 1\r\n"] {
+        assert_eq!(with(lines).only("trace"), None, "{lines:?}");
+    }
+}
+
+#[test]
 fn a_status_is_read_from_the_first_line_only() {
     let gone = message(b"HMSG i 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n");
     assert_eq!(gone.headers.status(), Some(503));

@@ -20,6 +20,7 @@ fn found(seq: u64, bytes: usize) -> Found {
             broadcast: false,
             stored: None,
             probe: false,
+            trace: None,
         },
     }
 }
