@@ -146,11 +146,12 @@ deny: tools
 		echo "advisories: NOT checked, since their database is out of reach"; \
 	fi
 
-# nats-server and Redis, foreign clients in Python, a browser, and what the chart is
-# tested with.
+# nats-server and Redis, foreign clients in Python, what judges OpenAPI, a browser, and
+# what the chart is tested with.
 servers:
 	@tests/servers.sh
 	@tests/servers.sh python
+	@tests/servers.sh openapi
 	@tests/servers.sh browser
 	@tests/servers.sh faults
 	@tests/servers.sh chart

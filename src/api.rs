@@ -11,6 +11,7 @@ mod failure;
 mod frames;
 mod grpc;
 mod guard;
+mod json;
 mod listener;
 mod operations;
 mod peers;
@@ -20,7 +21,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::watch};
 
 use self::{
-    bodies::InFlight, connection::Connections, entrance::Entrance, guard::Guard, peers::Peers,
+    bodies::InFlight, connection::Connections, entrance::Entrance, guard::Guard, json::Json,
+    peers::Peers,
 };
 pub use self::{
     failure::Failure,
@@ -61,7 +63,7 @@ pub enum Phase {
 ///
 /// # Errors
 ///
-/// Where the descriptions of our services cannot be read.
+/// Where the descriptions of our services, or the listener's address, cannot be read.
 pub async fn serve(
     operations: Operations,
     config: Config,
@@ -70,12 +72,23 @@ pub async fn serve(
     (metrics, readiness): (Arc<Metrics>, Readiness),
     phase: watch::Receiver<Phase>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let guard = Guard::new(config.tokens);
+    let in_flight = InFlight::new(config.max_in_flight_bytes, metrics.clone());
+    let json = Json::new(json::Parts {
+        operations: operations.clone(),
+        guard: guard.clone(),
+        loopback: listener.local_addr()?.ip().to_canonical().is_loopback(),
+        max_message: config.max_message,
+        in_flight: in_flight.clone(),
+        metrics: metrics.clone(),
+    });
     let (routes, reporting) = grpc::routes(operations, metrics.clone(), readiness)?;
     let entrance = Entrance {
         routes,
-        guard: Guard::new(config.tokens),
+        json,
+        guard,
         max_message: config.max_message,
-        in_flight: InFlight::new(config.max_in_flight_bytes, metrics.clone()),
+        in_flight,
         metrics: metrics.clone(),
     };
     let connections = Connections {

@@ -238,7 +238,8 @@ impl Metrics {
             grpc_requests: counters(
                 &r,
                 "usher_grpc_requests_total",
-                "Calls of the push API.",
+                "Calls of the push API. One by HTTP counts as the method of gRPC's that does the \
+                 same, with gRPC's code; of a batch, each push counts.",
                 &["method", "code"],
             ),
             grpc_connections: gauge(&r, "usher_grpc_connections", "Connections to the push API."),

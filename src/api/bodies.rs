@@ -23,7 +23,7 @@ use tonic::Status;
 use crate::metrics::Metrics;
 
 /// From the beginning of a message to its end.
-const ARRIVAL: Duration = Duration::from_secs(10);
+pub(super) const ARRIVAL: Duration = Duration::from_secs(10);
 const PREFIX: usize = 5;
 
 /// What is under way of all requests together.
@@ -62,7 +62,7 @@ impl InFlight {
 
 impl Held {
     /// Takes so many bytes, if there is room for them.
-    fn take(&self, bytes: usize) -> bool {
+    pub(super) fn take(&self, bytes: usize) -> bool {
         let InFlight {
             most,
             bytes: all,

@@ -29,8 +29,10 @@ use crate::{
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// The same at the gateway's end, which one that says nothing must not hold up.
 const FIRST_BYTES: Duration = Duration::from_millis(500);
-/// Callers may take this long to send the head of a request of HTTP/1.1.
-const HEAD: Duration = Duration::from_secs(10);
+/// Callers that were let in may take this long from an answer of HTTP/1.1 to the end of the
+/// next request's head. It is longer than usual clients keep an idle connection: a request
+/// that crosses the end of its connection has no answer.
+const HEAD: Duration = Duration::from_secs(120);
 /// A caller that is gone without a word is noticed after twice this.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Calls at once on one connection.

@@ -3,7 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Request, Response, Version, header::CONNECTION};
+use http::{
+    HeaderMap, HeaderValue, Request, Response, Version,
+    header::{CONNECTION, CONTENT_TYPE},
+};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 use tonic::{Status, body::Body, service::Routes};
@@ -13,6 +16,7 @@ use super::{
     bodies::{Bounded, Held, InFlight, Limit},
     ending::Ending,
     guard::{Guard, is_open, method},
+    json::Json,
     peers::Peer,
 };
 use crate::metrics::Metrics;
@@ -22,7 +26,10 @@ const HEALTH_CHECK: usize = 1024;
 
 /// What all requests come to first.
 pub(super) struct Entrance {
+    /// Where gRPC goes.
     pub(super) routes: Routes,
+    /// Where everything else goes.
+    pub(super) json: Json,
     pub(super) guard: Guard,
     pub(super) max_message: usize,
     pub(super) in_flight: Arc<InFlight>,
@@ -39,7 +46,10 @@ impl Entrance {
         // Of HTTP/1.1 this is the first that is heard.
         peer.spoke();
         let http1 = request.version() < Version::HTTP_2;
-        let mut response = self.judge(request, &peer).await;
+        let mut response = match is_grpc(&request) {
+            true => self.judge(request, &peer).await,
+            false => self.json.answer(request, &peer).await.map(Body::new),
+        };
         if http1 && !peer.is_caller() {
             // Frames of HTTP/2 are counted; here it is one request.
             let close = HeaderValue::from_static("close");
@@ -113,6 +123,13 @@ impl Entrance {
         };
         answer.unwrap_or_else(|never| match never {})
     }
+}
+
+/// Whether a request is gRPC's, which needs HTTP/2. A page whose name was made to point at
+/// this machine could send its content type over HTTP/1.1.
+fn is_grpc(request: &Request<Incoming>) -> bool {
+    let is_so = |kind: &HeaderValue| kind.as_bytes().starts_with(b"application/grpc");
+    request.version() == Version::HTTP_2 && request.headers().get(CONTENT_TYPE).is_some_and(is_so)
 }
 
 /// How long the caller waits (`grpc-timeout`, up to eight digits and a unit); none where

@@ -19,6 +19,7 @@ mod foreign;
 mod grpc_bounds;
 mod grpc_drain;
 mod hostile;
+mod json;
 mod limits;
 mod log_lines;
 mod logins;

@@ -1,0 +1,194 @@
+//! `POST /v1/push/batch`: many pushes in one request, answered in their order.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use http::StatusCode;
+use serde::{Deserialize, Deserializer, Serialize, de};
+use serde_json::value::RawValue;
+use tokio::task::unconstrained;
+use warp::{Rejection, reply::Response};
+
+use super::{
+    call::{Call, Counted},
+    handlers::publish,
+    position::Position,
+    refusal::{self, Refusal, json},
+    shape::{self, Pushed, read},
+};
+use crate::{
+    api::{Failure, Operations, PushOrder},
+    metrics::Metrics,
+};
+
+/// Pushes of a batch.
+const MOST: usize = 1000;
+/// Pushes of one batch that wait for NATS at once.
+const WINDOW: usize = 250;
+
+/// `{"pushes":[…]}`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Batch<'a> {
+    #[serde(borrow)]
+    pushes: Pushes<'a>,
+}
+
+/// The entries, each still as it stands in the body: what is wrong with one concerns no other.
+struct Pushes<'a>(Vec<&'a RawValue>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Pushes<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bounded;
+        impl<'de> de::Visitor<'de> for Bounded {
+            type Value = Vec<&'de RawValue>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "an array of 1–{MOST} pushes")
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                let mut pushes = Vec::new();
+                while let Some(push) = seq.next_element()? {
+                    if pushes.len() == MOST {
+                        let says = format!("a batch has at most {MOST} pushes; split it");
+                        return Err(de::Error::custom(says));
+                    }
+                    pushes.push(push);
+                }
+                match pushes.is_empty() {
+                    true => Err(de::Error::custom(format!(
+                        "a batch has 1–{MOST} pushes, not 0"
+                    ))),
+                    false => Ok(pushes),
+                }
+            }
+        }
+        deserializer.deserialize_seq(Bounded).map(Self)
+    }
+}
+
+/// `{"results":[…]}`.
+#[derive(Serialize)]
+struct Results {
+    results: Vec<Outcome>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Outcome {
+    Pushed(Pushed),
+    Refused(refusal::Body),
+}
+
+/// Publishes what can be published. Dropping the future begins no further push.
+pub(super) async fn push(
+    call: Arc<Call>,
+    body: Bytes,
+    operations: Arc<Operations>,
+    metrics: Arc<Metrics>,
+) -> Result<Response, Rejection> {
+    let orders = orders(&body)?;
+    call.count_one_by_one();
+    let unconfirmed = AtomicBool::new(false);
+    let outcomes = orders.into_iter().map(async |order| {
+        let mut counted = Counted::push(metrics.clone());
+        let outcome = match order {
+            Err(refusal) => Err(refusal),
+            // It would wait for as long as the one before it, and nobody could tell whether
+            // it was published.
+            Ok(_) if unconfirmed.load(Ordering::Relaxed) => Err(Refusal::NotSent),
+            Ok(order) => publish(&operations, order).await,
+        };
+        if let Err(Refusal::Failed { failure, .. }) = &outcome {
+            let unknown = matches!(failure, Failure::Unconfirmed(_));
+            unconfirmed.fetch_or(unknown, Ordering::Relaxed);
+        }
+        counted.ends(outcome.as_ref().err().map_or("OK", Refusal::code));
+        match outcome {
+            Ok(pushed) => Outcome::Pushed(pushed),
+            Err(refusal) => Outcome::Refused(refusal.body()),
+        }
+    });
+    // They begin in their order, so pushes to one user keep theirs. tokio's budget of a task
+    // would stop some in the middle, and wake the last of them first.
+    let outcomes = stream::iter(outcomes).buffered(WINDOW).collect();
+    let results = unconstrained(outcomes).await;
+    Ok(json(StatusCode::OK, &Results { results }))
+}
+
+/// What the batch asks for; each entry by itself may be none.
+fn orders(body: &Bytes) -> Result<Vec<Result<PushOrder, Refusal>>, Refusal> {
+    let text = shape::text(body)?;
+    let Batch {
+        pushes: Pushes(pushes),
+    } = read(text, Position::START)?;
+    let (mut at, mut position) = (0, Position::START);
+    let orders = pushes.into_iter().map(|push| {
+        // Where in the body it stands: it is a part of it.
+        let start = push.get().as_ptr() as usize - text.as_ptr() as usize;
+        position = position.after(&text.as_bytes()[at..start]);
+        at = start;
+        let push: shape::Push<'_> = read(push.get(), position)?;
+        push.order(body, None)
+    });
+    Ok(orders.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(body: &str) -> String {
+        match orders(&Bytes::copy_from_slice(body.as_bytes())) {
+            Err(Refusal::Bad(why)) => why,
+            _ => panic!("not refused: {body}"),
+        }
+    }
+
+    #[test]
+    fn a_batch_has_one_push_to_a_thousand() {
+        let batch = |count: usize| {
+            let push = "{\"user_id\":\"42\"}";
+            format!("{{\"pushes\":[{}]}}", vec![push; count].join(","))
+        };
+        let orders = |count| orders(&batch(count).into()).map(|orders| orders.len());
+        assert_eq!(orders(1), Ok(1));
+        assert_eq!(orders(1000), Ok(1000));
+        assert!(refused(&batch(0)).contains("1–1000"));
+        assert!(refused(&batch(1001)).contains("at most 1000"));
+    }
+
+    #[test]
+    fn what_is_wrong_with_one_push_is_found_in_the_whole_body() {
+        let body = "{\"pushes\": [\n  {\"user_id\": \"1\"},\n  {\"usr\": \"2\"},\n  7, {\"user_id\"\n:3}]}";
+        let orders = orders(&Bytes::from(body)).expect("a batch");
+        let why = |index: usize| match &orders[index] {
+            Err(Refusal::Bad(why)) => why.clone(),
+            other => panic!("{other:?}"),
+        };
+        assert!(orders[0].is_ok());
+        assert!(
+            why(1).starts_with("line 3, column 8: unknown field `usr`"),
+            "{}",
+            why(1)
+        );
+        assert!(
+            why(2).starts_with("line 4, column 3: send a JSON object"),
+            "{}",
+            why(2)
+        );
+        assert!(
+            why(3).starts_with("line 5, column 2: invalid type: integer"),
+            "{}",
+            why(3)
+        );
+    }
+}

@@ -1,0 +1,247 @@
+//! The JSON of requests and of answers. Fields are named as in the proto.
+
+use std::{
+    str,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use base64::{
+    Engine as _,
+    alphabet::STANDARD,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer, Serialize, de};
+use serde_json::value::RawValue;
+
+use super::{
+    position::{DEEPEST, Position, too_deep},
+    refusal::Refusal,
+};
+use crate::{
+    api::{Issued, PushOrder, TicketOrder},
+    bus::{Published, Receipt},
+};
+
+/// The usual alphabet (RFC 4648 §4); `=` at the end may be left out.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// An end from here on, in Unix seconds, was meant in milliseconds: as seconds it is beyond
+/// the year 5138.
+const MILLISECONDS: u64 = 100_000_000_000;
+
+/// A body as text, once it is known to be one and not too deep.
+///
+/// # Errors
+///
+/// Where it is not.
+pub(super) fn text(body: &Bytes) -> Result<&str, Refusal> {
+    let at = |end: usize| Position::START.after(&body[..end]);
+    let text = str::from_utf8(body).map_err(|error| {
+        let at = at(error.valid_up_to());
+        Refusal::bad(format!("{at}: the body is not UTF-8"))
+    })?;
+    match too_deep(body) {
+        None => Ok(text),
+        Some(end) => Err(Refusal::bad(format!(
+            "{}: arrays and objects nest deeper than {DEEPEST}; send them as a string, or \
+             flatten them",
+            at(end)
+        ))),
+    }
+}
+
+/// Reads an object that begins at this place of the body.
+///
+/// # Errors
+///
+/// Where it is none, or has other fields than it may have: with the place in the body.
+pub(super) fn read<'a, T: Deserialize<'a>>(text: &'a str, start: Position) -> Result<T, Refusal> {
+    let blank = text.len() - text.trim_ascii_start().len();
+    // The derived reader would take the fields from an array, too.
+    if text.as_bytes().get(blank) != Some(&b'{') {
+        let at = start.after(&text.as_bytes()[..blank]);
+        return Err(Refusal::bad(format!("{at}: send a JSON object")));
+    }
+    serde_json::from_str(text).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        let says = error.to_string();
+        let says = says
+            .strip_suffix(&format!(" at line {line} column {column}"))
+            .unwrap_or(&says);
+        Refusal::bad(format!("{}: {says}", start.plus(line, column)))
+    })
+}
+
+/// A field that is there, though it be `null`.
+fn some<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// `POST /v1/push`, and an entry of a batch.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Push<'a> {
+    user_id: String,
+    #[serde(default)]
+    event: String,
+    #[serde(default)]
+    message_id: String,
+    #[serde(default)]
+    receipt: bool,
+    #[serde(borrow, default, deserialize_with = "some")]
+    data: Option<&'a RawValue>,
+    #[serde(default, deserialize_with = "some")]
+    base64: Option<String>,
+}
+
+impl Push<'_> {
+    /// The push, as operations take it; `key` is what the header says.
+    pub(super) fn order(self, body: &Bytes, key: Option<String>) -> Result<PushOrder, Refusal> {
+        Ok(PushOrder {
+            user_id: self.user_id,
+            event: self.event,
+            message_id: message_id(self.message_id, key)?,
+            payload: payload(body, self.data, self.base64)?,
+            receipt: self.receipt,
+        })
+    }
+}
+
+/// The message's bytes. Data are passed on as they stand in the body, byte for byte.
+fn payload(
+    body: &Bytes,
+    data: Option<&RawValue>,
+    base64: Option<String>,
+) -> Result<Bytes, Refusal> {
+    match (data, base64) {
+        (Some(_), Some(_)) => Err(Refusal::bad("give data or base64, not both")),
+        (Some(data), None) => Ok(body.slice_ref(data.get().as_bytes())),
+        (None, Some(text)) => match BASE64.decode(text) {
+            Ok(bytes) => Ok(bytes.into()),
+            Err(error) => Err(Refusal::bad(format!(
+                "base64 is not base64 of the usual alphabet: {error}"
+            ))),
+        },
+        (None, None) => Ok(Bytes::new()),
+    }
+}
+
+fn message_id(field: String, key: Option<String>) -> Result<String, Refusal> {
+    match key {
+        Some(key) if field.is_empty() || field == key => Ok(key),
+        Some(_) => Err(Refusal::bad(
+            "message_id and Idempotency-Key differ; give one of them",
+        )),
+        None => Ok(field),
+    }
+}
+
+/// A push that went well.
+#[derive(Debug, Serialize)]
+pub(super) struct Pushed {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sessions: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seq: Option<u64>,
+}
+
+impl From<Published> for Pushed {
+    fn from(Published { seq, receipt }: Published) -> Self {
+        let (status, sessions) = match receipt {
+            None => ("dispatched", None),
+            Some(Receipt::Queued(sessions)) => ("queued", Some(sessions)),
+            Some(Receipt::Offline) => ("offline", Some(0)),
+        };
+        Self {
+            status,
+            sessions,
+            seq,
+        }
+    }
+}
+
+/// `POST /v1/tickets`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Ticket {
+    user_id: String,
+    #[serde(default, deserialize_with = "whole")]
+    ttl: Option<u64>,
+    #[serde(default, deserialize_with = "whole")]
+    expires_at: Option<u64>,
+    #[serde(default)]
+    origin: String,
+}
+
+impl Ticket {
+    /// The ticket, as operations take it.
+    pub(super) fn order(self) -> Result<TicketOrder, Refusal> {
+        let expires_at = match self.expires_at {
+            Some(MILLISECONDS..) => {
+                return Err(Refusal::bad(
+                    "expires_at is 10^11 or above, as milliseconds are; write Unix seconds",
+                ));
+            }
+            seconds => seconds.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds)),
+        };
+        Ok(TicketOrder {
+            user_id: self.user_id,
+            ttl: self.ttl.map(Duration::from_secs),
+            expires_at,
+            origin: self.origin,
+        })
+    }
+}
+
+/// A ticket, and the whole seconds for which it waits.
+#[derive(Serialize)]
+pub(super) struct Ticketed {
+    ticket: String,
+    expires_in: u64,
+}
+
+impl From<Issued> for Ticketed {
+    fn from(Issued { ticket, expires_in }: Issued) -> Self {
+        Self {
+            ticket: ticket.expose().to_owned(),
+            expires_in: expires_in.as_secs(),
+        }
+    }
+}
+
+/// A whole number that is not negative. `30.0` is one, too (JSON Schema says so).
+fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    struct Whole;
+    impl de::Visitor<'_> for Whole {
+        type Value = u64;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a whole number of seconds")
+        }
+
+        fn visit_u64<E: de::Error>(self, number: u64) -> Result<u64, E> {
+            Ok(number)
+        }
+
+        fn visit_i64<E: de::Error>(self, number: i64) -> Result<u64, E> {
+            u64::try_from(number)
+                .map_err(|_| E::invalid_value(de::Unexpected::Signed(number), &self))
+        }
+
+        fn visit_f64<E: de::Error>(self, number: f64) -> Result<u64, E> {
+            let fits = (0.0..=2_f64.powi(53)).contains(&number) && number.fract() == 0.0;
+            match fits {
+                true => Ok(number as u64),
+                false => Err(E::invalid_value(de::Unexpected::Float(number), &self)),
+            }
+        }
+    }
+    deserializer.deserialize_any(Whole).map(Some)
+}
