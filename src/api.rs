@@ -4,6 +4,7 @@
 //! gateway, so it makes no difference which gateway a service calls.
 
 mod bodies;
+mod certain;
 mod connection;
 mod ending;
 mod entrance;

@@ -8,7 +8,7 @@ use std::{
 
 use tonic::{Code, Request, Response, Status, service::Routes};
 
-use super::{Failure, Issued, Operations, PushOrder, TicketOrder};
+use super::{Failure, Issued, Operations, PushOrder, TicketOrder, certain::not_published};
 use crate::{
     bus::{Published, Receipt},
     metrics::Metrics,
@@ -95,7 +95,8 @@ impl Calls {
             payload: request.message.into(),
             receipt: request.receipt,
         };
-        let Published { seq, receipt } = self.operations.push(order).await?;
+        let published = self.operations.push(order).await;
+        let Published { seq, receipt } = published.map_err(publishing)?;
         let (status, sessions) = match receipt {
             None => (PushStatus::Dispatched, 0),
             Some(Receipt::Queued(sessions)) => (PushStatus::Queued, sessions),
@@ -172,6 +173,16 @@ impl From<Failure> for Status {
             Failure::Unconfirmed(_) => Code::DeadlineExceeded,
         };
         Self::new(code, failure.to_string())
+    }
+}
+
+/// Why a message was not published, or is not known to be.
+fn publishing(failure: Failure) -> Status {
+    let certain = failure.is_certain();
+    let status = failure.into();
+    match certain {
+        true => not_published(&status),
+        false => status,
     }
 }
 
