@@ -8,12 +8,15 @@ use std::{
 
 use tonic::{Code, Request, Response, Status, service::Routes};
 
-use super::{Failure, Issued, Operations, PushOrder, TicketOrder, certain::not_published};
+use super::{
+    BroadcastOrder, Failure, Issued, Operations, PushOrder, TicketOrder, certain::not_published,
+};
 use crate::{
     bus::{Published, Receipt},
     metrics::Metrics,
     proto::{
-        self, IssueTicketRequest, IssueTicketResponse, PushRequest, PushResponse, PushStatus,
+        self, BroadcastRequest, BroadcastResponse, IssueTicketRequest, IssueTicketResponse,
+        PushRequest, PushResponse, PushStatus,
         notification_server::{Notification, NotificationServer},
     },
     readiness::Readiness,
@@ -109,6 +112,17 @@ impl Calls {
         })
     }
 
+    async fn broadcast(&self, request: BroadcastRequest) -> Result<BroadcastResponse, Status> {
+        let order = BroadcastOrder {
+            event: request.event,
+            message_id: request.message_id,
+            payload: request.message.into(),
+        };
+        let published = self.operations.broadcast(order).await;
+        let seq = published.map_err(publishing)?.seq.unwrap_or(0);
+        Ok(BroadcastResponse { seq })
+    }
+
     async fn issue(&self, request: IssueTicketRequest) -> Result<IssueTicketResponse, Status> {
         // What is negative breaks the rule as zero does.
         let ttl = |ttl| Duration::try_from(ttl).unwrap_or(Duration::ZERO);
@@ -149,6 +163,16 @@ impl Notification for Calls {
     ) -> Result<Response<PushResponse>, Status> {
         self.call("PushNotification", request, async |request| {
             self.push(request).await
+        })
+        .await
+    }
+
+    async fn broadcast(
+        &self,
+        request: Request<BroadcastRequest>,
+    ) -> Result<Response<BroadcastResponse>, Status> {
+        self.call("Broadcast", request, async |request| {
+            self.broadcast(request).await
         })
         .await
     }

@@ -4,6 +4,7 @@
 mod support;
 
 mod admission;
+mod broadcasts;
 mod browser;
 mod bus_faults;
 mod clear_token;
