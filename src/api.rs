@@ -4,6 +4,7 @@
 //! gateway, so it makes no difference which gateway a service calls.
 
 mod bodies;
+mod certain;
 mod connection;
 mod ending;
 mod entrance;
@@ -27,7 +28,7 @@ use self::{
 pub use self::{
     failure::Failure,
     listener::LAST_ANSWERS,
-    operations::{Issued, Operations, PushOrder, TicketOrder},
+    operations::{BroadcastOrder, Issued, Operations, PushOrder, TicketOrder},
 };
 use crate::{metrics::Metrics, readiness::Readiness, secret::Secrets, tls::Acceptor};
 

@@ -29,7 +29,7 @@ pub use self::{
     auth::{Auth, AuthError},
     check::{Seen, Server, check},
     interest::{Commands, DialError, Event, Interest, Probe, Request, Subscriber, Subscriptions},
-    publisher::{PublishError, Published, Publisher, Push, Receipt},
+    publisher::{PublishError, Published, Publisher, Push, Receipt, To, UnderWay},
     subject::Subjects,
 };
 use self::{

@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 mod api;
+mod broadcast;
 mod check;
 mod completions;
 mod config;
@@ -82,6 +83,8 @@ Examples:
     Ticket(ticket::Arguments),
     /// Push a message to a user's sessions, or a stream of them.
     Push(push::Arguments),
+    /// Publish a message to every session of every user, or a stream of them.
+    Broadcast(broadcast::Arguments),
     /// Follow a user's stream of messages in the terminal.
     Listen(listen::Arguments),
     /// Print the NATS subject of a user.
@@ -134,6 +137,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Config(file) => return Ok(config::run(&file.load()?)),
         Command::Ticket(arguments) => ticket::run(&arguments)?,
         Command::Push(arguments) => push::run(&arguments)?,
+        Command::Broadcast(arguments) => broadcast::run(&arguments)?,
         Command::Listen(arguments) => listen::run(arguments)?,
         Command::Subject(arguments) => subject::run(&arguments)?,
         Command::Completions(arguments) => completions::run(&arguments)?,

@@ -8,6 +8,7 @@
 //! knows nothing of a stream.
 
 mod backlog;
+mod broadcast;
 mod delivery;
 mod drain;
 mod limits;

@@ -20,6 +20,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Sleep, sleep};
 use tonic::Status;
 
+use super::{certain::not_published, guard::publishes};
 use crate::metrics::Metrics;
 
 /// From the beginning of a message to its end.
@@ -200,7 +201,15 @@ impl Bounded {
 
     fn exhausted(&self, reason: &str, says: impl Into<String>) -> Status {
         self.count(reason, "RESOURCE_EXHAUSTED");
-        Status::resource_exhausted(says)
+        self.certain(Status::resource_exhausted(says))
+    }
+
+    /// Nothing of a call is done whose message has not come whole.
+    fn certain(&self, status: Status) -> Status {
+        match self.limit.method.is_some_and(publishes) {
+            true => not_published(&status),
+            false => status,
+        }
     }
 
     /// The service itself does not see such a call.
@@ -245,7 +254,7 @@ impl Body for Bounded {
                     ARRIVAL.as_secs()
                 );
                 this.count("too_slow", "DEADLINE_EXCEEDED");
-                Status::deadline_exceeded(says)
+                this.certain(Status::deadline_exceeded(says))
             }
         };
         this.over = true;

@@ -25,6 +25,11 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Whether it was certainly not done, and will not be.
+    pub fn is_certain(&self) -> bool {
+        !matches!(self, Self::Unconfirmed(_))
+    }
+
     /// A field breaks its rule.
     pub fn invalid(field: &'static str, rule: impl ToString) -> Self {
         let rule = rule.to_string();

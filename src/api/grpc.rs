@@ -8,12 +8,15 @@ use std::{
 
 use tonic::{Code, Request, Response, Status, service::Routes};
 
-use super::{Failure, Issued, Operations, PushOrder, TicketOrder};
+use super::{
+    BroadcastOrder, Failure, Issued, Operations, PushOrder, TicketOrder, certain::not_published,
+};
 use crate::{
     bus::{Published, Receipt},
     metrics::Metrics,
     proto::{
-        self, IssueTicketRequest, IssueTicketResponse, PushRequest, PushResponse, PushStatus,
+        self, BroadcastRequest, BroadcastResponse, IssueTicketRequest, IssueTicketResponse,
+        PushRequest, PushResponse, PushStatus,
         notification_server::{Notification, NotificationServer},
     },
     readiness::Readiness,
@@ -95,7 +98,8 @@ impl Calls {
             payload: request.message.into(),
             receipt: request.receipt,
         };
-        let Published { seq, receipt } = self.operations.push(order).await?;
+        let published = self.operations.push(order).await;
+        let Published { seq, receipt } = published.map_err(publishing)?;
         let (status, sessions) = match receipt {
             None => (PushStatus::Dispatched, 0),
             Some(Receipt::Queued(sessions)) => (PushStatus::Queued, sessions),
@@ -106,6 +110,17 @@ impl Calls {
             sessions,
             seq: seq.unwrap_or(0),
         })
+    }
+
+    async fn broadcast(&self, request: BroadcastRequest) -> Result<BroadcastResponse, Status> {
+        let order = BroadcastOrder {
+            event: request.event,
+            message_id: request.message_id,
+            payload: request.message.into(),
+        };
+        let published = self.operations.broadcast(order).await;
+        let seq = published.map_err(publishing)?.seq.unwrap_or(0);
+        Ok(BroadcastResponse { seq })
     }
 
     async fn issue(&self, request: IssueTicketRequest) -> Result<IssueTicketResponse, Status> {
@@ -152,6 +167,16 @@ impl Notification for Calls {
         .await
     }
 
+    async fn broadcast(
+        &self,
+        request: Request<BroadcastRequest>,
+    ) -> Result<Response<BroadcastResponse>, Status> {
+        self.call("Broadcast", request, async |request| {
+            self.broadcast(request).await
+        })
+        .await
+    }
+
     async fn issue_ticket(
         &self,
         request: Request<IssueTicketRequest>,
@@ -172,6 +197,16 @@ impl From<Failure> for Status {
             Failure::Unconfirmed(_) => Code::DeadlineExceeded,
         };
         Self::new(code, failure.to_string())
+    }
+}
+
+/// Why a message was not published, or is not known to be.
+fn publishing(failure: Failure) -> Status {
+    let certain = failure.is_certain();
+    let status = failure.into();
+    match certain {
+        true => not_published(&status),
+        false => status,
     }
 }
 

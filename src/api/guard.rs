@@ -42,10 +42,16 @@ pub(super) fn is_open(path: &str) -> bool {
     path.starts_with(OPEN)
 }
 
+/// Whether a method of the push API publishes.
+pub(super) fn publishes(method: &str) -> bool {
+    ["PushNotification", "Broadcast"].contains(&method)
+}
+
 /// The method of the push API that a path names, as metrics have it.
 pub(super) fn method(path: &str) -> Option<&'static str> {
     match path.strip_prefix(OURS)? {
         "PushNotification" => Some("PushNotification"),
+        "Broadcast" => Some("Broadcast"),
         "IssueTicket" => Some("IssueTicket"),
         _ => None,
     }

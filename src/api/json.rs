@@ -57,7 +57,7 @@ fn routes(parts: &Parts) -> BoxedFilter<(Response,)> {
     let operations = given(&Arc::new(parts.operations.clone()));
     let metrics = given(&parts.metrics);
 
-    let push = key().and(asked.clone()).and(operations.clone());
+    let message = key().and(asked.clone()).and(operations.clone());
     let batch = no_key()
         .and(asked.clone())
         .and(operations.clone())
@@ -65,8 +65,11 @@ fn routes(parts: &Parts) -> BoxedFilter<(Response,)> {
     let tickets = asked.and(operations);
 
     let routes = any_of![
-        at("/v1/push").and(push).and_then(handlers::push),
+        at("/v1/push").and(message.clone()).and_then(handlers::push),
         at("/v1/push/batch").and(batch).and_then(batch::push),
+        at("/v1/broadcast")
+            .and(message)
+            .and_then(handlers::broadcast),
         at("/v1/tickets").and(tickets).and_then(handlers::issue),
         at("/v1/openapi.json").and(look).map(handlers::openapi),
     ];

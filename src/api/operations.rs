@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::Failure;
 use crate::{
-    bus::{Published, Publisher, Push},
-    message::EventName,
+    bus::{Published, Publisher, Push, To, UnderWay},
+    message::{EventName, MESSAGE_ID_RULE, is_message_id},
     origin::Origin,
     tickets::{Order, Ticket, Tickets},
     user::UserId,
@@ -15,8 +15,6 @@ use crate::{
 
 /// The time that a ticket may wait to be used.
 const TICKET_TTL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
-/// Characters of a message id.
-const MAX_MESSAGE_ID: usize = 128;
 
 /// The operations. Clones share what they work on.
 #[derive(Debug, Clone)]
@@ -42,6 +40,17 @@ pub struct PushOrder {
     pub payload: Bytes,
     /// Whether to ask which sessions have it.
     pub receipt: bool,
+}
+
+/// A message to every session, as it was asked for.
+#[derive(Debug, Clone, Default)]
+pub struct BroadcastOrder {
+    /// Its event; empty for `message`.
+    pub event: String,
+    /// So that JetStream drops a duplicate; empty for none.
+    pub message_id: String,
+    /// The message's bytes.
+    pub payload: Bytes,
 }
 
 /// A ticket, as it was asked for.
@@ -74,14 +83,40 @@ impl Operations {
     /// [`Failure`] says whether it may still be published. Dropping the future leaves that
     /// unknown.
     pub async fn push(&self, order: PushOrder) -> Result<Published, Failure> {
+        Ok(self.begin_push(order).await?.outcome().await?)
+    }
+
+    /// Hands a message to a user over; its outcome is for later. Messages that one caller
+    /// begins one after the other are published in that order.
+    ///
+    /// # Errors
+    ///
+    /// A certain [`Failure`]. Dropping the future: nothing was published.
+    pub async fn begin_push(&self, order: PushOrder) -> Result<UnderWay, Failure> {
         let user = user_id(&order.user_id)?;
         let push = Push {
             event: event(&order.event)?,
             message_id: message_id(&order.message_id, &user.subject_token())?,
             payload: order.payload,
-            user,
+            to: To::User(user),
         };
-        Ok(self.publisher.publish(push, order.receipt).await?)
+        Ok(self.publisher.send(push, order.receipt).await?)
+    }
+
+    /// Publishes a message to every session.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] says whether it may still be published. Dropping the future leaves that
+    /// unknown.
+    pub async fn broadcast(&self, order: BroadcastOrder) -> Result<Published, Failure> {
+        let push = Push {
+            event: event(&order.event)?,
+            message_id: message_id(&order.message_id, "$broadcast")?,
+            payload: order.payload,
+            to: To::All,
+        };
+        Ok(self.publisher.publish(push, false).await?)
     }
 
     /// Mints a ticket.
@@ -148,9 +183,8 @@ fn message_id(id: &str, channel: &str) -> Result<Option<String>, Failure> {
     if id.is_empty() {
         return Ok(None);
     }
-    if id.len() > MAX_MESSAGE_ID || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
-        let rule = "is not 1–128 printable ASCII characters without spaces";
-        return Err(Failure::invalid("message_id", rule));
+    if !is_message_id(id) {
+        return Err(Failure::invalid("message_id", MESSAGE_ID_RULE));
     }
     Ok(Some(format!("{channel}:{id}")))
 }

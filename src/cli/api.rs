@@ -19,7 +19,8 @@ use super::{
 };
 use crate::{
     proto::{
-        IssueTicketRequest, PushRequest, PushResponse, notification_client::NotificationClient,
+        BroadcastRequest, BroadcastResponse, IssueTicketRequest, PushRequest, PushResponse,
+        notification_client::NotificationClient,
     },
     tickets::Ticket,
     user::UserId,
@@ -110,6 +111,16 @@ impl Api {
             client.push_notification(request).await
         })
         .await
+    }
+
+    /// Publishes one message to every session.
+    pub(super) async fn broadcast(
+        &self,
+        message: BroadcastRequest,
+    ) -> Result<BroadcastResponse, CallError> {
+        let message = &message;
+        self.call(async |mut client| client.broadcast(self.request(message.clone())).await)
+            .await
     }
 
     /// Has a ticket minted; without a `ttl` it is the gateway's `tickets.ttl`.

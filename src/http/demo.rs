@@ -23,7 +23,7 @@ use super::{
     request::{host, origin},
 };
 use crate::{
-    bus::{PublishError, Publisher, Push, Receipt},
+    bus::{PublishError, Publisher, Push, Receipt, To},
     message::EventName,
     origin::AllowedOrigins,
     tickets::{Order, Tickets},
@@ -144,7 +144,7 @@ impl Demo {
             })?),
         };
         let push = Push {
-            user: user(&request.user_id)?,
+            to: To::User(user(&request.user_id)?),
             event,
             message_id: None,
             payload: Bytes::copy_from_slice(request.data.get().as_bytes()),

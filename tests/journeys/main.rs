@@ -4,6 +4,7 @@
 mod support;
 
 mod admission;
+mod broadcasts;
 mod browser;
 mod bus_faults;
 mod clear_token;
@@ -18,6 +19,7 @@ mod events;
 mod foreign;
 mod grpc_bounds;
 mod grpc_drain;
+mod grpc_unavailable;
 mod hostile;
 mod json;
 mod limits;

@@ -66,7 +66,6 @@ async fn nobody_may_do_more_than_they_must() {
         );
     }
     for (role, subject) in [
-        (Role::Gateway, "usher.broadcast"),
         (Role::Gateway, "orders.new"),
         (Role::Gateway, "_INBOX.somebody"),
         (Role::Publisher, "orders.new"),

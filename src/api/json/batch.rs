@@ -13,18 +13,17 @@ use futures_util::{StreamExt as _, stream};
 use http::StatusCode;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::value::RawValue;
-use tokio::task::unconstrained;
 use warp::{Rejection, reply::Response};
 
 use super::{
     call::{Call, Counted},
-    handlers::publish,
     position::Position,
     refusal::{self, Refusal, json},
     shape::{self, Pushed, read},
 };
 use crate::{
     api::{Failure, Operations, PushOrder},
+    bus::UnderWay,
     metrics::Metrics,
 };
 
@@ -97,31 +96,60 @@ pub(super) async fn push(
 ) -> Result<Response, Rejection> {
     let orders = orders(&body)?;
     call.count_one_by_one();
-    let unconfirmed = AtomicBool::new(false);
-    let outcomes = orders.into_iter().map(async |order| {
-        let mut counted = Counted::push(metrics.clone());
-        let outcome = match order {
-            Err(refusal) => Err(refusal),
-            // It would wait for as long as the one before it, and nobody could tell whether
-            // it was published.
-            Ok(_) if unconfirmed.load(Ordering::Relaxed) => Err(Refusal::NotSent),
-            Ok(order) => publish(&operations, order).await,
-        };
-        if let Err(Refusal::Failed { failure, .. }) = &outcome {
-            let unknown = matches!(failure, Failure::Unconfirmed(_));
-            unconfirmed.fetch_or(unknown, Ordering::Relaxed);
-        }
-        counted.ends(outcome.as_ref().err().map_or("OK", Refusal::code));
-        match outcome {
-            Ok(pushed) => Outcome::Pushed(pushed),
-            Err(refusal) => Outcome::Refused(refusal.body()),
+    let stopped = Arc::new(AtomicBool::new(false));
+    let stops = stopped.clone();
+    // One is handed over after the other, so pushes to one user keep their order.
+    let begun = stream::iter(orders).then(move |order| {
+        let counted = Counted::push(metrics.clone());
+        let (operations, stopped) = (operations.clone(), stopped.clone());
+        async move {
+            let begun = match order {
+                Ok(_) if stopped.load(Ordering::Relaxed) => Err(Refusal::NotSent),
+                Ok(order) => begin(&operations, order, &stopped).await,
+                Err(refusal) => Err(refusal),
+            };
+            (counted, begun)
         }
     });
-    // They begin in their order, so pushes to one user keep theirs. tokio's budget of a task
-    // would stop some in the middle, and wake the last of them first.
-    let outcomes = stream::iter(outcomes).buffered(WINDOW).collect();
-    let results = unconstrained(outcomes).await;
+    let outcomes = begun.map(move |(mut counted, begun)| {
+        let stopped = stops.clone();
+        async move {
+            let outcome = match begun {
+                Ok(under_way) => end(under_way, &stopped).await,
+                Err(refusal) => Err(refusal),
+            };
+            counted.ends(outcome.as_ref().err().map_or("OK", Refusal::code));
+            match outcome {
+                Ok(pushed) => Outcome::Pushed(pushed),
+                Err(refusal) => Outcome::Refused(refusal.body()),
+            }
+        }
+    });
+    let results = outcomes.buffered(WINDOW).collect().await;
     Ok(json(StatusCode::OK, &Results { results }))
+}
+
+/// Hands a push over. Where NATS is away, what comes after it would wait for it as long, one
+/// after the other.
+async fn begin(
+    operations: &Operations,
+    order: PushOrder,
+    stopped: &AtomicBool,
+) -> Result<UnderWay, Refusal> {
+    let begun = operations.begin_push(order).await;
+    if matches!(begun, Err(Failure::Unavailable(_))) {
+        stopped.store(true, Ordering::Relaxed);
+    }
+    begun.map_err(Refusal::of_publish)
+}
+
+/// Waits for what becomes of it. Where nobody can say, nobody could of those after it.
+async fn end(under_way: UnderWay, stopped: &AtomicBool) -> Result<Pushed, Refusal> {
+    let published = under_way.outcome().await.map_err(Failure::from);
+    if matches!(published, Err(Failure::Unconfirmed(_))) {
+        stopped.store(true, Ordering::Relaxed);
+    }
+    published.map(Pushed::from).map_err(Refusal::of_publish)
 }
 
 /// What the batch asks for; each entry by itself may be none.

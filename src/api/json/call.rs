@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use crate::{
-    api::{bodies::Held, peers::Peer},
+    api::{bodies::Held, guard::publishes, peers::Peer},
     metrics::Metrics,
 };
 
@@ -14,6 +14,7 @@ use crate::{
 pub(super) fn method(path: &str) -> Option<&'static str> {
     match path {
         "/v1/push" | "/v1/push/batch" => Some("PushNotification"),
+        "/v1/broadcast" => Some("Broadcast"),
         "/v1/tickets" => Some("IssueTicket"),
         _ => None,
     }
@@ -41,7 +42,7 @@ impl Call {
 
     /// Whether it publishes: then a refusal can say that nothing was published.
     pub(super) fn publishes(&self) -> bool {
-        self.method == Some("PushNotification")
+        self.method.is_some_and(publishes)
     }
 
     /// From now on its parts are counted, and not the whole.

@@ -13,9 +13,9 @@ use super::{
     call::Call,
     position::Position,
     refusal::{Refusal, json},
-    shape::{self, Pushed, Ticketed, read},
+    shape::{self, Broadcasted, Pushed, Ticketed, read},
 };
-use crate::api::{Failure, Operations, PushOrder};
+use crate::api::Operations;
 
 /// The description of all this (OpenAPI 3.1).
 const OPENAPI: &str = include_str!("openapi.json");
@@ -29,16 +29,23 @@ pub(super) async fn push(
 ) -> Result<Response, Rejection> {
     let push: shape::Push<'_> = read(shape::text(&body)?, Position::START)?;
     let order = push.order(&body, key)?;
-    let pushed = publish(&operations, order).await?;
+    let pushed = operations.push(order).await.map(Pushed::from);
+    let pushed = pushed.map_err(Refusal::of_publish)?;
     Ok(json(StatusCode::OK, &pushed))
 }
 
-/// Publishes one push, a batch's too.
-pub(super) async fn publish(operations: &Operations, order: PushOrder) -> Result<Pushed, Refusal> {
-    let published = operations.push(order).await;
-    published
-        .map(Pushed::from)
-        .map_err(|failure| failed(failure, true))
+/// `POST /v1/broadcast`.
+pub(super) async fn broadcast(
+    key: Option<String>,
+    _call: Arc<Call>,
+    body: Bytes,
+    operations: Arc<Operations>,
+) -> Result<Response, Rejection> {
+    let broadcast: shape::Broadcast<'_> = read(shape::text(&body)?, Position::START)?;
+    let order = broadcast.order(&body, key)?;
+    let published = operations.broadcast(order).await.map(Broadcasted::from);
+    let published = published.map_err(Refusal::of_publish)?;
+    Ok(json(StatusCode::OK, &published))
 }
 
 /// `POST /v1/tickets`.
@@ -49,15 +56,11 @@ pub(super) async fn issue(
 ) -> Result<Response, Rejection> {
     let ticket: shape::Ticket = read(shape::text(&body)?, Position::START)?;
     let issued = operations.issue(ticket.order()?).await;
-    let issued = issued.map_err(|failure| failed(failure, false))?;
+    let issued = issued.map_err(Refusal::of_other)?;
     Ok(json(StatusCode::CREATED, &Ticketed::from(issued)))
 }
 
 /// `GET /v1/openapi.json`.
 pub(super) fn openapi() -> Response {
     warp::reply::with_header(OPENAPI, "content-type", "application/json").into_response()
-}
-
-fn failed(failure: Failure, publishes: bool) -> Refusal {
-    Refusal::Failed { failure, publishes }
 }

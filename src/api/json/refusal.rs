@@ -53,7 +53,7 @@ pub(super) enum Refusal {
         failure: Failure,
         publishes: bool,
     },
-    /// A push of a batch: NATS did not confirm one before it.
+    /// A push of a batch: NATS did not take or confirm one before it.
     NotSent,
 }
 
@@ -95,6 +95,18 @@ impl Refusal {
     /// It is not what the path takes.
     pub(super) fn bad(why: impl Into<String>) -> Self {
         Self::Bad(why.into())
+    }
+
+    /// A message was not published, or is not known to be.
+    pub(super) fn of_publish(failure: Failure) -> Self {
+        let publishes = true;
+        Self::Failed { failure, publishes }
+    }
+
+    /// Something else failed.
+    pub(super) fn of_other(failure: Failure) -> Self {
+        let publishes = false;
+        Self::Failed { failure, publishes }
     }
 
     /// Status, code, and the code of gRPC's.
@@ -170,8 +182,8 @@ impl Refusal {
             .into(),
             Self::NotWhole => "the body did not arrive whole; nothing was done".into(),
             Self::Failed { failure, .. } => shortened(&failure.to_string()).into(),
-            Self::NotSent => "NATS did not confirm a push before this one, so this one was not \
-                              sent; try again"
+            Self::NotSent => "NATS did not take or confirm a push before this one, so this one \
+                              was not sent; try again"
                 .into(),
         }
     }

@@ -19,7 +19,7 @@ use super::{
     refusal::Refusal,
 };
 use crate::{
-    api::{Issued, PushOrder, TicketOrder},
+    api::{BroadcastOrder, Issued, PushOrder, TicketOrder},
     bus::{Published, Receipt},
 };
 
@@ -113,6 +113,35 @@ impl Push<'_> {
     }
 }
 
+/// `POST /v1/broadcast`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Broadcast<'a> {
+    #[serde(default)]
+    event: String,
+    #[serde(default)]
+    message_id: String,
+    #[serde(borrow, default, deserialize_with = "some")]
+    data: Option<&'a RawValue>,
+    #[serde(default, deserialize_with = "some")]
+    base64: Option<String>,
+}
+
+impl Broadcast<'_> {
+    /// The broadcast, as operations take it; `key` is what the header says.
+    pub(super) fn order(
+        self,
+        body: &Bytes,
+        key: Option<String>,
+    ) -> Result<BroadcastOrder, Refusal> {
+        Ok(BroadcastOrder {
+            event: self.event,
+            message_id: message_id(self.message_id, key)?,
+            payload: payload(body, self.data, self.base64)?,
+        })
+    }
+}
+
 /// The message's bytes. Data are passed on as they stand in the body, byte for byte.
 fn payload(
     body: &Bytes,
@@ -164,6 +193,19 @@ impl From<Published> for Pushed {
             sessions,
             seq,
         }
+    }
+}
+
+/// A broadcast that went well.
+#[derive(Debug, Serialize)]
+pub(super) struct Broadcasted {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seq: Option<u64>,
+}
+
+impl From<Published> for Broadcasted {
+    fn from(Published { seq, .. }: Published) -> Self {
+        Self { seq }
     }
 }
 

@@ -18,6 +18,9 @@ async fn what_is_certainly_not_published_says_so() {
     let answer = post(&gateway, "/v1/push", &push).await;
     refused(&answer, 503, "unavailable");
     assert_eq!(answer.json()["error"]["published"], false, "{answer:?}");
+    let answer = post(&gateway, "/v1/broadcast", json!({"data": "lost"})).await;
+    refused(&answer, 503, "unavailable");
+    assert_eq!(answer.json()["error"]["published"], false, "{answer:?}");
     let answer = posted(&gateway, "/v1/push/batch", json!({"pushes": [push, {}]})).await;
     super::failed(&answer["results"][0], "unavailable");
     assert_eq!(

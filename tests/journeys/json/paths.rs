@@ -128,6 +128,47 @@ async fn a_repeated_push_is_stored_once() {
 }
 
 #[tokio::test]
+async fn a_broadcast_is_on_every_screen() {
+    let (nats, redis) = tokio::join!(Nats::keeping(), Redis::start());
+    let live = Gateway::start(&nats, &redis).await;
+    let mut client = Client::open(&live, &redis.ticket("41").await).await;
+    let body = json!({"event": "maintenance", "data": {"in": 5}});
+    assert_eq!(posted(&live, "/v1/broadcast", &body).await, json!({}));
+    let event = client.next_event().await;
+    let shown = json!({"event": "maintenance", "broadcast": true, "data": {"in": 5}});
+    assert_eq!(event, shown);
+    assert_eq!(live.metric(&calls("Broadcast", "OK")).await, 1.0);
+
+    let gateway = Gateway::durable(&nats, &redis).start().await;
+    let mut clients = Vec::new();
+    for user in ["42", "43"] {
+        clients.push(Client::open(&gateway, &redis.ticket(user).await).await);
+    }
+    let key = [("Idempotency-Key", "once")];
+    let mut answers = Vec::new();
+    for data in ["one", "two"] {
+        let answer = post_with(&gateway, "/v1/broadcast", &key, json!({"data": data})).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answers.push(answer.json());
+    }
+    assert!(answers[0]["seq"].is_u64(), "{answers:?}");
+    assert_eq!(answers[0], answers[1]);
+    posted(&gateway, "/v1/broadcast", json!({"base64": "MQ"})).await;
+    for client in &mut clients {
+        assert_eq!(client.next_data().await, "one");
+        assert_eq!(client.next_data().await, 1);
+    }
+    for (body, says) in [
+        (json!({"user_id": "42"}), "unknown field `user_id`"),
+        (json!({"receipt": true}), "unknown field `receipt`"),
+        (json!({"event": "usher.x"}), "event is not"),
+    ] {
+        let answer = post(&gateway, "/v1/broadcast", body).await;
+        assert!(refused(&answer, 400, "bad_request").contains(says));
+    }
+}
+
+#[tokio::test]
 async fn a_ticket_opens_a_session() {
     let (_nats, _redis, gateway) = world().await;
     for (body, expires_in) in [
