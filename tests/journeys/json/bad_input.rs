@@ -42,11 +42,11 @@ async fn what_is_wrong_is_said_and_where() {
         ),
         (
             "{\"user_id\":\"42\",\"data\":01}",
-            "line 1, column 24: invalid number",
+            "line 1, column 25: invalid number",
         ),
         (
             "{\"user_id\":\"\\ud800\",\"data\":1}",
-            "line 1, column 18: ",
+            "line 1, column 19: unexpected end of hex escape",
         ),
         (
             &deep,
