@@ -12,6 +12,7 @@ mod failure;
 mod frames;
 mod grpc;
 mod guard;
+mod in_flight;
 mod listener;
 mod operations;
 mod peers;
@@ -21,7 +22,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::watch};
 
 use self::{
-    bodies::InFlight, connection::Connections, entrance::Entrance, guard::Guard, peers::Peers,
+    connection::Connections, entrance::Entrance, guard::Guard, in_flight::InFlight, peers::Peers,
 };
 pub use self::{
     failure::Failure,
