@@ -153,10 +153,17 @@ impl Calls {
             expires_at: request.expires_at.map(at),
             origin: request.origin,
         };
-        let Issued { ticket, expires_in } = self.operations.issue(order).await?;
+        let Issued {
+            ticket,
+            expires_in,
+            position,
+        } = self.operations.issue(order).await?;
         Ok(IssueTicketResponse {
             ticket: ticket.expose().to_owned(),
             expires_in: prost_types::Duration::try_from(expires_in).ok(),
+            position: position
+                .map(|position| position.to_string())
+                .unwrap_or_default(),
         })
     }
 }
