@@ -41,10 +41,10 @@ const MAX_HEADERS: (u32, usize) = (16 * 1024, 64);
 /// has read yet. Calls of one message are read at once, so in the end streams of pushes alone
 /// keep bytes waiting.
 ///
-/// The second is large for the sake of small messages: h2 closes a connection with more
-/// unread frames than half of it, each counted with at least 256 bytes
-/// (`h2::server::Builder::data_frame_budget`, which hyper does not set). A caller that writes
-/// faster than NATS confirms fills the first with frames of a few bytes each.
+/// The second is large for the sake of small messages. h2 closes a connection whose unread
+/// frames lack more than half of it to 256 bytes each
+/// (`h2::server::Builder::data_frame_budget`, which hyper does not set), and a caller that
+/// writes faster than NATS confirms fills the first with frames of a few bytes.
 const WINDOWS: (u32, u32) = (64 * 1024, 4 * 1024 * 1024);
 /// How long a connection that comes during a drain lives: its caller goes on looking for
 /// a gateway that stays.

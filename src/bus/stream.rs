@@ -19,6 +19,7 @@ mod shape;
 mod upkeep;
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -190,8 +191,14 @@ impl Stream {
     /// Where the stream ends now, for a client that is about to load its page's state; none
     /// where the leader has not said so within 500 ms. All who ask at once share one question.
     pub async fn end(&self) -> Option<Position> {
-        let look = timeout(END, self.look()).await.ok()?;
-        Some(look.ok()?.position())
+        let look = timeout(END, self.look()).await.ok()?.ok()?;
+        Some(Position {
+            epoch: look.epoch,
+            proven: look.last,
+            top: look.last,
+            at: look.last_at,
+            marks: BTreeMap::new(),
+        })
     }
 
     /// The bus tells what it hears, in this order: what this gateway has seen of the stream

@@ -1,7 +1,6 @@
 //! What the stream's leader has: one question for all who want to know.
 
 use std::{
-    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -15,7 +14,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{ANSWER, ApiError, Stream, StreamError, ask};
-use crate::{frame::Proof, message::millis_of, position::Position};
+use crate::{frame::Proof, message::millis_of};
 
 /// A leader that was just elected, or that does not know yet that another one was, may have
 /// less than was seen of the stream, for no longer than this. A stream that was set back stays
@@ -56,17 +55,6 @@ impl Look {
             set_backs: 0,
             per_subject: Some(limit),
             replicated: false,
-        }
-    }
-
-    /// Of a client that has nothing yet and begins here.
-    pub fn position(&self) -> Position {
-        Position {
-            epoch: self.epoch.clone(),
-            proven: self.last,
-            top: self.last,
-            at: self.last_at,
-            marks: BTreeMap::new(),
         }
     }
 

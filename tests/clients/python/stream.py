@@ -102,7 +102,7 @@ options = [
     ("grpc.min_reconnect_backoff_ms", AGAIN),
     ("grpc.max_reconnect_backoff_ms", AGAIN),
 ]
-with grpc.insecure_channel(address, options) as channel:
+with grpc.insecure_channel(address, options if mode == "forever" else None) as channel:
     caller = services.NotificationStub(channel)
     arguments = [int(argument) for argument in sys.argv[5:]]
     {"numbers": numbers, "cancel": cancel, "forever": forever}[mode](caller, *arguments)
