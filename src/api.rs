@@ -12,6 +12,7 @@ mod failure;
 mod frames;
 mod grpc;
 mod guard;
+mod in_flight;
 mod json;
 mod listener;
 mod operations;
@@ -22,7 +23,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::watch};
 
 use self::{
-    bodies::InFlight, connection::Connections, entrance::Entrance, guard::Guard, json::Json,
+    connection::Connections, entrance::Entrance, guard::Guard, in_flight::InFlight, json::Json,
     peers::Peers,
 };
 pub use self::{

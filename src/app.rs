@@ -169,7 +169,7 @@ impl App {
             metrics.clone(),
         ));
         tasks.spawn("the registry", registry.clone().run(interest));
-        let durable = stream.map(|stream| {
+        let durable = stream.clone().map(|stream| {
             let (metrics, readiness) = (metrics.clone(), readiness.clone());
             let limits = registry.limits().clone();
             Durable::new(stream, rooms::durable(&config), limits, metrics, readiness)
@@ -201,6 +201,7 @@ impl App {
             Arc::new(Demo {
                 publisher: publisher.clone(),
                 tickets: tickets.clone(),
+                stream: stream.clone(),
                 ticket_ttl: config.tickets.ttl,
                 info: serde_json::json!({
                     "gateway": gateway,
@@ -221,6 +222,7 @@ impl App {
             Arc::new(Mint {
                 tokens,
                 tickets: tickets.clone(),
+                stream: stream.clone(),
                 ticket_ttl: config.tickets.ttl,
                 session_ends_with_token: config.tickets_jwt.session_ends_with_token,
                 rate: MintRate::default(),
@@ -263,6 +265,7 @@ impl App {
         let operations = Operations {
             publisher,
             tickets,
+            stream,
             ticket_ttl: config.tickets.ttl,
         };
         let api = rooms::api(&config, max_grpc_connections);

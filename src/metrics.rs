@@ -238,8 +238,9 @@ impl Metrics {
             grpc_requests: counters(
                 &r,
                 "usher_grpc_requests_total",
-                "Calls of the push API. One by HTTP counts as the method of gRPC's that does the \
-                 same, with gRPC's code; of a batch, each push counts.",
+                "Calls of the push API; of PushStream its pushes, each by its own outcome. One by \
+                 HTTP counts as the method of gRPC's that does the same, with gRPC's code; of a \
+                 batch, each push counts as one of PushNotification.",
                 &["method", "code"],
             ),
             grpc_connections: gauge(&r, "usher_grpc_connections", "Connections to the push API."),
@@ -264,7 +265,7 @@ impl Metrics {
                 "Calls of the push API that were refused by a bound: grpc.max_message \
                  ('message_too_large'), grpc.max_in_flight_bytes ('in_flight_bytes'), a message \
                  that does not arrive ('too_slow'), health checks on one connection \
-                 ('too_many_health_checks').",
+                 ('too_many_health_checks'), streams of pushes ('too_many_streams').",
                 &["reason"],
             ),
             draining: gauge(&r, "usher_draining", "1 while this gateway is going away."),

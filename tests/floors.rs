@@ -48,7 +48,7 @@ const NEIGHBOURS: [(&str, &str); 5] = [
 ];
 
 /// A foreign crate, and the only rooms, or files of a room, that know it.
-const HOMES: [(&str, &[&str]); 22] = [
+const HOMES: [(&str, &[&str]); 23] = [
     ("tower", &["cli", "api"]),
     ("jsonwebtoken", &["tokens"]),
     ("ring", &["tokens", "tls"]),
@@ -65,6 +65,7 @@ const HOMES: [(&str, &[&str]); 22] = [
     ("warp", &["http", "api/json"]),
     ("hyper", &["http", "api", "cli", "tokens"]),
     ("tonic", &["api", "proto", "cli"]),
+    ("tonic_types", &["api"]),
     ("h2", &["cli"]),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),

@@ -8,14 +8,15 @@ use http::{
     header::{CONNECTION, CONTENT_TYPE},
 };
 use hyper::body::Incoming;
-use tokio::time::timeout;
+use tokio::{sync::watch, time::timeout};
 use tonic::{Status, body::Body, service::Routes};
 use tower::Service as _;
 
 use super::{
-    bodies::{Bounded, Held, InFlight, Limit},
+    bodies::{Bounded, Limit},
     ending::Ending,
-    guard::{Guard, is_open, method},
+    guard::{Guard, is_open, method, streams},
+    in_flight::{Held, InFlight},
     json::Json,
     peers::Peer,
 };
@@ -34,6 +35,15 @@ pub(super) struct Entrance {
     pub(super) max_message: usize,
     pub(super) in_flight: Arc<InFlight>,
     pub(super) metrics: Arc<Metrics>,
+}
+
+/// What a call needs to know that takes a stream of messages, as an extension of its request.
+#[derive(Debug, Clone)]
+pub(super) struct Streamed {
+    /// The bytes of its messages.
+    pub(super) held: Arc<Held>,
+    /// True from the moment at which its connection was asked to close.
+    pub(super) ending: watch::Receiver<bool>,
 }
 
 impl Entrance {
@@ -58,7 +68,7 @@ impl Entrance {
         response
     }
 
-    async fn judge(&self, request: Request<Incoming>, peer: &Arc<Peer>) -> Response<Body> {
+    async fn judge(&self, mut request: Request<Incoming>, peer: &Arc<Peer>) -> Response<Body> {
         let path = request.uri().path();
         if is_open(path) {
             return self.check_health(request, peer).await;
@@ -78,9 +88,14 @@ impl Entrance {
         let limit = Limit {
             message: self.max_message,
             key: "grpc.max_message",
-            at_once: method.is_some(),
+            at_once: method.is_some_and(|method| !streams(method)),
+            waits: method.is_some_and(streams),
             method,
         };
+        if limit.waits {
+            let (held, ending) = (held.clone(), peer.ending());
+            request.extensions_mut().insert(Streamed { held, ending });
+        }
         let response = self.route(request, limit, Some(held.clone())).await;
         match method {
             Some(_) => response,
@@ -98,6 +113,7 @@ impl Entrance {
             message: HEALTH_CHECK,
             key: "a health check",
             at_once: true,
+            waits: false,
             method: None,
         };
         let response = self.route(request, limit, None).await;

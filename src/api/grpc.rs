@@ -1,26 +1,34 @@
 //! The door for gRPC: `usher.v1.Notification`, health and reflection.
 
+mod pushes;
+
 use std::{
     convert::Infallible,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use tonic::{Code, Request, Response, Status, service::Routes};
+use tokio::sync::Semaphore;
+use tonic::{Code, Request, Response, Status, Streaming, service::Routes};
 
+use self::pushes::{Answers, Pushes};
 use super::{
     BroadcastOrder, Failure, Issued, Operations, PushOrder, TicketOrder, certain::not_published,
+    entrance::Streamed,
 };
 use crate::{
     bus::{Published, Receipt},
     metrics::Metrics,
     proto::{
         self, BroadcastRequest, BroadcastResponse, IssueTicketRequest, IssueTicketResponse,
-        PushRequest, PushResponse, PushStatus,
+        PushRequest, PushResponse, PushStatus, PushStreamRequest,
         notification_server::{Notification, NotificationServer},
     },
     readiness::Readiness,
 };
+
+/// Streams of pushes that are open at once, of all callers together.
+const MAX_STREAMS: usize = 1024;
 
 /// As the health service knows the API.
 const SERVICE: &str = "usher.v1.Notification";
@@ -55,6 +63,7 @@ pub(super) fn routes(
     let calls = Calls {
         operations,
         metrics,
+        streams: Arc::new(Semaphore::new(MAX_STREAMS)),
     };
     // A larger message does not get so far.
     let notification = NotificationServer::new(calls).max_decoding_message_size(usize::MAX);
@@ -70,6 +79,8 @@ pub(super) fn routes(
 struct Calls {
     operations: Operations,
     metrics: Arc<Metrics>,
+    /// Streams of pushes.
+    streams: Arc<Semaphore>,
 }
 
 impl Calls {
@@ -91,25 +102,34 @@ impl Calls {
     }
 
     async fn push(&self, request: PushRequest) -> Result<PushResponse, Status> {
-        let order = PushOrder {
-            user_id: request.user_id,
-            event: request.event,
-            message_id: request.message_id,
-            payload: request.message.into(),
-            receipt: request.receipt,
+        let published = self.operations.push(push_order(request)).await;
+        published.map(push_response).map_err(publishing)
+    }
+
+    /// Answers a stream of pushes. Each push is counted, and not the stream.
+    fn push_stream(
+        &self,
+        request: Request<Streaming<PushStreamRequest>>,
+    ) -> Result<Answers, Status> {
+        let Some(Streamed { held, ending }) = request.extensions().get().cloned() else {
+            return Err(Status::internal("the stream has come past the entrance"));
         };
-        let published = self.operations.push(order).await;
-        let Published { seq, receipt } = published.map_err(publishing)?;
-        let (status, sessions) = match receipt {
-            None => (PushStatus::Dispatched, 0),
-            Some(Receipt::Queued(sessions)) => (PushStatus::Queued, sessions),
-            Some(Receipt::Offline) => (PushStatus::Offline, 0),
+        let Ok(permit) = self.streams.clone().try_acquire_owned() else {
+            let labels = [pushes::METHOD, name(Code::ResourceExhausted)];
+            self.metrics.grpc_requests.with_label_values(&labels).inc();
+            self.metrics.grpc_refused("too_many_streams");
+            let says = format!("{MAX_STREAMS} streams are open; nothing was done, try again later");
+            return Err(not_published(&Status::resource_exhausted(says)));
         };
-        Ok(PushResponse {
-            status: status.into(),
-            sessions,
-            seq: seq.unwrap_or(0),
-        })
+        let pushes = Pushes {
+            operations: self.operations.clone(),
+            metrics: self.metrics.clone(),
+            pushes: request.into_inner(),
+            held,
+            ending,
+            _permit: permit,
+        };
+        Ok(pushes.answers())
     }
 
     async fn broadcast(&self, request: BroadcastRequest) -> Result<BroadcastResponse, Status> {
@@ -133,11 +153,41 @@ impl Calls {
             expires_at: request.expires_at.map(at),
             origin: request.origin,
         };
-        let Issued { ticket, expires_in } = self.operations.issue(order).await?;
+        let Issued {
+            ticket,
+            expires_in,
+            position,
+        } = self.operations.issue(order).await?;
         Ok(IssueTicketResponse {
             ticket: ticket.expose().to_owned(),
             expires_in: prost_types::Duration::try_from(expires_in).ok(),
+            position: position
+                .map(|position| position.to_string())
+                .unwrap_or_default(),
         })
+    }
+}
+
+fn push_order(request: PushRequest) -> PushOrder {
+    PushOrder {
+        user_id: request.user_id,
+        event: request.event,
+        message_id: request.message_id,
+        payload: request.message.into(),
+        receipt: request.receipt,
+    }
+}
+
+fn push_response(Published { seq, receipt }: Published) -> PushResponse {
+    let (status, sessions) = match receipt {
+        None => (PushStatus::Dispatched, 0),
+        Some(Receipt::Queued(sessions)) => (PushStatus::Queued, sessions),
+        Some(Receipt::Offline) => (PushStatus::Offline, 0),
+    };
+    PushResponse {
+        status: status.into(),
+        sessions,
+        seq: seq.unwrap_or(0),
     }
 }
 
@@ -165,6 +215,15 @@ impl Notification for Calls {
             self.push(request).await
         })
         .await
+    }
+
+    type PushStreamStream = Answers;
+
+    async fn push_stream(
+        &self,
+        request: Request<Streaming<PushStreamRequest>>,
+    ) -> Result<Response<Answers>, Status> {
+        Self::push_stream(self, request).map(Response::new)
     }
 
     async fn broadcast(

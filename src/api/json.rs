@@ -26,8 +26,8 @@ use self::{
 };
 use super::{
     Operations,
-    bodies::{Held, InFlight},
     guard::Guard,
+    in_flight::{Held, InFlight},
     peers::Peer,
 };
 use crate::metrics::Metrics;

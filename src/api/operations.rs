@@ -6,9 +6,13 @@ use bytes::Bytes;
 
 use super::Failure;
 use crate::{
-    bus::{Published, Publisher, Push, To, UnderWay},
+    bus::{
+        Published, Publisher, Push, To, UnderWay,
+        stream::{self, Stream},
+    },
     message::{EventName, MESSAGE_ID_RULE, is_message_id},
     origin::Origin,
+    position::Position,
     tickets::{Order, Ticket, Tickets},
     user::UserId,
 };
@@ -23,6 +27,8 @@ pub struct Operations {
     pub publisher: Publisher,
     /// Where tickets go.
     pub tickets: Tickets,
+    /// What is published is kept here, in durable mode.
+    pub stream: Option<Stream>,
     /// How long a ticket waits whose issuer does not say.
     pub ticket_ttl: Duration,
 }
@@ -66,13 +72,16 @@ pub struct TicketOrder {
     pub origin: String,
 }
 
-/// A ticket, and how long it waits to be used.
+/// A ticket, how long it waits to be used, and where the stream ends.
 #[derive(Debug, Clone)]
 pub struct Issued {
     /// The secret.
     pub ticket: Ticket,
     /// From now on.
     pub expires_in: Duration,
+    /// The `since` of a client that loads its page's state after this; none in live mode, or
+    /// where the stream's leader does not say.
+    pub position: Option<Position>,
 }
 
 impl Operations {
@@ -151,13 +160,16 @@ impl Operations {
             expires_at,
             origin,
         };
-        let ticket = self.tickets.issue(&order, ttl).await.map_err(|_| {
+        let position = async { Ok(stream::end(self.stream.as_ref()).await) };
+        let issued = tokio::try_join!(self.tickets.issue(&order, ttl), position);
+        let (ticket, position) = issued.map_err(|_| {
             let says = "Redis is away; no ticket was issued, try again";
             Failure::Unavailable(says.to_owned())
         })?;
         Ok(Issued {
             ticket,
             expires_in: ttl,
+            position,
         })
     }
 }

@@ -18,6 +18,7 @@ use super::{
     output::{harmless, in_words},
 };
 use crate::{
+    position::Since,
     proto::{
         BroadcastRequest, BroadcastResponse, IssueTicketRequest, PushRequest, PushResponse,
         notification_client::NotificationClient,
@@ -48,6 +49,8 @@ pub(super) struct Api {
 pub(super) struct Issued {
     pub(super) ticket: Ticket,
     pub(super) expires_in: Option<Duration>,
+    /// Where the stream ended, in durable mode.
+    pub(super) position: Option<String>,
 }
 
 /// Why a call came to nothing.
@@ -147,6 +150,7 @@ impl Api {
         Ok(Issued {
             ticket,
             expires_in: answer.expires_in.and_then(|ttl| ttl.try_into().ok()),
+            position: Some(answer.position).filter(|position| Since::parse(position).is_ok()),
         })
     }
 

@@ -51,6 +51,7 @@ impl Metrics {
             "in_flight_bytes",
             "too_slow",
             "too_many_health_checks",
+            "too_many_streams",
         ] {
             self.grpc_refused.with_label_values(&[reason]);
         }
@@ -78,7 +79,7 @@ impl Metrics {
         for result in refused.into_iter().chain(["minted"]) {
             self.mints.with_label_values(&[result]);
         }
-        for method in ["PushNotification", "IssueTicket"] {
+        for method in ["PushNotification", "PushStream", "Broadcast", "IssueTicket"] {
             self.grpc_requests.with_label_values(&[method, "OK"]);
         }
     }

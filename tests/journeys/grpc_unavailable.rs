@@ -17,6 +17,11 @@ use crate::support::{
 
 /// A program of `tests/clients/python` that calls this gateway.
 pub(crate) fn python(script: &str, gateway: &Gateway, arguments: &[&str]) -> Process {
+    Process::spawn(command(script, &gateway.grpc, arguments))
+}
+
+/// The same that calls this address.
+pub(crate) fn command(script: &str, address: &str, arguments: &[&str]) -> Command {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let clients = root.join(".servers/python");
     assert!(
@@ -27,11 +32,11 @@ pub(crate) fn python(script: &str, gateway: &Gateway, arguments: &[&str]) -> Pro
     command
         .arg(root.join("tests/clients/python").join(script))
         .arg(root.join("proto"))
-        .arg(&gateway.grpc)
+        .arg(address)
         .args(arguments)
         .env("PYTHONPATH", &clients)
         .env("PYTHONDONTWRITEBYTECODE", "1");
-    Process::spawn(command)
+    command
 }
 
 /// What a push by grpcio is answered.

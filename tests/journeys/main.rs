@@ -32,6 +32,7 @@ mod operations;
 mod paths;
 mod permissions;
 mod push;
+mod push_stream;
 mod readme;
 mod receipts;
 mod redis_away;

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use crate::{
-    api::{bodies::Held, guard::publishes, peers::Peer},
+    api::{guard::publishes, in_flight::Held, peers::Peer},
     metrics::Metrics,
 };
 

@@ -247,13 +247,16 @@ impl Ticket {
 pub(super) struct Ticketed {
     ticket: String,
     expires_in: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<String>,
 }
 
 impl From<Issued> for Ticketed {
-    fn from(Issued { ticket, expires_in }: Issued) -> Self {
+    fn from(issued: Issued) -> Self {
         Self {
-            ticket: ticket.expose().to_owned(),
-            expires_in: expires_in.as_secs(),
+            ticket: issued.ticket.expose().to_owned(),
+            expires_in: issued.expires_in.as_secs(),
+            position: issued.position.map(|position| position.to_string()),
         }
     }
 }

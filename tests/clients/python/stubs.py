@@ -12,11 +12,14 @@ def stubs(folder):
     """The messages and the services of usher.v1, from the proto folder."""
     target = tempfile.mkdtemp()
     builtin = os.path.join(os.path.dirname(protoc.__file__), "_proto")
-    file = os.path.join("usher", "v1", "notification.proto")
+    files = [
+        os.path.join("usher", "v1", "notification.proto"),
+        os.path.join("google", "rpc", "status.proto"),
+    ]
     arguments = ["protoc", f"-I{folder}", f"-I{builtin}"]
-    arguments += [f"--python_out={target}", f"--grpc_python_out={target}", file]
+    arguments += [f"--python_out={target}", f"--grpc_python_out={target}", *files]
     if protoc.main(arguments) != 0:
-        sys.exit("protoc refuses the proto file")
+        sys.exit("protoc refuses the proto files")
     sys.path.insert(0, target)
     return (
         importlib.import_module("usher.v1.notification_pb2"),
