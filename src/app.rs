@@ -23,6 +23,7 @@ use self::{
 use crate::{
     bus::{self, Subscriptions},
     config::{Config, Drain},
+    control::Gateways,
     durable::Durable,
     grpc::{Api, Phase},
     http::{self, Demo, Door, Mint, MintRate, Sessions, Status},
@@ -136,14 +137,14 @@ impl App {
         let (subscriptions, commands) = Subscriptions::new();
         let bus = rooms::bus(&config, &gateway);
         let mut logins = None;
-        let (interest, publisher, stream, tickets) = if mode.embedded {
+        let (interest, publisher, peers, stream, tickets) = if mode.embedded {
             tracing::warn!(
                 "embedded: messages and tickets stay in this process and end with it; \
                  for trying Usher out, one instance only"
             );
             let (interest, publisher) = bus::embedded(&bus.reply_prefix, commands, metrics.clone());
             let tickets = Tickets::embedded(config.tickets.accept_plain);
-            (interest, publisher, None, tickets)
+            (interest, publisher, None, None, tickets)
         } else {
             let auth = bus.auth.clone();
             let nats = bus::nats(bus, commands, metrics.clone(), readiness.clone());
@@ -161,7 +162,13 @@ impl App {
             });
             let (tickets, keeping) = Tickets::redis(tickets, metrics.clone(), readiness.clone());
             tasks.spawn("the keeper of Redis", keeping);
-            (nats.interest, nats.publisher, nats.stream, tickets)
+            (
+                nats.interest,
+                nats.publisher,
+                Some(nats.peers),
+                nats.stream,
+                tickets,
+            )
         };
         let registry = Arc::new(Registry::new(
             rooms::registry(&config, &gateway),
@@ -169,6 +176,10 @@ impl App {
             metrics.clone(),
         ));
         tasks.spawn("the registry", registry.clone().run(interest));
+        let gateways = peers.map(|peers| Gateways::new(&gateway, peers, metrics.clone()));
+        if let Some(gateways) = &gateways {
+            tasks.spawn("the news of gateways", gateways.clone().run());
+        }
         let durable = stream.map(|stream| {
             let (metrics, readiness) = (metrics.clone(), readiness.clone());
             let limits = registry.limits().clone();
@@ -319,6 +330,9 @@ impl App {
             let gone = tokio::time::timeout(LAST_WORDS, gone);
             // The listener bounds the time of its last answers.
             let (gone, _) = tokio::join!(gone, grpc_done);
+            if let Some(gateways) = &gateways {
+                gateways.leave().await;
+            }
             match gone {
                 Ok(()) => tracing::info!("drained"),
                 Err(_) => tracing::warn!(

@@ -28,6 +28,7 @@ use url::Url;
 pub use self::{
     auth::{Auth, AuthError},
     check::{Seen, Server, check},
+    client::{Answers, Listener, Peers, Said, Topic},
     interest::{Commands, DialError, Event, Interest, Probe, Request, Subscriber, Subscriptions},
     publisher::{PublishError, Published, Publisher, Push, Receipt},
     subject::Subjects,
@@ -56,6 +57,8 @@ pub struct Nats<K> {
     pub interest: Interest<K>,
     /// Pushes.
     pub publisher: Publisher,
+    /// The other gateways.
+    pub peers: Peers,
     /// In durable mode.
     pub stream: Option<Stream>,
     /// What has to be polled.
@@ -85,6 +88,7 @@ pub async fn nats<K: Subscriber>(
     let pushing = health("push", Part::Push);
     let (client, task) = client::start(&config, servers.clone(), subjects.clone(), pushing).await?;
     let mut tasks = vec![Task::new("the push connection", task)];
+    let peers = Peers::new(client.clone(), &config.reply_prefix);
     let (way, stream) = match config.stream.clone() {
         None => (Way::Live(client), None),
         Some(stream) => {
@@ -119,6 +123,7 @@ pub async fn nats<K: Subscriber>(
     Ok(Nats {
         interest: Interest::Nats(Box::new(reader), stream.clone()),
         publisher: Publisher(way),
+        peers,
         stream,
         tasks,
     })

@@ -68,6 +68,12 @@ pub struct Metrics {
     /// Tasks of the runtime.
     pub tasks: IntGauge,
     nats_connected: IntGaugeVec,
+    /// Gateways that are there, this one included.
+    pub gateways: IntGauge,
+    /// Gateways that vanished without a goodbye.
+    pub gateways_lost: IntCounter,
+    /// News of gateways beyond those that are remembered.
+    pub gateways_ignored: IntCounter,
     /// Commands to Redis.
     pub redis_command_seconds: Histogram,
     /// Calls of the push API.
@@ -229,6 +235,23 @@ impl Metrics {
                  published to sessions), 'push' (what leaves), or, in durable mode, 'stream' \
                  (what is read back).",
                 "connection",
+            ),
+            gateways: gauge(
+                &r,
+                "usher_gateways",
+                "Gateways heard of within 10 s, this one included; the last count while NATS is \
+                 away.",
+            ),
+            gateways_lost: counter(
+                &r,
+                "usher_gateways_lost_total",
+                "Gateways that went silent for 9 s without a goodbye, as this gateway hears it.",
+            ),
+            gateways_ignored: counter(
+                &r,
+                "usher_gateways_ignored_total",
+                "News of gateways beyond 4,096, which are not remembered: presence is never \
+                 complete then.",
             ),
             redis_command_seconds: histogram(
                 &r,

@@ -54,6 +54,8 @@ pub enum Reason {
     RedisUnusable,
     /// NATS permits this gateway no pushes.
     PushForbidden,
+    /// NATS does not permit this gateway to speak to the other gateways, or to hear them.
+    ControlForbidden,
     /// Sessions wait for what the stream has for them, since it can't be read.
     SessionsHeldBack,
     /// This gateway is going away.
@@ -93,6 +95,7 @@ struct Shared {
 struct Facts {
     parts: [State; PARTS],
     push_forbidden: bool,
+    control_forbidden: bool,
     /// Since when sessions are held back, where some are.
     held_back: Option<Instant>,
     draining: bool,
@@ -108,6 +111,7 @@ impl Readiness {
                 facts: Mutex::new(Facts {
                     parts: [State::NotUsed; PARTS],
                     push_forbidden: false,
+                    control_forbidden: false,
                     held_back: None,
                     draining: false,
                 }),
@@ -144,6 +148,11 @@ impl Readiness {
     /// Whether NATS permits this gateway to push.
     pub fn push_forbidden(&self, forbidden: bool) {
         self.change(|facts| facts.push_forbidden = forbidden);
+    }
+
+    /// Whether NATS forbids this gateway to speak to the other gateways, or to hear them.
+    pub fn control_forbidden(&self, forbidden: bool) {
+        self.change(|facts| facts.control_forbidden = forbidden);
     }
 
     /// Whether sessions wait for a stream that can't be read.
@@ -219,6 +228,9 @@ impl Readiness {
         }
         if facts.push_forbidden {
             findings.push((Reason::PushForbidden, false));
+        }
+        if facts.control_forbidden {
+            findings.push((Reason::ControlForbidden, false));
         }
         if facts
             .held_back

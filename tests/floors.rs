@@ -28,7 +28,7 @@ const FLOORS: [&[&str]; 8] = [
     &["metrics", "readiness"],
     &["bus", "tickets", "tokens"],
     &["registry"],
-    &["durable"],
+    &["control", "durable"],
     &["http", "grpc"],
     &["app", "config"],
     &["cli"],

@@ -96,7 +96,14 @@ async fn permissions(
     forbidden: &mut Vec<String>,
 ) {
     let inbox = format!("{}check.*", config.reply_prefix);
-    let heard = [subjects.echo(), subjects.heard_broadcast(), inbox];
+    let [gateways, control] = [subjects.gateways(), subjects.control()];
+    let heard = [
+        subjects.echo(),
+        subjects.heard_broadcast(),
+        gateways.clone(),
+        control.clone(),
+        inbox,
+    ];
     for (sid, subject) in (1..).zip(&heard) {
         link.subscribe(sid, subject);
     }
@@ -105,7 +112,8 @@ async fn permissions(
         ("Usher-Probe", "1"),
         ("Nats-Expected-Stream", "usher-check"),
     ];
-    for subject in [subjects.probe(), subjects.echo()] {
+    // Gateways ignore what is empty.
+    for subject in [subjects.probe(), subjects.echo(), gateways, control] {
         link.publish(&subject, None, &headers, &[]);
     }
     link.ping(Window::default());

@@ -57,6 +57,7 @@ async fn nobody_may_do_more_than_they_must() {
         (Role::Gateway, "orders.new"),
         (Role::Publisher, "usher.user.42"),
         (Role::Publisher, "usher.user.*"),
+        (Role::Publisher, "usher.control"),
         (Role::Operator, "orders.new"),
     ] {
         let said = complaint(&nats, role, Attempt::Subscribe, subject).await;
@@ -70,8 +71,11 @@ async fn nobody_may_do_more_than_they_must() {
         (Role::Gateway, "orders.new"),
         (Role::Gateway, "_INBOX.somebody"),
         (Role::Publisher, "orders.new"),
+        (Role::Publisher, "usher.control"),
+        (Role::Publisher, "usher.gateways"),
         (Role::Publisher, "_INBOX.somebody"),
         (Role::Operator, "usher.user.42"),
+        (Role::Operator, "usher.control"),
     ] {
         let said = complaint(&nats, role, Attempt::Publish, subject).await;
         assert!(
