@@ -23,7 +23,7 @@ use self::{
 use crate::{
     bus::{self, Subscriptions},
     config::{Config, Drain},
-    control::Gateways,
+    control::{Control, Gateways},
     durable::Durable,
     grpc::{Api, Phase},
     http::{self, Demo, Door, Mint, MintRate, Sessions, Status},
@@ -176,10 +176,14 @@ impl App {
             metrics.clone(),
         ));
         tasks.spawn("the registry", registry.clone().run(interest));
-        let gateways = peers.map(|peers| Gateways::new(&gateway, peers, metrics.clone()));
-        if let Some(gateways) = &gateways {
+        let others = peers.map(|peers| {
+            let gateways = Gateways::new(&gateway, peers.clone(), metrics.clone());
             tasks.spawn("the news of gateways", gateways.clone().run());
-        }
+            (peers, gateways)
+        });
+        let gateways = others.as_ref().map(|(_, gateways)| gateways.clone());
+        let control = Control::new(&gateway, registry.clone(), others, metrics.clone());
+        tasks.spawn("the answers to gateways", control.clone().run());
         let durable = stream.map(|stream| {
             let (metrics, readiness) = (metrics.clone(), readiness.clone());
             let limits = registry.limits().clone();

@@ -72,6 +72,8 @@ pub struct Metrics {
     pub gateways: IntGauge,
     /// Gateways that vanished without a goodbye.
     pub gateways_lost: IntCounter,
+    /// Questions to all gateways, by what came of them.
+    pub control_calls: IntCounterVec,
     /// News of gateways beyond those that are remembered.
     pub gateways_ignored: IntCounter,
     /// Commands to Redis.
@@ -246,6 +248,14 @@ impl Metrics {
                 &r,
                 "usher_gateways_lost_total",
                 "Gateways that went silent for 9 s without a goodbye, as this gateway hears it.",
+            ),
+            control_calls: counters(
+                &r,
+                "usher_control_calls_total",
+                "Calls that concern all gateways, by op ('presence', 'disconnect'): every gateway \
+                 answered ('complete'), one did not ('incomplete'), none did or could be asked \
+                 ('failed').",
+                &["op", "result"],
             ),
             gateways_ignored: counter(
                 &r,

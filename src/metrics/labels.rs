@@ -19,6 +19,11 @@ impl Metrics {
         ] {
             self.messages_dropped.with_label_values(&[reason]);
         }
+        for op in ["presence", "disconnect"] {
+            for result in ["complete", "incomplete", "failed"] {
+                self.control_calls.with_label_values(&[op, result]);
+            }
+        }
         for reason in ["made_anew", "set_back"] {
             self.stream_replaced.with_label_values(&[reason]);
         }

@@ -58,7 +58,7 @@ async fn an_outage_of_nats_makes_no_gateway_vanish() {
 #[tokio::test]
 async fn one_that_may_not_speak_to_the_others_says_so() {
     let (user, password) = Role::Gateway.login();
-    for denied in ["usher.gateways"] {
+    for denied in ["usher.gateways", "usher.control"] {
         let config = format!(
             "authorization {{ users: [ {{ user: \"{user}\", password: \"{password}\", permissions: {{
                publish: {{ allow: \">\", deny: \"{denied}\" }}
