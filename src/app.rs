@@ -21,11 +21,11 @@ use self::{
     tasks::Tasks,
 };
 use crate::{
+    api::{self, Operations, Phase},
     bus::{self, Subscriptions},
     config::{Config, Drain},
     control::{Control, Gateways},
     durable::Durable,
-    grpc::{Api, Phase},
     http::{self, Demo, Door, Mint, MintRate, Sessions, Status},
     metrics::Metrics,
     readiness::Readiness,
@@ -275,11 +275,16 @@ impl App {
 
         listening("grpc", &grpc);
         let (phase, phases) = watch::channel(Phase::Serving);
+        let operations = Operations {
+            publisher,
+            tickets,
+            ticket_ttl: config.tickets.ttl,
+        };
         let api = rooms::api(&config, max_grpc_connections);
         let grpc_tokens = api.tokens.clone();
-        let api = Api::new(api, publisher, tickets, metrics.clone());
         let (acceptor, grpc_reloads) = tls.grpc.unzip();
-        let serving = api.serve(grpc, acceptor, readiness.clone(), phases);
+        let parts = (metrics.clone(), readiness.clone());
+        let serving = api::serve(operations, api, grpc, acceptor, parts, phases);
         let (served, grpc_done) = oneshot::channel::<()>();
         let grpc_done = grpc_done.shared();
         tasks.spawn("the gRPC listener", async move {

@@ -13,6 +13,7 @@
 //! | 1 | [`metrics`], [`readiness`] |
 //! | 0 | [`client_address`], [`user`], [`message`], [`frame`], [`close`], [`jitter`], [`origin`], [`position`], [`proto`], [`secret`], [`supervision`], [`tls`] |
 
+pub mod api;
 pub mod app;
 pub mod bus;
 pub mod cli;
@@ -23,7 +24,6 @@ pub mod control;
 pub mod durable;
 pub mod finding;
 pub mod frame;
-pub mod grpc;
 pub mod http;
 pub mod jitter;
 pub mod message;
