@@ -25,7 +25,7 @@ use self::{
 pub use self::{
     failure::Failure,
     listener::LAST_ANSWERS,
-    operations::{Issued, Operations, PushOrder, TicketOrder},
+    operations::{DisconnectOrder, Issued, Operations, PushOrder, TicketOrder},
 };
 use crate::{metrics::Metrics, readiness::Readiness, secret::Secrets, tls::Acceptor};
 

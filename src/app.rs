@@ -278,6 +278,7 @@ impl App {
         let operations = Operations {
             publisher,
             tickets,
+            control,
             ticket_ttl: config.tickets.ttl,
         };
         let api = rooms::api(&config, max_grpc_connections);

@@ -5,10 +5,12 @@ mod check;
 mod completions;
 mod config;
 mod connect;
+mod disconnect;
 mod failure;
 mod listen;
 mod log;
 mod output;
+mod presence;
 mod push;
 mod serve;
 mod signals;
@@ -82,6 +84,10 @@ Examples:
     Ticket(ticket::Arguments),
     /// Push a message to a user's sessions, or a stream of them.
     Push(push::Arguments),
+    /// Say which users are online, and on which gateways.
+    Presence(presence::Arguments),
+    /// End all sessions of a user.
+    Disconnect(disconnect::Arguments),
     /// Follow a user's stream of messages in the terminal.
     Listen(listen::Arguments),
     /// Print the NATS subject of a user.
@@ -134,6 +140,8 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Config(file) => return Ok(config::run(&file.load()?)),
         Command::Ticket(arguments) => ticket::run(&arguments)?,
         Command::Push(arguments) => push::run(&arguments)?,
+        Command::Presence(arguments) => presence::run(&arguments)?,
+        Command::Disconnect(arguments) => disconnect::run(&arguments)?,
         Command::Listen(arguments) => listen::run(arguments)?,
         Command::Subject(arguments) => subject::run(&arguments)?,
         Command::Completions(arguments) => completions::run(&arguments)?,

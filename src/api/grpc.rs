@@ -8,12 +8,13 @@ use std::{
 
 use tonic::{Code, Request, Response, Status, service::Routes};
 
-use super::{Failure, Issued, Operations, PushOrder, TicketOrder};
+use super::{DisconnectOrder, Failure, Issued, Operations, PushOrder, TicketOrder};
 use crate::{
     bus::{Published, Receipt},
     metrics::Metrics,
     proto::{
-        self, IssueTicketRequest, IssueTicketResponse, PushRequest, PushResponse, PushStatus,
+        self, DisconnectRequest, DisconnectResponse, GetPresenceRequest, GetPresenceResponse,
+        IssueTicketRequest, IssueTicketResponse, Presence, PushRequest, PushResponse, PushStatus,
         notification_server::{Notification, NotificationServer},
     },
     readiness::Readiness,
@@ -126,6 +127,36 @@ impl Calls {
     }
 }
 
+impl Calls {
+    async fn presence(&self, request: GetPresenceRequest) -> Result<GetPresenceResponse, Status> {
+        let found = self.operations.presence(&request.user_ids).await?;
+        let users = found.users.into_iter().map(|(id, online)| {
+            let presence = Presence {
+                sessions: online.sessions,
+                gateways: online.gateways,
+            };
+            (id, presence)
+        });
+        Ok(GetPresenceResponse {
+            users: users.collect(),
+            complete: found.complete,
+        })
+    }
+
+    async fn end_sessions(&self, request: DisconnectRequest) -> Result<DisconnectResponse, Status> {
+        let order = DisconnectOrder {
+            user_id: request.user_id,
+            reconnect: request.reconnect,
+            reason: request.reason,
+        };
+        let ended = self.operations.disconnect(order).await?;
+        Ok(DisconnectResponse {
+            sessions: ended.sessions,
+            complete: ended.complete,
+        })
+    }
+}
+
 /// Counts a call when it is over, also one whose caller has gone meanwhile.
 struct Counted<'a> {
     metrics: &'a Metrics,
@@ -161,6 +192,26 @@ impl Notification for Calls {
         })
         .await
     }
+
+    async fn get_presence(
+        &self,
+        request: Request<GetPresenceRequest>,
+    ) -> Result<Response<GetPresenceResponse>, Status> {
+        self.call("GetPresence", request, async |request| {
+            self.presence(request).await
+        })
+        .await
+    }
+
+    async fn disconnect(
+        &self,
+        request: Request<DisconnectRequest>,
+    ) -> Result<Response<DisconnectResponse>, Status> {
+        self.call("Disconnect", request, async |request| {
+            self.end_sessions(request).await
+        })
+        .await
+    }
 }
 
 impl From<Failure> for Status {
@@ -169,6 +220,7 @@ impl From<Failure> for Status {
             Failure::Invalid { .. } => Code::InvalidArgument,
             Failure::Forbidden(_) => Code::PermissionDenied,
             Failure::Unavailable(_) => Code::Unavailable,
+            Failure::Busy(_) => Code::ResourceExhausted,
             Failure::Unconfirmed(_) => Code::DeadlineExceeded,
         };
         Self::new(code, failure.to_string())

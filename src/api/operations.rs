@@ -7,8 +7,11 @@ use bytes::Bytes;
 use super::Failure;
 use crate::{
     bus::{Published, Publisher, Push},
+    close::CloseMessage,
+    control::{Control, Disconnected, Presence, Users},
     message::EventName,
     origin::Origin,
+    registry::Dismissal,
     tickets::{Order, Ticket, Tickets},
     user::UserId,
 };
@@ -25,6 +28,8 @@ pub struct Operations {
     pub publisher: Publisher,
     /// Where tickets go.
     pub tickets: Tickets,
+    /// What all gateways are asked by.
+    pub control: Control,
     /// How long a ticket waits whose issuer does not say.
     pub ticket_ttl: Duration,
 }
@@ -64,6 +69,17 @@ pub struct Issued {
     pub ticket: Ticket,
     /// From now on.
     pub expires_in: Duration,
+}
+
+/// The end of a user's sessions, as it was asked for.
+#[derive(Debug, Clone, Default)]
+pub struct DisconnectOrder {
+    /// Whose sessions end.
+    pub user_id: String,
+    /// Whether their clients come again.
+    pub reconnect: bool,
+    /// What clients are told besides; empty for nothing.
+    pub reason: String,
 }
 
 impl Operations {
@@ -124,6 +140,33 @@ impl Operations {
             ticket,
             expires_in: ttl,
         })
+    }
+
+    /// Who of these users is online.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`]. Dropping the future is safe.
+    pub async fn presence<T: AsRef<str>>(&self, user_ids: &[T]) -> Result<Presence, Failure> {
+        let users = Users::parse(user_ids);
+        let users = users.map_err(|error| Failure::invalid("user_ids", error))?;
+        Ok(self.control.presence(users).await?)
+    }
+
+    /// Ends all sessions of a user.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] says whether sessions may end all the same. Dropping the future leaves that
+    /// unknown.
+    pub async fn disconnect(&self, order: DisconnectOrder) -> Result<Disconnected, Failure> {
+        let user = user_id(&order.user_id)?;
+        let message = CloseMessage::parse(&order.reason);
+        let dismissal = Dismissal {
+            reconnect: order.reconnect,
+            message: message.map_err(|error| Failure::invalid("reason", error))?,
+        };
+        Ok(self.control.disconnect(&user, dismissal).await?)
     }
 }
 

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     proto::{
+        DisconnectRequest, DisconnectResponse, GetPresenceRequest, GetPresenceResponse,
         IssueTicketRequest, PushRequest, PushResponse, notification_client::NotificationClient,
     },
     tickets::Ticket,
@@ -137,6 +138,26 @@ impl Api {
             ticket,
             expires_in: answer.expires_in.and_then(|ttl| ttl.try_into().ok()),
         })
+    }
+
+    /// Asks which users are online.
+    pub(super) async fn presence(
+        &self,
+        users: GetPresenceRequest,
+    ) -> Result<GetPresenceResponse, CallError> {
+        let users = &users;
+        self.call(async |mut client| client.get_presence(self.request(users.clone())).await)
+            .await
+    }
+
+    /// Ends a user's sessions.
+    pub(super) async fn disconnect(
+        &self,
+        order: DisconnectRequest,
+    ) -> Result<DisconnectResponse, CallError> {
+        let order = &order;
+        self.call(async |mut client| client.disconnect(self.request(order.clone())).await)
+            .await
     }
 
     fn request<T>(&self, message: T) -> Request<T> {

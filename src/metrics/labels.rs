@@ -83,7 +83,12 @@ impl Metrics {
         for result in refused.into_iter().chain(["minted"]) {
             self.mints.with_label_values(&[result]);
         }
-        for method in ["PushNotification", "IssueTicket"] {
+        for method in [
+            "PushNotification",
+            "IssueTicket",
+            "GetPresence",
+            "Disconnect",
+        ] {
             self.grpc_requests.with_label_values(&[method, "OK"]);
         }
     }
