@@ -1,6 +1,7 @@
 //! The roof: builds the rooms in order, owns the listeners, runs the drain.
 
 mod errors;
+mod outside;
 mod reload;
 pub(crate) mod rooms;
 mod tasks;
@@ -16,13 +17,10 @@ use tokio::{
 };
 
 pub use self::errors::{BindError, RunError, StartError};
-use self::{
-    reload::{Logins, Reload},
-    tasks::Tasks,
-};
+use self::{outside::Outside, reload::Reload, tasks::Tasks};
 use crate::{
     api::{self, Operations, Phase},
-    bus::{self, Subscriptions},
+    bus::Subscriptions,
     config::{Config, Drain},
     control::{Control, Gateways},
     durable::Durable,
@@ -30,7 +28,6 @@ use crate::{
     metrics::Metrics,
     readiness::Readiness,
     registry::Registry,
-    tickets::Tickets,
     tokens::{self, Tokens},
 };
 
@@ -135,41 +132,21 @@ impl App {
         let metrics = Arc::new(Metrics::new());
         let readiness = Readiness::new(config.ops.nats_grace);
         let (subscriptions, commands) = Subscriptions::new();
-        let bus = rooms::bus(&config, &gateway);
-        let mut logins = None;
-        let (interest, publisher, peers, stream, tickets) = if mode.embedded {
-            tracing::warn!(
-                "embedded: messages and tickets stay in this process and end with it; \
-                 for trying Usher out, one instance only"
-            );
-            let (interest, publisher) = bus::embedded(&bus.reply_prefix, commands, metrics.clone());
-            let tickets = Tickets::embedded(config.tickets.accept_plain);
-            (interest, publisher, None, None, tickets)
-        } else {
-            let auth = bus.auth.clone();
-            let nats = bus::nats(bus, commands, metrics.clone(), readiness.clone());
-            let nats = nats.await.map_err(RunError::Bus)?;
-            for task in nats.tasks {
-                tasks.spawn(task.name, task.future);
-            }
-            let tickets = rooms::tickets(&config);
-            logins = Some(Logins {
-                nats: auth,
-                redis: [
-                    tickets.login.password.clone(),
-                    tickets.sentinel_login.password.clone(),
-                ],
-            });
-            let (tickets, keeping) = Tickets::redis(tickets, metrics.clone(), readiness.clone());
-            tasks.spawn("the keeper of Redis", keeping);
-            (
-                nats.interest,
-                nats.publisher,
-                Some(nats.peers),
-                nats.stream,
-                tickets,
-            )
-        };
+        let outside = Outside::new(
+            (&config, mode, &gateway),
+            commands,
+            (&metrics, &readiness),
+            &mut tasks,
+        );
+        let Outside {
+            interest,
+            publisher,
+            shared,
+            stream,
+            tickets,
+            logins,
+        } = outside.await?;
+        let (peers, service) = shared.unzip();
         let registry = Arc::new(Registry::new(
             rooms::registry(&config, &gateway),
             Arc::new(subscriptions),
@@ -285,7 +262,7 @@ impl App {
         let grpc_tokens = api.tokens.clone();
         let (acceptor, grpc_reloads) = tls.grpc.unzip();
         let parts = (metrics.clone(), readiness.clone());
-        let serving = api::serve(operations, api, grpc, acceptor, parts, phases);
+        let serving = api::serve(operations, api, grpc, acceptor, service, parts, phases);
         let (served, grpc_done) = oneshot::channel::<()>();
         let grpc_done = grpc_done.shared();
         tasks.spawn("the gRPC listener", async move {

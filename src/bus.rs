@@ -17,6 +17,7 @@ mod health;
 mod interest;
 mod publisher;
 mod servers;
+mod service;
 pub mod stream;
 mod subject;
 
@@ -31,6 +32,7 @@ pub use self::{
     client::{Answers, Listener, Peers, Said, Topic},
     interest::{Commands, DialError, Event, Interest, Probe, Request, Subscriber, Subscriptions},
     publisher::{PublishError, Published, Publisher, Push, Receipt},
+    service::Service,
     subject::Subjects,
 };
 use self::{
@@ -59,6 +61,8 @@ pub struct Nats<K> {
     pub publisher: Publisher,
     /// The other gateways.
     pub peers: Peers,
+    /// The service API.
+    pub service: Service,
     /// In durable mode.
     pub stream: Option<Stream>,
     /// What has to be polled.
@@ -88,6 +92,9 @@ pub async fn nats<K: Subscriber>(
     let pushing = health("push", Part::Push);
     let (client, task) = client::start(&config, servers.clone(), subjects.clone(), pushing).await?;
     let mut tasks = vec![Task::new("the push connection", task)];
+    let (service, task) =
+        service::start(&config, servers.clone(), health("service", Part::Service)).await?;
+    tasks.push(Task::new("the service connection", task));
     let peers = Peers::new(client.clone(), &config.reply_prefix);
     let (way, stream) = match config.stream.clone() {
         None => (Way::Live(client), None),
@@ -124,6 +131,7 @@ pub async fn nats<K: Subscriber>(
         interest: Interest::Nats(Box::new(reader), stream.clone()),
         publisher: Publisher(way),
         peers,
+        service,
         stream,
         tasks,
     })

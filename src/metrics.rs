@@ -72,6 +72,8 @@ pub struct Metrics {
     pub gateways: IntGauge,
     /// Gateways that vanished without a goodbye.
     pub gateways_lost: IntCounter,
+    /// Calls by the service API of NATS.
+    pub service_requests: IntCounterVec,
     /// Questions to all gateways, by what came of them.
     pub control_calls: IntCounterVec,
     /// News of gateways beyond those that are remembered.
@@ -234,7 +236,7 @@ impl Metrics {
                 &r,
                 "usher_nats_connected",
                 "1 while this connection to NATS works; connection is 'interest' (what is \
-                 published to sessions), 'push' (what leaves), or, in durable mode, 'stream' \
+                 published to sessions), 'push' (what leaves), 'service' (the service API), or, in durable mode, 'stream' \
                  (what is read back).",
                 "connection",
             ),
@@ -248,6 +250,12 @@ impl Metrics {
                 &r,
                 "usher_gateways_lost_total",
                 "Gateways that went silent for 9 s without a goodbye, as this gateway hears it.",
+            ),
+            service_requests: counters(
+                &r,
+                "usher_service_requests_total",
+                "Calls by the service API of NATS, by endpoint and by code as over HTTP.",
+                &["endpoint", "code"],
             ),
             control_calls: counters(
                 &r,

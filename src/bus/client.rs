@@ -7,7 +7,7 @@
 //! come back (live mode), or when the stream has acknowledged it (durable mode).
 
 mod echoes;
-mod options;
+pub(super) mod options;
 mod peers;
 mod pending;
 mod task;

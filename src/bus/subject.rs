@@ -89,6 +89,11 @@ impl Subjects {
         format!("{}.control", self.prefix)
     }
 
+    /// What the endpoints of the service begin with: `usher.api`.
+    pub fn api(&self) -> String {
+        format!("{}.api", self.prefix)
+    }
+
     /// What a stream captures.
     pub fn captured(&self) -> [String; 2] {
         [format!("{}.user.*", self.prefix), self.broadcast()]

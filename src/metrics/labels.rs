@@ -20,6 +20,8 @@ impl Metrics {
             self.messages_dropped.with_label_values(&[reason]);
         }
         for op in ["presence", "disconnect"] {
+            let ok = [op, "200"];
+            self.service_requests.with_label_values(&ok);
             for result in ["complete", "incomplete", "failed"] {
                 self.control_calls.with_label_values(&[op, result]);
             }

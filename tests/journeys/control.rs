@@ -5,6 +5,7 @@ mod disconnect;
 mod gateways;
 mod held;
 mod presence;
+mod service;
 mod way_in;
 
 use crate::support::{Gateway, Nats, Redis, eventually, grpc::presence as ask};

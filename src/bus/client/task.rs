@@ -38,6 +38,10 @@ use crate::{
 
 /// Events of async-nats that wait for this task.
 const EVENTS: usize = 128;
+/// Commands that wait for the socket; a caller beyond it waits.
+const COMMANDS: usize = 1024;
+/// Answers that wait for this process; async-nats drops more.
+const ANSWERS: usize = 64 * 1024;
 /// Where somebody hears all users' subjects, NATS does not answer the probe. Then the error
 /// that would forbid it has this long to get here.
 const REFUSAL: Duration = Duration::from_millis(250);
@@ -79,7 +83,7 @@ async fn begin(
     health: Health,
 ) -> Result<(Client, Task), async_nats::Error> {
     let (sender, events) = mpsc::channel(EVENTS);
-    let nats = connect(&config, &servers, sender).await?;
+    let nats = connect(&config, &servers, ("push", COMMANDS, ANSWERS), sender).await?;
     let pending = Pending::new(&config.reply_prefix);
     let inbox = nats.subscribe(pending.subject()).await?;
     let echoes = match config.stream {
