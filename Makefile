@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run up test check bench hostile rolling storm durable recovery interest chaos churn stuck chart image-check conformance drain-go trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
+.PHONY: help run up test check bench hostile rolling storm durable presence recovery interest chaos churn stuck chart image-check conformance drain-go trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
 
 CARGO ?= cargo
 # Where cargo builds, asked only by who needs it.
@@ -73,6 +73,9 @@ storm: tools servers ## let 15,000 clients connect at once, into benches/storm.t
 
 durable: tools servers ## measure durable mode beside live mode, into benches/durable.txt; fails where messages are twice as late, or lost
 	$(CARGO) bench --bench gateway -- durable | tee benches/durable.txt
+
+presence: tools servers ## measure what it costs to ask who of 1,000 users is online, into benches/presence.txt; fails above 150 ms
+	$(CARGO) bench --bench gateway -- presence | tee benches/presence.txt
 
 chart: tools servers ## lint and test the chart alone
 	.servers/bin/helm lint --strict helm --set demo.enabled=true

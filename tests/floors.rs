@@ -28,7 +28,7 @@ const FLOORS: [&[&str]; 8] = [
     &["metrics", "readiness"],
     &["bus", "tickets", "tokens"],
     &["registry"],
-    &["durable"],
+    &["control", "durable"],
     &["http", "api"],
     &["app", "config"],
     &["cli"],
@@ -57,7 +57,8 @@ const HOMES: [(&str, &[&str]); 23] = [
     ("rustls", &["tls"]),
     ("rustls_native_certs", &["tls"]),
     ("ipnet", &["client_address"]),
-    ("async_nats", &["bus"]),
+    // In `api` by `nats.rs` alone.
+    ("async_nats", &["bus", "api"]),
     ("deadpool", &["tickets"]),
     ("deadpool_redis", &["tickets"]),
     ("redis", &["tickets"]),
@@ -139,6 +140,18 @@ fn async_nats_reads_nothing_that_strangers_publish() {
         assert!(
             !(reads && text.contains("async_nats::")),
             "{}: async_nats is only for what the gateway itself says and asks",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn of_the_doors_only_that_for_nats_knows_async_nats() {
+    for (path, room, text) in sources() {
+        let is_door = path == Path::new("api/nats.rs");
+        assert!(
+            room != "api" || is_door || !text.contains("async_nats::"),
+            "{}: async_nats is at home in api/nats.rs",
             path.display()
         );
     }

@@ -1,6 +1,6 @@
 //! Why an operation failed, in the words of no door.
 
-use crate::bus::PublishError;
+use crate::{bus::PublishError, control::ControlError};
 
 /// Why an operation failed. Its text is for people: what happened, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +19,9 @@ pub enum Failure {
     /// A server is away. Certainly not done.
     #[error("{0}")]
     Unavailable(String),
+    /// Too much is under way. Certainly not done.
+    #[error("{0}")]
+    Busy(String),
     /// It may have been done, or may still be.
     #[error("{0}")]
     Unconfirmed(String),
@@ -45,6 +48,19 @@ impl From<PublishError> for Failure {
             PublishError::Unconfirmed => Self::Unconfirmed(text),
             PublishError::Forbidden => Self::Forbidden(text),
             PublishError::TooLarge { .. } => Self::invalid("message:", text),
+        }
+    }
+}
+
+impl From<ControlError> for Failure {
+    fn from(error: ControlError) -> Self {
+        let text = error.to_string();
+        match error {
+            ControlError::Unavailable => Self::Unavailable(text),
+            ControlError::Unconfirmed => Self::Unconfirmed(text),
+            ControlError::Forbidden => Self::Forbidden(text),
+            ControlError::TooLarge { .. } => Self::invalid("user_ids:", text),
+            ControlError::Busy => Self::Busy(text),
         }
     }
 }

@@ -13,14 +13,15 @@ use tonic::{Code, Request, Response, Status, Streaming, service::Routes};
 
 use self::pushes::{Answers, Pushes};
 use super::{
-    BroadcastOrder, Failure, Issued, Operations, PushOrder, TicketOrder, certain::not_published,
-    entrance::Streamed,
+    BroadcastOrder, DisconnectOrder, Failure, Issued, Operations, PushOrder, TicketOrder,
+    certain::not_published, entrance::Streamed,
 };
 use crate::{
     bus::{Published, Receipt},
     metrics::Metrics,
     proto::{
-        self, BroadcastRequest, BroadcastResponse, IssueTicketRequest, IssueTicketResponse,
+        self, BroadcastRequest, BroadcastResponse, DisconnectRequest, DisconnectResponse,
+        GetPresenceRequest, GetPresenceResponse, IssueTicketRequest, IssueTicketResponse, Presence,
         PushRequest, PushResponse, PushStatus, PushStreamRequest,
         notification_server::{Notification, NotificationServer},
     },
@@ -191,6 +192,36 @@ fn push_response(Published { seq, receipt }: Published) -> PushResponse {
     }
 }
 
+impl Calls {
+    async fn presence(&self, request: GetPresenceRequest) -> Result<GetPresenceResponse, Status> {
+        let found = self.operations.presence(&request.user_ids).await?;
+        let users = found.users.into_iter().map(|(id, online)| {
+            let presence = Presence {
+                sessions: online.sessions,
+                gateways: online.gateways,
+            };
+            (id, presence)
+        });
+        Ok(GetPresenceResponse {
+            users: users.collect(),
+            complete: found.complete,
+        })
+    }
+
+    async fn end_sessions(&self, request: DisconnectRequest) -> Result<DisconnectResponse, Status> {
+        let order = DisconnectOrder {
+            user_id: request.user_id,
+            reconnect: request.reconnect,
+            reason: request.reason,
+        };
+        let ended = self.operations.disconnect(order).await?;
+        Ok(DisconnectResponse {
+            sessions: ended.sessions,
+            complete: ended.complete,
+        })
+    }
+}
+
 /// Counts a call when it is over, also one whose caller has gone meanwhile.
 struct Counted<'a> {
     metrics: &'a Metrics,
@@ -245,6 +276,26 @@ impl Notification for Calls {
         })
         .await
     }
+
+    async fn get_presence(
+        &self,
+        request: Request<GetPresenceRequest>,
+    ) -> Result<Response<GetPresenceResponse>, Status> {
+        self.call("GetPresence", request, async |request| {
+            self.presence(request).await
+        })
+        .await
+    }
+
+    async fn disconnect(
+        &self,
+        request: Request<DisconnectRequest>,
+    ) -> Result<Response<DisconnectResponse>, Status> {
+        self.call("Disconnect", request, async |request| {
+            self.end_sessions(request).await
+        })
+        .await
+    }
 }
 
 impl From<Failure> for Status {
@@ -253,6 +304,7 @@ impl From<Failure> for Status {
             Failure::Invalid { .. } => Code::InvalidArgument,
             Failure::Forbidden(_) => Code::PermissionDenied,
             Failure::Unavailable(_) => Code::Unavailable,
+            Failure::Busy(_) => Code::ResourceExhausted,
             Failure::Unconfirmed(_) => Code::DeadlineExceeded,
         };
         Self::new(code, failure.to_string())

@@ -62,7 +62,7 @@ fn routes(parts: &Parts) -> BoxedFilter<(Response,)> {
         .and(asked.clone())
         .and(operations.clone())
         .and(metrics);
-    let tickets = asked.and(operations);
+    let other = asked.and(operations);
 
     let routes = any_of![
         at("/v1/push").and(message.clone()).and_then(handlers::push),
@@ -70,7 +70,13 @@ fn routes(parts: &Parts) -> BoxedFilter<(Response,)> {
         at("/v1/broadcast")
             .and(message)
             .and_then(handlers::broadcast),
-        at("/v1/tickets").and(tickets).and_then(handlers::issue),
+        at("/v1/presence")
+            .and(other.clone())
+            .and_then(handlers::presence),
+        at("/v1/disconnect")
+            .and(other.clone())
+            .and_then(handlers::disconnect),
+        at("/v1/tickets").and(other).and_then(handlers::issue),
         at("/v1/openapi.json").and(look).map(handlers::openapi),
     ];
     let_in(&parts.guard, parts.loopback)

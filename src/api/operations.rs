@@ -10,9 +10,12 @@ use crate::{
         Published, Publisher, Push, To, UnderWay,
         stream::{self, Stream},
     },
+    close::CloseMessage,
+    control::{Control, Disconnected, Presence, Users},
     message::{EventName, MESSAGE_ID_RULE, is_message_id},
     origin::Origin,
     position::Position,
+    registry::Dismissal,
     tickets::{Order, Ticket, Tickets},
     user::UserId,
 };
@@ -29,6 +32,8 @@ pub struct Operations {
     pub tickets: Tickets,
     /// What is published is kept here, in durable mode.
     pub stream: Option<Stream>,
+    /// What all gateways are asked by.
+    pub control: Control,
     /// How long a ticket waits whose issuer does not say.
     pub ticket_ttl: Duration,
 }
@@ -82,6 +87,17 @@ pub struct Issued {
     /// The `since` of a client that loads its page's state after this; none in live mode, or
     /// where the stream's leader does not say.
     pub position: Option<Position>,
+}
+
+/// The end of a user's sessions, as it was asked for.
+#[derive(Debug, Clone, Default)]
+pub struct DisconnectOrder {
+    /// Whose sessions end.
+    pub user_id: String,
+    /// Whether their clients come again.
+    pub reconnect: bool,
+    /// What clients are told besides; empty for nothing.
+    pub reason: String,
 }
 
 impl Operations {
@@ -171,6 +187,33 @@ impl Operations {
             expires_in: ttl,
             position,
         })
+    }
+
+    /// Who of these users is online.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`]. Dropping the future is safe.
+    pub async fn presence<T: AsRef<str>>(&self, user_ids: &[T]) -> Result<Presence, Failure> {
+        let users = Users::parse(user_ids);
+        let users = users.map_err(|error| Failure::invalid("user_ids", error))?;
+        Ok(self.control.presence(users).await?)
+    }
+
+    /// Ends all sessions of a user.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] says whether sessions may end all the same. Dropping the future leaves that
+    /// unknown.
+    pub async fn disconnect(&self, order: DisconnectOrder) -> Result<Disconnected, Failure> {
+        let user = user_id(&order.user_id)?;
+        let message = CloseMessage::parse(&order.reason);
+        let dismissal = Dismissal {
+            reconnect: order.reconnect,
+            message: message.map_err(|error| Failure::invalid("reason", error))?,
+        };
+        Ok(self.control.disconnect(&user, dismissal).await?)
     }
 }
 

@@ -20,7 +20,8 @@ use super::{
 use crate::{
     position::Since,
     proto::{
-        BroadcastRequest, BroadcastResponse, IssueTicketRequest, PushRequest, PushResponse,
+        BroadcastRequest, BroadcastResponse, DisconnectRequest, DisconnectResponse,
+        GetPresenceRequest, GetPresenceResponse, IssueTicketRequest, PushRequest, PushResponse,
         notification_client::NotificationClient,
     },
     tickets::Ticket,
@@ -152,6 +153,26 @@ impl Api {
             expires_in: answer.expires_in.and_then(|ttl| ttl.try_into().ok()),
             position: Some(answer.position).filter(|position| Since::parse(position).is_ok()),
         })
+    }
+
+    /// Asks which users are online.
+    pub(super) async fn presence(
+        &self,
+        users: GetPresenceRequest,
+    ) -> Result<GetPresenceResponse, CallError> {
+        let users = &users;
+        self.call(async |mut client| client.get_presence(self.request(users.clone())).await)
+            .await
+    }
+
+    /// Ends a user's sessions.
+    pub(super) async fn disconnect(
+        &self,
+        order: DisconnectRequest,
+    ) -> Result<DisconnectResponse, CallError> {
+        let order = &order;
+        self.call(async |mut client| client.disconnect(self.request(order.clone())).await)
+            .await
     }
 
     fn request<T>(&self, message: T) -> Request<T> {

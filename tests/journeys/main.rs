@@ -11,6 +11,7 @@ mod clear_token;
 mod closing;
 mod cluster;
 mod commands;
+mod control;
 mod delivery;
 mod durable;
 mod either;

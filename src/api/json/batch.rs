@@ -1,17 +1,14 @@
 //! `POST /v1/push/batch`: many pushes in one request, answered in their order.
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use http::StatusCode;
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use warp::{Rejection, reply::Response};
 
@@ -19,7 +16,7 @@ use super::{
     call::{Call, Counted},
     position::Position,
     refusal::{self, Refusal, json},
-    shape::{self, Pushed, read},
+    shape::{self, Few, Pushed, read},
 };
 use crate::{
     api::{Failure, Operations, PushOrder},
@@ -27,8 +24,6 @@ use crate::{
     metrics::Metrics,
 };
 
-/// Pushes of a batch.
-const MOST: usize = 1000;
 /// Pushes of one batch that wait for NATS at once.
 const WINDOW: usize = 250;
 
@@ -36,42 +31,9 @@ const WINDOW: usize = 250;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Batch<'a> {
+    /// Each still as it stands in the body: what is wrong with one concerns no other.
     #[serde(borrow)]
-    pushes: Pushes<'a>,
-}
-
-/// The entries, each still as it stands in the body: what is wrong with one concerns no other.
-struct Pushes<'a>(Vec<&'a RawValue>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Pushes<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Bounded;
-        impl<'de> de::Visitor<'de> for Bounded {
-            type Value = Vec<&'de RawValue>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "an array of 1–{MOST} pushes")
-            }
-
-            fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-                let mut pushes = Vec::new();
-                while let Some(push) = seq.next_element()? {
-                    if pushes.len() == MOST {
-                        let says = format!("a batch has at most {MOST} pushes; split it");
-                        return Err(de::Error::custom(says));
-                    }
-                    pushes.push(push);
-                }
-                match pushes.is_empty() {
-                    true => Err(de::Error::custom(format!(
-                        "a batch has 1–{MOST} pushes, not 0"
-                    ))),
-                    false => Ok(pushes),
-                }
-            }
-        }
-        deserializer.deserialize_seq(Bounded).map(Self)
-    }
+    pushes: Few<&'a RawValue>,
 }
 
 /// `{"results":[…]}`.
@@ -156,7 +118,7 @@ async fn end(under_way: UnderWay, stopped: &AtomicBool) -> Result<Pushed, Refusa
 fn orders(body: &Bytes) -> Result<Vec<Result<PushOrder, Refusal>>, Refusal> {
     let text = shape::text(body)?;
     let Batch {
-        pushes: Pushes(pushes),
+        pushes: Few(pushes),
     } = read(text, Position::START)?;
     let (mut at, mut position) = (0, Position::START);
     let orders = pushes.into_iter().map(|push| {

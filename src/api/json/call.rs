@@ -15,6 +15,8 @@ pub(super) fn method(path: &str) -> Option<&'static str> {
     match path {
         "/v1/push" | "/v1/push/batch" => Some("PushNotification"),
         "/v1/broadcast" => Some("Broadcast"),
+        "/v1/presence" => Some("GetPresence"),
+        "/v1/disconnect" => Some("Disconnect"),
         "/v1/tickets" => Some("IssueTicket"),
         _ => None,
     }

@@ -13,7 +13,7 @@ use super::{
     call::Call,
     position::Position,
     refusal::{Refusal, json},
-    shape::{self, Broadcasted, Pushed, Ticketed, read},
+    shape::{self, Broadcasted, Ended, Found, Pushed, Ticketed, read},
 };
 use crate::api::Operations;
 
@@ -58,6 +58,30 @@ pub(super) async fn issue(
     let issued = operations.issue(ticket.order()?).await;
     let issued = issued.map_err(Refusal::of_other)?;
     Ok(json(StatusCode::CREATED, &Ticketed::from(issued)))
+}
+
+/// `POST /v1/presence`.
+pub(super) async fn presence(
+    _call: Arc<Call>,
+    body: Bytes,
+    operations: Arc<Operations>,
+) -> Result<Response, Rejection> {
+    let asked: shape::Asked = read(shape::text(&body)?, Position::START)?;
+    let found = operations.presence(&asked.user_ids.0).await;
+    let found = found.map_err(Refusal::of_other)?;
+    Ok(json(StatusCode::OK, &Found::from(found)))
+}
+
+/// `POST /v1/disconnect`.
+pub(super) async fn disconnect(
+    _call: Arc<Call>,
+    body: Bytes,
+    operations: Arc<Operations>,
+) -> Result<Response, Rejection> {
+    let disconnect: shape::Disconnect = read(shape::text(&body)?, Position::START)?;
+    let ended = operations.disconnect(disconnect.into()).await;
+    let ended = ended.map_err(Refusal::of_other)?;
+    Ok(json(StatusCode::OK, &Ended::from(ended)))
 }
 
 /// `GET /v1/openapi.json`.

@@ -133,6 +133,7 @@ impl Refusal {
                 Failure::Invalid { .. } => (S::BAD_REQUEST, "bad_request", "INVALID_ARGUMENT"),
                 Failure::Forbidden(_) => (S::FORBIDDEN, "forbidden", "PERMISSION_DENIED"),
                 Failure::Unavailable(_) => (S::SERVICE_UNAVAILABLE, "unavailable", "UNAVAILABLE"),
+                Failure::Busy(_) => (S::SERVICE_UNAVAILABLE, "busy", "RESOURCE_EXHAUSTED"),
                 Failure::Unconfirmed(_) => (S::GATEWAY_TIMEOUT, "unconfirmed", "DEADLINE_EXCEEDED"),
             },
         }
@@ -193,7 +194,7 @@ impl Refusal {
         match self {
             Self::Busy { publishes } => *publishes,
             Self::Failed { failure, publishes } => {
-                *publishes && matches!(failure, Failure::Unavailable(_))
+                *publishes && matches!(failure, Failure::Unavailable(_) | Failure::Busy(_))
             }
             Self::NotSent => true,
             _ => false,

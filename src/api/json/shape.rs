@@ -1,6 +1,9 @@
 //! The JSON of requests and of answers. Fields are named as in the proto.
 
 use std::{
+    collections::BTreeMap,
+    fmt,
+    marker::PhantomData,
     str,
     time::{Duration, UNIX_EPOCH},
 };
@@ -19,8 +22,9 @@ use super::{
     refusal::Refusal,
 };
 use crate::{
-    api::{BroadcastOrder, Issued, PushOrder, TicketOrder},
+    api::{BroadcastOrder, DisconnectOrder, Issued, PushOrder, TicketOrder},
     bus::{Published, Receipt},
+    control::{Disconnected, Presence},
 };
 
 /// The usual alphabet (RFC 4648 §4); `=` at the end may be left out.
@@ -81,6 +85,44 @@ fn some<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
+}
+
+/// Entries of one request.
+const MOST: usize = 1000;
+
+/// An array of 1–1,000 entries. No more of them are read.
+pub(super) struct Few<T>(pub(super) Vec<T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Few<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bounded<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> de::Visitor<'de> for Bounded<T> {
+            type Value = Vec<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "an array of 1–{MOST} entries")
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<T>, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = seq.next_element()? {
+                    if entries.len() == MOST {
+                        let says = format!("a request has at most {MOST} entries; split it");
+                        return Err(de::Error::custom(says));
+                    }
+                    entries.push(entry);
+                }
+                match entries.is_empty() {
+                    true => {
+                        let says = format!("a request has 1–{MOST} entries, not 0");
+                        Err(de::Error::custom(says))
+                    }
+                    false => Ok(entries),
+                }
+            }
+        }
+        deserializer.deserialize_seq(Bounded(PhantomData)).map(Self)
+    }
 }
 
 /// `POST /v1/push`, and an entry of a batch.
@@ -261,13 +303,83 @@ impl From<Issued> for Ticketed {
     }
 }
 
+/// `POST /v1/presence`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Asked {
+    pub(super) user_ids: Few<String>,
+}
+
+/// Who is online.
+#[derive(Debug, Serialize)]
+pub(super) struct Found {
+    users: BTreeMap<String, Online>,
+    complete: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Online {
+    sessions: u32,
+    gateways: Vec<String>,
+}
+
+impl From<Presence> for Found {
+    fn from(Presence { users, complete }: Presence) -> Self {
+        let users = users.into_iter().map(|(id, online)| {
+            let online = Online {
+                sessions: online.sessions,
+                gateways: online.gateways,
+            };
+            (id, online)
+        });
+        Self {
+            users: users.collect(),
+            complete,
+        }
+    }
+}
+
+/// `POST /v1/disconnect`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Disconnect {
+    user_id: String,
+    #[serde(default)]
+    reconnect: bool,
+    #[serde(default)]
+    reason: String,
+}
+
+impl From<Disconnect> for DisconnectOrder {
+    fn from(disconnect: Disconnect) -> Self {
+        Self {
+            user_id: disconnect.user_id,
+            reconnect: disconnect.reconnect,
+            reason: disconnect.reason,
+        }
+    }
+}
+
+/// Sessions that end.
+#[derive(Debug, Serialize)]
+pub(super) struct Ended {
+    sessions: u32,
+    complete: bool,
+}
+
+impl From<Disconnected> for Ended {
+    fn from(Disconnected { sessions, complete }: Disconnected) -> Self {
+        Self { sessions, complete }
+    }
+}
+
 /// A whole number that is not negative. `30.0` is one, too (JSON Schema says so).
 fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     struct Whole;
     impl de::Visitor<'_> for Whole {
         type Value = u64;
 
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("a whole number of seconds")
         }
 

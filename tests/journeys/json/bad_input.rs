@@ -205,11 +205,11 @@ async fn a_bad_batch_publishes_nothing() {
     for (body, says) in [
         (
             format!("{{\"pushes\":[{}]}}", many(0)),
-            "1–1000 pushes, not 0",
+            "1–1000 entries, not 0",
         ),
         (
             format!("{{\"pushes\":[{}]}}", many(1001)),
-            "at most 1000 pushes",
+            "at most 1000 entries",
         ),
         (format!("{{\"pushes\":[{}", many(500)), "EOF"),
         (
@@ -221,8 +221,8 @@ async fn a_bad_batch_publishes_nothing() {
             "unknown field `x`",
         ),
         (format!("[{}]", many(5)), "send a JSON object"),
-        ("{\"pushes\":{}}".to_owned(), "an array of 1–1000 pushes"),
-        ("{\"pushes\":null}".to_owned(), "an array of 1–1000 pushes"),
+        ("{\"pushes\":{}}".to_owned(), "an array of 1–1000 entries"),
+        ("{\"pushes\":null}".to_owned(), "an array of 1–1000 entries"),
         ("{}".to_owned(), "missing field `pushes`"),
     ] {
         let answer = post(&gateway, "/v1/push/batch", body).await;
@@ -236,6 +236,59 @@ async fn a_bad_batch_publishes_nothing() {
     )
     .await;
     assert_eq!(client.next_data().await, "last");
+}
+
+#[tokio::test]
+async fn a_bad_question_is_not_asked() {
+    let (_nats, redis, gateway) = world().await;
+    let mut client = Client::open(&gateway, &redis.ticket("42").await).await;
+    for (path, body, says) in [
+        ("presence", json!({}), "missing field `user_ids`"),
+        ("presence", json!({"user_ids": []}), "1–1000 entries, not 0"),
+        (
+            "presence",
+            json!({"user_ids": vec!["42"; 1001]}),
+            "at most 1000 entries",
+        ),
+        (
+            "presence",
+            json!({"user_ids": ["42", ""]}),
+            "user_ids has at index 1",
+        ),
+        ("presence", json!({"user_ids": [42]}), "expected a string"),
+        (
+            "presence",
+            json!({"user_ids": "42"}),
+            "an array of 1–1000 entries",
+        ),
+        (
+            "disconnect",
+            json!({"reason": "x"}),
+            "missing field `user_id`",
+        ),
+        ("disconnect", json!({"user_id": ""}), "user_id"),
+        (
+            "disconnect",
+            json!({"user_id": "42", "reason": "x".repeat(65)}),
+            "64 bytes",
+        ),
+        (
+            "disconnect",
+            json!({"user_id": "42", "reconect": true}),
+            "unknown field `reconect`",
+        ),
+    ] {
+        let answer = post(&gateway, &format!("/v1/{path}"), &body).await;
+        let message = refused(&answer, 400, "bad_request");
+        assert!(message.contains(says), "{says:?} in {message:?}");
+    }
+    posted(
+        &gateway,
+        "/v1/push",
+        json!({"user_id": "42", "data": "here"}),
+    )
+    .await;
+    assert_eq!(client.next_data().await, "here");
 }
 
 #[tokio::test]

@@ -103,7 +103,13 @@ async fn the_description_is_valid_and_true() {
             "{path}"
         );
     }
-    for method in ["PushNotification", "Broadcast", "IssueTicket"] {
+    for method in [
+        "PushNotification",
+        "Broadcast",
+        "GetPresence",
+        "Disconnect",
+        "IssueTicket",
+    ] {
         for code in ["OK", "INVALID_ARGUMENT"] {
             let counted = super::calls(method, code);
             assert!(gateway.metric(&counted).await > 5.0, "{counted}: {says}");

@@ -168,6 +168,51 @@ async fn a_broadcast_is_on_every_screen() {
     }
 }
 
+/// Who is online on two gateways, and the end of their sessions.
+#[tokio::test]
+async fn sessions_are_found_and_ended() {
+    let (nats, redis, here) = world().await;
+    let there = Gateway::start(&nats, &redis).await;
+    let mut clients = Vec::new();
+    for (gateway, user) in [(&here, "42"), (&there, "42"), (&there, "bob@example.com")] {
+        clients.push(Client::open(gateway, &redis.ticket(user).await).await);
+    }
+    let name = |client: &Client| client.welcome()["gateway"].clone();
+    let (one, other) = (name(&clients[0]), name(&clients[1]));
+    let ids: Vec<String> = (0..997).map(|number| format!("away-{number}")).collect();
+    let mut ids: Vec<Value> = ids.into_iter().map(Value::from).collect();
+    ids.extend([json!("42"), json!("bob@example.com"), json!("42")]);
+    let asked = json!({"user_ids": ids});
+    let found = || posted(&here, "/v1/presence", &asked);
+    eventually("both gateways are known", || async {
+        found().await["complete"] == true
+    })
+    .await;
+    let found = found().await;
+    let users = found["users"].as_object().expect("users");
+    assert_eq!(users.len(), 2, "{found}");
+    assert_eq!(
+        users["bob@example.com"],
+        json!({"sessions": 1, "gateways": [&other]})
+    );
+    assert_eq!(users["42"]["sessions"], 2, "{found}");
+    let gateways = users["42"]["gateways"].as_array().expect("gateways");
+    assert!(gateways.len() == 2 && gateways.contains(&one) && gateways.contains(&other));
+
+    let body = json!({"user_id": "42", "reason": "signed out"});
+    let answer = posted(&there, "/v1/disconnect", body).await;
+    assert_eq!(answer, json!({"sessions": 2, "complete": true}));
+    for client in &mut clients[..2] {
+        assert_eq!(client.expect_close().await.0, 4100);
+    }
+    let body = json!({"user_id": "bob@example.com", "reconnect": true});
+    let answer = posted(&here, "/v1/disconnect", body).await;
+    assert_eq!(answer, json!({"sessions": 1, "complete": true}));
+    assert_eq!(clients[2].expect_close().await.0, 4004);
+    assert_eq!(there.metric(&calls("Disconnect", "OK")).await, 1.0);
+    assert!(here.metric(&calls("GetPresence", "OK")).await >= 1.0);
+}
+
 #[tokio::test]
 async fn a_ticket_opens_a_session() {
     let (_nats, _redis, gateway) = world().await;
