@@ -8,6 +8,7 @@ mod call;
 mod entry;
 mod handlers;
 mod position;
+mod reading;
 mod refusal;
 mod shape;
 

@@ -15,8 +15,9 @@ use warp::{Rejection, reply::Response};
 use super::{
     call::{Call, Counted},
     position::Position,
+    reading::{Few, read, text},
     refusal::{self, Refusal, json},
-    shape::{self, Few, Pushed, read},
+    shape::{self, Pushed},
 };
 use crate::{
     api::{Failure, Operations, PushOrder},
@@ -116,7 +117,7 @@ async fn end(under_way: UnderWay, stopped: &AtomicBool) -> Result<Pushed, Refusa
 
 /// What the batch asks for; each entry by itself may be none.
 fn orders(body: &Bytes) -> Result<Vec<Result<PushOrder, Refusal>>, Refusal> {
-    let text = shape::text(body)?;
+    let text = text(body)?;
     let Batch {
         pushes: Few(pushes),
     } = read(text, Position::START)?;

@@ -12,8 +12,9 @@ use warp::{
 use super::{
     call::Call,
     position::Position,
+    reading::{read, text},
     refusal::{Refusal, json},
-    shape::{self, Broadcasted, Ended, Found, Pushed, Ticketed, read},
+    shape::{self, Broadcasted, Ended, Found, Pushed, Ticketed},
 };
 use crate::api::Operations;
 
@@ -27,7 +28,7 @@ pub(super) async fn push(
     body: Bytes,
     operations: Arc<Operations>,
 ) -> Result<Response, Rejection> {
-    let push: shape::Push<'_> = read(shape::text(&body)?, Position::START)?;
+    let push: shape::Push<'_> = read(text(&body)?, Position::START)?;
     let order = push.order(&body, key)?;
     let pushed = operations.push(order).await.map(Pushed::from);
     let pushed = pushed.map_err(Refusal::of_publish)?;
@@ -41,7 +42,7 @@ pub(super) async fn broadcast(
     body: Bytes,
     operations: Arc<Operations>,
 ) -> Result<Response, Rejection> {
-    let broadcast: shape::Broadcast<'_> = read(shape::text(&body)?, Position::START)?;
+    let broadcast: shape::Broadcast<'_> = read(text(&body)?, Position::START)?;
     let order = broadcast.order(&body, key)?;
     let published = operations.broadcast(order).await.map(Broadcasted::from);
     let published = published.map_err(Refusal::of_publish)?;
@@ -54,7 +55,7 @@ pub(super) async fn issue(
     body: Bytes,
     operations: Arc<Operations>,
 ) -> Result<Response, Rejection> {
-    let ticket: shape::Ticket = read(shape::text(&body)?, Position::START)?;
+    let ticket: shape::Ticket = read(text(&body)?, Position::START)?;
     let issued = operations.issue(ticket.order()?).await;
     let issued = issued.map_err(Refusal::of_other)?;
     Ok(json(StatusCode::CREATED, &Ticketed::from(issued)))
@@ -66,7 +67,7 @@ pub(super) async fn presence(
     body: Bytes,
     operations: Arc<Operations>,
 ) -> Result<Response, Rejection> {
-    let asked: shape::Asked = read(shape::text(&body)?, Position::START)?;
+    let asked: shape::Asked = read(text(&body)?, Position::START)?;
     let found = operations.presence(&asked.user_ids.0).await;
     let found = found.map_err(Refusal::of_other)?;
     Ok(json(StatusCode::OK, &Found::from(found)))
@@ -78,7 +79,7 @@ pub(super) async fn disconnect(
     body: Bytes,
     operations: Arc<Operations>,
 ) -> Result<Response, Rejection> {
-    let disconnect: shape::Disconnect = read(shape::text(&body)?, Position::START)?;
+    let disconnect: shape::Disconnect = read(text(&body)?, Position::START)?;
     let ended = operations.disconnect(disconnect.into()).await;
     let ended = ended.map_err(Refusal::of_other)?;
     Ok(json(StatusCode::OK, &Ended::from(ended)))

@@ -183,12 +183,13 @@ async fn sessions_are_found_and_ended() {
     let mut ids: Vec<Value> = ids.into_iter().map(Value::from).collect();
     ids.extend([json!("42"), json!("bob@example.com"), json!("42")]);
     let asked = json!({"user_ids": ids});
-    let found = || posted(&here, "/v1/presence", &asked);
-    eventually("both gateways are known", || async {
-        found().await["complete"] == true
-    })
-    .await;
-    let found = found().await;
+    for gateway in [&there, &here] {
+        eventually("the gateway knows all others", || async {
+            posted(gateway, "/v1/presence", &asked).await["complete"] == true
+        })
+        .await;
+    }
+    let found = posted(&here, "/v1/presence", &asked).await;
     let users = found["users"].as_object().expect("users");
     assert_eq!(users.len(), 2, "{found}");
     assert_eq!(
