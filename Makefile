@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run up test check bench hostile rolling storm durable return recovery interest chaos churn stuck chart image-check conformance drain-go trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
+.PHONY: help run up test check bench hostile rolling storm durable return presence recovery interest chaos churn stuck chart image-check conformance drain-go trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
 
 CARGO ?= cargo
 # Where cargo builds, asked only by who needs it.
@@ -78,6 +78,9 @@ durable: tools servers ## measure durable mode beside live mode, into benches/du
 return: tools servers ## measure what clients cost that come back in durable mode, into benches/return.txt; fails where one loses something
 	$(CARGO) bench --bench gateway -- return $(ROWS) $(if $(ROWS),,| tee benches/return.txt)
 
+presence: tools servers ## measure what it costs to ask who of 1,000 users is online, into benches/presence.txt; fails above 150 ms
+	$(CARGO) bench --bench gateway -- presence | tee benches/presence.txt
+
 chart: tools servers ## lint and test the chart alone
 	.servers/bin/helm lint --strict helm --set demo.enabled=true
 	$(CARGO) test --test chart
@@ -150,11 +153,12 @@ deny: tools
 		echo "advisories: NOT checked, since their database is out of reach"; \
 	fi
 
-# nats-server and Redis, foreign clients in Python, a browser, and what the chart is
-# tested with.
+# nats-server and Redis, foreign clients in Python, what judges OpenAPI, a browser, and
+# what the chart is tested with.
 servers:
 	@tests/servers.sh
 	@tests/servers.sh python
+	@tests/servers.sh openapi
 	@tests/servers.sh browser
 	@tests/servers.sh faults
 	@tests/servers.sh chart

@@ -14,6 +14,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = PathBuf::from(env::var("OUT_DIR")?).join("usher.v1.bin");
     fs::write(&descriptors, prost::Message::encode_to_vec(&files))?;
 
-    tonic_prost_build::configure().compile_fds(files)?;
+    tonic_prost_build::configure()
+        .extern_path(".google.rpc", "::tonic_types::pb")
+        .compile_fds(files)?;
     Ok(())
 }

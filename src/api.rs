@@ -4,6 +4,7 @@
 //! gateway, so it makes no difference which gateway a service calls.
 
 mod bodies;
+mod certain;
 mod connection;
 mod ending;
 mod entrance;
@@ -11,7 +12,10 @@ mod failure;
 mod frames;
 mod grpc;
 mod guard;
+mod in_flight;
+mod json;
 mod listener;
+mod nats;
 mod operations;
 mod peers;
 
@@ -20,14 +24,15 @@ use std::{sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::watch};
 
 use self::{
-    bodies::InFlight, connection::Connections, entrance::Entrance, guard::Guard, peers::Peers,
+    connection::Connections, entrance::Entrance, guard::Guard, in_flight::InFlight, json::Json,
+    peers::Peers,
 };
 pub use self::{
     failure::Failure,
     listener::LAST_ANSWERS,
-    operations::{Issued, Operations, PushOrder, TicketOrder},
+    operations::{BroadcastOrder, DisconnectOrder, Issued, Operations, PushOrder, TicketOrder},
 };
-use crate::{metrics::Metrics, readiness::Readiness, secret::Secrets, tls::Acceptor};
+use crate::{bus, metrics::Metrics, readiness::Readiness, secret::Secrets, tls::Acceptor};
 
 /// Who may call, and for how long on one connection.
 #[derive(Debug, Clone)]
@@ -55,27 +60,49 @@ pub enum Phase {
     Ended,
 }
 
-/// Serves the API, health and reflection until the phase is [`Phase::Ended`]. Then it
+/// Serves the API, health and reflection, and by `service` the service API of NATS, until the phase is [`Phase::Ended`]. Then it
 /// closes the listener and returns when the calls under way are answered, after
 /// [`LAST_ANSWERS`] at the latest. Dropping the future cuts all connections off.
 ///
 /// # Errors
 ///
-/// Where the descriptions of our services cannot be read.
+/// Where the descriptions of our services, or the listener's address, cannot be read, or
+/// async-nats has ended.
 pub async fn serve(
     operations: Operations,
     config: Config,
     listener: TcpListener,
     tls: Option<Acceptor>,
+    service: Option<bus::Service>,
     (metrics, readiness): (Arc<Metrics>, Readiness),
     phase: watch::Receiver<Phase>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let guard = Guard::new(config.tokens);
+    let in_flight = InFlight::new(config.max_in_flight_bytes, metrics.clone());
+    let json = Json::new(json::Parts {
+        operations: operations.clone(),
+        guard: guard.clone(),
+        loopback: listener.local_addr()?.ip().to_canonical().is_loopback(),
+        max_message: config.max_message,
+        in_flight: in_flight.clone(),
+        metrics: metrics.clone(),
+    });
+    let by_nats = {
+        let (operations, metrics, phase) = (operations.clone(), metrics.clone(), phase.clone());
+        async {
+            match service {
+                Some(service) => nats::serve(operations, service, metrics, phase).await,
+                None => Ok(()),
+            }
+        }
+    };
     let (routes, reporting) = grpc::routes(operations, metrics.clone(), readiness)?;
     let entrance = Entrance {
         routes,
-        guard: Guard::new(config.tokens),
+        json,
+        guard,
         max_message: config.max_message,
-        in_flight: InFlight::new(config.max_in_flight_bytes, metrics.clone()),
+        in_flight,
         metrics: metrics.clone(),
     };
     let connections = Connections {
@@ -86,8 +113,13 @@ pub async fn serve(
     };
     let peers = Peers::new(config.max_connections, metrics);
     // In this task, so that the listener does not outlive what says its health.
+    let listening = listener::serve(listener, Arc::new(connections), peers, phase);
+    let serving = async {
+        let ((), by_nats) = tokio::join!(listening, by_nats);
+        by_nats
+    };
     tokio::select! {
-        () = listener::serve(listener, Arc::new(connections), peers, phase) => Ok(()),
+        served = serving => served,
         never = reporting => match never {},
     }
 }

@@ -1,6 +1,7 @@
 //! The roof: builds the rooms in order, owns the listeners, runs the drain.
 
 mod errors;
+mod outside;
 mod reload;
 pub(crate) mod rooms;
 mod tasks;
@@ -16,21 +17,18 @@ use tokio::{
 };
 
 pub use self::errors::{BindError, RunError, StartError};
-use self::{
-    reload::{Logins, Reload},
-    tasks::Tasks,
-};
+use self::{outside::Outside, reload::Reload, tasks::Tasks};
 use crate::{
     api::{self, Operations, Phase},
-    bus::{self, Subscriptions},
+    bus::Subscriptions,
     config::{Config, Drain},
+    control::{Control, Gateways},
     durable::Durable,
     http::{self, Demo, Door, Mint, MintRate, Sessions, Status},
     metrics::Metrics,
     readiness::Readiness,
     registry::Registry,
     telemetry,
-    tickets::Tickets,
     tokens::{self, Tokens},
 };
 
@@ -136,43 +134,36 @@ impl App {
         let readiness = Readiness::new(config.ops.nats_grace);
         let (subscriptions, commands) = Subscriptions::new();
         let (tracer, traces) = telemetry::begin(rooms::telemetry(&config, &gateway), &metrics);
-        let bus = rooms::bus(&config, &gateway, tracer.clone());
-        let mut logins = None;
-        let (interest, publisher, stream, tickets) = if mode.embedded {
-            tracing::warn!(
-                "embedded: messages and tickets stay in this process and end with it; \
-                 for trying Usher out, one instance only"
-            );
-            let (interest, publisher) =
-                bus::embedded(&bus.reply_prefix, commands, metrics.clone(), tracer.clone());
-            let tickets = Tickets::embedded(config.tickets.accept_plain);
-            (interest, publisher, None, tickets)
-        } else {
-            let auth = bus.auth.clone();
-            let nats = bus::nats(bus, commands, metrics.clone(), readiness.clone());
-            let nats = nats.await.map_err(RunError::Bus)?;
-            for task in nats.tasks {
-                tasks.spawn(task.name, task.future);
-            }
-            let tickets = rooms::tickets(&config);
-            logins = Some(Logins {
-                nats: auth,
-                redis: [
-                    tickets.login.password.clone(),
-                    tickets.sentinel_login.password.clone(),
-                ],
-            });
-            let (tickets, keeping) = Tickets::redis(tickets, metrics.clone(), readiness.clone());
-            tasks.spawn("the keeper of Redis", keeping);
-            (nats.interest, nats.publisher, nats.stream, tickets)
-        };
+        let outside = Outside::new(
+            (&config, mode, &gateway),
+            commands,
+            (&metrics, &readiness, &tracer),
+            &mut tasks,
+        );
+        let Outside {
+            interest,
+            publisher,
+            shared,
+            stream,
+            tickets,
+            logins,
+        } = outside.await?;
+        let (peers, service) = shared.unzip();
         let registry = Arc::new(Registry::new(
             rooms::registry(&config, &gateway, &tracer),
             Arc::new(subscriptions),
             metrics.clone(),
         ));
         tasks.spawn("the registry", registry.clone().run(interest));
-        let durable = stream.map(|stream| {
+        let others = peers.map(|peers| {
+            let gateways = Gateways::new(&gateway, peers.clone(), metrics.clone());
+            tasks.spawn("the news of gateways", gateways.clone().run());
+            (peers, gateways)
+        });
+        let gateways = others.as_ref().map(|(_, gateways)| gateways.clone());
+        let control = Control::new(&gateway, registry.clone(), others, metrics.clone());
+        tasks.spawn("the answers to gateways", control.clone().run());
+        let durable = stream.clone().map(|stream| {
             let watched = (metrics.clone(), readiness.clone(), tracer.clone());
             let limits = registry.limits().clone();
             Durable::new(stream, rooms::durable(&config), limits, watched)
@@ -204,6 +195,7 @@ impl App {
             Arc::new(Demo {
                 publisher: publisher.clone(),
                 tickets: tickets.clone(),
+                stream: stream.clone(),
                 ticket_ttl: config.tickets.ttl,
                 info: serde_json::json!({
                     "gateway": gateway,
@@ -224,6 +216,7 @@ impl App {
             Arc::new(Mint {
                 tokens,
                 tickets: tickets.clone(),
+                stream: stream.clone(),
                 ticket_ttl: config.tickets.ttl,
                 session_ends_with_token: config.tickets_jwt.session_ends_with_token,
                 rate: MintRate::default(),
@@ -266,13 +259,15 @@ impl App {
         let operations = Operations {
             publisher,
             tickets,
+            stream,
+            control,
             ticket_ttl: config.tickets.ttl,
         };
         let api = rooms::api(&config, max_grpc_connections);
         let grpc_tokens = api.tokens.clone();
         let (acceptor, grpc_reloads) = tls.grpc.unzip();
         let parts = (metrics.clone(), readiness.clone());
-        let serving = api::serve(operations, api, grpc, acceptor, parts, phases);
+        let serving = api::serve(operations, api, grpc, acceptor, service, parts, phases);
         let (served, grpc_done) = oneshot::channel::<()>();
         let grpc_done = grpc_done.shared();
         tasks.spawn("the gRPC listener", async move {
@@ -327,6 +322,9 @@ impl App {
             let gone = tokio::time::timeout(LAST_WORDS, gone);
             // The listener bounds the time of its last answers.
             let (gone, _) = tokio::join!(gone, grpc_done);
+            if let Some(gateways) = &gateways {
+                gateways.leave().await;
+            }
             match gone {
                 Ok(()) => tracing::info!("drained"),
                 Err(_) => tracing::warn!(

@@ -17,6 +17,7 @@ mod health;
 mod interest;
 mod publisher;
 mod servers;
+mod service;
 pub mod stream;
 mod subject;
 
@@ -28,8 +29,10 @@ use url::Url;
 pub use self::{
     auth::{Auth, AuthError},
     check::{Seen, Server, check},
+    client::{Answers, Listener, Peers, Said, Topic},
     interest::{Commands, DialError, Event, Interest, Probe, Request, Subscriber, Subscriptions},
-    publisher::{PublishError, Published, Publisher, Push, Receipt},
+    publisher::{PublishError, Published, Publisher, Push, Receipt, To, UnderWay},
+    service::Service,
     subject::Subjects,
 };
 use self::{
@@ -57,6 +60,10 @@ pub struct Nats<K> {
     pub interest: Interest<K>,
     /// Pushes.
     pub publisher: Publisher,
+    /// The other gateways.
+    pub peers: Peers,
+    /// The service API.
+    pub service: Service,
     /// In durable mode.
     pub stream: Option<Stream>,
     /// What has to be polled.
@@ -86,6 +93,10 @@ pub async fn nats<K: Subscriber>(
     let pushing = health("push", Part::Push);
     let (client, task) = client::start(&config, servers.clone(), subjects.clone(), pushing).await?;
     let mut tasks = vec![Task::new("the push connection", task)];
+    let (service, task) =
+        service::start(&config, servers.clone(), health("service", Part::Service)).await?;
+    tasks.push(Task::new("the service connection", task));
+    let peers = Peers::new(client.clone(), &config.reply_prefix);
     let (way, stream) = match config.stream.clone() {
         None => (Way::Live(client), None),
         Some(stream) => {
@@ -120,6 +131,8 @@ pub async fn nats<K: Subscriber>(
     Ok(Nats {
         interest: Interest::Nats(Box::new(reader), stream.clone()),
         publisher: Publisher::new(way, config.tracer),
+        peers,
+        service,
         stream,
         tasks,
     })

@@ -1,14 +1,17 @@
 //! The command line: one file a command.
 
 mod api;
+mod broadcast;
 mod check;
 mod completions;
 mod config;
 mod connect;
+mod disconnect;
 mod failure;
 mod listen;
 mod log;
 mod output;
+mod presence;
 mod push;
 mod serve;
 mod signals;
@@ -82,6 +85,12 @@ Examples:
     Ticket(ticket::Arguments),
     /// Push a message to a user's sessions, or a stream of them.
     Push(push::Arguments),
+    /// Publish a message to every session of every user, or a stream of them.
+    Broadcast(broadcast::Arguments),
+    /// Say which users are online, and on which gateways.
+    Presence(presence::Arguments),
+    /// End all sessions of a user.
+    Disconnect(disconnect::Arguments),
     /// Follow a user's stream of messages in the terminal.
     Listen(listen::Arguments),
     /// Print the NATS subject of a user.
@@ -134,6 +143,9 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Config(file) => return Ok(config::run(&file.load()?)),
         Command::Ticket(arguments) => ticket::run(&arguments)?,
         Command::Push(arguments) => push::run(&arguments)?,
+        Command::Broadcast(arguments) => broadcast::run(&arguments)?,
+        Command::Presence(arguments) => presence::run(&arguments)?,
+        Command::Disconnect(arguments) => disconnect::run(&arguments)?,
         Command::Listen(arguments) => listen::run(arguments)?,
         Command::Subject(arguments) => subject::run(&arguments)?,
         Command::Completions(arguments) => completions::run(&arguments)?,

@@ -1,4 +1,4 @@
-//! HTTP: the public door and the operators' door. `warp` lives here alone.
+//! HTTP: the public door and the operators' door. `warp` lives here and in `api/json`.
 
 mod address;
 mod admit;

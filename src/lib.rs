@@ -7,7 +7,7 @@
 //! |---|---|
 //! | 6 | [`app`] builds the rooms and runs the drain; [`config`] knows the keys |
 //! | 5 | [`http`]: the doors, the sessions; [`grpc`]: the push API |
-//! | 4 | [`durable`]: sessions catch up from a stream |
+//! | 4 | [`durable`]: sessions catch up from a stream; [`control`]: what gateways ask each other |
 //! | 3 | [`registry`]: who is here |
 //! | 2 | [`bus`]: NATS; [`tickets`]: Redis; [`tokens`]: who somebody is |
 //! | 1 | [`metrics`], [`readiness`], [`telemetry`] |
@@ -20,6 +20,7 @@ pub mod cli;
 pub mod client_address;
 pub mod close;
 pub mod config;
+pub mod control;
 pub mod durable;
 pub mod finding;
 pub mod frame;

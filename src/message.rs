@@ -42,6 +42,14 @@ pub fn millis_of(time: &str) -> Option<u64> {
     Some(seconds * 1000 + u64::try_from(time.nanos).ok()? / 1_000_000)
 }
 
+/// What a message's id has to be, after its name.
+pub const MESSAGE_ID_RULE: &str = "is not 1–128 printable ASCII characters without spaces";
+
+/// Whether a publisher may give a message this id. Each API puts the channel before it.
+pub fn is_message_id(text: &str) -> bool {
+    (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 /// The name of an event: 1–64 of `A-Z a-z 0-9 . _ : -`, not beginning with
 /// `usher.`. So a name needs no escaping in JSON, in a header or in a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +94,16 @@ impl Default for EventName {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_follow_the_rule() {
+        for good in ["a", "order-123", "~!%", &"x".repeat(128)] {
+            assert!(is_message_id(good), "{good}");
+        }
+        for bad in ["", "a b", "a\r\nb", "ü", "\0", &"x".repeat(129)] {
+            assert!(!is_message_id(bad), "{bad:?}");
+        }
+    }
 
     #[test]
     fn names_follow_the_rule() {

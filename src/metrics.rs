@@ -77,6 +77,16 @@ pub struct Metrics {
     /// Tasks of the runtime.
     pub tasks: IntGauge,
     nats_connected: IntGaugeVec,
+    /// Gateways that are there, this one included.
+    pub gateways: IntGauge,
+    /// Gateways that vanished without a goodbye.
+    pub gateways_lost: IntCounter,
+    /// Calls by the service API of NATS.
+    pub service_requests: IntCounterVec,
+    /// Questions to all gateways, by what came of them.
+    pub control_calls: IntCounterVec,
+    /// News of gateways beyond those that are remembered.
+    pub gateways_ignored: IntCounter,
     /// Commands to Redis.
     pub redis_command_seconds: Histogram,
     /// Calls of the push API.
@@ -266,9 +276,40 @@ impl Metrics {
                 &r,
                 "usher_nats_connected",
                 "1 while this connection to NATS works; connection is 'interest' (what is \
-                 published to sessions), 'push' (what leaves), or, in durable mode, 'stream' \
+                 published to sessions), 'push' (what leaves), 'service' (the service API), or, in durable mode, 'stream' \
                  (what is read back).",
                 "connection",
+            ),
+            gateways: gauge(
+                &r,
+                "usher_gateways",
+                "Gateways heard of within 10 s, this one included; the last count while NATS is \
+                 away.",
+            ),
+            gateways_lost: counter(
+                &r,
+                "usher_gateways_lost_total",
+                "Gateways that went silent for 9 s without a goodbye, as this gateway hears it.",
+            ),
+            service_requests: counters(
+                &r,
+                "usher_service_requests_total",
+                "Calls by the service API of NATS, by endpoint and by code as over HTTP.",
+                &["endpoint", "code"],
+            ),
+            control_calls: counters(
+                &r,
+                "usher_control_calls_total",
+                "Calls that concern all gateways, by op ('presence', 'disconnect'): every gateway \
+                 answered ('complete'), one did not ('incomplete'), none did or could be asked \
+                 ('failed').",
+                &["op", "result"],
+            ),
+            gateways_ignored: counter(
+                &r,
+                "usher_gateways_ignored_total",
+                "News of gateways beyond 4,096, which are not remembered: presence is never \
+                 complete then.",
             ),
             redis_command_seconds: histogram(
                 &r,
@@ -278,7 +319,9 @@ impl Metrics {
             grpc_requests: counters(
                 &r,
                 "usher_grpc_requests_total",
-                "Calls of the push API.",
+                "Calls of the push API; of PushStream its pushes, each by its own outcome. One by \
+                 HTTP counts as the method of gRPC's that does the same, with gRPC's code; of a \
+                 batch, each push counts as one of PushNotification.",
                 &["method", "code"],
             ),
             grpc_connections: gauge(&r, "usher_grpc_connections", "Connections to the push API."),
@@ -303,7 +346,7 @@ impl Metrics {
                 "Calls of the push API that were refused by a bound: grpc.max_message \
                  ('message_too_large'), grpc.max_in_flight_bytes ('in_flight_bytes'), a message \
                  that does not arrive ('too_slow'), health checks on one connection \
-                 ('too_many_health_checks').",
+                 ('too_many_health_checks'), streams of pushes ('too_many_streams').",
                 &["reason"],
             ),
             draining: gauge(&r, "usher_draining", "1 while this gateway is going away."),

@@ -20,13 +20,15 @@ pub enum Part {
     Push,
     /// The NATS connection on which stored messages are read; in durable mode.
     StreamConnection,
+    /// The NATS connection of the service API. Without it the gateway is ready all the same.
+    Service,
     /// The stream, as durable mode needs it, with a leader that answers.
     Stream,
     /// Where tickets are.
     Redis,
 }
 
-const PARTS: usize = 5;
+const PARTS: usize = 6;
 
 /// Sessions that are held back for less than this are no finding.
 const HELD_BACK: Duration = Duration::from_secs(5);
@@ -54,6 +56,8 @@ pub enum Reason {
     RedisUnusable,
     /// NATS permits this gateway no pushes.
     PushForbidden,
+    /// NATS does not permit this gateway to speak to the other gateways, or to hear them.
+    ControlForbidden,
     /// Sessions wait for what the stream has for them, since it can't be read.
     SessionsHeldBack,
     /// This gateway is going away.
@@ -93,6 +97,7 @@ struct Shared {
 struct Facts {
     parts: [State; PARTS],
     push_forbidden: bool,
+    control_forbidden: bool,
     /// Since when sessions are held back, where some are.
     held_back: Option<Instant>,
     draining: bool,
@@ -108,6 +113,7 @@ impl Readiness {
                 facts: Mutex::new(Facts {
                     parts: [State::NotUsed; PARTS],
                     push_forbidden: false,
+                    control_forbidden: false,
                     held_back: None,
                     draining: false,
                 }),
@@ -144,6 +150,11 @@ impl Readiness {
     /// Whether NATS permits this gateway to push.
     pub fn push_forbidden(&self, forbidden: bool) {
         self.change(|facts| facts.push_forbidden = forbidden);
+    }
+
+    /// Whether NATS forbids this gateway to speak to the other gateways, or to hear them.
+    pub fn control_forbidden(&self, forbidden: bool) {
+        self.change(|facts| facts.control_forbidden = forbidden);
     }
 
     /// Whether sessions wait for a stream that can't be read.
@@ -211,14 +222,17 @@ impl Readiness {
         for (part, state) in facts.states() {
             let finding = match state {
                 State::NotUsed | State::Up => None,
-                State::NotReached => Some((part.not_reached(), true)),
-                State::Away(since) => Some((part.away(), part != Part::Redis && too_long(since))),
+                State::NotReached => Some((part.not_reached(), part != Part::Service)),
+                State::Away(since) => Some((part.away(), part.is_missed() && too_long(since))),
                 State::Unusable(reason) => Some((reason, true)),
             };
             findings.extend(finding);
         }
         if facts.push_forbidden {
             findings.push((Reason::PushForbidden, false));
+        }
+        if facts.control_forbidden {
+            findings.push((Reason::ControlForbidden, false));
         }
         if facts
             .held_back
@@ -273,6 +287,7 @@ impl Facts {
             Part::Interest,
             Part::Push,
             Part::StreamConnection,
+            Part::Service,
             Part::Stream,
             Part::Redis,
         ];
@@ -283,15 +298,24 @@ impl Facts {
 impl Part {
     fn not_reached(self) -> Reason {
         match self {
-            Self::Interest | Self::Push | Self::StreamConnection => Reason::NatsNotReached,
+            Self::Interest | Self::Push | Self::StreamConnection | Self::Service => {
+                Reason::NatsNotReached
+            }
             Self::Stream => Reason::StreamNotReady,
             Self::Redis => Reason::RedisNotReached,
         }
     }
 
+    /// Whether its being away for long takes a gateway out of service.
+    fn is_missed(self) -> bool {
+        !matches!(self, Self::Redis | Self::Service)
+    }
+
     fn away(self) -> Reason {
         match self {
-            Self::Interest | Self::Push | Self::StreamConnection => Reason::NatsAway,
+            Self::Interest | Self::Push | Self::StreamConnection | Self::Service => {
+                Reason::NatsAway
+            }
             Self::Stream => Reason::StreamAway,
             Self::Redis => Reason::RedisAway,
         }
@@ -299,80 +323,4 @@ impl Part {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn reached(nats_grace: Duration) -> Readiness {
-        let readiness = Readiness::new(nats_grace);
-        let parts = [Part::Interest, Part::Push, Part::Redis];
-        for part in parts {
-            readiness.needs(part);
-        }
-        for part in parts {
-            assert!(!readiness.is_ready());
-            readiness.up(part);
-        }
-        assert_eq!(readiness.reasons(), []);
-        readiness
-    }
-
-    #[test]
-    fn it_names_what_has_not_answered_yet() {
-        let readiness = Readiness::new(Duration::ZERO);
-        for part in [Part::Interest, Part::Push, Part::Stream, Part::Redis] {
-            readiness.needs(part);
-        }
-        assert_eq!(
-            readiness.reasons(),
-            [
-                Reason::NatsNotReached,
-                Reason::StreamNotReady,
-                Reason::RedisNotReached
-            ]
-        );
-        readiness.away(Part::Redis);
-        assert!(readiness.reasons().contains(&Reason::RedisNotReached));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_outage_without_a_grace_is_a_warning() {
-        let readiness = reached(Duration::ZERO);
-        readiness.away(Part::Push);
-        assert!(!readiness.can_push());
-        readiness.away(Part::Redis);
-        tokio::time::advance(Duration::from_secs(3600)).await;
-        assert_eq!(readiness.reasons(), []);
-        assert_eq!(readiness.warnings(), [Reason::NatsAway, Reason::RedisAway]);
-        readiness.drain();
-        assert_eq!(readiness.reasons(), [Reason::Draining]);
-    }
-
-    #[test]
-    fn an_unusable_server_is_a_reason_until_it_is_usable() {
-        let readiness = reached(Duration::ZERO);
-        readiness.unusable(Part::Redis, Reason::RedisUnusable);
-        assert_eq!(readiness.reasons(), [Reason::RedisUnusable]);
-        readiness.up(Part::Redis);
-        readiness.push_forbidden(true);
-        assert!(readiness.is_ready() && !readiness.can_push());
-        assert_eq!(readiness.warnings(), [Reason::PushForbidden]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_outage_counts_when_the_grace_is_over() {
-        let readiness = reached(Duration::from_secs(5));
-        let start = Instant::now();
-        readiness.away(Part::Interest);
-        assert!(readiness.is_ready(), "within the grace");
-        readiness.changed_from(&true, Readiness::is_ready).await;
-        assert!(start.elapsed() > Duration::from_secs(5));
-        assert_eq!(readiness.reasons(), [Reason::NatsAway]);
-        let waiting = readiness.clone();
-        let waiting =
-            tokio::spawn(async move { waiting.changed_from(&false, Readiness::is_ready).await });
-        tokio::task::yield_now().await;
-        readiness.up(Part::Interest);
-        waiting.await.expect("told");
-        assert!(readiness.is_ready());
-    }
-}
+mod tests;

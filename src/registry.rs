@@ -9,7 +9,9 @@
 
 mod arrival;
 mod backlog;
+mod broadcast;
 mod delivery;
+mod dismiss;
 mod drain;
 mod limits;
 mod membership;
@@ -41,13 +43,17 @@ use std::{
 use dashmap::DashMap;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use self::membership::{Bus, Directory, Held, Joined};
 pub use self::{
     arrival::Arrival,
     backlog::{Admission, Backlog, Next, Outgoing, Source},
+    dismiss::Dismissal,
     limits::{Charge, Limits},
     seat::Seat,
     session::{Live, Pushed, Session},
+};
+use self::{
+    dismiss::Dismissals,
+    membership::{Bus, Directory, Held, Joined},
 };
 use crate::{
     bus::{AUTO_SETTLE, Subscriber, Subscriptions},
@@ -142,6 +148,7 @@ pub struct Registry {
     users: Users,
     subscriptions: Arc<Subscriptions<Arc<Entry>>>,
     limits: Arc<Limits>,
+    dismissals: Dismissals,
     /// Grows with every loss of the connection; a confirmation counts only in
     /// the life in which it was given.
     life: AtomicU64,
@@ -171,6 +178,7 @@ impl Registry {
             }),
             config,
             users: Users::default(),
+            dismissals: Dismissals::default(),
             subscriptions,
             life: AtomicU64::new(0),
             connection: Mutex::default(),
@@ -198,8 +206,9 @@ impl Registry {
         self.limits.total.load(Ordering::Relaxed)
     }
 
-    /// Joins a session to its user's, and waits until NATS delivers to it.
-    /// [`Seat::welcome`] has to follow.
+    /// Joins a session to its user's, and waits until NATS delivers to it, or a service ends it.
+    /// [`Seat::welcome`] has to follow. The session has been on its way in since `began`: where
+    /// a service has ended its user's sessions later than that, it ends too.
     ///
     /// # Errors
     ///
@@ -208,6 +217,7 @@ impl Registry {
         self: &Arc<Self>,
         user: &UserId,
         session: Arc<dyn Session>,
+        began: Instant,
     ) -> Result<Seat, JoinError> {
         let deadline = Instant::now() + CONFIRM;
         let Joined { held, confirmed_in } =
@@ -217,10 +227,14 @@ impl Registry {
             held,
             session,
         };
+        if let Some(ending) = self.dismissals.ending(user, began) {
+            seat.backlog().end(ending);
+        }
         if confirmed_in != Some(self.life()) {
             let admission = poll_fn(|cx| seat.backlog().poll_admission(cx));
             match timeout_at(deadline, admission).await {
                 Ok(Admission::Confirmed) => {}
+                _ if seat.backlog().is_dismissed() => return Ok(seat),
                 Ok(Admission::Refused) => return Err(JoinError::Forbidden),
                 Ok(_) | Err(_) => return Err(JoinError::Unconfirmed),
             }

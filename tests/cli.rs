@@ -57,12 +57,14 @@ impl Ran {
     }
 }
 
-const COMMANDS: [&str; 8] = [
+const COMMANDS: [&str; 10] = [
     "serve",
     "check",
     "config",
     "ticket",
     "push",
+    "presence",
+    "disconnect",
     "listen",
     "subject",
     "completions",
@@ -103,6 +105,9 @@ fn no_example_is_wrong_usage() {
         ),
         ("push", &["42", "-", "--event", "log"]),
         ("ticket", &["bob@example.com", "--ttl", "5m"]),
+        ("presence", &["42", "bob@example.com", "7"]),
+        ("disconnect", &["42", "--reason", "your account was closed"]),
+        ("disconnect", &["42", "--reconnect"]),
         ("listen", &["--user", "42", "--since", "k3f9.121"]),
         ("listen", &["--ticket", "-rather.long~as_a-ticket"]),
     ] {

@@ -31,9 +31,12 @@ def stubs(folder):
     """What protoc makes of our proto file."""
     target = tempfile.mkdtemp()
     builtin = os.path.join(os.path.dirname(protoc.__file__), "_proto")
-    file = os.path.join("usher", "v1", "notification.proto")
+    files = [
+        os.path.join("usher", "v1", "notification.proto"),
+        os.path.join("google", "rpc", "status.proto"),
+    ]
     arguments = ["protoc", f"-I{folder}", f"-I{builtin}"]
-    arguments += [f"--python_out={target}", f"--grpc_python_out={target}", file]
+    arguments += [f"--python_out={target}", f"--grpc_python_out={target}", *files]
     check("protoc's exit code", protoc.main(arguments), 0)
     sys.path.insert(0, target)
     return (

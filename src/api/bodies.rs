@@ -4,13 +4,13 @@
 //! gRPC puts five bytes before each message, the last four of which are its length. So a
 //! message that is too large is refused before it is read, and one that is not is counted
 //! by its length: the decoder reserves that much memory at once.
+//!
+//! A call of one message is refused where there is no room for it. A stream of messages waits
+//! for room: nothing of the message is passed on, or read, until then.
 
 use std::{
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -20,76 +20,12 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Sleep, sleep};
 use tonic::Status;
 
+use super::{certain::not_published, guard::publishes, in_flight::Held};
 use crate::metrics::Metrics;
 
 /// From the beginning of a message to its end.
-const ARRIVAL: Duration = Duration::from_secs(10);
+pub(super) const ARRIVAL: Duration = Duration::from_secs(10);
 const PREFIX: usize = 5;
-
-/// What is under way of all requests together.
-#[derive(Debug)]
-pub(super) struct InFlight {
-    most: usize,
-    bytes: AtomicUsize,
-    metrics: Arc<Metrics>,
-}
-
-/// What is under way of one call; dropping it gives all of it back.
-#[derive(Debug)]
-pub(super) struct Held {
-    in_flight: Arc<InFlight>,
-    bytes: AtomicUsize,
-}
-
-impl InFlight {
-    /// So many bytes at most.
-    pub(super) fn new(most: usize, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self {
-            most,
-            bytes: AtomicUsize::new(0),
-            metrics,
-        })
-    }
-
-    /// Nothing yet, for a call that begins.
-    pub(super) fn begin(self: &Arc<Self>) -> Arc<Held> {
-        Arc::new(Held {
-            in_flight: self.clone(),
-            bytes: AtomicUsize::new(0),
-        })
-    }
-}
-
-impl Held {
-    /// Takes so many bytes, if there is room for them.
-    fn take(&self, bytes: usize) -> bool {
-        let InFlight {
-            most,
-            bytes: all,
-            metrics,
-        } = &*self.in_flight;
-        let more = |now: usize| now.checked_add(bytes).filter(|sum| sum <= most);
-        let taken = all.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-        if taken.is_ok() {
-            self.bytes.fetch_add(bytes, Ordering::Relaxed);
-            metrics.grpc_in_flight_bytes.add(gauge(bytes));
-        }
-        taken.is_ok()
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        let bytes = *self.bytes.get_mut();
-        self.in_flight.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        let metrics = &self.in_flight.metrics;
-        metrics.grpc_in_flight_bytes.sub(gauge(bytes));
-    }
-}
-
-fn gauge(bytes: usize) -> i64 {
-    i64::try_from(bytes).unwrap_or(i64::MAX)
-}
 
 /// What one message may be.
 #[derive(Debug, Clone, Copy)]
@@ -100,6 +36,8 @@ pub(super) struct Limit {
     pub(super) key: &'static str,
     /// Whether the call is one message, which has to come at once.
     pub(super) at_once: bool,
+    /// Whether a message waits for room, rather than being refused.
+    pub(super) waits: bool,
     /// The method as metrics have it, if they have it.
     pub(super) method: Option<&'static str>,
 }
@@ -113,7 +51,23 @@ pub(super) struct Bounded {
     metrics: Arc<Metrics>,
     at: At,
     late: Option<Pin<Box<Sleep>>>,
+    /// What came behind the last message that was passed on.
+    rest: Option<Bytes>,
+    /// Waits for room for the message with which `rest` begins.
+    room: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// There is room for it.
+    has_room: bool,
+    /// How the body ends, once what came before is passed on.
+    failed: Option<Status>,
     over: bool,
+}
+
+/// Why not all bytes pass.
+enum Stop {
+    /// A bound is broken.
+    Failed(Status),
+    /// A message of this length waits for room.
+    Waits(usize),
 }
 
 /// Where in the body the next byte stands.
@@ -139,34 +93,43 @@ impl Bounded {
             metrics,
             at: At::Prefix(0, 0),
             late: limit.at_once.then(|| Box::pin(sleep(ARRIVAL))),
+            rest: None,
+            room: None,
+            has_room: false,
+            failed: None,
             over: false,
         }
     }
 
-    #[allow(clippy::result_large_err, reason = "tonic's own type")]
-    fn look(&mut self, mut bytes: &[u8]) -> Result<(), Status> {
-        while let [first, rest @ ..] = bytes {
+    /// Looks at bytes that come next: how many of them pass, and why not all do.
+    fn look(&mut self, bytes: &[u8]) -> (usize, Option<Stop>) {
+        let mut passed = 0;
+        while let [first, ..] = bytes[passed..] {
             match self.at {
                 At::Message(left) => {
-                    let skipped = left.min(bytes.len());
-                    bytes = &bytes[skipped..];
+                    let skipped = left.min(bytes.len() - passed);
+                    passed += skipped;
                     self.at = At::Message(left - skipped);
                 }
                 At::Prefix(at, length) => {
-                    bytes = rest;
                     let length = match at {
                         0 => 0,
-                        _ => length << 8 | u32::from(*first),
+                        _ => length << 8 | u32::from(first),
                     };
-                    self.at = At::Prefix(at + 1, length);
                     if at == 0 {
                         let late = || Box::pin(sleep(ARRIVAL));
                         self.late.get_or_insert_with(late);
                     }
                     if at + 1 == PREFIX {
-                        self.begin(length as usize)?;
+                        // Before the last byte: with it the decoder makes room itself.
+                        if let Some(stop) = self.begin(length as usize) {
+                            return (passed, Some(stop));
+                        }
                         self.at = At::Message(length as usize);
+                    } else {
+                        self.at = At::Prefix(at + 1, length);
                     }
+                    passed += 1;
                 }
             }
             if self.at == At::Message(0) {
@@ -177,30 +140,60 @@ impl Bounded {
                 }
             }
         }
-        Ok(())
+        (passed, None)
     }
 
-    #[allow(clippy::result_large_err, reason = "tonic's own type")]
-    fn begin(&self, length: usize) -> Result<(), Status> {
-        let Limit { message, key, .. } = self.limit;
+    /// Why a message of this length does not begin now, if it does not.
+    fn begin(&mut self, length: usize) -> Option<Stop> {
+        let Limit {
+            message,
+            key,
+            waits,
+            ..
+        } = self.limit;
         if length > message {
             let says = format!(
                 "the message has {length} bytes, and {key} allows {message}; nothing was done"
             );
-            return Err(self.exhausted("message_too_large", says));
+            return Some(Stop::Failed(self.exhausted("message_too_large", says)));
         }
-        let fits = self.held.as_ref().is_none_or(|held| held.take(length));
-        if !fits {
-            let says = "requests under way fill grpc.max_in_flight_bytes; nothing was done, try \
-                        again later";
-            return Err(self.exhausted("in_flight_bytes", says));
+        let held = self.held.as_ref()?;
+        let fits = std::mem::take(&mut self.has_room) || held.take(length);
+        match (fits, waits) {
+            (true, true) => {
+                held.passed(length);
+                None
+            }
+            (true, false) => None,
+            (false, true) => Some(Stop::Waits(length)),
+            (false, false) => {
+                let says = "requests under way fill grpc.max_in_flight_bytes; nothing was done, \
+                            try again later";
+                Some(Stop::Failed(self.exhausted("in_flight_bytes", says)))
+            }
         }
-        Ok(())
     }
 
     fn exhausted(&self, reason: &str, says: impl Into<String>) -> Status {
         self.count(reason, "RESOURCE_EXHAUSTED");
-        Status::resource_exhausted(says)
+        self.certain(Status::resource_exhausted(says))
+    }
+
+    fn too_slow(&self) -> Status {
+        let says = format!(
+            "the message did not arrive within {} s; nothing was done",
+            ARRIVAL.as_secs()
+        );
+        self.count("too_slow", "DEADLINE_EXCEEDED");
+        self.certain(Status::deadline_exceeded(says))
+    }
+
+    /// Nothing of a call is done whose message has not come whole.
+    fn certain(&self, status: Status) -> Status {
+        match self.limit.method.is_some_and(publishes) {
+            true => not_published(&status),
+            false => status,
+        }
     }
 
     /// The service itself does not see such a call.
@@ -222,30 +215,53 @@ impl Body for Bounded {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = self.get_mut();
-        if this.over {
-            return Poll::Ready(None);
-        }
-        let failed = match Pin::new(&mut this.body).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
-                let looked = frame.data_ref().map(|data| this.look(data));
-                match looked {
-                    Some(Err(status)) => status,
-                    _ => return Poll::Ready(Some(Ok(frame))),
+        let failed = loop {
+            if this.over {
+                return Poll::Ready(None);
+            }
+            if let Some(failed) = this.failed.take() {
+                break failed;
+            }
+            if let Some(room) = &mut this.room {
+                ready!(room.as_mut().poll(cx));
+                (this.room, this.has_room) = (None, true);
+                // It is not late that it was not read.
+                this.late = Some(Box::pin(sleep(ARRIVAL)));
+            }
+            let data = match this.rest.take() {
+                Some(rest) => rest,
+                None => match Pin::new(&mut this.body).poll_frame(cx) {
+                    Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                        Ok(data) => data,
+                        Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                    },
+                    Poll::Ready(Some(Err(error))) => break Status::from_error(error.into()),
+                    Poll::Ready(None) => return Poll::Ready(None),
+                    Poll::Pending => {
+                        let Some(late) = &mut this.late else {
+                            return Poll::Pending;
+                        };
+                        ready!(late.as_mut().poll(cx));
+                        break this.too_slow();
+                    }
+                },
+            };
+            let (passed, stop) = this.look(&data);
+            match stop {
+                None => {}
+                Some(Stop::Failed(status)) => this.failed = Some(status),
+                Some(Stop::Waits(length)) => {
+                    this.rest = Some(data.slice(passed..));
+                    let held = this.held.clone();
+                    this.room = Some(Box::pin(async move {
+                        if let Some(held) = held {
+                            held.take_later(length).await;
+                        }
+                    }));
                 }
             }
-            Poll::Ready(Some(Err(error))) => Status::from_error(error.into()),
-            Poll::Ready(None) => return Poll::Ready(None),
-            Poll::Pending => {
-                let Some(late) = &mut this.late else {
-                    return Poll::Pending;
-                };
-                ready!(late.as_mut().poll(cx));
-                let says = format!(
-                    "the message did not arrive within {} s; nothing was done",
-                    ARRIVAL.as_secs()
-                );
-                this.count("too_slow", "DEADLINE_EXCEEDED");
-                Status::deadline_exceeded(says)
+            if passed > 0 {
+                return Poll::Ready(Some(Ok(Frame::data(data.slice(..passed)))));
             }
         };
         this.over = true;
@@ -253,30 +269,11 @@ impl Body for Bounded {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.over || self.body.is_end_stream()
+        let holds_back = self.rest.is_some() || self.failed.is_some();
+        self.over || (!holds_back && self.body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_held_is_given_back() {
-        let metrics = Arc::new(Metrics::new());
-        let in_flight = InFlight::new(10, metrics.clone());
-        let (one, other) = (in_flight.begin(), in_flight.begin());
-        assert!(one.take(6) && !other.take(5) && other.take(4) && !one.take(1));
-        assert!(!one.take(usize::MAX));
-        drop(one);
-        assert!(other.take(6) && !other.take(1));
-        assert_eq!(metrics.grpc_in_flight_bytes.get(), 10);
-        drop(other);
-        assert_eq!(metrics.grpc_in_flight_bytes.get(), 0);
-        assert_eq!(in_flight.bytes.load(Ordering::Relaxed), 0);
     }
 }

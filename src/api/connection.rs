@@ -29,16 +29,25 @@ use crate::{
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// The same at the gateway's end, which one that says nothing must not hold up.
 const FIRST_BYTES: Duration = Duration::from_millis(500);
-/// Callers may take this long to send the head of a request of HTTP/1.1.
-const HEAD: Duration = Duration::from_secs(10);
+/// Callers that were let in may take this long from an answer of HTTP/1.1 to the end of the
+/// next request's head. It is longer than usual clients keep an idle connection: a request
+/// that crosses the end of its connection has no answer.
+const HEAD: Duration = Duration::from_secs(120);
 /// A caller that is gone without a word is noticed after twice this.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Calls at once on one connection.
 const MAX_CALLS: u32 = 1024;
 /// Bytes of a call's headers, and how many there may be.
 const MAX_HEADERS: (u32, usize) = (16 * 1024, 64);
-/// What a caller may have sent that no call has read yet.
-const WINDOW: u32 = 256 * 1024;
+/// What a caller may have sent of one call, and of all calls of a connection, that no call
+/// has read yet. Calls of one message are read at once, so in the end streams of pushes alone
+/// keep bytes waiting.
+///
+/// The second is large for the sake of small messages. h2 closes a connection whose unread
+/// frames lack more than half of it to 256 bytes each
+/// (`h2::server::Builder::data_frame_budget`, which hyper does not set), and a caller that
+/// writes faster than NATS confirms fills the first with frames of a few bytes.
+const WINDOWS: (u32, u32) = (64 * 1024, 4 * 1024 * 1024);
 /// How long a connection that comes during a drain lives: its caller goes on looking for
 /// a gateway that stays.
 const IN_DRAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(2));
@@ -69,8 +78,8 @@ pub(super) fn http() -> auto::Builder<TokioExecutor> {
         .keep_alive_timeout(KEEPALIVE)
         .max_concurrent_streams(MAX_CALLS)
         .max_header_list_size(bytes)
-        .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW);
+        .initial_stream_window_size(WINDOWS.0)
+        .initial_connection_window_size(WINDOWS.1);
     http
 }
 

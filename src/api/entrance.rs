@@ -3,16 +3,21 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Request, Response, Version, header::CONNECTION};
+use http::{
+    HeaderMap, HeaderValue, Request, Response, Version,
+    header::{CONNECTION, CONTENT_TYPE},
+};
 use hyper::body::Incoming;
-use tokio::time::timeout;
+use tokio::{sync::watch, time::timeout};
 use tonic::{Status, body::Body, service::Routes};
 use tower::Service as _;
 
 use super::{
-    bodies::{Bounded, Held, InFlight, Limit},
+    bodies::{Bounded, Limit},
     ending::Ending,
-    guard::{Guard, is_open, method},
+    guard::{Guard, is_open, method, streams},
+    in_flight::{Held, InFlight},
+    json::Json,
     peers::Peer,
 };
 use crate::metrics::Metrics;
@@ -22,11 +27,23 @@ const HEALTH_CHECK: usize = 1024;
 
 /// What all requests come to first.
 pub(super) struct Entrance {
+    /// Where gRPC goes.
     pub(super) routes: Routes,
+    /// Where everything else goes.
+    pub(super) json: Json,
     pub(super) guard: Guard,
     pub(super) max_message: usize,
     pub(super) in_flight: Arc<InFlight>,
     pub(super) metrics: Arc<Metrics>,
+}
+
+/// What a call needs to know that takes a stream of messages, as an extension of its request.
+#[derive(Debug, Clone)]
+pub(super) struct Streamed {
+    /// The bytes of its messages.
+    pub(super) held: Arc<Held>,
+    /// True from the moment at which its connection was asked to close.
+    pub(super) ending: watch::Receiver<bool>,
 }
 
 impl Entrance {
@@ -39,7 +56,10 @@ impl Entrance {
         // Of HTTP/1.1 this is the first that is heard.
         peer.spoke();
         let http1 = request.version() < Version::HTTP_2;
-        let mut response = self.judge(request, &peer).await;
+        let mut response = match is_grpc(&request) {
+            true => self.judge(request, &peer).await,
+            false => self.json.answer(request, &peer).await.map(Body::new),
+        };
         if http1 && !peer.is_caller() {
             // Frames of HTTP/2 are counted; here it is one request.
             let close = HeaderValue::from_static("close");
@@ -48,7 +68,7 @@ impl Entrance {
         response
     }
 
-    async fn judge(&self, request: Request<Incoming>, peer: &Arc<Peer>) -> Response<Body> {
+    async fn judge(&self, mut request: Request<Incoming>, peer: &Arc<Peer>) -> Response<Body> {
         let path = request.uri().path();
         if is_open(path) {
             return self.check_health(request, peer).await;
@@ -68,9 +88,14 @@ impl Entrance {
         let limit = Limit {
             message: self.max_message,
             key: "grpc.max_message",
-            at_once: method.is_some(),
+            at_once: method.is_some_and(|method| !streams(method)),
+            waits: method.is_some_and(streams),
             method,
         };
+        if limit.waits {
+            let (held, ending) = (held.clone(), peer.ending());
+            request.extensions_mut().insert(Streamed { held, ending });
+        }
         let response = self.route(request, limit, Some(held.clone())).await;
         match method {
             Some(_) => response,
@@ -88,6 +113,7 @@ impl Entrance {
             message: HEALTH_CHECK,
             key: "a health check",
             at_once: true,
+            waits: false,
             method: None,
         };
         let response = self.route(request, limit, None).await;
@@ -113,6 +139,13 @@ impl Entrance {
         };
         answer.unwrap_or_else(|never| match never {})
     }
+}
+
+/// Whether a request is gRPC's, which needs HTTP/2. A page whose name was made to point at
+/// this machine could send its content type over HTTP/1.1.
+fn is_grpc(request: &Request<Incoming>) -> bool {
+    let is_so = |kind: &HeaderValue| kind.as_bytes().starts_with(b"application/grpc");
+    request.version() == Version::HTTP_2 && request.headers().get(CONTENT_TYPE).is_some_and(is_so)
 }
 
 /// How long the caller waits (`grpc-timeout`, up to eight digits and a unit); none where

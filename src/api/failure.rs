@@ -1,6 +1,6 @@
 //! Why an operation failed, in the words of no door.
 
-use crate::bus::PublishError;
+use crate::{bus::PublishError, control::ControlError};
 
 /// Why an operation failed. Its text is for people: what happened, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,12 +19,20 @@ pub enum Failure {
     /// A server is away. Certainly not done.
     #[error("{0}")]
     Unavailable(String),
+    /// Too much is under way. Certainly not done.
+    #[error("{0}")]
+    Busy(String),
     /// It may have been done, or may still be.
     #[error("{0}")]
     Unconfirmed(String),
 }
 
 impl Failure {
+    /// Whether it was certainly not done, and will not be.
+    pub fn is_certain(&self) -> bool {
+        !matches!(self, Self::Unconfirmed(_))
+    }
+
     /// A field breaks its rule.
     pub fn invalid(field: &'static str, rule: impl ToString) -> Self {
         let rule = rule.to_string();
@@ -40,6 +48,19 @@ impl From<PublishError> for Failure {
             PublishError::Unconfirmed => Self::Unconfirmed(text),
             PublishError::Forbidden => Self::Forbidden(text),
             PublishError::TooLarge { .. } => Self::invalid("message:", text),
+        }
+    }
+}
+
+impl From<ControlError> for Failure {
+    fn from(error: ControlError) -> Self {
+        let text = error.to_string();
+        match error {
+            ControlError::Unavailable => Self::Unavailable(text),
+            ControlError::Unconfirmed => Self::Unconfirmed(text),
+            ControlError::Forbidden => Self::Forbidden(text),
+            ControlError::TooLarge { .. } => Self::invalid("user_ids:", text),
+            ControlError::Busy => Self::Busy(text),
         }
     }
 }

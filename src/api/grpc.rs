@@ -1,24 +1,36 @@
 //! The door for gRPC: `usher.v1.Notification`, health and reflection.
 
+mod pushes;
+
 use std::{
     convert::Infallible,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use tonic::{Code, Request, Response, Status, service::Routes};
+use tokio::sync::Semaphore;
+use tonic::{Code, Request, Response, Status, Streaming, service::Routes};
 
-use super::{Failure, Issued, Operations, PushOrder, TicketOrder};
+use self::pushes::{Answers, Pushes};
+use super::{
+    BroadcastOrder, DisconnectOrder, Failure, Issued, Operations, PushOrder, TicketOrder,
+    certain::not_published, entrance::Streamed,
+};
 use crate::{
     bus::{Published, Receipt},
     metrics::Metrics,
     proto::{
-        self, IssueTicketRequest, IssueTicketResponse, PushRequest, PushResponse, PushStatus,
+        self, BroadcastRequest, BroadcastResponse, DisconnectRequest, DisconnectResponse,
+        GetPresenceRequest, GetPresenceResponse, IssueTicketRequest, IssueTicketResponse, Presence,
+        PushRequest, PushResponse, PushStatus, PushStreamRequest,
         notification_server::{Notification, NotificationServer},
     },
     readiness::Readiness,
     trace::Caller,
 };
+
+/// Streams of pushes that are open at once, of all callers together.
+const MAX_STREAMS: usize = 1024;
 
 /// As the health service knows the API.
 const SERVICE: &str = "usher.v1.Notification";
@@ -53,6 +65,7 @@ pub(super) fn routes(
     let calls = Calls {
         operations,
         metrics,
+        streams: Arc::new(Semaphore::new(MAX_STREAMS)),
     };
     // A larger message does not get so far.
     let notification = NotificationServer::new(calls).max_decoding_message_size(usize::MAX);
@@ -68,6 +81,8 @@ pub(super) fn routes(
 struct Calls {
     operations: Operations,
     metrics: Arc<Metrics>,
+    /// Streams of pushes.
+    streams: Arc<Semaphore>,
 }
 
 impl Calls {
@@ -89,25 +104,51 @@ impl Calls {
     }
 
     async fn push(&self, request: PushRequest, caller: Caller) -> Result<PushResponse, Status> {
-        let order = PushOrder {
-            user_id: request.user_id,
+        let published = self.operations.push(push_order(request, caller)).await;
+        published.map(push_response).map_err(publishing)
+    }
+
+    /// Answers a stream of pushes. Each push is counted, and not the stream.
+    fn push_stream(
+        &self,
+        request: Request<Streaming<PushStreamRequest>>,
+    ) -> Result<Answers, Status> {
+        let Some(Streamed { held, ending }) = request.extensions().get().cloned() else {
+            return Err(Status::internal("the stream has come past the entrance"));
+        };
+        let Ok(permit) = self.streams.clone().try_acquire_owned() else {
+            let labels = [pushes::METHOD, name(Code::ResourceExhausted)];
+            self.metrics.grpc_requests.with_label_values(&labels).inc();
+            self.metrics.grpc_refused("too_many_streams");
+            let says = format!("{MAX_STREAMS} streams are open; nothing was done, try again later");
+            return Err(not_published(&Status::resource_exhausted(says)));
+        };
+        let pushes = Pushes {
+            operations: self.operations.clone(),
+            metrics: self.metrics.clone(),
+            caller: Caller::of(request.metadata().as_ref()),
+            pushes: request.into_inner(),
+            held,
+            ending,
+            _permit: permit,
+        };
+        Ok(pushes.answers())
+    }
+
+    async fn broadcast(
+        &self,
+        request: BroadcastRequest,
+        caller: Caller,
+    ) -> Result<BroadcastResponse, Status> {
+        let order = BroadcastOrder {
             event: request.event,
             message_id: request.message_id,
             payload: request.message.into(),
-            receipt: request.receipt,
             caller,
         };
-        let Published { seq, receipt } = self.operations.push(order).await?;
-        let (status, sessions) = match receipt {
-            None => (PushStatus::Dispatched, 0),
-            Some(Receipt::Queued(sessions)) => (PushStatus::Queued, sessions),
-            Some(Receipt::Offline) => (PushStatus::Offline, 0),
-        };
-        Ok(PushResponse {
-            status: status.into(),
-            sessions,
-            seq: seq.unwrap_or(0),
-        })
+        let published = self.operations.broadcast(order).await;
+        let seq = published.map_err(publishing)?.seq.unwrap_or(0);
+        Ok(BroadcastResponse { seq })
     }
 
     async fn issue(&self, request: IssueTicketRequest) -> Result<IssueTicketResponse, Status> {
@@ -120,10 +161,71 @@ impl Calls {
             expires_at: request.expires_at.map(at),
             origin: request.origin,
         };
-        let Issued { ticket, expires_in } = self.operations.issue(order).await?;
+        let Issued {
+            ticket,
+            expires_in,
+            position,
+        } = self.operations.issue(order).await?;
         Ok(IssueTicketResponse {
             ticket: ticket.expose().to_owned(),
             expires_in: prost_types::Duration::try_from(expires_in).ok(),
+            position: position
+                .map(|position| position.to_string())
+                .unwrap_or_default(),
+        })
+    }
+}
+
+fn push_order(request: PushRequest, caller: Caller) -> PushOrder {
+    PushOrder {
+        user_id: request.user_id,
+        event: request.event,
+        message_id: request.message_id,
+        payload: request.message.into(),
+        receipt: request.receipt,
+        caller,
+    }
+}
+
+fn push_response(Published { seq, receipt }: Published) -> PushResponse {
+    let (status, sessions) = match receipt {
+        None => (PushStatus::Dispatched, 0),
+        Some(Receipt::Queued(sessions)) => (PushStatus::Queued, sessions),
+        Some(Receipt::Offline) => (PushStatus::Offline, 0),
+    };
+    PushResponse {
+        status: status.into(),
+        sessions,
+        seq: seq.unwrap_or(0),
+    }
+}
+
+impl Calls {
+    async fn presence(&self, request: GetPresenceRequest) -> Result<GetPresenceResponse, Status> {
+        let found = self.operations.presence(&request.user_ids).await?;
+        let users = found.users.into_iter().map(|(id, online)| {
+            let presence = Presence {
+                sessions: online.sessions,
+                gateways: online.gateways,
+            };
+            (id, presence)
+        });
+        Ok(GetPresenceResponse {
+            users: users.collect(),
+            complete: found.complete,
+        })
+    }
+
+    async fn end_sessions(&self, request: DisconnectRequest) -> Result<DisconnectResponse, Status> {
+        let order = DisconnectOrder {
+            user_id: request.user_id,
+            reconnect: request.reconnect,
+            reason: request.reason,
+        };
+        let ended = self.operations.disconnect(order).await?;
+        Ok(DisconnectResponse {
+            sessions: ended.sessions,
+            complete: ended.complete,
         })
     }
 }
@@ -155,12 +257,52 @@ impl Notification for Calls {
         .await
     }
 
+    type PushStreamStream = Answers;
+
+    async fn push_stream(
+        &self,
+        request: Request<Streaming<PushStreamRequest>>,
+    ) -> Result<Response<Answers>, Status> {
+        Self::push_stream(self, request).map(Response::new)
+    }
+
+    async fn broadcast(
+        &self,
+        request: Request<BroadcastRequest>,
+    ) -> Result<Response<BroadcastResponse>, Status> {
+        let caller = Caller::of(request.metadata().as_ref());
+        self.call("Broadcast", request, async |request| {
+            self.broadcast(request, caller).await
+        })
+        .await
+    }
+
     async fn issue_ticket(
         &self,
         request: Request<IssueTicketRequest>,
     ) -> Result<Response<IssueTicketResponse>, Status> {
         self.call("IssueTicket", request, async |request| {
             self.issue(request).await
+        })
+        .await
+    }
+
+    async fn get_presence(
+        &self,
+        request: Request<GetPresenceRequest>,
+    ) -> Result<Response<GetPresenceResponse>, Status> {
+        self.call("GetPresence", request, async |request| {
+            self.presence(request).await
+        })
+        .await
+    }
+
+    async fn disconnect(
+        &self,
+        request: Request<DisconnectRequest>,
+    ) -> Result<Response<DisconnectResponse>, Status> {
+        self.call("Disconnect", request, async |request| {
+            self.end_sessions(request).await
         })
         .await
     }
@@ -172,9 +314,20 @@ impl From<Failure> for Status {
             Failure::Invalid { .. } => Code::InvalidArgument,
             Failure::Forbidden(_) => Code::PermissionDenied,
             Failure::Unavailable(_) => Code::Unavailable,
+            Failure::Busy(_) => Code::ResourceExhausted,
             Failure::Unconfirmed(_) => Code::DeadlineExceeded,
         };
         Self::new(code, failure.to_string())
+    }
+}
+
+/// Why a message was not published, or is not known to be.
+fn publishing(failure: Failure) -> Status {
+    let certain = failure.is_certain();
+    let status = failure.into();
+    match certain {
+        true => not_published(&status),
+        false => status,
     }
 }
 

@@ -42,10 +42,22 @@ pub(super) fn is_open(path: &str) -> bool {
     path.starts_with(OPEN)
 }
 
+/// Whether a method of the push API publishes.
+pub(super) fn publishes(method: &str) -> bool {
+    ["PushNotification", "PushStream", "Broadcast"].contains(&method)
+}
+
+/// Whether a method of the push API takes a stream of messages.
+pub(super) fn streams(method: &str) -> bool {
+    method == "PushStream"
+}
+
 /// The method of the push API that a path names, as metrics have it.
 pub(super) fn method(path: &str) -> Option<&'static str> {
     match path.strip_prefix(OURS)? {
         "PushNotification" => Some("PushNotification"),
+        "PushStream" => Some("PushStream"),
+        "Broadcast" => Some("Broadcast"),
         "IssueTicket" => Some("IssueTicket"),
         _ => None,
     }

@@ -6,9 +6,16 @@ use bytes::Bytes;
 
 use super::Failure;
 use crate::{
-    bus::{Published, Publisher, Push},
-    message::EventName,
+    bus::{
+        Published, Publisher, Push, To, UnderWay,
+        stream::{self, Stream},
+    },
+    close::CloseMessage,
+    control::{Control, Disconnected, Presence, Users},
+    message::{EventName, MESSAGE_ID_RULE, is_message_id},
     origin::Origin,
+    position::Position,
+    registry::Dismissal,
     tickets::{Order, Ticket, Tickets},
     trace::Caller,
     user::UserId,
@@ -16,8 +23,6 @@ use crate::{
 
 /// The time that a ticket may wait to be used.
 const TICKET_TTL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
-/// Characters of a message id.
-const MAX_MESSAGE_ID: usize = 128;
 
 /// The operations. Clones share what they work on.
 #[derive(Debug, Clone)]
@@ -26,6 +31,10 @@ pub struct Operations {
     pub publisher: Publisher,
     /// Where tickets go.
     pub tickets: Tickets,
+    /// What is published is kept here, in durable mode.
+    pub stream: Option<Stream>,
+    /// What all gateways are asked by.
+    pub control: Control,
     /// How long a ticket waits whose issuer does not say.
     pub ticket_ttl: Duration,
 }
@@ -47,6 +56,19 @@ pub struct PushOrder {
     pub caller: Caller,
 }
 
+/// A message to every session, as it was asked for.
+#[derive(Debug, Clone, Default)]
+pub struct BroadcastOrder {
+    /// Its event; empty for `message`.
+    pub event: String,
+    /// So that JetStream drops a duplicate; empty for none.
+    pub message_id: String,
+    /// The message's bytes.
+    pub payload: Bytes,
+    /// What the caller said of its trace.
+    pub caller: Caller,
+}
+
 /// A ticket, as it was asked for.
 #[derive(Debug, Clone, Default)]
 pub struct TicketOrder {
@@ -60,13 +82,27 @@ pub struct TicketOrder {
     pub origin: String,
 }
 
-/// A ticket, and how long it waits to be used.
+/// A ticket, how long it waits to be used, and where the stream ends.
 #[derive(Debug, Clone)]
 pub struct Issued {
     /// The secret.
     pub ticket: Ticket,
     /// From now on.
     pub expires_in: Duration,
+    /// The `since` of a client that loads its page's state after this; none in live mode, or
+    /// where the stream's leader does not say.
+    pub position: Option<Position>,
+}
+
+/// The end of a user's sessions, as it was asked for.
+#[derive(Debug, Clone, Default)]
+pub struct DisconnectOrder {
+    /// Whose sessions end.
+    pub user_id: String,
+    /// Whether their clients come again.
+    pub reconnect: bool,
+    /// What clients are told besides; empty for nothing.
+    pub reason: String,
 }
 
 impl Operations {
@@ -77,15 +113,42 @@ impl Operations {
     /// [`Failure`] says whether it may still be published. Dropping the future leaves that
     /// unknown.
     pub async fn push(&self, order: PushOrder) -> Result<Published, Failure> {
+        Ok(self.begin_push(order).await?.outcome().await?)
+    }
+
+    /// Hands a message to a user over; its outcome is for later. Messages that one caller
+    /// begins one after the other are published in that order.
+    ///
+    /// # Errors
+    ///
+    /// A certain [`Failure`]. Dropping the future: nothing was published.
+    pub async fn begin_push(&self, order: PushOrder) -> Result<UnderWay, Failure> {
         let user = user_id(&order.user_id)?;
         let push = Push {
             event: event(&order.event)?,
             message_id: message_id(&order.message_id, &user.subject_token())?,
             payload: order.payload,
+            to: To::User(user),
             caller: order.caller,
-            user,
         };
-        Ok(self.publisher.publish(push, order.receipt).await?)
+        Ok(self.publisher.send(push, order.receipt).await?)
+    }
+
+    /// Publishes a message to every session.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] says whether it may still be published. Dropping the future leaves that
+    /// unknown.
+    pub async fn broadcast(&self, order: BroadcastOrder) -> Result<Published, Failure> {
+        let push = Push {
+            event: event(&order.event)?,
+            message_id: message_id(&order.message_id, "$broadcast")?,
+            payload: order.payload,
+            to: To::All,
+            caller: order.caller,
+        };
+        Ok(self.publisher.publish(push, false).await?)
     }
 
     /// Mints a ticket.
@@ -120,14 +183,44 @@ impl Operations {
             expires_at,
             origin,
         };
-        let ticket = self.tickets.issue(&order, ttl).await.map_err(|_| {
+        let position = async { Ok(stream::end(self.stream.as_ref()).await) };
+        let issued = tokio::try_join!(self.tickets.issue(&order, ttl), position);
+        let (ticket, position) = issued.map_err(|_| {
             let says = "Redis is away; no ticket was issued, try again";
             Failure::Unavailable(says.to_owned())
         })?;
         Ok(Issued {
             ticket,
             expires_in: ttl,
+            position,
         })
+    }
+
+    /// Who of these users is online.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`]. Dropping the future is safe.
+    pub async fn presence<T: AsRef<str>>(&self, user_ids: &[T]) -> Result<Presence, Failure> {
+        let users = Users::parse(user_ids);
+        let users = users.map_err(|error| Failure::invalid("user_ids", error))?;
+        Ok(self.control.presence(users).await?)
+    }
+
+    /// Ends all sessions of a user.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] says whether sessions may end all the same. Dropping the future leaves that
+    /// unknown.
+    pub async fn disconnect(&self, order: DisconnectOrder) -> Result<Disconnected, Failure> {
+        let user = user_id(&order.user_id)?;
+        let message = CloseMessage::parse(&order.reason);
+        let dismissal = Dismissal {
+            reconnect: order.reconnect,
+            message: message.map_err(|error| Failure::invalid("reason", error))?,
+        };
+        Ok(self.control.disconnect(&user, dismissal).await?)
     }
 }
 
@@ -152,9 +245,8 @@ fn message_id(id: &str, channel: &str) -> Result<Option<String>, Failure> {
     if id.is_empty() {
         return Ok(None);
     }
-    if id.len() > MAX_MESSAGE_ID || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
-        let rule = "is not 1–128 printable ASCII characters without spaces";
-        return Err(Failure::invalid("message_id", rule));
+    if !is_message_id(id) {
+        return Err(Failure::invalid("message_id", MESSAGE_ID_RULE));
     }
     Ok(Some(format!("{channel}:{id}")))
 }

@@ -102,11 +102,11 @@ pub(crate) struct ListenersTls {
 
 /// Reads the listeners' certificates.
 pub(crate) fn listeners_tls(config: &Config) -> Result<ListenersTls, SettingError> {
-    let load = |section, identity: Option<Identity>, client_ca_file, protocol| {
+    let load = |section, identity: Option<Identity>, client_ca_file, protocols| {
         let files = identity.map(|identity| ServerFiles {
             identity,
             client_ca_file,
-            protocol,
+            protocols,
         });
         let loaded = files.map(ServerFiles::load).transpose();
         loaded.map_err(|error| SettingError::of(section, error))
@@ -117,13 +117,14 @@ pub(crate) fn listeners_tls(config: &Config) -> Result<ListenersTls, SettingErro
             "public.tls",
             identity(&public.certificate_file, &public.key_file),
             None,
-            b"http/1.1",
+            &[b"http/1.1"],
         )?,
         grpc: load(
             "grpc.tls",
             identity(&grpc.certificate_file, &grpc.key_file),
             grpc.client_ca_file.clone(),
-            b"h2",
+            // JSON comes by both.
+            &[b"h2", b"http/1.1"],
         )?,
     })
 }

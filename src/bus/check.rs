@@ -29,6 +29,8 @@ pub struct Seen {
     pub failed: Vec<(String, DialError)>,
     /// What NATS forbids, in its own words.
     pub forbidden: Vec<String>,
+    /// The same of what only the service API needs.
+    pub service_forbidden: Vec<String>,
     /// NATS has not answered a PING for so long.
     pub silent: Option<Duration>,
     /// The stream, in durable mode, where a server answered.
@@ -67,7 +69,7 @@ pub async fn check(config: &Config, apply: bool) -> Seen {
     }
     let Some(link) = reached else { return seen };
     let subjects = config.subjects();
-    let asked = permissions(config, link, &subjects, &mut seen.forbidden);
+    let asked = permissions(config, link, &subjects, &mut seen);
     seen.silent = timeout(ANSWER, asked).await.is_err().then_some(ANSWER);
     if let Some(stream) = &config.stream {
         match look(config, servers, subjects, stream, apply).await {
@@ -89,15 +91,18 @@ fn found(address: String, info: &Info) -> Server {
 }
 
 /// Does once what the gateway does all the time, to see what NATS forbids.
-async fn permissions(
-    config: &Config,
-    mut link: Link,
-    subjects: &Subjects,
-    forbidden: &mut Vec<String>,
-) {
+async fn permissions(config: &Config, mut link: Link, subjects: &Subjects, seen: &mut Seen) {
     let inbox = format!("{}check.*", config.reply_prefix);
-    let heard = [subjects.echo(), subjects.heard_broadcast(), inbox];
-    for (sid, subject) in (1..).zip(&heard) {
+    let [gateways, control] = [subjects.gateways(), subjects.control()];
+    let heard = [
+        subjects.echo(),
+        subjects.heard_broadcast(),
+        gateways.clone(),
+        control.clone(),
+        inbox,
+    ];
+    let service = ["$SRV.PING".to_owned(), format!("{}.*", subjects.api())];
+    for (sid, subject) in (1..).zip(heard.iter().chain(&service)) {
         link.subscribe(sid, subject);
     }
     // A stream stores nothing that it is told to expect elsewhere.
@@ -105,13 +110,22 @@ async fn permissions(
         ("Usher-Probe", "1"),
         ("Nats-Expected-Stream", "usher-check"),
     ];
-    for subject in [subjects.probe(), subjects.echo()] {
+    // Gateways ignore what is empty.
+    for subject in [subjects.probe(), subjects.echo(), gateways, control] {
         link.publish(&subject, None, &headers, &[]);
     }
     link.ping(Window::default());
     loop {
         match link.next().await {
-            Ok(Received::Error(text)) => forbidden.push(text),
+            Ok(Received::Error(text)) => {
+                let of_service = service
+                    .iter()
+                    .any(|subject| text.contains(subject.as_str()));
+                match of_service {
+                    true => seen.service_forbidden.push(text),
+                    false => seen.forbidden.push(text),
+                }
+            }
             Ok(Received::Pong(_)) | Err(_) => return,
             Ok(_) => {}
         }

@@ -7,7 +7,8 @@
 //! come back (live mode), or when the stream has acknowledged it (durable mode).
 
 mod echoes;
-mod options;
+pub(super) mod options;
+mod peers;
 mod pending;
 mod task;
 
@@ -24,6 +25,7 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
+pub use self::peers::{Answers, Listener, Peers, Said, Topic};
 use self::pending::{Fate, Outcome, Pending};
 pub(super) use self::task::start;
 use super::{Subjects, health::Health, interest::header_length, servers::Servers};
@@ -74,6 +76,10 @@ pub(super) struct Connection {
     bytes: Arc<Semaphore>,
     /// NATS forbids this connection to hear its echo.
     deaf: AtomicBool,
+    /// NATS forbids this connection to speak to the other gateways, or to hear them.
+    peers_forbidden: AtomicBool,
+    /// How often the connection has been made.
+    lives: watch::Sender<u64>,
     health: Health,
 }
 

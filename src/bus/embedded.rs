@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     interest::{Command, Commands, Event, Request, Subscriber},
-    publisher::{PublishError, Published, Push, Receipt},
+    publisher::{PublishError, Published, Push, Receipt, To},
 };
 use crate::{message::Message, metrics::Metrics, telemetry::Tracer, user::UserId};
 
@@ -32,13 +32,13 @@ pub(super) struct Job {
     done: oneshot::Sender<Option<Receipt>>,
 }
 
+/// A push that was handed over, and what becomes of it.
+#[derive(Debug)]
+pub(super) struct UnderWay(oneshot::Receiver<Option<Receipt>>);
+
 impl Sender {
-    /// Publishes.
-    pub(super) async fn publish(
-        &self,
-        push: Push,
-        receipt: bool,
-    ) -> Result<Published, PublishError> {
+    /// Hands a push over.
+    pub(super) async fn send(&self, push: Push, receipt: bool) -> Result<UnderWay, PublishError> {
         let (size, limit) = (push.payload.len(), MAX_PAYLOAD);
         if size > limit {
             return Err(PublishError::TooLarge { size, limit });
@@ -51,7 +51,14 @@ impl Sender {
         };
         let sent = self.0.send(job).await;
         sent.map_err(|_| PublishError::Unavailable)?;
-        let receipt = outcome.await.map_err(|_| PublishError::Unconfirmed)?;
+        Ok(UnderWay(outcome))
+    }
+}
+
+impl UnderWay {
+    /// Waits until it was passed on.
+    pub(super) async fn outcome(self) -> Result<Published, PublishError> {
+        let receipt = self.0.await.map_err(|_| PublishError::Unconfirmed)?;
         Ok(Published { seq: None, receipt })
     }
 }
@@ -160,8 +167,24 @@ impl<K: Subscriber> Embedded<K> {
             receipt,
             done,
         } = job;
-        let Some((_, subscriber)) = self.users.get(&push.user) else {
-            // A caller that has gone needs no answer.
+        let message = Message {
+            event: push.event.unwrap_or_default(),
+            payload: push.payload,
+            broadcast: push.to == To::All,
+            stored: None,
+            probe: false,
+            trace: self.tracer.follow(push.caller.parent),
+        };
+        let subscriber = match &push.to {
+            To::All => {
+                // A caller that has gone needs no answer.
+                let _ = done.send(None);
+                self.metrics.messages_received.inc();
+                return Some(Event::Broadcast(message));
+            }
+            To::User(user) => self.users.get(user),
+        };
+        let Some((_, subscriber)) = subscriber else {
             let _ = done.send(receipt.then_some(Receipt::Offline));
             return None;
         };
@@ -179,14 +202,7 @@ impl<K: Subscriber> Embedded<K> {
         };
         Some(Event::Message {
             to: subscriber.clone(),
-            message: Message {
-                event: push.event.unwrap_or_default(),
-                payload: push.payload,
-                broadcast: false,
-                stored: None,
-                probe: false,
-                trace: self.tracer.follow(push.caller.parent),
-            },
+            message,
             request,
         })
     }

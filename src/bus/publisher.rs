@@ -29,11 +29,20 @@ const MORE_RECEIPTS: Duration = Duration::from_millis(50);
 /// Gateways whose answers to one push are kept.
 const MAX_RECEIPTS: usize = 256;
 
-/// One message to one user.
+/// Whose sessions get a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum To {
+    /// One user's.
+    User(UserId),
+    /// All.
+    All,
+}
+
+/// One message.
 #[derive(Debug, Clone)]
 pub struct Push {
     /// Whose sessions get it.
-    pub user: UserId,
+    pub to: To,
     /// The `Event` header; none for `message`.
     pub event: Option<EventName>,
     /// The `Nats-Msg-Id` header; printable ASCII.
@@ -54,7 +63,10 @@ impl Push {
         let state = self.caller.state.map(|state| (TRACESTATE, state));
         let trace = parent.into_iter().chain(state);
         Outgoing {
-            subject: subjects.user(&self.user),
+            subject: match &self.to {
+                To::User(user) => subjects.user(user),
+                To::All => subjects.broadcast(),
+            },
             headers: event.into_iter().chain(id).chain(trace).collect(),
             payload: self.payload,
         }
@@ -117,6 +129,31 @@ pub struct Published {
     pub receipt: Option<Receipt>,
 }
 
+/// A message that was handed over, and what becomes of it. Dropping it leaves that unknown.
+#[derive(Debug)]
+pub struct UnderWay {
+    outcome: Outcome,
+    /// Where it is recorded.
+    span: Option<Span>,
+}
+
+#[derive(Debug)]
+enum Outcome {
+    Live {
+        sent: Sent,
+        receipt: bool,
+    },
+    Durable {
+        client: Client,
+        sent: Sent,
+        stream: Arc<str>,
+        gone: Arc<Notify>,
+        /// Where to ask who has it, where that is asked for.
+        asks: Option<String>,
+    },
+    Embedded(embedded::UnderWay),
+}
+
 /// Publishes. Clones share the connection.
 #[derive(Debug, Clone)]
 pub struct Publisher {
@@ -144,35 +181,102 @@ impl Publisher {
     }
 
     /// Publishes, and records that where its trace is recorded: then the message belongs to
-    /// the span of the push. Any other message keeps its caller's `traceparent`. Returns when NATS has confirmed, or the stream has stored it. With
-    /// `receipt` what the gateways that hold the user answer is gathered too.
+    /// the span of the push. Any other message keeps its caller's `traceparent`. Returns when
+    /// NATS has confirmed, or the stream has stored it. With `receipt` what the gateways that hold the user answer is gathered too.
     ///
     /// # Errors
     ///
     /// [`PublishError`] says whether the message can still arrive. Dropping the future
     /// leaves that unknown.
-    pub async fn publish(&self, mut push: Push, receipt: bool) -> Result<Published, PublishError> {
+    pub async fn publish(&self, push: Push, receipt: bool) -> Result<Published, PublishError> {
+        self.send(push, receipt).await?.outcome().await
+    }
+
+    /// Hands a message over. Messages that one caller hands over one after the other are
+    /// published in that order. Nobody is asked for the receipt of a message to all.
+    ///
+    /// # Errors
+    ///
+    /// Any [`PublishError`] but `Unconfirmed`, after two seconds at the latest: nothing was
+    /// published. Dropping the future before it is done: nothing was handed over to NATS.
+    pub async fn send(&self, mut push: Push, receipt: bool) -> Result<UnderWay, PublishError> {
         let trace = self.tracer.follow(push.caller.parent);
         let mut span = self.tracer.span(Operation::Push, trace);
         if let Some(span) = &mut span {
             enter(span, &mut push);
         }
-        let published = self.hand_over(push, receipt).await;
+        match self.hand_over(push, receipt).await {
+            Ok(outcome) => Ok(UnderWay { outcome, span }),
+            Err(error) => {
+                if let Some(mut span) = span {
+                    span.fail(error.name());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn hand_over(&self, push: Push, receipt: bool) -> Result<Outcome, PublishError> {
+        let receipt = receipt && push.to != To::All;
+        Ok(match &self.way {
+            Way::Live(client) => {
+                let answers = if receipt { MAX_RECEIPTS } else { 0 };
+                let outgoing = push.outgoing(&client.subjects);
+                let sent = client.send(outgoing, answers).await?;
+                Outcome::Live { sent, receipt }
+            }
+            Way::Durable {
+                client,
+                stream,
+                gone,
+            } => {
+                let asks = match &push.to {
+                    To::User(user) if receipt => Some(client.subjects.heard_user(user)),
+                    _ => None,
+                };
+                let outgoing = push.outgoing(&client.subjects);
+                Outcome::Durable {
+                    sent: client.send(outgoing, 1).await?,
+                    client: client.clone(),
+                    stream: stream.clone(),
+                    gone: gone.clone(),
+                    asks,
+                }
+            }
+            Way::Embedded(sender) => Outcome::Embedded(sender.send(push, receipt).await?),
+        })
+    }
+}
+
+impl UnderWay {
+    /// Waits until NATS has confirmed the message, or the stream has stored it, and for the
+    /// receipts.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`] says whether the message can still arrive.
+    pub async fn outcome(self) -> Result<Published, PublishError> {
+        let Self { outcome, span } = self;
+        let published = outcome.wait().await;
         if let Some(mut span) = span {
             conclude(&mut span, &published);
         }
         published
     }
+}
 
-    async fn hand_over(&self, push: Push, receipt: bool) -> Result<Published, PublishError> {
-        match &self.way {
-            Way::Live(client) => live(client, push, receipt).await,
-            Way::Durable {
+impl Outcome {
+    async fn wait(self) -> Result<Published, PublishError> {
+        match self {
+            Self::Live { sent, receipt } => live(sent, receipt).await,
+            Self::Durable {
                 client,
+                sent,
                 stream,
                 gone,
-            } => durable(client, push, receipt, stream, gone).await,
-            Way::Embedded(sender) => sender.publish(push, receipt).await,
+                asks,
+            } => durable(&client, sent, asks, &stream, &gone).await,
+            Self::Embedded(under_way) => under_way.outcome().await,
         }
     }
 }
@@ -207,11 +311,7 @@ fn conclude(span: &mut Span, published: &Result<Published, PublishError>) {
     }
 }
 
-async fn live(client: &Client, push: Push, receipt: bool) -> Result<Published, PublishError> {
-    let answers = if receipt { MAX_RECEIPTS } else { 0 };
-    let mut sent = client
-        .send(push.outgoing(&client.subjects), answers)
-        .await?;
+async fn live(mut sent: Sent, receipt: bool) -> Result<Published, PublishError> {
     let receipt = match (sent.confirmed().await, receipt) {
         (Ok(()), false) => None,
         // The times count from NATS's confirmation; answers before it are kept.
@@ -231,24 +331,24 @@ async fn live(client: &Client, push: Push, receipt: bool) -> Result<Published, P
 
 async fn durable(
     client: &Client,
-    push: Push,
-    receipt: bool,
+    mut sent: Sent,
+    asks: Option<String>,
     stream: &str,
     gone: &Notify,
 ) -> Result<Published, PublishError> {
-    let heard = client.subjects.heard_user(&push.user);
-    let outgoing = push.outgoing(&client.subjects);
-    let answer = client.send(outgoing, 1).await?.answer().await?;
+    let answer = sent.answer().await?;
+    // The place of its bytes is for the next.
+    drop(sent);
     if answer.status == Some(StatusCode::NO_RESPONDERS) {
         gone.notify_one();
         let nobody = "no stream captures it; see `usher check`";
         return Err(PublishError::NotStored(nobody.to_owned()));
     }
     let (seq, duplicate) = acknowledged(&answer, stream)?;
-    // Who has a duplicate was asked when it came for the first time.
-    let receipt = match receipt && !duplicate {
-        true => Some(probe(client, heard, seq).await),
-        false => None,
+    let receipt = match asks {
+        // Who has a duplicate was asked when it came for the first time.
+        Some(subject) if !duplicate => Some(probe(client, subject, seq).await),
+        _ => None,
     };
     Ok(Published {
         seq: Some(seq),

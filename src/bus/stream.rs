@@ -20,6 +20,7 @@ mod shape;
 mod upkeep;
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -29,7 +30,7 @@ use std::{
 
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::timeout};
 
 #[cfg(fuzzing)]
 pub(super) use self::batch::Reply;
@@ -52,10 +53,17 @@ use super::{
     client::{Client, Failure, Outgoing},
     interest::{Event, Supervisor},
 };
-use crate::{metrics::Metrics, position::Channel, readiness::Readiness, user::UserId};
+use crate::{
+    metrics::Metrics,
+    position::{Channel, Position},
+    readiness::Readiness,
+    user::UserId,
+};
 
 /// The stream answers within this, or is away.
 const ANSWER: Duration = Duration::from_secs(2);
+/// A ticket waits so long for the position that goes with it.
+const END: Duration = Duration::from_millis(500);
 
 /// How the stream is to be.
 #[derive(Debug, Clone)]
@@ -180,6 +188,19 @@ impl Stream {
         looks::look(self).await
     }
 
+    /// Where the stream ends now, for a client that is about to load its page's state; none
+    /// where the leader has not said so within 500 ms. All who ask at once share one question.
+    pub async fn end(&self) -> Option<Position> {
+        let look = timeout(END, self.look()).await.ok()?.ok()?;
+        Some(Position {
+            epoch: look.epoch,
+            proven: look.last,
+            top: look.last,
+            at: look.last_at,
+            marks: BTreeMap::new(),
+        })
+    }
+
     /// The bus tells what it hears, in this order: what this gateway has seen of the stream
     /// shows whether the stream is set back.
     pub(super) fn heard<K>(&self, event: &Event<K>) {
@@ -301,6 +322,11 @@ impl Stream {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// [`Stream::end`] of durable mode; none in live mode.
+pub async fn end(stream: Option<&Stream>) -> Option<Position> {
+    stream?.end().await
 }
 
 /// Asks JetStream's API one question in JSON, answered in JSON. The stream's leader answers,

@@ -79,6 +79,21 @@ impl Subjects {
         format!("{}.user.{}", self.prefix, self.gateway)
     }
 
+    /// Where gateways say that they are there: `usher.gateways`.
+    pub fn gateways(&self) -> String {
+        format!("{}.gateways", self.prefix)
+    }
+
+    /// Where gateways ask and command each other: `usher.control`.
+    pub fn control(&self) -> String {
+        format!("{}.control", self.prefix)
+    }
+
+    /// What the endpoints of the service begin with: `usher.api`.
+    pub fn api(&self) -> String {
+        format!("{}.api", self.prefix)
+    }
+
     /// What a stream captures.
     pub fn captured(&self) -> [String; 2] {
         [format!("{}.user.*", self.prefix), self.broadcast()]

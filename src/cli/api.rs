@@ -18,8 +18,11 @@ use super::{
     output::{harmless, in_words},
 };
 use crate::{
+    position::Since,
     proto::{
-        IssueTicketRequest, PushRequest, PushResponse, notification_client::NotificationClient,
+        BroadcastRequest, BroadcastResponse, DisconnectRequest, DisconnectResponse,
+        GetPresenceRequest, GetPresenceResponse, IssueTicketRequest, PushRequest, PushResponse,
+        notification_client::NotificationClient,
     },
     tickets::Ticket,
     user::UserId,
@@ -47,6 +50,8 @@ pub(super) struct Api {
 pub(super) struct Issued {
     pub(super) ticket: Ticket,
     pub(super) expires_in: Option<Duration>,
+    /// Where the stream ended, in durable mode.
+    pub(super) position: Option<String>,
 }
 
 /// Why a call came to nothing.
@@ -112,6 +117,16 @@ impl Api {
         .await
     }
 
+    /// Publishes one message to every session.
+    pub(super) async fn broadcast(
+        &self,
+        message: BroadcastRequest,
+    ) -> Result<BroadcastResponse, CallError> {
+        let message = &message;
+        self.call(async |mut client| client.broadcast(self.request(message.clone())).await)
+            .await
+    }
+
     /// Has a ticket minted; without a `ttl` it is the gateway's `tickets.ttl`.
     pub(super) async fn issue(
         &self,
@@ -136,7 +151,28 @@ impl Api {
         Ok(Issued {
             ticket,
             expires_in: answer.expires_in.and_then(|ttl| ttl.try_into().ok()),
+            position: Some(answer.position).filter(|position| Since::parse(position).is_ok()),
         })
+    }
+
+    /// Asks which users are online.
+    pub(super) async fn presence(
+        &self,
+        users: GetPresenceRequest,
+    ) -> Result<GetPresenceResponse, CallError> {
+        let users = &users;
+        self.call(async |mut client| client.get_presence(self.request(users.clone())).await)
+            .await
+    }
+
+    /// Ends a user's sessions.
+    pub(super) async fn disconnect(
+        &self,
+        order: DisconnectRequest,
+    ) -> Result<DisconnectResponse, CallError> {
+        let order = &order;
+        self.call(async |mut client| client.disconnect(self.request(order.clone())).await)
+            .await
     }
 
     fn request<T>(&self, message: T) -> Request<T> {

@@ -273,9 +273,12 @@ impl PublicUrl {
     }
 
     /// The same for whoever is to open one session with it.
-    pub(super) fn socket_with(&self, ticket: &Ticket) -> Url {
+    pub(super) fn socket_with(&self, ticket: &Ticket, since: Option<&str>) -> Url {
         let mut url = self.socket();
         url.query_pairs_mut().append_pair("ticket", ticket.expose());
+        if let Some(since) = since {
+            url.query_pairs_mut().append_pair("since", since);
+        }
         url
     }
 }

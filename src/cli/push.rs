@@ -1,6 +1,6 @@
 //! `usher push`: messages to a user's screens.
 
-mod lines;
+pub(super) mod lines;
 mod progress;
 mod summary;
 
@@ -13,6 +13,7 @@ use std::{
 
 use serde::Serialize;
 
+use self::lines::Manner;
 use super::{connect::Where, failure::Failure, output, values};
 use crate::{
     proto::{PushRequest, PushResponse, PushStatus},
@@ -27,6 +28,7 @@ Examples:
   usher push 42 - < messages.txt
   tail -f orders.log | usher push 42 - --event log
   usher push 42 '{}' --grpc gateway.internal:9090 --token-file token.txt
+  usher push 42 '{\"order\":123}' --message-id order-123   durable mode: stored once
 
 It prints what became of the message, as JSON where the output is no terminal:
   dispatched             {\"status\":\"dispatched\"}            NATS has it
@@ -56,6 +58,10 @@ pub(super) struct Arguments {
     /// Ask whether a session has it queued.
     #[arg(long)]
     receipt: bool,
+    /// Durable mode: a repetition within `durable.duplicate_window` is stored once. 1–128
+    /// printable ASCII characters without spaces.
+    #[arg(long, value_name = "ID", value_parser = values::message_id)]
+    message_id: Option<String>,
     /// With -: faster, and not in order.
     #[arg(long)]
     unordered: bool,
@@ -67,33 +73,39 @@ impl Arguments {
             user_id: self.user.as_str().to_owned(),
             message,
             event: self.event.clone().unwrap_or_default(),
-            message_id: String::new(),
+            message_id: self.message_id.clone().unwrap_or_default(),
             receipt: self.receipt,
         }
     }
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let of_lines = arguments.data == "-";
+    if of_lines && arguments.message_id.is_some() {
+        return Err(Failure::usage(lines::ONE_ID));
+    }
     let gateway = arguments.gateway.load()?;
     super::block_on(async {
-        let api = gateway.api()?;
-        if arguments.data == "-" {
-            return lines::push(&api, arguments).await;
+        let api = &gateway.api()?;
+        let push = async |message| {
+            let answer = api.push(arguments.request(message)).await?;
+            Ok(Outcome::from(&answer))
+        };
+        if of_lines {
+            let manner = Manner {
+                unordered: arguments.unordered,
+                receipt: arguments.receipt,
+            };
+            return lines::send(manner, push).await;
         }
-        let data = arguments.data.clone().into_vec();
-        let answer = api.push(arguments.request(data)).await?;
-        let outcome = Outcome::from(&answer);
-        match io::stdout().is_terminal() {
-            true => output::print(outcome),
-            false => output::print(output::json(&outcome)),
-        }
+        push(arguments.data.clone().into_vec()).await?.print()
     })
 }
 
 /// What became of a message.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(tag = "status", rename_all = "lowercase")]
-enum Outcome {
+pub(super) enum Outcome {
     Dispatched {
         #[serde(skip_serializing_if = "is_zero")]
         seq: u64,
@@ -113,6 +125,16 @@ enum Outcome {
 /// Only durable mode numbers messages.
 fn is_zero(seq: &u64) -> bool {
     *seq == 0
+}
+
+impl Outcome {
+    /// For people on a terminal, for programs otherwise.
+    pub(super) fn print(&self) -> Result<(), Failure> {
+        match io::stdout().is_terminal() {
+            true => output::print(self),
+            false => output::print(output::json(self)),
+        }
+    }
 }
 
 impl From<&PushResponse> for Outcome {

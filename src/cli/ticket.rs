@@ -17,7 +17,9 @@ Examples:
   usher ticket 42 --grpc gateway.internal:9090 --token-file token.txt
 
 A ticket opens one session, once: `usher listen --ticket \"$T\"`, or a browser's
-new WebSocket(\"ws://127.0.0.1:8080/ws?ticket=\" + ticket). It is minted by gRPC.")]
+new WebSocket(\"ws://127.0.0.1:8080/ws?ticket=\" + ticket). It is minted by gRPC.
+On a terminal the whole URL follows; in durable mode with since=POSITION, so that
+the session also gets what comes before it is opened.")]
 pub(super) struct Arguments {
     #[command(flatten)]
     gateway: Where,
@@ -39,7 +41,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if io::stdout().is_terminal() {
         // The ticket is good without it, so that this fails nothing.
         match gateway.public() {
-            Ok(public) => output::print(public.socket_with(&issued.ticket))?,
+            Ok(public) => {
+                let since = issued.position.as_deref();
+                output::print(public.socket_with(&issued.ticket, since))?;
+            }
             Err(failure) => drop(failure.report()),
         }
         if let Some(ttl) = issued.expires_in {

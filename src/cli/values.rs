@@ -4,7 +4,7 @@ use std::{convert::Infallible, time::Duration};
 
 use crate::{
     config::{Config, ConfigError},
-    message::EventName,
+    message::{EventName, MESSAGE_ID_RULE, is_message_id},
     position::{PositionError, Since},
     secret::Secret,
     user::{UserId, UserIdError},
@@ -18,6 +18,14 @@ pub(super) fn user(text: &str) -> Result<UserId, UserIdError> {
 pub(super) fn event(text: &str) -> Result<String, String> {
     let name = EventName::parse(text).map_err(|error| error.to_string())?;
     Ok(name.as_str().to_owned())
+}
+
+/// A message's id; the gateway takes it as text.
+pub(super) fn message_id(text: &str) -> Result<String, String> {
+    match is_message_id(text) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("it {MESSAGE_ID_RULE}")),
+    }
 }
 
 /// How long a ticket is good for: what `tickets.ttl` may be.

@@ -71,7 +71,7 @@ table! {
 
     /// The push API, for your services.
     "grpc" => grpc: Grpc {
-        /// Where gRPC is served.
+        /// Where gRPC is served, and JSON over HTTP.
         listen: SocketAddr = "127.0.0.1:9090",
         /// Callers must send one of these as `authorization: Bearer TOKEN`; each has
         /// at least 16 characters. Empty: callers need none.
@@ -83,14 +83,14 @@ table! {
         /// callers spread over new instances. `0s`: for ever.
         max_connection_age: Duration = "30m",
         /// The largest message of one request; above it a call gets
-        /// RESOURCE_EXHAUSTED before its message is read.
+        /// RESOURCE_EXHAUSTED (JSON: 413) before its message is read.
         max_message: Size = "1MiB" where grpc_message,
         /// The most connections at once; a further one is closed as soon as it is
         /// accepted. Where the limit of open files is low it is at most an eighth of
         /// that.
         max_connections: u32 = 1024 where above_zero,
         /// The most bytes of requests under way, of all callers together; above it a
-        /// call gets RESOURCE_EXHAUSTED.
+        /// call gets RESOURCE_EXHAUSTED (JSON: 503).
         max_in_flight_bytes: Size = "64MiB",
     }
 

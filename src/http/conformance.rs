@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 use tungstenite::{
     Message,
     protocol::frame::{
@@ -59,7 +59,7 @@ async fn open(
     let user = UserId::parse("echo").expect("such an id is good");
     // In the protocol that adds no frames of its own.
     let (seat, opening) = joins
-        .join(&user, Protocol::RawV1, None, (None, None))
+        .join(&user, Protocol::RawV1, None, Instant::now(), (None, None))
         .await?;
     let admitted = Admitted {
         seat,

@@ -21,9 +21,10 @@ use warp::{
 use super::{
     refusal::Refusal,
     request::{host, origin},
+    tickets::issue,
 };
 use crate::{
-    bus::{PublishError, Publisher, Push, Receipt},
+    bus::{PublishError, Publisher, Push, Receipt, To, stream::Stream},
     message::EventName,
     origin::AllowedOrigins,
     tickets::{Order, Tickets},
@@ -53,6 +54,8 @@ pub struct Demo {
     pub publisher: Publisher,
     /// Where tickets come from.
     pub tickets: Tickets,
+    /// What is published is kept here, in durable mode.
+    pub stream: Option<Stream>,
     /// How long a ticket waits.
     pub ticket_ttl: std::time::Duration,
     /// What the page says about this gateway, as JSON.
@@ -121,15 +124,8 @@ impl Demo {
             expires_at: None,
             origin: None,
         };
-        let ticket = self
-            .tickets
-            .issue(&order, self.ticket_ttl)
-            .await
-            .map_err(|_| Refusal::Unavailable("Redis is away; try again"))?;
-        let body = serde_json::json!({
-            "ticket": ticket.expose(),
-            "expires_in": self.ticket_ttl.as_secs(),
-        });
+        let stream = self.stream.as_ref();
+        let body = issue(&self.tickets, &order, self.ticket_ttl, stream).await?;
         Ok(json(StatusCode::CREATED, &body))
     }
 
@@ -145,7 +141,7 @@ impl Demo {
             })?),
         };
         let push = Push {
-            user: user(&request.user_id)?,
+            to: To::User(user(&request.user_id)?),
             event,
             message_id: None,
             payload: Bytes::copy_from_slice(request.data.get().as_bytes()),

@@ -13,6 +13,7 @@ use warp::{
 
 use super::{admit::Door, mint_rate::MintRate, refusal::Refusal, request::Request};
 use crate::{
+    bus::stream::{self, Stream},
     tickets::{Order, Tickets},
     tokens::{TokenError, Tokens},
 };
@@ -24,6 +25,8 @@ pub struct Mint {
     pub tokens: Tokens,
     /// Where tickets go.
     pub tickets: Tickets,
+    /// What is published is kept here, in durable mode.
+    pub stream: Option<Stream>,
     /// How long a ticket waits.
     pub ticket_ttl: Duration,
     /// A session ends when the token that opened it expires.
@@ -80,16 +83,29 @@ impl Mint {
             expires_at: ends.then_some(identity.expires_at),
             origin: None,
         };
-        let ticket = self
-            .tickets
-            .issue(&order, self.ticket_ttl)
-            .await
-            .map_err(|_| Refusal::Unavailable("Redis is away; try again"))?;
-        Ok(serde_json::json!({
-            "ticket": ticket.expose(),
-            "expires_in": self.ticket_ttl.as_secs(),
-        }))
+        issue(&self.tickets, &order, self.ticket_ttl, self.stream.as_ref()).await
     }
+}
+
+/// Mints a ticket; the body that hands it out.
+pub(super) async fn issue(
+    tickets: &Tickets,
+    order: &Order,
+    ttl: Duration,
+    stream: Option<&Stream>,
+) -> Result<serde_json::Value, Refusal> {
+    let position = async { Ok(stream::end(stream).await) };
+    let issued = tokio::try_join!(tickets.issue(order, ttl), position);
+    let (ticket, position) =
+        issued.map_err(|_| Refusal::Unavailable("Redis is away; try again"))?;
+    let mut body = serde_json::json!({
+        "ticket": ticket.expose(),
+        "expires_in": ttl.as_secs(),
+    });
+    if let Some(position) = position {
+        body["position"] = position.to_string().into();
+    }
+    Ok(body)
 }
 
 /// The token of `Authorization: Bearer` (RFC 6750, 2.1).

@@ -19,6 +19,13 @@ impl Metrics {
         ] {
             self.messages_dropped.with_label_values(&[reason]);
         }
+        for op in ["presence", "disconnect"] {
+            let ok = [op, "200"];
+            self.service_requests.with_label_values(&ok);
+            for result in ["complete", "incomplete", "failed"] {
+                self.control_calls.with_label_values(&[op, result]);
+            }
+        }
         for reason in ["made_anew", "set_back"] {
             self.stream_replaced.with_label_values(&[reason]);
         }
@@ -54,6 +61,7 @@ impl Metrics {
             "in_flight_bytes",
             "too_slow",
             "too_many_health_checks",
+            "too_many_streams",
         ] {
             self.grpc_refused.with_label_values(&[reason]);
         }
@@ -84,7 +92,14 @@ impl Metrics {
         for result in refused.into_iter().chain(["minted"]) {
             self.mints.with_label_values(&[result]);
         }
-        for method in ["PushNotification", "IssueTicket"] {
+        for method in [
+            "PushNotification",
+            "PushStream",
+            "Broadcast",
+            "IssueTicket",
+            "GetPresence",
+            "Disconnect",
+        ] {
             self.grpc_requests.with_label_values(&[method, "OK"]);
         }
     }

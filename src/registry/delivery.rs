@@ -22,85 +22,118 @@ use crate::{
 
 /// Turns that the bus gives up at most, for one session that is behind or for
 /// all of a broadcast's together.
-const TURNS: usize = 1000;
+pub(super) const TURNS: usize = 1000;
+
+/// What the delivery of messages works with, all in one task.
+pub(super) struct Work {
+    pub(super) interest: Interest<Arc<Entry>>,
+    /// Sessions that are behind since the last turns.
+    pub(super) behind: Vec<Arc<dyn Session>>,
+    probes: Probes,
+}
 
 impl Registry {
     /// Brings messages from the bus to sessions, for as long as the process lives.
-    pub async fn run(self: Arc<Self>, mut interest: Interest<Arc<Entry>>) {
-        let mut behind = Vec::new();
-        let mut probes = Probes::default();
+    pub async fn run(self: Arc<Self>, interest: Interest<Arc<Entry>>) {
+        let mut work = Work {
+            interest,
+            behind: Vec::new(),
+            probes: Probes::default(),
+        };
+        // What came while a broadcast was on its way, and has to wait for its end.
+        let mut next = None;
         loop {
-            let event = tokio::select! {
-                event = interest.next() => event,
-                () = probes.tick() => {
-                    self.answer_probes(&mut probes, &mut interest);
-                    continue;
-                }
+            let event = match next.take() {
+                Some(event) => event,
+                None => tokio::select! {
+                    event = work.interest.next() => event,
+                    () = work.probes.tick() => {
+                        self.answer_probes(&mut work);
+                        continue;
+                    }
+                },
             };
             match event {
-                Event::Message {
-                    to,
-                    message,
-                    request,
-                } => {
-                    let handling = async {
-                        provoke::here("message", message.event.as_str());
-                        if let Some(Request {
-                            probe: Some(probe), ..
-                        }) = &request
-                        {
-                            let (up_to, reached) = (probe.up_to, self.count(&to, probe.up_to));
-                            match request {
-                                Some(request) if reached > 0 => {
-                                    self.answer(&mut interest, &request, reached);
-                                }
-                                // Perhaps it is under way.
-                                Some(request) => probes.wait(to, up_to, request),
-                                None => {}
-                            }
-                            return;
-                        }
-                        let mut frames = Frames::new(&message, self.config.max_frame);
-                        let mut arrivals = Arrivals::of(&message, &self.config.tracer);
-                        let reached = self.deliver(&to, &mut frames, &mut arrivals, &mut behind);
-                        if let (Some(request), 1..) = (request, reached) {
-                            self.answer(&mut interest, &request, reached);
-                        }
-                        self.answer_probes(&mut probes, &mut interest);
-                    };
-                    self.contained(handling).await;
-                }
-                Event::Broadcast(message) => {
-                    let handling = async {
-                        provoke::here("message", message.event.as_str());
-                        self.broadcast(&message, &mut behind).await;
-                    };
-                    self.contained(handling).await;
-                }
-                Event::Confirmed(subscriptions) => {
-                    let life = self.life();
-                    for (held, id) in subscriptions {
-                        held.confirm(id, life);
-                    }
-                }
-                Event::Refused(refused) => self.refuse(refused),
-                Event::Up { clustered } => self.up(clustered),
-                Event::Down => self.down(),
+                Event::Broadcast(message) => next = self.broadcast(&message, &mut work).await,
+                event => self.event(event, &mut work).await,
             }
-            for session in behind.drain(..) {
-                let is_behind = || session.backlog().is_behind(&self.limits);
-                self.give_turns(is_behind).await;
-            }
-            self.keep_within_total().await;
+            self.give_way(&mut work.behind).await;
         }
     }
 
-    /// Handles one message. A panic over it drops this message and no other; all that handling
-    /// changes is whole after each of its steps.
-    async fn contained(&self, handling: impl Future<Output = ()>) {
-        if contained(handling).await.is_err() {
+    /// Handles what is no broadcast.
+    pub(super) async fn event(self: &Arc<Self>, event: Event<Arc<Entry>>, work: &mut Work) {
+        match event {
+            Event::Message {
+                to,
+                message,
+                request,
+            } => {
+                let handling = async {
+                    provoke::here("message", message.event.as_str());
+                    self.message(to, &message, request, work);
+                };
+                self.contained(handling).await;
+            }
+            Event::Confirmed(subscriptions) => {
+                let life = self.life();
+                for (held, id) in subscriptions {
+                    held.confirm(id, life);
+                }
+            }
+            Event::Refused(refused) => self.refuse(refused),
+            Event::Up { clustered } => self.up(clustered),
+            Event::Down => self.down(),
+            Event::Broadcast(_) => debug_assert!(false, "a broadcast has its own way"),
+        }
+    }
+
+    fn message(
+        &self,
+        to: Arc<Entry>,
+        message: &Message,
+        request: Option<Request>,
+        work: &mut Work,
+    ) {
+        if let Some(Request {
+            probe: Some(probe), ..
+        }) = &request
+        {
+            let (up_to, reached) = (probe.up_to, self.count(&to, probe.up_to));
+            match request {
+                Some(request) if reached > 0 => self.answer(&mut work.interest, &request, reached),
+                // Perhaps it is under way.
+                Some(request) => work.probes.wait(to, up_to, request),
+                None => {}
+            }
+            return;
+        }
+        let mut frames = Frames::new(message, self.config.max_frame);
+        let mut arrivals = Arrivals::of(message, &self.config.tracer);
+        let reached = self.deliver(&to, &mut frames, &mut arrivals, &mut work.behind);
+        if let (Some(request), 1..) = (request, reached) {
+            self.answer(&mut work.interest, &request, reached);
+        }
+        self.answer_probes(work);
+    }
+
+    /// Gives sessions their turns that are behind, and keeps all within their bounds.
+    pub(super) async fn give_way(&self, behind: &mut Vec<Arc<dyn Session>>) {
+        for session in behind.drain(..) {
+            let is_behind = || session.backlog().is_behind(&self.limits);
+            self.give_turns(is_behind).await;
+        }
+        self.keep_within_total().await;
+    }
+
+    /// Handles one message; false where that has panicked. A panic over it drops this message
+    /// and no other; all that handling changes is whole after each of its steps.
+    pub(super) async fn contained(&self, handling: impl Future<Output = ()>) -> bool {
+        let handled = contained(handling).await.is_ok();
+        if !handled {
             self.metrics.dropped("panic", 1);
         }
+        handled
     }
 
     /// A burst comes from NATS faster than sessions have their turns to write
@@ -135,7 +168,7 @@ impl Registry {
     }
 
     /// Brings a message to the sessions of one user; to how many.
-    fn deliver(
+    pub(super) fn deliver(
         &self,
         held: &Entry,
         frames: &mut Frames<'_>,
@@ -161,28 +194,6 @@ impl Registry {
         reached
     }
 
-    /// Nobody is missed by taking the list first: a user's first session is
-    /// welcomed only after a confirmation that this same task hands on.
-    async fn broadcast(&self, message: &Message, behind: &mut Vec<Arc<dyn Session>>) {
-        let mut frames = Frames::new(message, self.config.max_frame);
-        let mut arrivals = Arrivals::of(message, &self.config.tracer);
-        // For the whole broadcast: clients that never read must not cost the
-        // others a wait at each user.
-        let mut turns = TURNS;
-        for entry in self.entries() {
-            self.deliver(&entry, &mut frames, &mut arrivals, behind);
-            while turns > 0 && self.limits.half_full() {
-                turns -= 1;
-                yield_now().await;
-            }
-        }
-    }
-
-    fn entries(&self) -> Vec<Arc<Entry>> {
-        let entries = self.users.0.iter();
-        entries.map(|entry| entry.value().clone()).collect()
-    }
-
     /// The sessions of a user that are open, or have everything up to this sequence.
     fn count(&self, held: &Entry, up_to: Option<u64>) -> usize {
         let mut count = 0;
@@ -196,7 +207,10 @@ impl Registry {
     }
 
     /// Answers the probes that can be answered by now.
-    fn answer_probes(&self, probes: &mut Probes, interest: &mut Interest<Arc<Entry>>) {
+    fn answer_probes(&self, work: &mut Work) {
+        let Work {
+            interest, probes, ..
+        } = work;
         probes.sift(|to, up_to, request| {
             let reached = self.count(to, up_to);
             if reached > 0 {

@@ -1,6 +1,6 @@
 //! A session's membership among its user's.
 
-use std::sync::Arc;
+use std::{future::poll_fn, sync::Arc};
 
 use bytes::Bytes;
 
@@ -28,6 +28,11 @@ impl Seat {
     /// Whose session it is.
     pub fn user(&self) -> &UserId {
         self.held.user()
+    }
+
+    /// Waits until a service ends the session, on its way in. Dropping the future is safe.
+    pub async fn dismissed(&self) {
+        poll_fn(|cx| self.backlog().poll_dismissed(cx)).await;
     }
 
     /// The session begins: from here on it is told of a loss. What was lost before is an

@@ -31,8 +31,8 @@ pub struct ServerFiles {
     pub identity: Identity,
     /// Clients must show a certificate from one of these authorities.
     pub client_ca_file: Option<std::path::PathBuf>,
-    /// The protocol spoken inside (ALPN, RFC 7301).
-    pub protocol: &'static [u8],
+    /// The protocols spoken inside, the preferred one first (ALPN, RFC 7301).
+    pub protocols: &'static [&'static [u8]],
 }
 
 /// Accepts connections with whatever the files say now.
@@ -114,7 +114,7 @@ impl ServerFiles {
             let complaint = format!("does not go with {certificate_file:?}: {error}");
             FileError::new(Which::Key, key_file, complaint)
         })?;
-        config.alpn_protocols = vec![self.protocol.to_vec()];
+        config.alpn_protocols = self.protocols.iter().map(|name| name.to_vec()).collect();
         if self.client_ca_file.is_some() {
             // rustls does not look at the client's certificate again when it resumes a
             // session, so one that has expired meanwhile would still let its client in.

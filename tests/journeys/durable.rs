@@ -12,6 +12,7 @@ mod replaced;
 mod resume;
 mod slow;
 mod stream;
+mod tickets;
 
 use async_nats::{HeaderMap, jetstream};
 use serde_json::{Value, json};

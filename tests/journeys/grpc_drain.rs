@@ -3,7 +3,6 @@
 
 use std::{
     collections::HashMap,
-    path::Path,
     process::Command,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -12,6 +11,7 @@ use futures_util::StreamExt;
 use rustix::process::Signal;
 
 use crate::grpc_bounds::raw_h2;
+use crate::grpc_unavailable::{command, python};
 use crate::support::{
     Client, Gateway, Nats, Redis, eventually,
     grpc::{push, pushed},
@@ -64,23 +64,56 @@ async fn who_comes_during_a_drain_is_served_and_asked_to_go() {
 /// Python's grpcio.
 #[tokio::test]
 async fn grpcio_loses_no_push_in_ten_drains() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let clients = root.join(".servers/python");
-    assert!(
-        clients.exists(),
-        "the Python clients are not there yet: run \"make test\" once"
-    );
-    ten_drains(|address| {
-        let mut command = Command::new("python3");
-        command
-            .arg(root.join("tests/clients/python/drain.py"))
-            .arg(root.join("proto"))
-            .args([address, &CALLERS.to_string()])
-            .env("PYTHONPATH", &clients)
-            .env("PYTHONDONTWRITEBYTECODE", "1");
-        command
+    ten_drains(|address| command("drain.py", address, &[&CALLERS.to_string()])).await;
+}
+
+/// The same over streams of pushes.
+#[tokio::test]
+async fn grpcios_streams_lose_no_push_in_ten_drains() {
+    let output = ten_drains(|address| command("stream.py", address, &["forever", "drain"])).await;
+    // Streams that pushes went through ended in good order; others found nobody.
+    for end in ends(&output) {
+        let good = ["UNAVAILABLE:certain", "OK:certain"].contains(&end.0) || end.1 == 0;
+        assert!(good, "{end:?}");
+    }
+}
+
+/// The same while connections grow old.
+#[tokio::test]
+async fn grpcios_streams_lose_no_push_when_connections_grow_old() {
+    let (nats, redis) = servers().await;
+    let published = record(&nats).await;
+    let gateway = Gateway::builder(&nats, &redis)
+        .set("grpc.max_connection_age", "1s")
+        .start()
+        .await;
+    let mut load = python("stream.py", &gateway, &["forever", "drain"]);
+    eventually("three connections have grown old", || {
+        assert!(load.try_wait().is_none(), "{}", load.output());
+        let ended = load.output().matches("end:UNAVAILABLE:certain:").count();
+        std::future::ready(ended >= 3)
     })
     .await;
+    load.signal(Signal::TERM);
+    let status = load.wait().await;
+    let output = load.output();
+    assert!(status.success() && output.ends_with("over\n"), "{output}");
+    all_arrived(&nats, &published).await;
+    judge(&output, &published);
+    for end in ends(&output) {
+        let good = ["UNAVAILABLE:certain", "OK:certain"].contains(&end.0) && end.1 > 0;
+        assert!(good, "{end:?}");
+    }
+}
+
+/// How each stream ended, and how many answers it had before.
+fn ends(output: &str) -> Vec<(&str, u64)> {
+    let ends = output.lines().filter_map(|line| line.strip_prefix("end:"));
+    ends.map(|line| {
+        let (end, answers) = line.rsplit_once(':').expect("a number of answers");
+        (end, answers.parse().expect("a number"))
+    })
+    .collect()
 }
 
 /// grpc-go, where `make drain-go` has built its client.
@@ -96,7 +129,8 @@ async fn grpc_go_loses_no_push_in_ten_drains() {
     .await;
 }
 
-async fn ten_drains(client: impl FnOnce(&str) -> Command) {
+/// Returns what the callers printed.
+async fn ten_drains(client: impl FnOnce(&str) -> Command) -> String {
     let (nats, redis) = servers().await;
     let published = record(&nats).await;
     let address = format!("127.0.0.1:{}", free_port());
@@ -132,6 +166,7 @@ async fn ten_drains(client: impl FnOnce(&str) -> Command) {
     all_arrived(&nats, &published).await;
     judge(&output, &published);
     drop((gateway, sessions));
+    output
 }
 
 /// Sessions that the drain closes across its window.

@@ -57,6 +57,9 @@ async fn nobody_may_do_more_than_they_must() {
         (Role::Gateway, "orders.new"),
         (Role::Publisher, "usher.user.42"),
         (Role::Publisher, "usher.user.*"),
+        (Role::Publisher, "usher.control"),
+        (Role::Caller, "usher.user.42"),
+        (Role::Caller, "usher.api.*"),
         (Role::Operator, "orders.new"),
     ] {
         let said = complaint(&nats, role, Attempt::Subscribe, subject).await;
@@ -66,12 +69,18 @@ async fn nobody_may_do_more_than_they_must() {
         );
     }
     for (role, subject) in [
-        (Role::Gateway, "usher.broadcast"),
         (Role::Gateway, "orders.new"),
         (Role::Gateway, "_INBOX.somebody"),
         (Role::Publisher, "orders.new"),
+        (Role::Publisher, "usher.control"),
+        (Role::Publisher, "usher.gateways"),
+        (Role::Publisher, "usher.api.disconnect"),
+        (Role::Caller, "usher.user.42"),
+        (Role::Caller, "usher.control"),
+        (Role::Gateway, "usher.api.disconnect"),
         (Role::Publisher, "_INBOX.somebody"),
         (Role::Operator, "usher.user.42"),
+        (Role::Operator, "usher.control"),
     ] {
         let said = complaint(&nats, role, Attempt::Publish, subject).await;
         assert!(

@@ -23,7 +23,7 @@ use crate::support::{
     world,
 };
 
-fn ticket_for(user: &str) -> IssueTicketRequest {
+pub(crate) fn ticket_for(user: &str) -> IssueTicketRequest {
     IssueTicketRequest {
         user_id: user.to_owned(),
         ..IssueTicketRequest::default()

@@ -21,15 +21,13 @@ const ATTEMPT: Duration = Duration::from_secs(2);
 /// Between attempts, doubled from one to the next; of each a random half to whole is
 /// waited, so that gateways do not return in step.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
-/// What async-nats holds for the socket; a caller beyond it waits.
-const COMMANDS: usize = 1024;
-/// Answers that wait for this process; async-nats drops more.
-const ANSWERS: usize = 64 * 1024;
-
-/// Connects for as long as the process lives; `events` hears what becomes of it.
-pub(super) async fn connect(
+/// Connects for as long as the process lives; `events` hears what becomes of it. For the socket
+/// async-nats holds so many commands, beyond which a caller waits, and for each subscription so
+/// many messages, beyond which it drops the newest.
+pub(in crate::bus) async fn connect(
     config: &Config,
     servers: &Servers,
+    (name, commands, messages): (&str, usize, usize),
     events: mpsc::Sender<Event>,
 ) -> Result<Client, async_nats::ConnectError> {
     let auth = config.auth.clone();
@@ -43,7 +41,7 @@ pub(super) async fn connect(
         .tls
         .renewing(Arc::new(move |host| names.tls_name(host)));
     options
-        .name(format!("{}-push", config.name))
+        .name(format!("{}-{name}", config.name))
         .require_tls(config.wants_tls())
         .tls_client_config(tls)
         .retry_on_initial_connect()
@@ -51,8 +49,8 @@ pub(super) async fn connect(
         .skip_subject_validation(true)
         .connection_timeout(ATTEMPT)
         .ping_interval(PING)
-        .client_capacity(COMMANDS)
-        .subscription_capacity(ANSWERS)
+        .client_capacity(commands)
+        .subscription_capacity(messages)
         .reconnect_delay_callback(delay)
         .event_callback(move |event| {
             let events = events.clone();
@@ -63,7 +61,7 @@ pub(super) async fn connect(
 }
 
 /// The servers, as async-nats knows them.
-pub(super) fn addresses(servers: &[Url]) -> Vec<ServerAddr> {
+pub(in crate::bus) fn addresses(servers: &[Url]) -> Vec<ServerAddr> {
     let address = |server: &Url| format!("{}://{}", server.scheme(), address(server)).parse();
     servers
         .iter()

@@ -38,6 +38,10 @@ use crate::{
 
 /// Events of async-nats that wait for this task.
 const EVENTS: usize = 128;
+/// Commands that wait for the socket; a caller beyond it waits.
+const COMMANDS: usize = 1024;
+/// Answers that wait for this process; async-nats drops more.
+const ANSWERS: usize = 64 * 1024;
 /// Where somebody hears all users' subjects, NATS does not answer the probe. Then the error
 /// that would forbid it has this long to get here.
 const REFUSAL: Duration = Duration::from_millis(250);
@@ -79,7 +83,7 @@ async fn begin(
     health: Health,
 ) -> Result<(Client, Task), async_nats::Error> {
     let (sender, events) = mpsc::channel(EVENTS);
-    let nats = connect(&config, &servers, sender).await?;
+    let nats = connect(&config, &servers, ("push", COMMANDS, ANSWERS), sender).await?;
     let pending = Pending::new(&config.reply_prefix);
     let inbox = nats.subscribe(pending.subject()).await?;
     let echoes = match config.stream {
@@ -92,6 +96,8 @@ async fn begin(
         pending,
         bytes: Arc::new(Semaphore::new(MAX_BYTES)),
         deaf: AtomicBool::new(false),
+        peers_forbidden: AtomicBool::new(false),
+        lives: watch::Sender::new(0),
         servers: servers.clone(),
         health,
         nats,
@@ -156,6 +162,7 @@ impl Task {
         match event {
             Event::Connected => {
                 self.leaving = None;
+                self.client.peers_are_new();
                 let limits = std::mem::take(&mut self.suspect).then(|| self.dialer.clone());
                 let proof = prove(self.client.clone(), limits, self.echoes.is_some());
                 self.proving = Some(Box::pin(proof));
@@ -295,7 +302,10 @@ impl Connection {
         if !text.to_ascii_lowercase().contains("permissions violation") {
             return;
         }
-        if subject == self.subjects.echo() {
+        if self.peers_refused(subject) {
+            // Questions under way can't be answered.
+            self.pending.forbidden(&self.subjects.control());
+        } else if subject == self.subjects.echo() {
             // Without its echo no push is confirmed, the probe first of all.
             self.deaf.store(true, Ordering::Relaxed);
             self.pending.forbidden(&self.subjects.probe());

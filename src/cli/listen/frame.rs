@@ -74,6 +74,9 @@ pub(super) struct Gap<'a> {
 pub(super) struct Goodbye<'a> {
     #[serde(borrow)]
     pub(super) reason: Option<Cow<'a, str>>,
+    /// What a service says besides.
+    #[serde(borrow)]
+    pub(super) message: Option<Cow<'a, str>>,
     reconnect_after_ms: Option<u64>,
 }
 

@@ -56,7 +56,9 @@ impl Screen {
             state(format_args!("messages may have been missed: {reason}"));
         } else if let Some(goodbye) = &frame.goodbye {
             let reason = goodbye.reason.as_deref().unwrap_or("unknown");
-            state(format_args!("the gateway says goodbye: {reason}"));
+            let message = goodbye.message.as_deref();
+            let message = message.map(|text| format!(" ({text})")).unwrap_or_default();
+            state(format_args!("the gateway says goodbye: {reason}{message}"));
         }
     }
 

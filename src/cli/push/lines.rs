@@ -1,17 +1,12 @@
-//! `usher push USER -`: standard input, a line a message.
+//! `usher push USER -` and the like: standard input, a line a message.
 
 use std::io::{self, IsTerminal as _};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, BufReader};
 
-use super::{Arguments, Outcome, progress::Progress, summary::Summary};
-use crate::cli::{
-    api::{Api, CallError},
-    failure::Failure,
-    output,
-    signals::Signals,
-};
+use super::{Outcome, progress::Progress, summary::Summary};
+use crate::cli::{api::CallError, failure::Failure, output, signals::Signals};
 
 /// A gateway takes no more calls of one connection at a time than about these.
 const UNDER_WAY: usize = 256;
@@ -20,18 +15,36 @@ const BYTES_UNDER_WAY: usize = 16 * 1024 * 1024;
 /// No NATS server takes more; what has no line breaks is refused, not kept.
 const LONGEST_LINE: usize = 8 * 1024 * 1024;
 
+/// Why lines have no message id.
+pub(in crate::cli) const ONE_ID: &str = "--message-id is for one message, and with - each line is one: all but the first would be \
+     duplicates";
+
+/// How lines are sent.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::cli) struct Manner {
+    /// Many at once.
+    pub(in crate::cli) unordered: bool,
+    /// Each with a receipt.
+    pub(in crate::cli) receipt: bool,
+}
+
 /// A message's line, its length, and what became of it.
 type Done = (u64, usize, Result<Outcome, CallError>);
 
-pub(super) async fn push(api: &Api, arguments: &Arguments) -> Result<(), Failure> {
+/// Sends each line of standard input, and sums up.
+pub(in crate::cli) async fn send(
+    manner: Manner,
+    send: impl AsyncFn(Vec<u8>) -> Result<Outcome, CallError>,
+) -> Result<(), Failure> {
+    let send = &send;
     let mut signals =
         Signals::listen().map_err(|error| Failure::new(format_args!("no signals: {error}")))?;
     let mut lines = Lines::new(BufReader::with_capacity(64 * 1024, tokio::io::stdin()));
     let progress = Progress::start();
-    let mut summary = Summary::start(arguments.receipt);
+    let mut summary = Summary::start(manner.receipt);
     // Two calls of one connection are two tasks of the gateway, and either may
     // publish first. Only an answer says that a message is ahead of the next.
-    let most = if arguments.unordered { UNDER_WAY } else { 1 };
+    let most = if manner.unordered { UNDER_WAY } else { 1 };
     let mut calls = FuturesUnordered::new();
     let mut bytes = 0;
     let mut reading = true;
@@ -58,11 +71,7 @@ pub(super) async fn push(api: &Api, arguments: &Arguments) -> Result<(), Failure
                 Ok(Some(line)) => {
                     let (number, length) = (lines.number, line.len());
                     bytes += length;
-                    let call = api.push(arguments.request(line));
-                    calls.push(async move {
-                        let outcome = call.await.map(|answer| Outcome::from(&answer));
-                        (number, length, outcome)
-                    });
+                    calls.push(async move { (number, length, send(line).await) });
                 }
                 Ok(None) => reading = false,
                 Err(error) => {

@@ -9,36 +9,17 @@ a receipt. It prints a line for each call, `ID STATUS`, where the ID is the mess
 payload. It ends at SIGTERM, when every call that it began has its answer.
 """
 
-import importlib
-import os
 import signal
 import sys
-import tempfile
 import threading
 import time
 
 import grpc
-from grpc_tools import protoc
+
+from stubs import stubs
 
 # A gateway that is away is tried again after so many milliseconds.
 AGAIN = 50
-
-
-def stubs(folder):
-    """What protoc makes of the proto file."""
-    target = tempfile.mkdtemp()
-    builtin = os.path.join(os.path.dirname(protoc.__file__), "_proto")
-    file = os.path.join("usher", "v1", "notification.proto")
-    arguments = ["protoc", f"-I{folder}", f"-I{builtin}"]
-    arguments += [f"--python_out={target}", f"--grpc_python_out={target}", file]
-    if protoc.main(arguments) != 0:
-        sys.exit("protoc refuses the proto file")
-    sys.path.insert(0, target)
-    return (
-        importlib.import_module("usher.v1.notification_pb2"),
-        importlib.import_module("usher.v1.notification_pb2_grpc"),
-    )
-
 
 messages, services = stubs(sys.argv[1])
 address, callers = sys.argv[2], int(sys.argv[3])

@@ -9,6 +9,7 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 use usher::proto::{
+    DisconnectRequest, DisconnectResponse, GetPresenceRequest, GetPresenceResponse,
     IssueTicketRequest, PushRequest, PushResponse, notification_client::NotificationClient,
 };
 
@@ -76,6 +77,34 @@ pub(crate) async fn issue(
         .await
         .expect("a ticket");
     secret(response.into_inner().ticket)
+}
+
+/// Asks which of these users are online.
+pub(crate) async fn presence<T: AsRef<str>>(
+    client: &mut NotificationClient<Channel>,
+    users: &[T],
+) -> Result<GetPresenceResponse, tonic::Status> {
+    let request = GetPresenceRequest {
+        user_ids: users.iter().map(|user| user.as_ref().to_owned()).collect(),
+    };
+    let answer = patiently("a presence", client.get_presence(request)).await;
+    answer.map(tonic::Response::into_inner)
+}
+
+/// Ends a user's sessions.
+pub(crate) async fn disconnect(
+    client: &mut NotificationClient<Channel>,
+    user: &str,
+    reconnect: bool,
+    reason: &str,
+) -> Result<DisconnectResponse, tonic::Status> {
+    let request = DisconnectRequest {
+        user_id: user.to_owned(),
+        reconnect,
+        reason: reason.to_owned(),
+    };
+    let answer = patiently("a disconnect", client.disconnect(request)).await;
+    answer.map(tonic::Response::into_inner)
 }
 
 /// The request with a bearer token.

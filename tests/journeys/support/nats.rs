@@ -49,6 +49,7 @@ const PERMISSIONS: &str = include_str!("../../../examples/nats-permissions.conf"
 pub(crate) enum Role {
     Gateway,
     Publisher,
+    Caller,
     Operator,
 }
 
@@ -57,6 +58,7 @@ impl Role {
         let name = match self {
             Self::Gateway => "gateway",
             Self::Publisher => "publisher",
+            Self::Caller => "caller",
             Self::Operator => "operator",
         };
         (format!("usher-{name}"), format!("password-of-the-{name}"))
@@ -365,7 +367,7 @@ fn run(program: &str, folder: &TempDir, options: &[String], port: i32) -> Proces
             folder.path().join("jetstream").display()
         ))
         .arg(format!("--ports_file_dir={}", folder.path().display()));
-    for role in [Role::Gateway, Role::Publisher, Role::Operator] {
+    for role in [Role::Gateway, Role::Publisher, Role::Caller, Role::Operator] {
         let variable = format!("USHER_{role:?}_PASSWORD").to_uppercase();
         command.env(variable, role.login().1);
     }

@@ -92,7 +92,7 @@ impl Ca {
         let files = ServerFiles {
             identity: self.issue(),
             client_ca_file: mutual.then(|| PathBuf::from(self.file())),
-            protocol: b"http/1.1",
+            protocols: &[b"http/1.1"],
         };
         files.load().expect("good files").0
     }

@@ -1,0 +1,97 @@
+//! What the paths do.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::StatusCode;
+use warp::{
+    Rejection,
+    reply::{Reply as _, Response},
+};
+
+use super::{
+    call::Call,
+    position::Position,
+    reading::{read, text},
+    refusal::{Refusal, json},
+    shape::{self, Broadcasted, Ended, Found, Pushed, Ticketed},
+};
+use crate::api::{BroadcastOrder, Operations, PushOrder};
+
+/// The description of all this (OpenAPI 3.1).
+const OPENAPI: &str = include_str!("openapi.json");
+
+/// `POST /v1/push`.
+pub(super) async fn push(
+    key: Option<String>,
+    call: Arc<Call>,
+    body: Bytes,
+    operations: Arc<Operations>,
+) -> Result<Response, Rejection> {
+    let push: shape::Push<'_> = read(text(&body)?, Position::START)?;
+    let order = PushOrder {
+        caller: call.caller.clone(),
+        ..push.order(&body, key)?
+    };
+    let pushed = operations.push(order).await.map(Pushed::from);
+    let pushed = pushed.map_err(Refusal::of_publish)?;
+    Ok(json(StatusCode::OK, &pushed))
+}
+
+/// `POST /v1/broadcast`.
+pub(super) async fn broadcast(
+    key: Option<String>,
+    call: Arc<Call>,
+    body: Bytes,
+    operations: Arc<Operations>,
+) -> Result<Response, Rejection> {
+    let broadcast: shape::Broadcast<'_> = read(text(&body)?, Position::START)?;
+    let order = BroadcastOrder {
+        caller: call.caller.clone(),
+        ..broadcast.order(&body, key)?
+    };
+    let published = operations.broadcast(order).await.map(Broadcasted::from);
+    let published = published.map_err(Refusal::of_publish)?;
+    Ok(json(StatusCode::OK, &published))
+}
+
+/// `POST /v1/tickets`.
+pub(super) async fn issue(
+    _call: Arc<Call>,
+    body: Bytes,
+    operations: Arc<Operations>,
+) -> Result<Response, Rejection> {
+    let ticket: shape::Ticket = read(text(&body)?, Position::START)?;
+    let issued = operations.issue(ticket.order()?).await;
+    let issued = issued.map_err(Refusal::of_other)?;
+    Ok(json(StatusCode::CREATED, &Ticketed::from(issued)))
+}
+
+/// `POST /v1/presence`.
+pub(super) async fn presence(
+    _call: Arc<Call>,
+    body: Bytes,
+    operations: Arc<Operations>,
+) -> Result<Response, Rejection> {
+    let asked: shape::Asked = read(text(&body)?, Position::START)?;
+    let found = operations.presence(&asked.user_ids.0).await;
+    let found = found.map_err(Refusal::of_other)?;
+    Ok(json(StatusCode::OK, &Found::from(found)))
+}
+
+/// `POST /v1/disconnect`.
+pub(super) async fn disconnect(
+    _call: Arc<Call>,
+    body: Bytes,
+    operations: Arc<Operations>,
+) -> Result<Response, Rejection> {
+    let disconnect: shape::Disconnect = read(text(&body)?, Position::START)?;
+    let ended = operations.disconnect(disconnect.into()).await;
+    let ended = ended.map_err(Refusal::of_other)?;
+    Ok(json(StatusCode::OK, &Ended::from(ended)))
+}
+
+/// `GET /v1/openapi.json`.
+pub(super) fn openapi() -> Response {
+    warp::reply::with_header(OPENAPI, "content-type", "application/json").into_response()
+}

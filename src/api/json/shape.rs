@@ -1,0 +1,285 @@
+//! The JSON of requests and of answers. Fields are named as in the proto.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use base64::{
+    Engine as _,
+    alphabet::STANDARD,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{
+    reading::{Few, some, whole},
+    refusal::Refusal,
+};
+use crate::{
+    api::{BroadcastOrder, DisconnectOrder, Issued, PushOrder, TicketOrder},
+    bus::{Published, Receipt},
+    control::{Disconnected, Presence},
+};
+
+/// The usual alphabet (RFC 4648 §4); `=` at the end may be left out.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// An end from here on, in Unix seconds, was meant in milliseconds: as seconds it is beyond
+/// the year 5138.
+const MILLISECONDS: u64 = 100_000_000_000;
+
+/// `POST /v1/push`, and an entry of a batch.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Push<'a> {
+    user_id: String,
+    #[serde(default)]
+    event: String,
+    #[serde(default)]
+    message_id: String,
+    #[serde(default)]
+    receipt: bool,
+    #[serde(borrow, default, deserialize_with = "some")]
+    data: Option<&'a RawValue>,
+    #[serde(default, deserialize_with = "some")]
+    base64: Option<String>,
+}
+
+impl Push<'_> {
+    /// The push, as operations take it; `key` is what the header says.
+    pub(super) fn order(self, body: &Bytes, key: Option<String>) -> Result<PushOrder, Refusal> {
+        Ok(PushOrder {
+            user_id: self.user_id,
+            event: self.event,
+            message_id: message_id(self.message_id, key)?,
+            payload: payload(body, self.data, self.base64)?,
+            receipt: self.receipt,
+            ..PushOrder::default()
+        })
+    }
+}
+
+/// `POST /v1/broadcast`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Broadcast<'a> {
+    #[serde(default)]
+    event: String,
+    #[serde(default)]
+    message_id: String,
+    #[serde(borrow, default, deserialize_with = "some")]
+    data: Option<&'a RawValue>,
+    #[serde(default, deserialize_with = "some")]
+    base64: Option<String>,
+}
+
+impl Broadcast<'_> {
+    /// The broadcast, as operations take it; `key` is what the header says.
+    pub(super) fn order(
+        self,
+        body: &Bytes,
+        key: Option<String>,
+    ) -> Result<BroadcastOrder, Refusal> {
+        Ok(BroadcastOrder {
+            event: self.event,
+            message_id: message_id(self.message_id, key)?,
+            payload: payload(body, self.data, self.base64)?,
+            ..BroadcastOrder::default()
+        })
+    }
+}
+
+/// The message's bytes. Data are passed on as they stand in the body, byte for byte.
+fn payload(
+    body: &Bytes,
+    data: Option<&RawValue>,
+    base64: Option<String>,
+) -> Result<Bytes, Refusal> {
+    match (data, base64) {
+        (Some(_), Some(_)) => Err(Refusal::bad("give data or base64, not both")),
+        (Some(data), None) => Ok(body.slice_ref(data.get().as_bytes())),
+        (None, Some(text)) => match BASE64.decode(text) {
+            Ok(bytes) => Ok(bytes.into()),
+            Err(error) => Err(Refusal::bad(format!(
+                "base64 is not base64 of the usual alphabet: {error}"
+            ))),
+        },
+        (None, None) => Ok(Bytes::new()),
+    }
+}
+
+fn message_id(field: String, key: Option<String>) -> Result<String, Refusal> {
+    match key {
+        Some(key) if field.is_empty() || field == key => Ok(key),
+        Some(_) => Err(Refusal::bad(
+            "message_id and Idempotency-Key differ; give one of them",
+        )),
+        None => Ok(field),
+    }
+}
+
+/// A push that went well.
+#[derive(Debug, Serialize)]
+pub(super) struct Pushed {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sessions: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seq: Option<u64>,
+}
+
+impl From<Published> for Pushed {
+    fn from(Published { seq, receipt }: Published) -> Self {
+        let (status, sessions) = match receipt {
+            None => ("dispatched", None),
+            Some(Receipt::Queued(sessions)) => ("queued", Some(sessions)),
+            Some(Receipt::Offline) => ("offline", Some(0)),
+        };
+        Self {
+            status,
+            sessions,
+            seq,
+        }
+    }
+}
+
+/// A broadcast that went well.
+#[derive(Debug, Serialize)]
+pub(super) struct Broadcasted {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seq: Option<u64>,
+}
+
+impl From<Published> for Broadcasted {
+    fn from(Published { seq, .. }: Published) -> Self {
+        Self { seq }
+    }
+}
+
+/// `POST /v1/tickets`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Ticket {
+    user_id: String,
+    #[serde(default, deserialize_with = "whole")]
+    ttl: Option<u64>,
+    #[serde(default, deserialize_with = "whole")]
+    expires_at: Option<u64>,
+    #[serde(default)]
+    origin: String,
+}
+
+impl Ticket {
+    /// The ticket, as operations take it.
+    pub(super) fn order(self) -> Result<TicketOrder, Refusal> {
+        let expires_at = match self.expires_at {
+            Some(MILLISECONDS..) => {
+                return Err(Refusal::bad(
+                    "expires_at is 10^11 or above, as milliseconds are; write Unix seconds",
+                ));
+            }
+            seconds => seconds.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds)),
+        };
+        Ok(TicketOrder {
+            user_id: self.user_id,
+            ttl: self.ttl.map(Duration::from_secs),
+            expires_at,
+            origin: self.origin,
+        })
+    }
+}
+
+/// A ticket, and the whole seconds for which it waits.
+#[derive(Serialize)]
+pub(super) struct Ticketed {
+    ticket: String,
+    expires_in: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<String>,
+}
+
+impl From<Issued> for Ticketed {
+    fn from(issued: Issued) -> Self {
+        Self {
+            ticket: issued.ticket.expose().to_owned(),
+            expires_in: issued.expires_in.as_secs(),
+            position: issued.position.map(|position| position.to_string()),
+        }
+    }
+}
+
+/// `POST /v1/presence`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Asked {
+    pub(super) user_ids: Few<String>,
+}
+
+/// Who is online.
+#[derive(Debug, Serialize)]
+pub(super) struct Found {
+    users: BTreeMap<String, Online>,
+    complete: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Online {
+    sessions: u32,
+    gateways: Vec<String>,
+}
+
+impl From<Presence> for Found {
+    fn from(Presence { users, complete }: Presence) -> Self {
+        let users = users.into_iter().map(|(id, online)| {
+            let online = Online {
+                sessions: online.sessions,
+                gateways: online.gateways,
+            };
+            (id, online)
+        });
+        Self {
+            users: users.collect(),
+            complete,
+        }
+    }
+}
+
+/// `POST /v1/disconnect`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Disconnect {
+    user_id: String,
+    #[serde(default)]
+    reconnect: bool,
+    #[serde(default)]
+    reason: String,
+}
+
+impl From<Disconnect> for DisconnectOrder {
+    fn from(disconnect: Disconnect) -> Self {
+        Self {
+            user_id: disconnect.user_id,
+            reconnect: disconnect.reconnect,
+            reason: disconnect.reason,
+        }
+    }
+}
+
+/// Sessions that end.
+#[derive(Debug, Serialize)]
+pub(super) struct Ended {
+    sessions: u32,
+    complete: bool,
+}
+
+impl From<Disconnected> for Ended {
+    fn from(Disconnected { sessions, complete }: Disconnected) -> Self {
+        Self { sessions, complete }
+    }
+}

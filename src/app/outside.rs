@@ -1,0 +1,79 @@
+//! What the gateway has outside of itself: NATS and Redis, or what stands for them in this
+//! process.
+
+use std::sync::Arc;
+
+use super::{Mode, RunError, reload::Logins, rooms, tasks::Tasks};
+use crate::{
+    bus::{self, Commands, Interest, Peers, Publisher, Service, Subscriber, stream::Stream},
+    config::Config,
+    metrics::Metrics,
+    readiness::Readiness,
+    telemetry::Tracer,
+    tickets::Tickets,
+};
+
+/// All of it.
+pub(super) struct Outside<K> {
+    pub(super) interest: Interest<K>,
+    pub(super) publisher: Publisher,
+    /// The other gateways, and the service API; none where this gateway is the only one.
+    pub(super) shared: Option<(Peers, Service)>,
+    /// In durable mode.
+    pub(super) stream: Option<Stream>,
+    pub(super) tickets: Tickets,
+    /// Secrets that may be replaced.
+    pub(super) logins: Option<Logins>,
+}
+
+impl<K: Subscriber + Send + 'static> Outside<K> {
+    /// Connects, in the background; `tasks` keep it.
+    pub(super) async fn new(
+        (config, mode, gateway): (&Config, Mode, &str),
+        commands: Commands<K>,
+        (metrics, readiness, tracer): (&Arc<Metrics>, &Readiness, &Tracer),
+        tasks: &mut Tasks,
+    ) -> Result<Self, RunError> {
+        let bus = rooms::bus(config, gateway, tracer.clone());
+        if mode.embedded {
+            tracing::warn!(
+                "embedded: messages and tickets stay in this process and end with it; \
+                 for trying Usher out, one instance only"
+            );
+            let (interest, publisher) =
+                bus::embedded(&bus.reply_prefix, commands, metrics.clone(), tracer.clone());
+            return Ok(Self {
+                interest,
+                publisher,
+                shared: None,
+                stream: None,
+                tickets: Tickets::embedded(config.tickets.accept_plain),
+                logins: None,
+            });
+        }
+        let auth = bus.auth.clone();
+        let nats = bus::nats(bus, commands, metrics.clone(), readiness.clone());
+        let nats = nats.await.map_err(RunError::Bus)?;
+        for task in nats.tasks {
+            tasks.spawn(task.name, task.future);
+        }
+        let tickets = rooms::tickets(config);
+        let logins = Logins {
+            nats: auth,
+            redis: [
+                tickets.login.password.clone(),
+                tickets.sentinel_login.password.clone(),
+            ],
+        };
+        let (tickets, keeping) = Tickets::redis(tickets, metrics.clone(), readiness.clone());
+        tasks.spawn("the keeper of Redis", keeping);
+        Ok(Self {
+            interest: nats.interest,
+            publisher: nats.publisher,
+            shared: Some((nats.peers, nats.service)),
+            stream: nats.stream,
+            tickets,
+            logins: Some(logins),
+        })
+    }
+}
