@@ -84,7 +84,11 @@ impl Bench {
         let none = Target::None;
         let figures = [
             ("NATS CPU, ms a call", many.nats, one.nats),
-            ("CPU of both gateways, ms a call", many.gateways, one.gateways),
+            (
+                "CPU of both gateways, ms a call",
+                many.gateways,
+                one.gateways,
+            ),
         ];
         for (what, value, floor) in figures {
             self.report.figure(what, value, Some(floor), &none);

@@ -105,8 +105,12 @@ pub(super) async fn serve(
     let builder = builder.metadata(metadata);
     let service = builder.start(NAME, env!("CARGO_PKG_VERSION")).await?;
     let group = service.group(prefix);
-    let presence = group.endpoint(Call::Presence.name()).await?;
-    let disconnect = group.endpoint(Call::Disconnect.name()).await?;
+    let endpoint = |call: Call| {
+        let name = call.name();
+        group.endpoint_builder().name(name).add(name)
+    };
+    let presence = endpoint(Call::Presence).await?;
+    let disconnect = endpoint(Call::Disconnect).await?;
     let calls = Arc::new(Calls {
         operations,
         metrics,
