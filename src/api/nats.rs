@@ -22,6 +22,8 @@ const DESCRIPTION: &str = "Who is online, and the end of a user's sessions";
 const MAX_CALLS: u32 = 64;
 /// The largest body: 1,000 of the longest user ids, with characters that JSON escapes.
 const MAX_BODY: usize = 512 * 1024;
+/// async-nats must take an answer within this.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// What a call to `usher.api.presence` says.
 #[derive(Debug, Deserialize)]
@@ -105,8 +107,12 @@ pub(super) async fn serve(
     let builder = builder.metadata(metadata);
     let service = builder.start(NAME, env!("CARGO_PKG_VERSION")).await?;
     let group = service.group(prefix);
-    let presence = group.endpoint(Call::Presence.name()).await?;
-    let disconnect = group.endpoint(Call::Disconnect.name()).await?;
+    let endpoint = |call: Call| {
+        let name = call.name();
+        group.endpoint_builder().name(name).add(name)
+    };
+    let presence = endpoint(Call::Presence).await?;
+    let disconnect = endpoint(Call::Disconnect).await?;
     let calls = Arc::new(Calls {
         operations,
         metrics,
@@ -201,9 +207,6 @@ impl Calls {
         let _ = timeout(ANSWER, request.respond(answer)).await;
     }
 }
-
-/// async-nats must take an answer within this.
-const ANSWER: Duration = Duration::from_secs(2);
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
     if body.len() > MAX_BODY {

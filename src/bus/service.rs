@@ -5,7 +5,11 @@
 use std::time::Duration;
 
 use async_nats::Event;
-use tokio::{sync::mpsc, time::sleep};
+use futures_util::future::OptionFuture;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, sleep_until},
+};
 
 use super::{
     Config,
@@ -19,7 +23,10 @@ use crate::jitter;
 const EVENTS: usize = 128;
 /// What async-nats holds: of each kind of request as many, and of answers.
 const QUEUE: usize = 256;
-/// A connection moves from a server in lame-duck mode within this.
+/// A connection leaves a server in lame-duck mode within this: callers find the service at other
+/// gateways meanwhile, which leave at moments of their own.
+const LEAVES: Duration = Duration::from_millis(500);
+/// Then another server has taken it within this, or it is lost.
 const MOVES: Duration = Duration::from_secs(2);
 
 /// The connection, and what is said on it. The service itself is the API's.
@@ -59,9 +66,16 @@ async fn watch(
     mut events: mpsc::Receiver<Event>,
 ) {
     let mut changes = servers.changes();
+    // While it moves to another server: until when that is no loss.
+    let mut moving: Option<Instant> = None;
     loop {
         let event = tokio::select! {
             event = events.recv() => event,
+            Some(()) = OptionFuture::from(moving.map(sleep_until)) => {
+                moving = None;
+                health.down(&"no other server has taken the connection");
+                continue;
+            }
             Ok(()) = changes.changed() => {
                 let (nats, servers) = (nats.clone(), addresses(&servers.all()));
                 // It waits while async-nats looks for a server.
@@ -71,16 +85,19 @@ async fn watch(
         };
         match event {
             Some(Event::Connected) => {
+                moving = None;
                 let info = nats.server_info();
                 health.up(&info.server_name, &info.version);
             }
+            Some(Event::Disconnected) if moving.is_some() => {}
             Some(Event::Disconnected) => health.down(&"the connection broke"),
             Some(Event::ServerError(error)) => health.refused(&error.to_string()),
-            Some(Event::LameDuckMode) => {
+            Some(Event::LameDuckMode) if moving.is_none() => {
+                moving = Some(Instant::now() + LEAVES + MOVES);
                 health.retiring(&nats.server_info().server_name);
                 let nats = nats.clone();
                 tokio::spawn(async move {
-                    sleep(jitter::between(Duration::ZERO, MOVES)).await;
+                    sleep(jitter::between(Duration::ZERO, LEAVES)).await;
                     nats.force_reconnect().await
                 });
             }

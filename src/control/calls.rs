@@ -20,9 +20,10 @@ use super::{
 };
 use crate::{
     bus::{Peers, PublishError, Topic},
+    close::CloseMessage,
     metrics::Metrics,
     registry::{Dismissal, Registry},
-    user::UserId,
+    user::{UserId, UserIdError},
 };
 
 /// Answers are collected for so long at most.
@@ -48,7 +49,7 @@ pub enum UsersError {
     Count(usize),
     /// One of them is no user id.
     #[error("has at index {0} what is no user id: it {1}")]
-    Id(usize, crate::user::UserIdError),
+    Id(usize, UserIdError),
 }
 
 impl Users {
@@ -321,7 +322,7 @@ impl Inner {
                 reason,
             } => {
                 let user = UserId::parse(&user).ok()?;
-                let message = reason.as_deref().map(crate::close::CloseMessage::parse);
+                let message = reason.as_deref().map(CloseMessage::parse);
                 let dismissal = Dismissal {
                     reconnect,
                     message: message.transpose().ok()?.flatten(),

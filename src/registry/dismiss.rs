@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Registry, sync::lock};
+use super::{Registry, Session, sync::lock};
 use crate::{
     close::{CloseMessage, CloseReason, Ending},
     jitter::{self, spread},
@@ -113,19 +113,17 @@ impl Registry {
             });
             supervision::spawn("the closing of sessions", closing);
         } else {
-            let end = |session: Arc<dyn super::Session>| {
+            for session in sessions {
                 session.backlog().end(dismissal.ending(0.0, 1.0));
-            };
-            sessions.into_iter().for_each(end);
+            }
         }
         count
     }
 
-    fn each_of(&self, user: &UserId, f: impl FnMut(&Arc<dyn super::Session>)) {
+    fn each_of(&self, user: &UserId, mut f: impl FnMut(&Arc<dyn Session>)) {
         let held = self.users.0.get(user).map(|entry| entry.value().clone());
         if let Some(held) = held {
-            let mut f = f;
-            held.each(|session| f(session));
+            held.each(&mut f);
         }
     }
 }

@@ -226,7 +226,7 @@ async fn a_new_password_of_nats(config: impl Fn(&str) -> String, key: &str, buil
     // Kept out, until it has read the new password.
     nats.write_config(&config("second-sesame"));
     nats.reload().await;
-    let connections = ["interest", "push"];
+    let connections = ["interest", "push", "service"];
     for connection in connections {
         let metric = format!("usher_nats_connected{{connection={connection:?}}}");
         gateway.metric_becomes(&metric, 0.0).await;
@@ -242,7 +242,8 @@ async fn a_new_password_of_nats(config: impl Fn(&str) -> String, key: &str, buil
         files.write("password", &wrong.replace('\n', ""));
         hang_up(&mut gateway, key).await;
         nats.restart().await;
-        gateway.metric_becomes("usher_nats_connected", 2.0).await;
+        let all = connections.len() as f64;
+        gateway.metric_becomes("usher_nats_connected", all).await;
     }
     assert!(!gateway.log().contains("sesame"), "{}", gateway.log());
 }

@@ -52,9 +52,13 @@ async fn the_first_session_subscribes_and_the_last_unsubscribes() {
     assert_eq!(nats.subscriptions("usher.broadcast").await, 1);
 }
 
-/// Its inbox, and the echo by which it confirms pushes.
+/// Its inbox, the echo by which it confirms pushes, what gateways say to each other, and the
+/// service API.
 fn is_the_gateways_own(subject: &str) -> bool {
-    subject.starts_with("_INBOX.") || subject.starts_with("usher.live.user.$")
+    let beginnings = ["_INBOX.", "usher.live.user.$", "usher.api."];
+    let itself = ["usher.gateways", "usher.control"];
+    let begins = |beginning: &&str| subject.starts_with(*beginning);
+    beginnings.iter().any(begins) || itself.contains(&subject)
 }
 
 #[tokio::test]

@@ -46,6 +46,8 @@ async def journey(url, user, password, gateways):
     check("types", {ping["type"] for ping in pings}, {"io.nats.micro.v1.ping_response"})
     check("ids", len({ping["id"] for ping in pings}), count)
     [info] = await several(bus, f"$SRV.INFO.usher.{pings[0]['id']}", 1)
+    names = sorted(endpoint["name"] for endpoint in info["endpoints"])
+    check("endpoints", names, ["disconnect", "presence"])
     subjects = sorted(endpoint["subject"] for endpoint in info["endpoints"])
     check("subjects", subjects, ["usher.api.disconnect", "usher.api.presence"])
 
