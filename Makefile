@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run up test check bench hostile rolling storm durable recovery interest chaos churn stuck chart image-check conformance drain-go trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
+.PHONY: help run up test check bench hostile rolling storm durable api recovery interest chaos churn stuck chart image-check conformance drain-go trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
 
 CARGO ?= cargo
 # Where cargo builds, asked only by who needs it.
@@ -73,6 +73,9 @@ storm: tools servers ## let 15,000 clients connect at once, into benches/storm.t
 
 durable: tools servers ## measure durable mode beside live mode, into benches/durable.txt; fails where messages are twice as late, or lost
 	$(CARGO) bench --bench gateway -- durable | tee benches/durable.txt
+
+api: tools servers ## measure pushes over a stream, and messages beside a broadcast to 15,000 sessions, into benches/broadcast.txt; fails beyond the bounds
+	$(CARGO) bench --bench gateway -- api | tee benches/broadcast.txt
 
 chart: tools servers ## lint and test the chart alone
 	.servers/bin/helm lint --strict helm --set demo.enabled=true

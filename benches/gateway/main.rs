@@ -5,9 +5,10 @@
 //! that depends on the machine stands beside a floor that was measured in the
 //! same run, in turns; only the ratio of the two travels.
 //!
-//! `hostile`, `rolling`, `storm` and `durable` are parts that are run only when they are
+//! `hostile`, `rolling`, `storm`, `durable` and `api` are parts that are run only when they are
 //! asked for, and that fail where a bound is missed.
 
+mod api;
 mod attackers;
 mod attacks;
 mod balancer;
@@ -40,7 +41,7 @@ use crate::{
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-const PARTS: [&str; 10] = [
+const PARTS: [&str; 11] = [
     "memory",
     "burst",
     "unicast",
@@ -51,6 +52,7 @@ const PARTS: [&str; 10] = [
     "rolling",
     "storm",
     "durable",
+    "api",
 ];
 
 const FULL: Scale = Scale {
@@ -161,6 +163,9 @@ fn bench(arguments: Vec<String>) -> Outcome<()> {
     }
     if asked_for("durable") {
         outcome = outcome.and(bench.durable());
+    }
+    if asked_for("api") {
+        outcome = outcome.and(bench.api());
     }
     bench.report.end();
     outcome
