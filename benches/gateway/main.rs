@@ -5,10 +5,11 @@
 //! that depends on the machine stands beside a floor that was measured in the
 //! same run, in turns; only the ratio of the two travels.
 //!
-//! `hostile`, `rolling`, `storm`, `durable` and `presence` are parts that are run only when they
-//! are asked for, and that fail where a bound is missed. `return [ROW…]` is another: it fails
-//! where a client that comes back gets anything but what it missed.
+//! `hostile`, `rolling`, `storm`, `durable`, `presence` and `api` are parts that are run only
+//! when they are asked for, and that fail where a bound is missed. `return [ROW…]` is another: it
+//! fails where a client that comes back gets anything but what it missed.
 
+mod api;
 mod attackers;
 mod attacks;
 mod balancer;
@@ -56,6 +57,7 @@ const PARTS: [&str; 11] = [
     "durable",
     RETURN,
     "presence",
+    "api",
 ];
 /// What follows it are names of its rows.
 const RETURN: &str = "return";
@@ -176,6 +178,9 @@ fn bench(arguments: Vec<String>) -> Outcome<()> {
     }
     if asked_for("presence") {
         outcome = outcome.and(bench.presence());
+    }
+    if asked_for("api") {
+        outcome = outcome.and(bench.api());
     }
     bench.report.end();
     outcome

@@ -153,17 +153,22 @@ impl Servers {
             .env("USHER_LOG__FORMAT", "json")
             .envs(variables.iter().cloned());
         let mut process = Process::start(&mut command)?;
-        let (public, grpc) = until("a gateway listens", || {
+        let (public, grpc, ops) = until("a gateway listens", || {
             if process.has_ended() {
                 return Err(format!("the gateway ended:\n{}", process.said()).into());
             }
             let said = process.said();
-            Ok(listening(&said, "public").zip(listening(&said, "grpc")))
+            let address = |listener| listening(&said, listener);
+            let both = address("public").zip(address("grpc"));
+            Ok(both
+                .zip(address("ops"))
+                .map(|((public, grpc), ops)| (public, grpc, ops)))
         })?;
         until("a gateway is ready", || Ok(ready(public).then_some(())))?;
         Ok(Gateway {
             public,
             grpc,
+            ops,
             process,
             _folder: folder,
         })
@@ -174,8 +179,26 @@ impl Servers {
 pub(crate) struct Gateway {
     pub(crate) public: SocketAddr,
     pub(crate) grpc: SocketAddr,
+    pub(crate) ops: SocketAddr,
     pub(crate) process: Process,
     _folder: TempDir,
+}
+
+impl Gateway {
+    /// The sum of the series whose lines begin so.
+    pub(crate) fn metric(&self, begins: &str) -> Outcome<f64> {
+        let mut stream = TcpStream::connect(self.ops)?;
+        let ask = format!(
+            "GET /metrics HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n",
+            self.ops
+        );
+        stream.write_all(ask.as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let lines = answer.lines().filter(|line| line.starts_with(begins));
+        let values = lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
+        Ok(values.sum())
+    }
 }
 
 fn start_nats(program: &Path, folder: &Path, jetstream: bool) -> Outcome<(Process, SocketAddr)> {

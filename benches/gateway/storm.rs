@@ -165,7 +165,12 @@ impl Bench {
         ))
     }
 
-    fn crowds(&self, gateway: &Gateway, clients: usize, begin: u64) -> Outcome<Vec<Crowd>> {
+    pub(crate) fn crowds(
+        &self,
+        gateway: &Gateway,
+        clients: usize,
+        begin: u64,
+    ) -> Outcome<Vec<Crowd>> {
         let each = clients / CROWDS;
         let plan = |index| Plan {
             address: gateway.public,
@@ -191,7 +196,7 @@ impl Bench {
 }
 
 /// Adds what has been seen; returns how many are in.
-fn look(crowds: &mut [Crowd], seen: &mut Score) -> Outcome<usize> {
+pub(crate) fn look(crowds: &mut [Crowd], seen: &mut Score) -> Outcome<usize> {
     seen.here = 0;
     for crowd in crowds {
         seen.add(crowd.score()?);

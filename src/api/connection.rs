@@ -41,13 +41,14 @@ const MAX_CALLS: u32 = 1024;
 const MAX_HEADERS: (u32, usize) = (16 * 1024, 64);
 /// What a caller may have sent of one call, and of all calls of a connection, that no call
 /// has read yet. Calls of one message are read at once, so in the end streams of pushes alone
-/// keep bytes waiting.
+/// keep bytes waiting; their number is bounded.
 ///
 /// The second is large for the sake of small messages. h2 closes a connection whose unread
 /// frames lack more than half of it to 256 bytes each
 /// (`h2::server::Builder::data_frame_budget`, which hyper does not set), and a caller that
-/// writes faster than NATS confirms fills the first with frames of a few bytes.
-const WINDOWS: (u32, u32) = (64 * 1024, 4 * 1024 * 1024);
+/// writes faster than NATS confirms fills the first with frames of a few bytes. One such
+/// stream passes with any message; several on one connection with messages of 100 bytes.
+const WINDOWS: (u32, u32) = (128 * 1024, 4 * 1024 * 1024);
 /// How long a connection that comes during a drain lives: its caller goes on looking for
 /// a gateway that stays.
 const IN_DRAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(2));

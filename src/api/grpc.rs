@@ -29,8 +29,9 @@ use crate::{
     trace::Caller,
 };
 
-/// Streams of pushes that are open at once, of all callers together.
-const MAX_STREAMS: usize = 1024;
+/// Streams of pushes that are open at once, of all callers together. One that is not read may
+/// keep some 8,000 frames waiting.
+const MAX_STREAMS: usize = 256;
 
 /// As the health service knows the API.
 const SERVICE: &str = "usher.v1.Notification";

@@ -90,7 +90,7 @@ table! {
         /// that.
         max_connections: u32 = 1024 where above_zero,
         /// The most bytes of requests under way, of all callers together; above it a
-        /// call gets RESOURCE_EXHAUSTED (JSON: 503).
+        /// call gets RESOURCE_EXHAUSTED (JSON: 503), and a PushStream waits.
         max_in_flight_bytes: Size = "64MiB",
     }
 

@@ -25,7 +25,7 @@ use crate::support::{
 /// Pushes of one stream that are under way or wait for their answers to be read.
 const WINDOW: usize = 256;
 /// Streams of all callers together.
-const STREAMS: usize = 1024;
+const STREAMS: usize = 256;
 
 /// Pushes over one stream.
 async fn open(
