@@ -6,6 +6,7 @@
 //! pushes ([`Publisher`]) and JetStream's administration. Or all of it happens inside this
 //! process.
 
+mod asking;
 mod auth;
 mod check;
 mod client;

@@ -55,6 +55,11 @@ pub struct Metrics {
     stream_replaced: IntCounterVec,
     /// Sessions for which the stream can't be read.
     pub sessions_held_back: IntGauge,
+    offline_messages: IntCounterVec,
+    /// Messages to users that the consumer has not come to.
+    pub offline_pending: IntGauge,
+    /// Sequences that retention removed before the consumer came to them.
+    pub offline_lost: IntCounter,
     /// Messages whose event name broke the rule.
     pub bad_event_names: IntCounter,
     /// Ended sessions, by how.
@@ -188,6 +193,28 @@ impl Metrics {
                 &r,
                 "usher_sessions_held_back",
                 "Sessions that wait for messages of the stream, which can't be read now.",
+            ),
+            offline_messages: counters(
+                &r,
+                "usher_offline_messages_total",
+                "Stored messages to users that this gateway looked at for offline.events: a \
+                 session was given it ('given'), it was published on usher.offline.USER \
+                 ('published'), it is a probe or its subject is no user's ('skipped'), or NATS \
+                 did not say or take it, and it comes again ('again').",
+                &["result"],
+            ),
+            offline_pending: gauge(
+                &r,
+                "usher_offline_pending_messages",
+                "Stored messages to users that no gateway has looked at yet for \
+                 offline.events; the same at each gateway.",
+            ),
+            offline_lost: counter(
+                &r,
+                "usher_offline_lost_total",
+                "Sequences that durable.max_age or durable.max_bytes removed from the stream's \
+                 beginning before the consumer usher-offline came to them, at most so many of \
+                 them messages to users. Each gateway counts all: take the largest.",
             ),
             postponed: counter(
                 &r,

@@ -54,6 +54,9 @@ pub enum Reason {
     RedisUnusable,
     /// NATS permits this gateway no pushes.
     PushForbidden,
+    /// Messages that no session was given are not published for services
+    /// (`offline.events`).
+    OfflineEventsAway,
     /// Sessions wait for what the stream has for them, since it can't be read.
     SessionsHeldBack,
     /// This gateway is going away.
@@ -93,6 +96,7 @@ struct Shared {
 struct Facts {
     parts: [State; PARTS],
     push_forbidden: bool,
+    offline_events_away: bool,
     /// Since when sessions are held back, where some are.
     held_back: Option<Instant>,
     draining: bool,
@@ -108,6 +112,7 @@ impl Readiness {
                 facts: Mutex::new(Facts {
                     parts: [State::NotUsed; PARTS],
                     push_forbidden: false,
+                    offline_events_away: false,
                     held_back: None,
                     draining: false,
                 }),
@@ -144,6 +149,11 @@ impl Readiness {
     /// Whether NATS permits this gateway to push.
     pub fn push_forbidden(&self, forbidden: bool) {
         self.change(|facts| facts.push_forbidden = forbidden);
+    }
+
+    /// Whether what no session was given can be published, where that is wanted.
+    pub fn offline_events(&self, work: bool) {
+        self.change(|facts| facts.offline_events_away = !work);
     }
 
     /// Whether sessions wait for a stream that can't be read.
@@ -219,6 +229,9 @@ impl Readiness {
         }
         if facts.push_forbidden {
             findings.push((Reason::PushForbidden, false));
+        }
+        if facts.offline_events_away {
+            findings.push((Reason::OfflineEventsAway, false));
         }
         if facts
             .held_back

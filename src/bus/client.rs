@@ -124,6 +124,11 @@ impl Connection {
         matches!(gate.wait_for(ready).await.as_deref(), Ok(Gate::Open))
     }
 
+    /// Whether a push can be handed over now.
+    pub(super) fn is_open(&self) -> bool {
+        *self.gate.borrow() == Gate::Open
+    }
+
     /// Asks a question that has one answer.
     pub(super) async fn ask(self: &Arc<Self>, question: Outgoing) -> Result<Message, Failure> {
         self.send(question, 1).await?.answer().await

@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 
 pub use self::dial::DialError;
+#[cfg(test)]
+pub(super) use self::wire::example_message;
 #[cfg(fuzzing)]
 pub(super) use self::wire::{Decoder, ServerOp};
 pub(super) use self::{

@@ -13,6 +13,7 @@ mod caller;
 mod lasts;
 mod looks;
 mod odd;
+mod offline;
 mod read;
 mod scan;
 mod shape;
@@ -32,17 +33,19 @@ use tokio::sync::{Notify, Semaphore};
 
 #[cfg(fuzzing)]
 pub(super) use self::batch::Reply;
-use self::{caller::Caller, looks::Looks};
+use self::{caller::Caller, looks::Looks, offline::Offline};
 pub use self::{
     lasts::Lasts,
     looks::Look,
     odd::Odd,
+    offline::ConsumerError,
     read::{Bounds, Found, Read, Reads, Wanted},
     shape::{Difference, Mend},
     upkeep::Checked,
 };
 pub(super) use self::{
     odd::odd,
+    offline::{NAME as OFFLINE, see_to as see_to_offline},
     upkeep::{Reach, see_to},
 };
 use super::{
@@ -74,6 +77,8 @@ pub struct Config {
     pub on_disk: bool,
     /// For how long a message id is remembered.
     pub duplicate_window: Duration,
+    /// Whether messages that no session was given are published for services.
+    pub offline_events: bool,
 }
 
 /// The stream cannot be asked, or did not say.
@@ -140,7 +145,8 @@ impl Stream {
         gone: Arc<Notify>,
         (metrics, readiness): (Arc<Metrics>, Readiness),
     ) -> (Self, Vec<Task>) {
-        let (caller, calls) = Caller::new(reading, reply_prefix);
+        let (offline, heard) = config.offline_events.then(Offline::new).unzip();
+        let (caller, calls) = Caller::new(reading, reply_prefix, heard);
         let stream = Self(Arc::new(Shared {
             client: client.clone(),
             top: Mutex::default(),
@@ -154,11 +160,13 @@ impl Stream {
             metrics,
             replies: AtomicU64::new(0),
         }));
+        let offline = offline.map(|offline| offline.tasks(&stream, &client, &readiness));
         let upkeep = upkeep::keep(stream.clone(), client, readiness);
-        let tasks = vec![
+        let mut tasks = vec![
             Task::new("the stream connection", calls),
             Task::new("the upkeep of the stream", upkeep),
         ];
+        tasks.extend(offline.into_iter().flatten());
         (stream, tasks)
     }
 

@@ -269,6 +269,14 @@ table! {
         max_replay: u32 = 1000 where above_zero,
     }
 
+    /// What services are told of messages that find nobody; in durable mode.
+    "offline" => offline: Offline {
+        /// Whether a message to a user that no session was given is published on
+        /// `PREFIX.offline.USER`, where a mobile push begins. Needs the right to make and
+        /// read the stream's consumer `usher-offline`.
+        events: bool = false,
+    }
+
     /// One client's connection.
     "session" => session: Session {
         /// How often a session is pinged.

@@ -19,6 +19,9 @@ impl Metrics {
         ] {
             self.messages_dropped.with_label_values(&[reason]);
         }
+        for result in ["given", "published", "skipped", "again"] {
+            self.offline_messages.with_label_values(&[result]);
+        }
         for reason in ["made_anew", "set_back"] {
             self.stream_replaced.with_label_values(&[reason]);
         }
@@ -135,6 +138,11 @@ impl Metrics {
     /// Counts a stream that is not the one that sessions have had messages of.
     pub fn stream_replaced(&self, reason: &str) {
         self.stream_replaced.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a message that was looked at for `offline.events`.
+    pub fn offline_message(&self, result: &str) {
+        self.offline_messages.with_label_values(&[result]).inc();
     }
 
     /// Counts messages that a session gets from the stream later.

@@ -18,6 +18,7 @@ mod events;
 mod foreign;
 mod grpc_bounds;
 mod grpc_drain;
+mod happened;
 mod hostile;
 mod limits;
 mod log_lines;

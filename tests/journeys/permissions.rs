@@ -58,6 +58,7 @@ async fn nobody_may_do_more_than_they_must() {
         (Role::Publisher, "usher.user.42"),
         (Role::Publisher, "usher.user.*"),
         (Role::Operator, "orders.new"),
+        (Role::Gateway, "usher.offline.*"),
     ] {
         let said = complaint(&nats, role, Attempt::Subscribe, subject).await;
         assert!(
@@ -70,6 +71,7 @@ async fn nobody_may_do_more_than_they_must() {
         (Role::Gateway, "orders.new"),
         (Role::Gateway, "_INBOX.somebody"),
         (Role::Publisher, "orders.new"),
+        (Role::Publisher, "usher.offline.42"),
         (Role::Publisher, "_INBOX.somebody"),
         (Role::Operator, "usher.user.42"),
     ] {

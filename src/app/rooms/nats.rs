@@ -6,7 +6,7 @@ use url::Url;
 
 use crate::{
     bus::{self, Auth},
-    config::{Config, Durable, Storage},
+    config::{Config, Storage},
     secret::Secret,
 };
 
@@ -21,7 +21,7 @@ pub(crate) fn bus(config: &Config, name: &str) -> bus::Config {
         prefix: nats.prefix.clone(),
         settle: super::settle(config),
         reply_prefix: nats.reply_prefix.clone(),
-        stream: config.durable.enabled.then(|| stream(&config.durable)),
+        stream: config.durable.enabled.then(|| stream(config)),
     }
 }
 
@@ -50,7 +50,8 @@ fn without_credentials(server: &Url) -> Url {
     server
 }
 
-fn stream(durable: &Durable) -> bus::stream::Config {
+fn stream(config: &Config) -> bus::stream::Config {
+    let durable = &config.durable;
     bus::stream::Config {
         name: durable.stream.clone(),
         manage: durable.manage_stream,
@@ -60,6 +61,7 @@ fn stream(durable: &Durable) -> bus::stream::Config {
         replicas: durable.replicas,
         on_disk: durable.storage == Storage::File,
         duplicate_window: durable.duplicate_window,
+        offline_events: config.offline.events,
     }
 }
 

@@ -256,6 +256,7 @@ mod tests {
             replicas: 1,
             on_disk: true,
             duplicate_window: Duration::from_secs(120),
+            offline_events: false,
         }
     }
 
