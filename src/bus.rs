@@ -27,8 +27,10 @@ use tokio::sync::Notify;
 use url::Url;
 
 pub use self::{
+    asking::Elsewhere,
     auth::{Auth, AuthError},
     check::{Seen, Server, check},
+    client::{Answers, Listener, Peers, Said, Topic},
     interest::{Commands, DialError, Event, Interest, Probe, Request, Subscriber, Subscriptions},
     publisher::{PublishError, Published, Publisher, Push, Receipt},
     subject::Subjects,
@@ -57,6 +59,10 @@ pub struct Nats<K> {
     pub interest: Interest<K>,
     /// Pushes.
     pub publisher: Publisher,
+    /// The other gateways.
+    pub peers: Peers,
+    /// Whether the others hold a user, and what services are told of that.
+    pub elsewhere: Elsewhere,
     /// In durable mode.
     pub stream: Option<Stream>,
     /// What has to be polled.
@@ -86,6 +92,8 @@ pub async fn nats<K: Subscriber>(
     let pushing = health("push", Part::Push);
     let (client, task) = client::start(&config, servers.clone(), subjects.clone(), pushing).await?;
     let mut tasks = vec![Task::new("the push connection", task)];
+    let peers = Peers::new(client.clone(), &config.reply_prefix);
+    let elsewhere = Elsewhere::new(client.clone(), &config.name);
     let (way, stream) = match config.stream.clone() {
         None => (Way::Live(client), None),
         Some(stream) => {
@@ -120,6 +128,8 @@ pub async fn nats<K: Subscriber>(
     Ok(Nats {
         interest: Interest::Nats(Box::new(reader), stream.clone()),
         publisher: Publisher(way),
+        peers,
+        elsewhere,
         stream,
         tasks,
     })
@@ -159,6 +169,8 @@ pub struct Config {
     /// What a reply subject begins with: those that receipts are sent to, and
     /// those that we ask receipts for.
     pub reply_prefix: String,
+    /// Whether services are told who comes and goes.
+    pub presence_events: bool,
     /// The stream of durable mode; none in live mode.
     pub stream: Option<stream::Config>,
 }

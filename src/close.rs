@@ -1,6 +1,6 @@
 //! Every way in which a session ends: one table.
 
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
 
 /// Why a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,10 @@ pub enum CloseReason {
     /// A message is larger than `session.max_outgoing_frame`, and the protocol has no way to
     /// say so.
     TooLarge,
+    /// A service asks for a new session, with fresh grants.
+    Reconnect,
+    /// A service ends the session.
+    Disconnected,
     /// The user opened more than `public.max_sessions_per_user`.
     Replaced,
     /// A frame that `usher.v1` does not know.
@@ -39,17 +43,58 @@ pub enum CloseReason {
 }
 
 /// A session's end as the session is told of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ending {
     /// Why.
     pub reason: CloseReason,
     /// When the client should come back, where that is for us to say.
     pub reconnect_after: Option<Duration>,
+    /// What a service says besides, for the client.
+    pub message: Option<CloseMessage>,
+}
+
+/// What a service says to the clients whose sessions it ends: 1–64 bytes of any text. Clones
+/// share it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CloseMessage(Arc<str>);
+
+/// A text is too long; carries its length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("has {0} bytes; it has at most 64 bytes")]
+pub struct CloseMessageError(usize);
+
+impl CloseMessage {
+    /// The longest, in bytes.
+    const MAX: usize = 64;
+
+    /// Reads a text; none where it is empty.
+    ///
+    /// # Errors
+    ///
+    /// [`CloseMessageError`]
+    pub fn parse(text: &str) -> Result<Option<Self>, CloseMessageError> {
+        match text.len() {
+            0 => Ok(None),
+            length if length > Self::MAX => Err(CloseMessageError(length)),
+            _ => Ok(Some(Self(text.into()))),
+        }
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for CloseMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
 }
 
 impl CloseReason {
     /// All of them, in the table's order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::ClientLeft,
         Self::ConnectionLost,
         Self::ProtocolError,
@@ -63,6 +108,8 @@ impl CloseReason {
         Self::Idle,
         Self::BusLost,
         Self::TooLarge,
+        Self::Reconnect,
+        Self::Disconnected,
         Self::Replaced,
         Self::BadFrame,
     ];
@@ -85,6 +132,8 @@ impl CloseReason {
             Self::Idle => (Some(4002), "idle", false),
             Self::BusLost => (Some(4003), "bus_lost", false),
             Self::TooLarge => (Some(4003), "too_large", false),
+            Self::Reconnect => (Some(4004), "reconnect", true),
+            Self::Disconnected => (Some(4100), "disconnected", true),
             Self::Replaced => (Some(4101), "replaced", true),
             Self::BadFrame => (Some(4102), "bad_frame", false),
         }
@@ -100,6 +149,11 @@ impl CloseReason {
         self.row().1
     }
 
+    /// Whether a service ends the session.
+    pub const fn is_of_a_service(self) -> bool {
+        matches!(self, Self::Reconnect | Self::Disconnected)
+    }
+
     /// Whether `usher.v1` sends a `goodbye` frame before the close.
     pub const fn says_goodbye(self) -> bool {
         self.row().2
@@ -111,6 +165,7 @@ impl From<CloseReason> for Ending {
         Self {
             reason,
             reconnect_after: None,
+            message: None,
         }
     }
 }
@@ -144,13 +199,32 @@ mod tests {
             BadUtf8,
             TooManyFrames,
             FrameTooBig,
+            Disconnected,
             Replaced,
             BadFrame,
         ] {
             assert!(reason.code().is_some_and(stays_away), "{reason:?}");
         }
-        for reason in [Internal, Drain, SlowConsumer, SessionExpired, Idle, BusLost] {
+        for reason in [
+            Internal,
+            Drain,
+            SlowConsumer,
+            SessionExpired,
+            Idle,
+            BusLost,
+            Reconnect,
+        ] {
             assert!(!reason.code().is_some_and(stays_away), "{reason:?}");
         }
+    }
+
+    #[test]
+    fn a_message_has_at_most_64_bytes() {
+        assert_eq!(CloseMessage::parse(""), Ok(None));
+        let longest = "ü".repeat(32);
+        let message = CloseMessage::parse(&longest).expect("64 bytes");
+        assert_eq!(message.as_ref().map(CloseMessage::as_str), Some(&*longest));
+        let error = CloseMessage::parse(&"x".repeat(65)).expect_err("65 bytes");
+        assert_eq!(error.to_string(), "has 65 bytes; it has at most 64 bytes");
     }
 }

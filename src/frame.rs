@@ -270,6 +270,9 @@ pub fn goodbye(ending: &Ending) -> String {
     if let Some(after) = ending.reconnect_after {
         body["reconnect_after_ms"] = millis(after).into();
     }
+    if let Some(message) = &ending.message {
+        body["message"] = message.as_str().into();
+    }
     control("goodbye", body)
 }
 

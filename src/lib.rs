@@ -7,28 +7,30 @@
 //! |---|---|
 //! | 6 | [`app`] builds the rooms and runs the drain; [`config`] knows the keys |
 //! | 5 | [`http`]: the doors, the sessions; [`grpc`]: the push API |
-//! | 4 | [`durable`]: sessions catch up from a stream |
+//! | 4 | [`durable`]: sessions catch up from a stream; [`control`]: what gateways ask each other; [`presence`]: services are told who comes and goes |
 //! | 3 | [`registry`]: who is here |
 //! | 2 | [`bus`]: NATS; [`tickets`]: Redis; [`tokens`]: who somebody is |
 //! | 1 | [`metrics`], [`readiness`] |
 //! | 0 | [`client_address`], [`user`], [`message`], [`frame`], [`close`], [`jitter`], [`origin`], [`position`], [`proto`], [`secret`], [`supervision`], [`tls`] |
 
+pub mod api;
 pub mod app;
 pub mod bus;
 pub mod cli;
 pub mod client_address;
 pub mod close;
 pub mod config;
+pub mod control;
 pub mod durable;
 pub mod finding;
 pub mod frame;
-pub mod grpc;
 pub mod http;
 pub mod jitter;
 pub mod message;
 pub mod metrics;
 pub mod origin;
 pub mod position;
+pub mod presence;
 pub mod proto;
 mod provoke;
 pub mod readiness;

@@ -2,13 +2,16 @@
 //! or an address.
 
 mod labels;
+mod register;
 
 use std::sync::LazyLock;
 
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder as _, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
+
+use self::register::{counter, counters, gauge, gauges, histogram, register};
 
 /// Log lines that could not be written. One for the process, as its log is: lines are
 /// written before there are metrics.
@@ -55,6 +58,11 @@ pub struct Metrics {
     stream_replaced: IntCounterVec,
     /// Sessions for which the stream can't be read.
     pub sessions_held_back: IntGauge,
+    presence_events: IntCounterVec,
+    /// Users of whom it is being found out what to tell services.
+    pub presence_deciding: IntGauge,
+    /// Changes of presence that services are not told of.
+    pub presence_dropped: IntCounter,
     offline_messages: IntCounterVec,
     /// Messages to users that the consumer has not come to.
     pub offline_pending: IntGauge,
@@ -73,6 +81,14 @@ pub struct Metrics {
     /// Tasks of the runtime.
     pub tasks: IntGauge,
     nats_connected: IntGaugeVec,
+    /// Gateways that are there, this one included.
+    pub gateways: IntGauge,
+    /// Gateways that vanished without a goodbye.
+    pub gateways_lost: IntCounter,
+    /// Questions to all gateways, by what came of them.
+    pub control_calls: IntCounterVec,
+    /// News of gateways beyond those that are remembered.
+    pub gateways_ignored: IntCounter,
     /// Commands to Redis.
     pub redis_command_seconds: Histogram,
     /// Calls of the push API.
@@ -194,6 +210,25 @@ impl Metrics {
                 "usher_sessions_held_back",
                 "Sessions that wait for messages of the stream, which can't be read now.",
             ),
+            presence_events: counters(
+                &r,
+                "usher_presence_events_total",
+                "What this gateway has told services by presence.events: a user is 'online' or \
+                 'offline', or a gateway has vanished ('lost').",
+                &["state"],
+            ),
+            presence_deciding: gauge(
+                &r,
+                "usher_presence_deciding_users",
+                "Users who came or went, and of whom services were not told yet: other gateways \
+                 are asked, or presence.offline_delay runs.",
+            ),
+            presence_dropped: counter(
+                &r,
+                "usher_presence_dropped_total",
+                "Users who came or went and of whom services are not told: too many at once, or \
+                 NATS forbids it.",
+            ),
             offline_messages: counters(
                 &r,
                 "usher_offline_messages_total",
@@ -256,6 +291,31 @@ impl Metrics {
                  published to sessions), 'push' (what leaves), or, in durable mode, 'stream' \
                  (what is read back).",
                 "connection",
+            ),
+            gateways: gauge(
+                &r,
+                "usher_gateways",
+                "Gateways heard of within 10 s, this one included; the last count while NATS is \
+                 away.",
+            ),
+            gateways_lost: counter(
+                &r,
+                "usher_gateways_lost_total",
+                "Gateways that went silent for 9 s without a goodbye, as this gateway hears it.",
+            ),
+            control_calls: counters(
+                &r,
+                "usher_control_calls_total",
+                "Calls that concern all gateways, by op ('presence', 'disconnect'): every gateway \
+                 answered ('complete'), one did not ('incomplete'), none did or could be asked \
+                 ('failed').",
+                &["op", "result"],
+            ),
+            gateways_ignored: counter(
+                &r,
+                "usher_gateways_ignored_total",
+                "News of gateways beyond 4,096, which are not remembered: presence is never \
+                 complete then.",
             ),
             redis_command_seconds: histogram(
                 &r,
@@ -330,41 +390,4 @@ impl Metrics {
             prometheus::TEXT_FORMAT,
         )
     }
-}
-
-fn register<C: prometheus::core::Collector + Clone + 'static>(
-    registry: &Registry,
-    collector: prometheus::Result<C>,
-) -> C {
-    let collector = collector.expect("names and labels here are valid");
-    registry
-        .register(Box::new(collector.clone()))
-        .expect("names here are distinct");
-    collector
-}
-
-fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
-    register(registry, IntCounter::new(name, help))
-}
-
-fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-    register(registry, IntCounterVec::new(Opts::new(name, help), labels))
-}
-
-fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
-    register(registry, IntGauge::new(name, help))
-}
-
-fn gauges(registry: &Registry, name: &str, help: &str, label: &str) -> IntGaugeVec {
-    register(registry, IntGaugeVec::new(Opts::new(name, help), &[label]))
-}
-
-/// From 10 µs to 10 s.
-fn histogram(registry: &Registry, name: &str, help: &str) -> Histogram {
-    let buckets = [
-        1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25,
-        0.5, 1.0, 2.5, 5.0, 10.0,
-    ];
-    let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-    register(registry, Histogram::with_opts(options))
 }

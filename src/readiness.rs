@@ -57,6 +57,8 @@ pub enum Reason {
     /// Messages that no session was given are not published for services
     /// (`offline.events`).
     OfflineEventsAway,
+    /// NATS does not permit this gateway to speak to the other gateways, or to hear them.
+    ControlForbidden,
     /// Sessions wait for what the stream has for them, since it can't be read.
     SessionsHeldBack,
     /// This gateway is going away.
@@ -97,6 +99,7 @@ struct Facts {
     parts: [State; PARTS],
     push_forbidden: bool,
     offline_events_away: bool,
+    control_forbidden: bool,
     /// Since when sessions are held back, where some are.
     held_back: Option<Instant>,
     draining: bool,
@@ -113,6 +116,7 @@ impl Readiness {
                     parts: [State::NotUsed; PARTS],
                     push_forbidden: false,
                     offline_events_away: false,
+                    control_forbidden: false,
                     held_back: None,
                     draining: false,
                 }),
@@ -154,6 +158,11 @@ impl Readiness {
     /// Whether what no session was given can be published, where that is wanted.
     pub fn offline_events(&self, work: bool) {
         self.change(|facts| facts.offline_events_away = !work);
+    }
+
+    /// Whether NATS forbids this gateway to speak to the other gateways, or to hear them.
+    pub fn control_forbidden(&self, forbidden: bool) {
+        self.change(|facts| facts.control_forbidden = forbidden);
     }
 
     /// Whether sessions wait for a stream that can't be read.
@@ -232,6 +241,9 @@ impl Readiness {
         }
         if facts.offline_events_away {
             findings.push((Reason::OfflineEventsAway, false));
+        }
+        if facts.control_forbidden {
+            findings.push((Reason::ControlForbidden, false));
         }
         if facts
             .held_back

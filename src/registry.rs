@@ -9,9 +9,11 @@
 
 mod backlog;
 mod delivery;
+mod dismiss;
 mod drain;
 mod limits;
 mod membership;
+mod presence;
 mod probes;
 mod seat;
 mod session;
@@ -40,12 +42,17 @@ use std::{
 use dashmap::DashMap;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use self::membership::{Bus, Directory, Held, Joined};
 pub use self::{
     backlog::{Admission, Backlog, Next, Outgoing, Source},
+    dismiss::Dismissal,
     limits::{Charge, Limits},
+    presence::Change,
     seat::Seat,
     session::{Live, Pushed, Session},
+};
+use self::{
+    dismiss::Dismissals,
+    membership::{Bus, Directory, Held, Joined},
 };
 use crate::{
     bus::{AUTO_SETTLE, Subscriber, Subscriptions},
@@ -137,10 +144,12 @@ pub struct Registry {
     users: Users,
     subscriptions: Arc<Subscriptions<Arc<Entry>>>,
     limits: Arc<Limits>,
+    dismissals: Dismissals,
     /// Grows with every loss of the connection; a confirmation counts only in
     /// the life in which it was given.
     life: AtomicU64,
     connection: Mutex<Connection>,
+    presence: presence::Presence,
     metrics: Arc<Metrics>,
 }
 
@@ -166,9 +175,11 @@ impl Registry {
             }),
             config,
             users: Users::default(),
+            dismissals: Dismissals::default(),
             subscriptions,
             life: AtomicU64::new(0),
             connection: Mutex::default(),
+            presence: presence::Presence::new(metrics.clone()),
             metrics,
         }
     }
@@ -193,8 +204,9 @@ impl Registry {
         self.limits.total.load(Ordering::Relaxed)
     }
 
-    /// Joins a session to its user's, and waits until NATS delivers to it.
-    /// [`Seat::welcome`] has to follow.
+    /// Joins a session to its user's, and waits until NATS delivers to it, or a service ends it.
+    /// [`Seat::welcome`] has to follow. The session has been on its way in since `began`: where
+    /// a service has ended its user's sessions later than that, it ends too.
     ///
     /// # Errors
     ///
@@ -203,6 +215,7 @@ impl Registry {
         self: &Arc<Self>,
         user: &UserId,
         session: Arc<dyn Session>,
+        began: Instant,
     ) -> Result<Seat, JoinError> {
         let deadline = Instant::now() + CONFIRM;
         let Joined { held, confirmed_in } =
@@ -212,10 +225,14 @@ impl Registry {
             held,
             session,
         };
+        if let Some(ending) = self.dismissals.ending(user, began) {
+            seat.backlog().end(ending);
+        }
         if confirmed_in != Some(self.life()) {
             let admission = poll_fn(|cx| seat.backlog().poll_admission(cx));
             match timeout_at(deadline, admission).await {
                 Ok(Admission::Confirmed) => {}
+                _ if seat.backlog().is_dismissed() => return Ok(seat),
                 Ok(Admission::Refused) => return Err(JoinError::Forbidden),
                 Ok(_) | Err(_) => return Err(JoinError::Unconfirmed),
             }

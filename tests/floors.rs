@@ -28,8 +28,8 @@ const FLOORS: [&[&str]; 8] = [
     &["metrics", "readiness"],
     &["bus", "tickets", "tokens"],
     &["registry"],
-    &["durable"],
-    &["http", "grpc"],
+    &["control", "durable", "presence"],
+    &["http", "api"],
     &["app", "config"],
     &["cli"],
 ];
@@ -49,7 +49,7 @@ const NEIGHBOURS: [(&str, &str); 5] = [
 
 /// A foreign crate, and the only rooms that know it.
 const HOMES: [(&str, &[&str]); 22] = [
-    ("tower", &["cli", "grpc"]),
+    ("tower", &["cli", "api"]),
     ("jsonwebtoken", &["tokens"]),
     ("ring", &["tokens", "tls"]),
     ("nkeys", &["bus"]),
@@ -63,8 +63,8 @@ const HOMES: [(&str, &[&str]); 22] = [
     ("redis", &["tickets"]),
     ("dashmap", &["registry"]),
     ("warp", &["http"]),
-    ("hyper", &["http", "grpc", "cli", "tokens"]),
-    ("tonic", &["grpc", "proto", "cli"]),
+    ("hyper", &["http", "api", "cli", "tokens"]),
+    ("tonic", &["api", "proto", "cli"]),
     ("h2", &["cli"]),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),

@@ -7,11 +7,12 @@ use std::{path::PathBuf, time::Duration};
 pub(super) use self::nats::auth as nats_auth;
 pub(crate) use self::nats::bus;
 use crate::{
+    api,
     client_address::TrustedProxies,
     config::{Config, HttpsUrl, RedisKind, Settle},
-    durable, grpc, http,
+    durable, http,
     origin::AllowedOrigins,
-    registry, tickets,
+    presence, registry, tickets,
     tls::{Acceptor, ClientFiles, FileError, Identity, Reloads, ServerFiles, Which},
     tokens::{self, PublicKey, Source},
 };
@@ -268,6 +269,14 @@ pub(super) fn registry(config: &Config, gateway: &str) -> registry::Config {
     }
 }
 
+/// How services are told who comes and goes.
+pub(super) fn presence(config: &Config, gateway: &str) -> presence::Config {
+    presence::Config {
+        gateway: gateway.to_owned(),
+        offline_delay: config.presence.offline_delay,
+    }
+}
+
 pub(super) fn door(config: &Config, max_sessions: usize) -> http::DoorConfig {
     http::DoorConfig {
         allowed_origins: AllowedOrigins::parse(&config.public.allowed_origins)
@@ -310,13 +319,12 @@ pub(super) fn sessions(config: &Config, gateway: &str) -> http::SessionConfig {
     }
 }
 
-pub(super) fn api(config: &Config, max_connections: usize) -> grpc::Config {
-    grpc::Config {
+pub(super) fn api(config: &Config, max_connections: usize) -> api::Config {
+    api::Config {
         tokens: config.grpc.tokens.clone().into(),
         max_connection_age: Some(config.grpc.max_connection_age).filter(|age| !age.is_zero()),
         max_message: config.grpc.max_message.0,
         max_connections,
         max_in_flight_bytes: config.grpc.max_in_flight_bytes.0,
-        ticket_ttl: config.tickets.ttl,
     }
 }

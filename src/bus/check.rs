@@ -96,7 +96,16 @@ fn found(address: String, info: &Info) -> Server {
 
 /// Where the gateway publishes, each with what does nothing there.
 fn published(config: &Config, subjects: &Subjects) -> Vec<(String, &'static [u8])> {
-    let mut published = vec![(subjects.probe(), &b""[..]), (subjects.echo(), b"")];
+    let mut published = vec![
+        (subjects.probe(), &b""[..]),
+        (subjects.echo(), b""),
+        // Gateways ignore what is empty.
+        (subjects.gateways(), b""),
+        (subjects.control(), b""),
+    ];
+    if config.presence_events {
+        published.push((subjects.presence("$check"), b""));
+    }
     if let Some(stream) = config.stream.as_ref().filter(|it| it.offline_events) {
         let of_consumer = format!("{}.{OFFLINE}", stream.name);
         published.push((subjects.offline("$check"), b""));
@@ -116,7 +125,13 @@ async fn permissions(
     forbidden: &mut Vec<String>,
 ) {
     let inbox = format!("{}check.*", config.reply_prefix);
-    let heard = [subjects.echo(), subjects.heard_broadcast(), inbox];
+    let heard = [
+        subjects.echo(),
+        subjects.heard_broadcast(),
+        subjects.gateways(),
+        subjects.control(),
+        inbox,
+    ];
     for (sid, subject) in (1..).zip(&heard) {
         link.subscribe(sid, subject);
     }

@@ -8,6 +8,7 @@
 
 mod echoes;
 mod options;
+mod peers;
 mod pending;
 mod task;
 
@@ -24,6 +25,7 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
+pub use self::peers::{Answers, Listener, Peers, Said, Topic};
 use self::pending::{Fate, Outcome, Pending};
 pub(super) use self::task::start;
 use super::{Subjects, health::Health, interest::header_length, servers::Servers};
@@ -74,6 +76,10 @@ pub(super) struct Connection {
     bytes: Arc<Semaphore>,
     /// NATS forbids this connection to hear its echo.
     deaf: AtomicBool,
+    /// NATS forbids this connection to speak to the other gateways, or to hear them.
+    peers_forbidden: AtomicBool,
+    /// How often the connection has been made.
+    lives: watch::Sender<u64>,
     health: Health,
 }
 
@@ -127,6 +133,11 @@ impl Connection {
     /// Whether a push can be handed over now.
     pub(super) fn is_open(&self) -> bool {
         *self.gate.borrow() == Gate::Open
+    }
+
+    /// Waits until the socket has what was handed over.
+    pub(super) async fn flush(&self) {
+        let _ = self.nats.flush().await;
     }
 
     /// Asks a question that has one answer.

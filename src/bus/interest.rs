@@ -81,6 +81,8 @@ pub struct Request {
 pub struct Probe {
     /// Who has everything up to this sequence; none: who is here.
     pub up_to: Option<u64>,
+    /// A gateway asks, about presence.
+    pub presence: bool,
 }
 
 /// The users' subscriptions, and what comes on them.

@@ -205,7 +205,10 @@ async fn receipts(sent: &mut Sent) -> Receipt {
     let mut gateways = HashSet::new();
     let mut sum = 0_u32;
     while let Ok(Some(message)) = timeout_at(until, sent.next()).await {
-        let Some(Answer { gateway, sessions }) = answer(&message) else {
+        let Some(Answer {
+            gateway, sessions, ..
+        }) = answer(&message)
+        else {
             // NATS says that nobody is there, and nobody else answers.
             if message.status.is_some() {
                 break;

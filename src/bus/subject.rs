@@ -94,9 +94,25 @@ impl Subjects {
         format!("{}.offline.{token}", self.prefix)
     }
 
+    /// Where services are told that a user comes or goes, and, for `$lost`, that a gateway
+    /// has vanished: `usher.presence.USER`.
+    pub(super) fn presence(&self, token: &str) -> String {
+        format!("{}.presence.{token}", self.prefix)
+    }
+
     /// Where the user's messages are heard who stands in subjects as this token.
     pub(super) fn heard_token(&self, token: &str) -> String {
         format!("{}.user.{token}", self.heard)
+    }
+
+    /// Where gateways say that they are there: `usher.gateways`.
+    pub fn gateways(&self) -> String {
+        format!("{}.gateways", self.prefix)
+    }
+
+    /// Where gateways ask and command each other: `usher.control`.
+    pub fn control(&self) -> String {
+        format!("{}.control", self.prefix)
     }
 
     /// What a stream captures.

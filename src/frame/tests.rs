@@ -126,6 +126,7 @@ fn control_frames_are_as_the_contract_words_them() {
     let drain = Ending {
         reason: CloseReason::Drain,
         reconnect_after: Some(Duration::from_millis(4210)),
+        message: None,
     };
     let value: Value = serde_json::from_str(&goodbye(&drain)).expect("JSON");
     assert_eq!(

@@ -12,8 +12,10 @@ use std::{
     time::SystemTime,
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 use warp::http::HeaderMap;
 
 use super::{
@@ -72,7 +74,8 @@ pub struct Door {
 pub(super) struct Admitted {
     pub(super) seat: Seat,
     /// Where it begins.
-    pub(super) opening: Opening,
+    /// None where a service has ended the session on its way in.
+    pub(super) opening: Option<Opening>,
     /// One of `max_sessions`.
     pub(super) place: OwnedSemaphorePermit,
     /// When the ticket says that the session ends.
@@ -205,6 +208,8 @@ impl Door {
         self.check_origin(&request.headers)?;
         let ticket = Ticket::parse(&ticket?).map_err(|_| Refusal::TicketMalformed)?;
 
+        // From here on the session is on its way in, though nobody knows whose it is.
+        let began = Instant::now();
         let grant = match self.tickets.redeem(&ticket).await {
             Ok(grant) => grant,
             Err(RedeemError::Unknown(reason)) => {
@@ -224,7 +229,8 @@ impl Door {
             }
         };
         check_binding(&grant, origin(&request.headers))?;
-        let (seat, opening) = self.joins.join(&grant.user, protocol, since).await?;
+        let joining = self.joins.join(&grant.user, protocol, since, began);
+        let (seat, opening) = joining.await?;
         Ok(Admitted {
             seat,
             opening,

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 use tungstenite::{
     Message,
     protocol::frame::{
@@ -58,7 +58,9 @@ async fn open(
     let place = places.try_acquire_owned().map_err(|_| Refusal::Full)?;
     let user = UserId::parse("echo").expect("such an id is good");
     // In the protocol that adds no frames of its own.
-    let (seat, opening) = joins.join(&user, Protocol::RawV1, None).await?;
+    let (seat, opening) = joins
+        .join(&user, Protocol::RawV1, None, Instant::now())
+        .await?;
     let admitted = Admitted {
         seat,
         opening,

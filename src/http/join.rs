@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::refusal::Refusal;
 use crate::{
     durable::{Durable, Opening},
@@ -22,29 +24,41 @@ pub struct Joins {
 }
 
 impl Joins {
-    /// Joins a session to its user's. Dropping the future, or the seat, leaves nothing behind.
+    /// Joins a session to its user's. Without an opening a service has ended it on its way in.
+    /// Dropping the future, or the seat, leaves nothing behind.
     pub(super) async fn join(
         &self,
         user: &UserId,
         protocol: Protocol,
         since: Option<&Since>,
-    ) -> Result<(Seat, Opening), Refusal> {
+        began: Instant,
+    ) -> Result<(Seat, Option<Opening>), Refusal> {
         let Self { registry, durable } = self;
         let (seat, opening) = match durable {
             None => {
-                let seat = registry.join(user, Live::new(protocol)).await?;
+                let seat = registry.join(user, Live::new(protocol), began).await?;
                 (seat, Opening::live(since))
             }
             Some(durable) => {
                 let session = durable.session(user, protocol);
-                let seat = registry.join(user, session.clone()).await?;
-                let opening = durable.begin(&session, since.cloned()).await;
+                let seat = registry.join(user, session.clone(), began).await?;
+                let begun = tokio::select! {
+                    biased;
+                    () = seat.dismissed() => return Ok((seat, None)),
+                    begun = durable.begin(&session, since.cloned()) => begun,
+                };
                 let slow = "the stream did not answer in time; try again";
-                (seat, opening.map_err(|_| Refusal::Unavailable(slow))?)
+                match begun {
+                    Err(_) if seat.backlog().is_dismissed() => return Ok((seat, None)),
+                    begun => (seat, begun.map_err(|_| Refusal::Unavailable(slow))?),
+                }
             }
         };
+        if seat.backlog().is_dismissed() {
+            return Ok((seat, None));
+        }
         seat.welcome()?;
-        Ok((seat, opening))
+        Ok((seat, Some(opening)))
     }
 }
 

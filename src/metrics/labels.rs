@@ -19,8 +19,16 @@ impl Metrics {
         ] {
             self.messages_dropped.with_label_values(&[reason]);
         }
+        for state in ["online", "offline", "lost"] {
+            self.presence_events.with_label_values(&[state]);
+        }
         for result in ["given", "published", "skipped", "again"] {
             self.offline_messages.with_label_values(&[result]);
+        }
+        for op in ["presence", "disconnect"] {
+            for result in ["complete", "incomplete", "failed"] {
+                self.control_calls.with_label_values(&[op, result]);
+            }
         }
         for reason in ["made_anew", "set_back"] {
             self.stream_replaced.with_label_values(&[reason]);
@@ -138,6 +146,11 @@ impl Metrics {
     /// Counts a stream that is not the one that sessions have had messages of.
     pub fn stream_replaced(&self, reason: &str) {
         self.stream_replaced.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts what services are told of presence.
+    pub fn presence_event(&self, state: &str) {
+        self.presence_events.with_label_values(&[state]).inc();
     }
 
     /// Counts a message that was looked at for `offline.events`.

@@ -205,6 +205,22 @@ impl Backlog {
         self.inner().ending.is_none()
     }
 
+    /// Whether a service ends the session.
+    pub fn is_dismissed(&self) -> bool {
+        self.inner().is_dismissed()
+    }
+
+    /// Pending until a service ends the session. For a session on its way in: one that was
+    /// welcomed asks [`Backlog::poll_next`].
+    pub fn poll_dismissed(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut inner = self.inner();
+        if inner.is_dismissed() {
+            return Poll::Ready(());
+        }
+        inner.wait(cx);
+        Poll::Pending
+    }
+
     /// Whether everything is written.
     pub fn is_idle(&self) -> bool {
         self.inner().unsent_messages == 0
@@ -230,8 +246,8 @@ impl Backlog {
     ) -> Poll<Next> {
         let mut inner = self.inner();
         if inner.queue.is_empty() {
-            if let Some(ending) = inner.ending {
-                return Poll::Ready(Next::Ended(ending));
+            if let Some(ending) = &inner.ending {
+                return Poll::Ready(Next::Ended(ending.clone()));
             }
             inner.wait(cx);
             return Poll::Pending;
@@ -249,8 +265,8 @@ impl Backlog {
     pub fn poll_cut(&self, cx: &Context<'_>) -> Poll<Ending> {
         let mut inner = self.inner();
         inner.stalled = true;
-        match inner.ending {
-            Some(ending) if inner.discarded => Poll::Ready(ending),
+        match &inner.ending {
+            Some(ending) if inner.discarded => Poll::Ready(ending.clone()),
             _ => {
                 inner.wait(cx);
                 Poll::Pending
@@ -329,6 +345,11 @@ impl Inner {
             self.ending = Some(ending);
             self.wake();
         }
+    }
+
+    fn is_dismissed(&self) -> bool {
+        let ending = self.ending.as_ref();
+        ending.is_some_and(|ending| ending.reason.is_of_a_service())
     }
 
     fn discard(&mut self) -> usize {

@@ -36,6 +36,7 @@ fn drained(from: f64, to: f64) -> Ending {
     Ending {
         reason: CloseReason::Drain,
         reconnect_after: Some(jitter::fraction_of(RECONNECT_HINT, from, to)),
+        message: None,
     }
 }
 

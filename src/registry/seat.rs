@@ -1,6 +1,6 @@
 //! A session's membership among its user's.
 
-use std::sync::Arc;
+use std::{future::poll_fn, sync::Arc};
 
 use bytes::Bytes;
 
@@ -30,6 +30,11 @@ impl Seat {
         self.held.user()
     }
 
+    /// Waits until a service ends the session, on its way in. Dropping the future is safe.
+    pub async fn dismissed(&self) {
+        poll_fn(|cx| self.backlog().poll_dismissed(cx)).await;
+    }
+
     /// The session begins: from here on it is told of a loss. What was lost before is an
     /// error.
     ///
@@ -49,6 +54,7 @@ impl Seat {
     pub fn welcomed(&self) {
         let limit = self.registry.config.max_sessions_per_user;
         self.held.keep_newest(limit, &self.session);
+        self.registry.presence.comes(&self.held);
     }
 
     /// The frame for scripts that says that the connection is alive, and up to where the
@@ -81,6 +87,7 @@ impl Drop for Seat {
             &self.held,
             &self.session,
         );
+        registry.presence.goes(&self.held);
         self.backlog().cut(CloseReason::ConnectionLost);
     }
 }

@@ -10,6 +10,7 @@ mod clear_token;
 mod closing;
 mod cluster;
 mod commands;
+mod control;
 mod delivery;
 mod durable;
 mod either;

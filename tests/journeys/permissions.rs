@@ -57,6 +57,7 @@ async fn nobody_may_do_more_than_they_must() {
         (Role::Gateway, "orders.new"),
         (Role::Publisher, "usher.user.42"),
         (Role::Publisher, "usher.user.*"),
+        (Role::Publisher, "usher.control"),
         (Role::Operator, "orders.new"),
         (Role::Gateway, "usher.offline.*"),
     ] {
@@ -72,8 +73,11 @@ async fn nobody_may_do_more_than_they_must() {
         (Role::Gateway, "_INBOX.somebody"),
         (Role::Publisher, "orders.new"),
         (Role::Publisher, "usher.offline.42"),
+        (Role::Publisher, "usher.control"),
+        (Role::Publisher, "usher.gateways"),
         (Role::Publisher, "_INBOX.somebody"),
         (Role::Operator, "usher.user.42"),
+        (Role::Operator, "usher.control"),
     ] {
         let said = complaint(&nats, role, Attempt::Publish, subject).await;
         assert!(

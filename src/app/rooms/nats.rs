@@ -21,6 +21,7 @@ pub(crate) fn bus(config: &Config, name: &str) -> bus::Config {
         prefix: nats.prefix.clone(),
         settle: super::settle(config),
         reply_prefix: nats.reply_prefix.clone(),
+        presence_events: config.presence.events,
         stream: config.durable.enabled.then(|| stream(config)),
     }
 }

@@ -92,6 +92,8 @@ async fn begin(
         pending,
         bytes: Arc::new(Semaphore::new(MAX_BYTES)),
         deaf: AtomicBool::new(false),
+        peers_forbidden: AtomicBool::new(false),
+        lives: watch::Sender::new(0),
         servers: servers.clone(),
         health,
         nats,
@@ -156,6 +158,7 @@ impl Task {
         match event {
             Event::Connected => {
                 self.leaving = None;
+                self.client.peers_are_new();
                 let limits = std::mem::take(&mut self.suspect).then(|| self.dialer.clone());
                 let proof = prove(self.client.clone(), limits, self.echoes.is_some());
                 self.proving = Some(Box::pin(proof));
@@ -295,7 +298,10 @@ impl Connection {
         if !text.to_ascii_lowercase().contains("permissions violation") {
             return;
         }
-        if subject == self.subjects.echo() {
+        if self.peers_refused(subject) {
+            // Questions under way can't be answered.
+            self.pending.forbidden(&self.subjects.control());
+        } else if subject == self.subjects.echo() {
             // Without its echo no push is confirmed, the probe first of all.
             self.deaf.store(true, Ordering::Relaxed);
             self.pending.forbidden(&self.subjects.probe());

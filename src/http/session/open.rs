@@ -7,15 +7,17 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use bytes::Bytes;
 use tokio::{
     sync::OwnedSemaphorePermit,
     task::coop::has_budget_remaining,
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::Sessions;
+use super::{Config, Sessions};
 use crate::{
     close::{CloseReason, Ending},
+    durable::Opening,
     frame::{Protocol, Welcome, sse},
     http::{admit::Admitted, awake::Awake, closing, transport::Transport},
     jitter,
@@ -57,25 +59,16 @@ impl<T: Transport> Session<T> {
         } = admitted;
         let config = &sessions.config;
         let now = Instant::now();
-        let protocol = seat.backlog().protocol();
-        if protocol.has_own_frames() {
-            let welcome = Welcome {
-                session: &ulid::Ulid::new().to_string(),
-                user: seat.user().as_str(),
-                gateway: &config.gateway,
-                ping: config.ping_interval,
-                epoch: opening.stream.as_ref().map(|(epoch, _)| &**epoch),
-                seq: opening.stream.as_ref().map(|(_, last)| last.seq),
-                at: opening.stream.as_ref().map(|(_, last)| last.at),
-                resume: opening.resume,
-            };
-            let welcome = protocol.frame(&welcome.json());
-            transport.queue(match &opening.id {
-                Some(id) => sse::with_id(&welcome, id),
-                None => welcome,
-            });
+        match opening {
+            // A service has ended it on its way in: it gets no message, and keeps its position.
+            None => drop(seat.backlog().cut(CloseReason::Disconnected)),
+            Some(opening) => {
+                if seat.backlog().protocol().has_own_frames() {
+                    transport.queue(welcome(config, &seat, &opening));
+                }
+                seat.welcomed();
+            }
         }
-        seat.welcomed();
         let ticket_ends = expires_at.map(|at| {
             now + at
                 .duration_since(SystemTime::now())
@@ -319,5 +312,25 @@ impl<T: Transport> Session<T> {
 
     fn protocol(&self) -> Protocol {
         self.seat.backlog().protocol()
+    }
+}
+
+/// The first frame of a session.
+fn welcome(config: &Config, seat: &Seat, opening: &Opening) -> Bytes {
+    let stream = opening.stream.as_ref();
+    let welcome = Welcome {
+        session: &ulid::Ulid::new().to_string(),
+        user: seat.user().as_str(),
+        gateway: &config.gateway,
+        ping: config.ping_interval,
+        epoch: stream.map(|(epoch, _)| &**epoch),
+        seq: stream.map(|(_, last)| last.seq),
+        at: stream.map(|(_, last)| last.at),
+        resume: opening.resume,
+    };
+    let welcome = seat.backlog().protocol().frame(&welcome.json());
+    match &opening.id {
+        Some(id) => sse::with_id(&welcome, id),
+        None => welcome,
     }
 }

@@ -1,0 +1,93 @@
+//! The API for services: the operations once, and the doors to them.
+//!
+//! What is published always goes through the bus, never straight to a session of this
+//! gateway, so it makes no difference which gateway a service calls.
+
+mod bodies;
+mod connection;
+mod ending;
+mod entrance;
+mod failure;
+mod frames;
+mod grpc;
+mod guard;
+mod listener;
+mod operations;
+mod peers;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, sync::watch};
+
+use self::{
+    bodies::InFlight, connection::Connections, entrance::Entrance, guard::Guard, peers::Peers,
+};
+pub use self::{
+    failure::Failure,
+    listener::LAST_ANSWERS,
+    operations::{Issued, Operations, PushOrder, TicketOrder},
+};
+use crate::{metrics::Metrics, readiness::Readiness, secret::Secrets, tls::Acceptor};
+
+/// Who may call, and for how long on one connection.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// One of these must come as `authorization: Bearer`; empty: anyone may call.
+    pub tokens: Secrets,
+    /// Connections end gracefully after this; none for never.
+    pub max_connection_age: Option<Duration>,
+    /// Bytes of one message.
+    pub max_message: usize,
+    /// Connections at once.
+    pub max_connections: usize,
+    /// Bytes of requests under way, of all callers together.
+    pub max_in_flight_bytes: usize,
+}
+
+/// How far the gateway is on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
+pub enum Phase {
+    /// It stays.
+    Serving,
+    /// Callers are asked to go elsewhere (GOAWAY); who comes all the same is served.
+    Leaving,
+    /// Nobody may connect any more, and calls under way are answered.
+    Ended,
+}
+
+/// Serves the API, health and reflection until the phase is [`Phase::Ended`]. Then it
+/// closes the listener and returns when the calls under way are answered, after
+/// [`LAST_ANSWERS`] at the latest. Dropping the future cuts all connections off.
+///
+/// # Errors
+///
+/// Where the descriptions of our services cannot be read.
+pub async fn serve(
+    operations: Operations,
+    config: Config,
+    listener: TcpListener,
+    tls: Option<Acceptor>,
+    (metrics, readiness): (Arc<Metrics>, Readiness),
+    phase: watch::Receiver<Phase>,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let (routes, reporting) = grpc::routes(operations, metrics.clone(), readiness)?;
+    let entrance = Entrance {
+        routes,
+        guard: Guard::new(config.tokens),
+        max_message: config.max_message,
+        in_flight: InFlight::new(config.max_in_flight_bytes, metrics.clone()),
+        metrics: metrics.clone(),
+    };
+    let connections = Connections {
+        entrance: Arc::new(entrance),
+        tls,
+        age: config.max_connection_age,
+        http: connection::http(),
+    };
+    let peers = Peers::new(config.max_connections, metrics);
+    // In this task, so that the listener does not outlive what says its health.
+    tokio::select! {
+        () = listener::serve(listener, Arc::new(connections), peers, phase) => Ok(()),
+        never = reporting => match never {},
+    }
+}

@@ -1,0 +1,190 @@
+//! What gateways say to each other, over the connection of pushes. Only gateways may publish
+//! there, so no stranger's header can cut that connection off.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use async_nats::Subscriber;
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout, timeout_at},
+};
+
+use super::{Client, Connection, Failure, Gate, Outgoing, Sent};
+use crate::bus::PublishError;
+
+/// What async-nats does not take within this is not said.
+const HAND_OVER: Duration = Duration::from_secs(1);
+
+/// A subject on which all gateways listen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Topic {
+    /// `usher.gateways`: which gateways there are.
+    Gateways,
+    /// `usher.control`: questions and commands to all gateways.
+    Control,
+}
+
+/// How a gateway speaks to all gateways, itself included. Clones share the connection.
+#[derive(Debug, Clone)]
+pub struct Peers {
+    client: Client,
+    /// What the reply subjects of gateways begin with.
+    reply_prefix: String,
+}
+
+/// What is said on one topic, across all reconnects.
+#[derive(Debug)]
+pub struct Listener {
+    heard: Subscriber,
+    reply_prefix: String,
+}
+
+/// One message of a gateway.
+#[derive(Debug)]
+pub struct Said {
+    /// Its bytes.
+    pub payload: Bytes,
+    /// Where an answer goes, if one is wanted.
+    pub reply: Option<String>,
+}
+
+/// A question to all gateways, and their answers.
+#[derive(Debug)]
+pub struct Answers(Sent);
+
+impl Peers {
+    pub(in crate::bus) fn new(client: Client, reply_prefix: &str) -> Self {
+        Self {
+            client,
+            reply_prefix: reply_prefix.to_owned(),
+        }
+    }
+
+    /// Listens for as long as the result lives. None where async-nats has ended, and with it
+    /// the process.
+    pub async fn listen(&self, topic: Topic) -> Option<Listener> {
+        let subject = self.client.topic(topic);
+        let heard = self.client.nats.subscribe(subject).await.ok()?;
+        let reply_prefix = self.reply_prefix.clone();
+        Some(Listener {
+            heard,
+            reply_prefix,
+        })
+    }
+
+    /// How often the connection has been made. A change means that messages may have been
+    /// missed.
+    pub fn lives(&self) -> watch::Receiver<u64> {
+        self.client.lives.subscribe()
+    }
+
+    /// Whether NATS was heard to forbid one of the topics, in this life of the connection.
+    pub fn are_forbidden(&self) -> bool {
+        self.client.peers_forbidden.load(Ordering::Relaxed)
+    }
+
+    /// Says something, at most once: nothing is kept for a NATS that is away. False where it
+    /// was certainly not said.
+    pub async fn say(&self, topic: Topic, payload: Bytes) -> bool {
+        if !self.client.is_connected() || self.are_forbidden() {
+            return false;
+        }
+        let subject = self.client.topic(topic);
+        let saying = self.client.nats.publish(subject, payload);
+        matches!(timeout(HAND_OVER, saying).await, Ok(Ok(())))
+    }
+
+    /// Asks all gateways; so many answers are kept at most.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`]: no gateway was asked. Dropping the future leaves that unknown.
+    pub async fn ask(
+        &self,
+        payload: Bytes,
+        answers: usize,
+        deadline: Instant,
+    ) -> Result<Answers, PublishError> {
+        if self.are_forbidden() {
+            return Err(PublishError::Forbidden);
+        }
+        let question = Outgoing {
+            subject: self.client.topic(Topic::Control),
+            payload,
+            ..Outgoing::default()
+        };
+        let asked = timeout_at(deadline, self.client.send(question, answers)).await;
+        Ok(Answers(asked.unwrap_or(Err(Failure::Away))?))
+    }
+
+    /// Answers a question. One that NATS does not take at once is not answered.
+    pub async fn answer(&self, reply: String, payload: Bytes) {
+        if self.client.is_connected() {
+            let _ = timeout(HAND_OVER, self.client.nats.publish(reply, payload)).await;
+        }
+    }
+}
+
+impl Listener {
+    /// The next message. None where async-nats has ended, and with it the process. Dropping
+    /// the future loses none.
+    pub async fn next(&mut self) -> Option<Said> {
+        let message = self.heard.next().await?;
+        let reply = message.reply.map(|reply| reply.to_string());
+        Some(Said {
+            payload: message.payload,
+            // The same rule as for receipts: an answer never goes to a subject of ours.
+            reply: reply.filter(|reply| reply.starts_with(&self.reply_prefix)),
+        })
+    }
+}
+
+impl Answers {
+    /// The next answer; none where none can come any more. The caller bounds the time.
+    pub async fn next(&mut self) -> Option<Bytes> {
+        self.0.next().await.map(|answer| answer.payload)
+    }
+
+    /// Whether NATS was heard to forbid the question.
+    pub fn is_forbidden(&self) -> bool {
+        self.0.is_forbidden() || self.0.client.peers_forbidden.load(Ordering::Relaxed)
+    }
+}
+
+impl Connection {
+    fn topic(&self, topic: Topic) -> String {
+        match topic {
+            Topic::Gateways => self.subjects.gateways(),
+            Topic::Control => self.subjects.control(),
+        }
+    }
+
+    fn is_connected(&self) -> bool {
+        matches!(*self.gate.borrow(), Gate::Open | Gate::Forbidden)
+    }
+
+    /// A new connection: the rights may be others.
+    pub(super) fn peers_are_new(&self) {
+        self.peers_forbidden.store(false, Ordering::Relaxed);
+        self.health.readiness.control_forbidden(false);
+        self.lives.send_modify(|lives| *lives += 1);
+    }
+
+    /// NATS forbids something on `subject`. Whether that concerns the other gateways.
+    pub(super) fn peers_refused(&self, subject: &str) -> bool {
+        let topics = [Topic::Gateways, Topic::Control];
+        let concerned = topics.iter().any(|topic| self.topic(*topic) == subject);
+        if concerned && !self.peers_forbidden.swap(true, Ordering::Relaxed) {
+            self.health.readiness.control_forbidden(true);
+            tracing::error!(
+                subject,
+                "NATS forbids this gateway to speak to the other gateways, so presence and \
+                 disconnect do not work; it needs the rights of \
+                 examples/nats-permissions.conf to publish and to hear this subject"
+            );
+        }
+        concerned
+    }
+}

@@ -1,0 +1,11 @@
+//! What gateways tell and ask each other: which of them there are, who is online
+//! at each, and that sessions end.
+
+mod calls;
+mod gateways;
+mod wire;
+
+pub use self::{
+    calls::{Control, ControlError, Disconnected, Online, Presence, Users, UsersError},
+    gateways::{Gateways, Known},
+};

@@ -1,0 +1,366 @@
+//! Questions and commands that concern sessions of all gateways: who is online, and the end of
+//! a user's sessions. Each gateway hears them on `usher.control` and answers what its own
+//! registry knows. So there is no store of who is online that could be wrong.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep, timeout, timeout_at},
+};
+
+use super::{
+    gateways::{Gateways, MAX_GATEWAYS},
+    wire::{Answer, Request},
+};
+use crate::{
+    bus::{Peers, PublishError, Topic},
+    metrics::Metrics,
+    registry::{Dismissal, Registry},
+    user::UserId,
+};
+
+/// Answers are collected for so long at most.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// A gateway that may not know all others collects for so long at least.
+const UNSURE: Duration = Duration::from_millis(250);
+/// How often it is looked whether a gateway whose answer is waited for has said goodbye.
+const LOOK: Duration = Duration::from_millis(50);
+/// Calls under way; a further one waits, for [`PATIENCE`] at most.
+const MAX_CALLS: usize = 64;
+/// User ids of one call.
+const MAX_USERS: usize = 1000;
+
+/// The users of one call: 1–1,000, each once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Users(Vec<UserId>);
+
+/// Why texts are not the users of a call.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UsersError {
+    /// None, or more than 1,000.
+    #[error("has {0} ids; a call has 1–1,000 of them")]
+    Count(usize),
+    /// One of them is no user id.
+    #[error("has at index {0} what is no user id: it {1}")]
+    Id(usize, crate::user::UserIdError),
+}
+
+impl Users {
+    /// Reads user ids. One that is there several times counts once.
+    ///
+    /// # Errors
+    ///
+    /// [`UsersError`]
+    pub fn parse<T: AsRef<str>>(ids: &[T]) -> Result<Self, UsersError> {
+        if ids.is_empty() || ids.len() > MAX_USERS {
+            return Err(UsersError::Count(ids.len()));
+        }
+        let mut seen = HashSet::with_capacity(ids.len());
+        let mut users = Vec::with_capacity(ids.len());
+        for (index, id) in ids.iter().enumerate() {
+            let user = UserId::parse(id.as_ref());
+            let user = user.map_err(|error| UsersError::Id(index, error))?;
+            if seen.insert(user.clone()) {
+                users.push(user);
+            }
+        }
+        Ok(Self(users))
+    }
+}
+
+/// Where a user is online.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Online {
+    /// Sessions on all gateways, at least one.
+    pub sessions: u32,
+    /// The gateways that hold them.
+    pub gateways: Vec<String>,
+}
+
+/// Who of the users is online.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Presence {
+    /// Only those who are.
+    pub users: BTreeMap<String, Online>,
+    /// Every gateway has answered.
+    pub complete: bool,
+}
+
+/// Sessions that end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Disconnected {
+    /// On all gateways.
+    pub sessions: u32,
+    /// Every gateway has answered.
+    pub complete: bool,
+}
+
+/// Why a call has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ControlError {
+    /// No gateway was asked.
+    #[error("NATS is away; no gateway was asked, try again")]
+    Unavailable,
+    /// No gateway has answered, not even this one; each may have done what was asked.
+    #[error("NATS has not answered within 1 s; whether the gateways got the call is unknown")]
+    Unconfirmed,
+    /// No gateway was asked, or none could answer.
+    #[error(
+        "NATS does not permit this gateway to publish to or to hear usher.control or \
+         usher.gateways; see examples/nats-permissions.conf"
+    )]
+    Forbidden,
+    /// No gateway was asked.
+    #[error("the call has {size} bytes; the NATS server takes at most {limit}")]
+    TooLarge {
+        /// Of the question.
+        size: usize,
+        /// `max_payload` of the server.
+        limit: usize,
+    },
+    /// No gateway was asked.
+    #[error("64 calls are under way at this gateway; try again later")]
+    Busy,
+}
+
+/// Asks and commands all gateways. Clones share everything.
+#[derive(Debug, Clone)]
+pub struct Control(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    name: String,
+    registry: Arc<Registry>,
+    /// None where this gateway is the only one.
+    others: Option<(Peers, Arc<Gateways>)>,
+    calls: Semaphore,
+    metrics: Arc<Metrics>,
+}
+
+impl Control {
+    /// One for the gateway of this name; without `others` it is the only gateway.
+    pub fn new(
+        name: &str,
+        registry: Arc<Registry>,
+        others: Option<(Peers, Arc<Gateways>)>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            name: name.to_owned(),
+            registry,
+            others,
+            calls: Semaphore::new(MAX_CALLS),
+            metrics,
+        }))
+    }
+
+    /// Who of these users is online, and where.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`]. Dropping the future is safe.
+    pub async fn presence(&self, Users(users): Users) -> Result<Presence, ControlError> {
+        let mut online = BTreeMap::<String, Online>::new();
+        let ids = users.iter().map(|user| user.as_str().into()).collect();
+        let request = Request::Presence { users: ids };
+        let answered = self.call("presence", &request, |answer| {
+            for (index, sessions) in answer.online {
+                if let Some(user) = users.get(index)
+                    && sessions > 0
+                {
+                    let user = online.entry(user.as_str().to_owned()).or_default();
+                    user.sessions = user.sessions.saturating_add(sessions);
+                    user.gateways.push(answer.gateway.clone());
+                }
+            }
+        });
+        let complete = answered.await?;
+        Ok(Presence {
+            users: online,
+            complete,
+        })
+    }
+
+    /// Ends all sessions of a user.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`] says whether any may end all the same. Dropping the future leaves that
+    /// unknown.
+    pub async fn disconnect(
+        &self,
+        user: &UserId,
+        dismissal: Dismissal,
+    ) -> Result<Disconnected, ControlError> {
+        let request = Request::Disconnect {
+            user: user.as_str().into(),
+            reconnect: dismissal.reconnect,
+            reason: dismissal.message.as_ref().map(|text| text.as_str().into()),
+        };
+        let mut sessions = 0_u32;
+        let answered = self.call("disconnect", &request, |answer| {
+            sessions = sessions.saturating_add(answer.sessions);
+        });
+        let complete = answered.await?;
+        Ok(Disconnected { sessions, complete })
+    }
+
+    /// Answers what gateways ask and command, for as long as the process lives.
+    pub async fn run(self) {
+        let Some((peers, _)) = &self.0.others else {
+            return std::future::pending().await;
+        };
+        let Some(mut listener) = peers.listen(Topic::Control).await else {
+            return;
+        };
+        while let Some(said) = listener.next().await {
+            let Some(reply) = said.reply else { continue };
+            // What is no request of ours is of a newer version, and has no answer here.
+            if let Ok(request) = serde_json::from_slice::<Request<'_>>(&said.payload)
+                && let Some(answer) = self.0.answer(request)
+            {
+                peers.answer(reply, answer.json()).await;
+            }
+        }
+    }
+
+    /// Has every gateway answer, and hands each one's answer on. Returns whether all have.
+    async fn call(
+        &self,
+        op: &str,
+        request: &Request<'_>,
+        each: impl FnMut(Answer),
+    ) -> Result<bool, ControlError> {
+        let called = self.0.call(request, each).await;
+        let result = match &called {
+            Ok(true) => "complete",
+            Ok(false) => "incomplete",
+            Err(_) => "failed",
+        };
+        let calls = &self.0.metrics.control_calls;
+        calls.with_label_values(&[op, result]).inc();
+        called
+    }
+}
+
+impl Inner {
+    async fn call(
+        &self,
+        request: &Request<'_>,
+        mut each: impl FnMut(Answer),
+    ) -> Result<bool, ControlError> {
+        let Some((peers, gateways)) = &self.others else {
+            each(self.answer(request.clone()).unwrap_or_default());
+            return Ok(true);
+        };
+        let permit = timeout(PATIENCE, self.calls.acquire()).await;
+        let Ok(Ok(_permit)) = permit else {
+            return Err(ControlError::Busy);
+        };
+        let begun = Instant::now();
+        let (unsure, deadline) = (begun + UNSURE, begun + PATIENCE);
+        let known = gateways.known();
+        let mut missing: HashSet<Arc<str>> = known.names.into_iter().collect();
+        missing.insert(self.name.as_str().into());
+        let question = Bytes::from(request.json());
+        let mut answers = peers.ask(question, MAX_GATEWAYS, deadline).await?;
+        let mut answered = HashSet::new();
+        while !missing.is_empty() || (!known.all && Instant::now() < unsure) {
+            let until = match missing.is_empty() {
+                true => unsure,
+                false => deadline,
+            };
+            tokio::select! {
+                answer = timeout_at(until, answers.next()) => {
+                    let Ok(Some(answer)) = answer else { break };
+                    let Some(answer) = Answer::parse(&answer) else { continue };
+                    missing.remove(answer.gateway.as_str());
+                    // Each gateway counts once.
+                    if answered.insert(answer.gateway.clone()) {
+                        each(answer);
+                    }
+                }
+                () = sleep(LOOK) => {
+                    missing.retain(|name| **name == *self.name || gateways.is_there(name));
+                }
+            }
+        }
+        match answered.is_empty() {
+            true if answers.is_forbidden() => Err(ControlError::Forbidden),
+            true => Err(ControlError::Unconfirmed),
+            false => Ok(missing.is_empty() && known.all),
+        }
+    }
+
+    /// What this gateway knows, or does; none where the request is none.
+    fn answer(&self, request: Request<'_>) -> Option<Answer> {
+        let mut answer = Answer {
+            gateway: self.name.clone(),
+            ..Answer::default()
+        };
+        let count = |sessions| u32::try_from(sessions).unwrap_or(u32::MAX);
+        match request {
+            Request::Presence { users } => {
+                for (index, user) in users.iter().take(MAX_USERS).enumerate() {
+                    let user = UserId::parse(user).ok()?;
+                    match self.registry.sessions_of(&user) {
+                        0 => {}
+                        sessions => answer.online.push((index, count(sessions))),
+                    }
+                }
+            }
+            Request::Disconnect {
+                user,
+                reconnect,
+                reason,
+            } => {
+                let user = UserId::parse(&user).ok()?;
+                let message = reason.as_deref().map(crate::close::CloseMessage::parse);
+                let dismissal = Dismissal {
+                    reconnect,
+                    message: message.transpose().ok()?.flatten(),
+                };
+                answer.sessions = count(self.registry.dismiss(&user, dismissal));
+            }
+        }
+        Some(answer)
+    }
+}
+
+impl From<PublishError> for ControlError {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::Unavailable | PublishError::NotStored(_) => Self::Unavailable,
+            PublishError::Unconfirmed => Self::Unconfirmed,
+            PublishError::Forbidden => Self::Forbidden,
+            PublishError::TooLarge { size, limit } => Self::TooLarge { size, limit },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_has_one_to_a_thousand_users() {
+        let ids = |count: usize| (0..count).map(|id| id.to_string()).collect::<Vec<_>>();
+        for (count, good) in [(0, false), (1, true), (1000, true), (1001, false)] {
+            let users = Users::parse(&ids(count));
+            assert_eq!(users.is_ok(), good, "{count}");
+            if let Err(error) = users {
+                let words = error.to_string();
+                assert!(words.contains(&count.to_string()) && words.contains("1–1,000"));
+            }
+        }
+        assert_eq!(Users::parse(&["a", "b", "a"]), Users::parse(&["a", "b"]));
+        let error = Users::parse(&["a", ""]).expect_err("no user id");
+        assert!(error.to_string().contains("index 1"), "{error}");
+    }
+}

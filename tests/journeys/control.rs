@@ -1,0 +1,3 @@
+//! What gateways tell and ask each other.
+
+mod gateways;
