@@ -178,11 +178,16 @@ impl Connection {
 
     /// NATS takes so many bytes at most, headers included.
     fn check_size(&self, size: usize) -> Result<(), Failure> {
-        let limit = self.nats.max_payload().min(self.servers.max_payload());
+        let limit = self.max_payload();
         match size > limit {
             true => Err(Failure::TooLarge { size, limit }),
             false => Ok(()),
         }
+    }
+
+    /// Bytes of a message that NATS takes at most, headers included.
+    pub(super) fn max_payload(&self) -> usize {
+        self.nats.max_payload().min(self.servers.max_payload())
     }
 
     /// Waits while pushes are held.

@@ -97,7 +97,7 @@ pub enum StreamError {
     #[error("the stream {0} has no leader; are enough nodes of the NATS cluster up?")]
     NoLeader(String),
     /// NATS permits this gateway no such question.
-    #[error("NATS does not permit $JS.API.STREAM.{0}; see examples/nats-permissions.conf")]
+    #[error("NATS does not permit $JS.API.{0}; see examples/nats-permissions.conf")]
     Forbidden(String),
     /// NATS runs without JetStream.
     #[error("NATS runs without JetStream; start nats-server with -js")]

@@ -2,12 +2,13 @@
 
 mod offline;
 mod offline_faults;
+mod presence;
 
 use async_nats::{Message, Subscriber};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
-use crate::support::wait::patiently;
+use crate::support::{Nats, eventually, wait::patiently};
 
 /// The next message that a service hears.
 async fn next(heard: &mut Subscriber) -> Message {
@@ -16,13 +17,14 @@ async fn next(heard: &mut Subscriber) -> Message {
 }
 
 /// What a service hears from now on.
-async fn hears(nats: &async_nats::Client, subject: &str) -> Subscriber {
-    let heard = nats.subscribe(subject.to_owned()).await;
-    let heard = heard.expect("subscribed");
-    // NATS has a subscription once it answers what was asked behind it.
-    let barrier = nats.request("usher.user.%24barrier", "".into());
-    drop(patiently("a barrier", barrier).await);
-    heard
+async fn hears(nats: &Nats, client: &async_nats::Client, subject: &str) -> Subscriber {
+    let before = nats.subscriptions(subject).await;
+    let heard = client.subscribe(subject.to_owned()).await;
+    eventually("NATS has the subscription", || async {
+        nats.subscriptions(subject).await > before
+    })
+    .await;
+    heard.expect("subscribed")
 }
 
 /// Asks JetStream about the consumer of `offline.events`.

@@ -60,6 +60,7 @@ async fn nobody_may_do_more_than_they_must() {
         (Role::Publisher, "usher.control"),
         (Role::Operator, "orders.new"),
         (Role::Gateway, "usher.offline.*"),
+        (Role::Gateway, "usher.presence.*"),
     ] {
         let said = complaint(&nats, role, Attempt::Subscribe, subject).await;
         assert!(
@@ -73,6 +74,7 @@ async fn nobody_may_do_more_than_they_must() {
         (Role::Gateway, "_INBOX.somebody"),
         (Role::Publisher, "orders.new"),
         (Role::Publisher, "usher.offline.42"),
+        (Role::Publisher, "usher.presence.42"),
         (Role::Publisher, "usher.control"),
         (Role::Publisher, "usher.gateways"),
         (Role::Publisher, "_INBOX.somebody"),

@@ -93,6 +93,13 @@ impl Headers {
         &self.0
     }
 
+    /// Whether the first line has this word in it.
+    pub(in crate::bus) fn mentions(&self, word: &str) -> bool {
+        let line = self.lines().next().unwrap_or_default();
+        line.windows(word.len())
+            .any(|found| found == word.as_bytes())
+    }
+
     /// The status in the first line (`NATS/1.0 503`); a header that a
     /// publisher named `Status` is not one.
     pub(in crate::bus) fn status(&self) -> Option<u16> {

@@ -55,6 +55,8 @@ use crate::{
 const IN_FLIGHT: usize = 256;
 /// So much room there is before more messages are asked for, so that a pull brings many.
 const ROOM: usize = 64;
+/// What one pull brings at most, in bytes, or a message of the size that NATS takes.
+const BYTES: usize = 16 * 1024 * 1024;
 /// What waits to be heard: messages under way, and what NATS says about events.
 const HEARD: usize = 4 * IN_FLIGHT;
 /// A pull ends after this, whether or not it has brought all.
@@ -100,6 +102,7 @@ impl Offline {
             unconfirmed: HashMap::new(),
             next: 0,
             pull: None,
+            alone: false,
             not_before: Instant::now(),
             stream,
         };
@@ -128,12 +131,15 @@ struct Reader {
     /// Numbers pulls and events.
     next: u64,
     pull: Option<Pull>,
+    /// The next message is larger than a pull may be: it comes alone.
+    alone: bool,
     not_before: Instant,
 }
 
 /// What was asked for, and has not come yet.
 struct Pull {
     number: u64,
+    asked: usize,
     left: usize,
     until: Instant,
 }
@@ -167,23 +173,33 @@ impl Reader {
         let room = IN_FLIGHT.saturating_sub(self.looks.len() + self.unconfirmed.len());
         let waits = self.pull.is_some() || room < ROOM || self.not_before > Instant::now();
         // Without the connection on which gateways are asked nothing would come of it.
-        if waits || !*self.works.borrow() || !self.client.is_open() {
+        let connected = *self.stream.0.caller.up().borrow() && self.client.is_open();
+        if waits || !*self.works.borrow() || !connected {
             return;
         }
+        let expires = u64::try_from(EXPIRES.as_nanos()).unwrap_or(u64::MAX);
+        let (asked, body) = match std::mem::take(&mut self.alone) {
+            true => (1, json!({ "batch": 1, "expires": expires })),
+            false => {
+                let bytes = BYTES.max(2 * self.client.max_payload());
+                (
+                    room,
+                    json!({ "batch": room, "expires": expires, "max_bytes": bytes }),
+                )
+            }
+        };
         let number = self.number();
         self.pull = Some(Pull {
             number,
-            left: room,
+            asked,
+            left: asked,
             until: Instant::now() + EXPIRES + GRACE,
         });
         let stream = &self.stream.0.config.name;
-        let expires = u64::try_from(EXPIRES.as_nanos()).unwrap_or(u64::MAX);
         let pull = Saying::Pull {
             number,
             subject: format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{NAME}"),
-            body: json!({ "batch": room, "expires": expires })
-                .to_string()
-                .into(),
+            body: body.to_string().into(),
         };
         self.stream.0.caller.say(pull).await;
     }
@@ -290,13 +306,17 @@ impl Reader {
     fn status(&mut self, message: &ServerMessage) {
         let number = std::str::from_utf8(&message.subject).ok();
         let number = number.and_then(|subject| subject.rsplit('.').next()?.parse().ok());
-        if number.is_none() || self.pull.as_ref().map(|pull| pull.number) != number {
+        let current = self.pull.as_ref();
+        let Some(pull) = current.filter(|pull| Some(pull.number) == number) else {
             return;
-        }
+        };
         match message.headers.status() {
             // There was none to bring, or not so many in that time.
             Some(404 | 408) => {}
             Some(100) | None => return,
+            Some(409) if message.headers.mentions("MaxBytes") => {
+                self.alone = pull.left == pull.asked;
+            }
             // There is no consumer, or its server goes away.
             Some(_) => {
                 self.gone.notify_one();

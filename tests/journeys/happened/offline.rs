@@ -53,7 +53,7 @@ const SKIPPED: &str = "usher_offline_messages_total{result=\"skipped\"}";
 async fn a_message_to_a_user_who_is_away_goes_out() {
     let (nats, redis, gateway) = world().await;
     let service = nats.client().await;
-    let mut heard = hears(&service, "usher.offline.*").await;
+    let mut heard = hears(&nats, &service, "usher.offline.*").await;
     let mut here = Client::open(&gateway, &redis.ticket("here").await).await;
     let mut headers = HeaderMap::new();
     headers.insert("Event", "order.completed");
@@ -121,7 +121,7 @@ async fn what_is_no_message_to_a_user_is_told_to_nobody() {
     let (nats, redis) = tokio::join!(Nats::keeping_for_all(), Redis::start());
     let gateway = started(builder(&nats, &redis)).await;
     let service = nats.client().await;
-    let mut heard = hears(&service, "usher.offline.>").await;
+    let mut heard = hears(&nats, &service, "usher.offline.>").await;
     let mut probe = HeaderMap::new();
     probe.insert("Usher-Probe", "1");
     let stored = service
@@ -144,7 +144,7 @@ async fn two_gateways_share_the_work() {
         builder(&nats, &redis).start().await,
     ];
     let service = nats.client().await;
-    let mut heard = hears(&service, "usher.offline.*").await;
+    let mut heard = hears(&nats, &service, "usher.offline.*").await;
     let mut sessions = Vec::new();
     for (user, gateway) in gateways.iter().enumerate() {
         let ticket = redis.ticket(&format!("here-{user}")).await;
@@ -190,7 +190,7 @@ async fn a_gateway_that_is_killed_leaves_its_messages_to_the_other() {
     let mut one = started(builder(&nats, &redis)).await;
     let other = builder(&nats, &redis).start().await;
     let service = nats.client().await;
-    let mut heard = hears(&service, "usher.offline.*").await;
+    let mut heard = hears(&nats, &service, "usher.offline.*").await;
     // It stands still with what it was given.
     one.pause();
     let mut users = HashSet::new();
@@ -227,7 +227,7 @@ async fn a_page_that_begins_beyond_the_message_was_not_given_it() {
     let (nats, redis) = tokio::join!(Nats::keeping_for_all(), Redis::start());
     let gateway = started(builder(&nats, &redis)).await;
     let service = nats.client().await;
-    let mut heard = hears(&service, "usher.offline.*").await;
+    let mut heard = hears(&nats, &service, "usher.offline.*").await;
     let before = Client::open(&gateway, &redis.ticket("43").await).await;
     let since = position(&before);
     drop(before);
@@ -263,7 +263,7 @@ async fn a_page_that_joins_in_that_moment_has_the_message_or_the_event() {
         builder(&nats, &redis).start().await,
     ];
     let service = nats.client().await;
-    let mut heard = hears(&service, "usher.offline.*").await;
+    let mut heard = hears(&nats, &service, "usher.offline.*").await;
     const USERS: usize = 60;
     let joining = (0..USERS).map(|number| {
         let (gateway, redis, service) = (&gateways[number % 2], &redis, &service);

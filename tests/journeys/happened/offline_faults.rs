@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{consumer, hears, next};
 use crate::{
     durable::{api, store},
-    support::{Builder, Gateway, Nats, RawNats, Redis, eventually, nats::Role},
+    support::{Builder, Gateway, Nats, RawNats, Redis, eventually},
 };
 
 const PERMISSIONS: &str = include_str!("../../../examples/nats-permissions.conf");
@@ -80,7 +80,7 @@ async fn a_message_of_full_size_goes_out_without_its_payload() {
     let gateway = builder(&nats, &redis).start().await;
     gateway.logs("created the consumer").await;
     let service = nats.client().await;
-    let mut heard = hears(&service, "usher.offline.*").await;
+    let mut heard = hears(&nats, &service, "usher.offline.*").await;
     store(&service, "usher.user.42", "x".repeat(2048)).await;
     let event = next(&mut heard).await;
     assert!(event.payload.is_empty());
@@ -101,7 +101,7 @@ async fn what_retention_removed_first_is_counted() {
     let mut gateway = builder().start().await;
     gateway.logs("created the consumer").await;
     let service = nats.client().await;
-    let mut heard = hears(&service, "usher.offline.*").await;
+    let mut heard = hears(&nats, &service, "usher.offline.*").await;
     store(&service, "usher.user.42", 1).await;
     next(&mut heard).await;
     eventually("it is acknowledged", || async {
@@ -151,7 +151,7 @@ async fn a_message_that_is_gone_does_not_come_again() {
     .await;
     assert_eq!(purged["purged"], 1, "{purged}");
     gateway.kill();
-    let mut heard = hears(&service, "usher.offline.*").await;
+    let mut heard = hears(&nats, &service, "usher.offline.*").await;
     let gateway = builder(&nats, &redis).start().await;
     assert_eq!(next(&mut heard).await.subject.as_str(), "usher.offline.42");
     eventually("nothing is under way", || async {
@@ -172,10 +172,9 @@ async fn a_right_that_is_missing_is_named() {
         format!("jetstream: enabled\n{less}")
     };
     let (mut nats, redis) = tokio::join!(Nats::keeping(), Redis::start());
-    let builder = || builder(&nats, &redis);
-    let gateway = builder().start().await;
+    let gateway = builder(&nats, &redis).start().await;
     gateway.logs("created the consumer").await;
-    let (code, said) = builder().check().await;
+    let (code, said) = builder(&nats, &redis).check().await;
     assert_eq!(code, Some(0), "{said}");
     assert!(
         said.contains("consumer usher-offline: as it should be"),
@@ -199,14 +198,14 @@ async fn a_right_that_is_missing_is_named() {
     ] {
         nats.write_config(&less(right));
         nats.reload().await;
-        let (_, said) = super::offline_faults::builder(&nats, &redis).check().await;
+        let (_, said) = builder(&nats, &redis).check().await;
         assert!(said.contains(names), "{right}: {said}");
     }
     nats.write_config(&less("\"usher.offline.*\""));
     nats.reload().await;
-    let gateway = super::offline_faults::builder(&nats, &redis).start().await;
+    let gateway = builder(&nats, &redis).start().await;
     let service = nats.client().await;
-    let mut heard = hears(&service, "usher.offline.*").await;
+    let mut heard = hears(&nats, &service, "usher.offline.*").await;
     store(&service, "usher.user.42", 1).await;
     gateway
         .readyz_lists("warnings", "offline_events_away")
@@ -218,7 +217,6 @@ async fn a_right_that_is_missing_is_named() {
         gateway.ops_get("/readyz").await.json()["warnings"] == json!([])
     })
     .await;
-    let _ = Role::Gateway;
 }
 
 /// A consumer that somebody made otherwise is mended, or it is said what to do.
@@ -264,7 +262,7 @@ async fn a_consumer_that_is_otherwise_is_mended_or_named() {
     // As it was told, somebody deletes it.
     api(&service, "CONSUMER.DELETE.USHER.usher-offline", &json!({})).await;
     gateway.logs("created the consumer").await;
-    let mut heard = hears(&service, "usher.offline.*").await;
+    let mut heard = hears(&nats, &service, "usher.offline.*").await;
     store(&service, "usher.user.42", 1).await;
     assert_eq!(next(&mut heard).await.subject.as_str(), "usher.offline.42");
 }
