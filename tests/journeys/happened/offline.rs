@@ -200,7 +200,6 @@ async fn a_gateway_that_is_killed_leaves_its_messages_to_the_other() {
         let service = &service;
         async move {
             store(service, &format!("usher.user.{user}"), 1).await;
-            tokio::time::sleep(Duration::from_millis(20)).await;
             consumer(service).await["num_ack_pending"].as_u64() > Some(3)
         }
     })

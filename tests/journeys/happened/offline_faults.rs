@@ -93,6 +93,34 @@ async fn a_message_of_full_size_goes_out_without_its_payload() {
     assert_eq!(next(&mut heard).await.subject.as_str(), "usher.offline.43");
 }
 
+/// A message that is larger than what one pull brings, since NATS took larger ones once, comes
+/// alone and stops nobody.
+#[tokio::test]
+async fn a_message_that_is_larger_than_a_pull_comes_alone() {
+    let config = |limit: &str| format!("jetstream: enabled\nmax_payload: {limit}\n");
+    let (mut nats, redis) = tokio::join!(Nats::start_with(&config("20MB")), Redis::start());
+    let mut gateway = builder(&nats, &redis).start().await;
+    gateway.logs("created the consumer").await;
+    gateway.kill();
+    let service = nats.client().await;
+    store(&service, "usher.user.42", "x".repeat(17 << 20)).await;
+    store(&service, "usher.user.43", 1).await;
+    nats.write_config(&config("1MB"));
+    nats.restart().await;
+    let service = nats.client().await;
+    let mut heard = hears(&nats, &service, "usher.offline.*").await;
+    let _gateway = builder(&nats, &redis).start().await;
+    let mut users = Vec::new();
+    while users.len() < 2 {
+        let event = next(&mut heard).await;
+        let large = super::header(&event, "Usher-Too-Large").is_some();
+        users.push((event.subject.to_string(), large));
+    }
+    users.sort();
+    let large = ("usher.offline.42".to_owned(), true);
+    assert_eq!(users, [large, ("usher.offline.43".to_owned(), false)]);
+}
+
 /// What retention removed while no gateway was there is counted.
 #[tokio::test]
 async fn what_retention_removed_first_is_counted() {
@@ -109,6 +137,11 @@ async fn what_retention_removed_first_is_counted() {
     })
     .await;
     gateway.kill();
+    // Else NATS delivers them to the one that is gone.
+    eventually("its pull is gone", || async {
+        consumer(&service).await["num_waiting"] == 0
+    })
+    .await;
     for number in 0..5 {
         store(&service, "usher.user.42", number).await;
     }

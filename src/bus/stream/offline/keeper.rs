@@ -16,6 +16,8 @@ use crate::{
 
 /// Between two looks, at random up to half as much earlier.
 const AGAIN: Duration = Duration::from_secs(5);
+/// The same where the stream is not there: it is about to be made.
+const SOON: Duration = Duration::from_millis(500);
 
 /// Looks at the consumer for as long as this is polled, and tells by `works` whether messages
 /// can be asked for; `gone` is notified when somebody finds that there is none.
@@ -36,6 +38,7 @@ pub(super) async fn keep(
     loop {
         stream.connected().await;
         client.ready().await;
+        let mut again = AGAIN;
         match consumer::see_to(&client, config, reach).await {
             Ok(found) => {
                 let metrics = &stream.0.metrics;
@@ -48,8 +51,10 @@ pub(super) async fn keep(
                     readiness.offline_events(true);
                 }
             }
-            // The connection tells that by itself.
-            Err(ConsumerError::Stream(StreamError::Away)) => {}
+            // The connection and the upkeep of the stream tell that by themselves.
+            Err(ConsumerError::Stream(StreamError::Away | StreamError::NotThere(_))) => {
+                again = SOON;
+            }
             Err(error) => {
                 works.send_replace(false);
                 readiness.offline_events(false);
@@ -62,7 +67,7 @@ pub(super) async fn keep(
         }
         tokio::select! {
             () = gone.notified() => {}
-            () = sleep(jitter::fraction_of(AGAIN, 0.5, 1.0)) => {}
+            () = sleep(jitter::fraction_of(again, 0.5, 1.0)) => {}
         }
     }
 }
@@ -112,11 +117,12 @@ mod tests {
             // It stands still, and the stream's beginning goes past it.
             (found((16, 30), 12, 9), 3),
             (found((16, 30), 12, 9), 0),
-            (found((18, 40), 17, 9), 1),
             (found((18, 40), 17, 9), 0),
-            (found((18, 60), 41, 0), 0),
+            (found((20, 40), 17, 9), 2),
+            (found((20, 40), 17, 9), 0),
+            (found((20, 60), 41, 0), 0),
             // Only broadcasts since then.
-            (found((70, 80), 41, 0), 9),
+            (found((45, 80), 41, 0), 0),
             (found((75, 90), 41, 0), 0),
             // The stream was made anew.
             (found((1, 4), 3, 1), 0),
