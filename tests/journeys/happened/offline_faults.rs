@@ -98,7 +98,8 @@ async fn a_message_of_full_size_goes_out_without_its_payload() {
 #[tokio::test]
 async fn a_message_that_is_larger_than_a_pull_comes_alone() {
     let config = |limit: &str| format!("jetstream: enabled\nmax_payload: {limit}\n");
-    let (mut nats, redis) = tokio::join!(Nats::start_with(&config("20MB")), Redis::start());
+    let generous = config("20MB");
+    let (mut nats, redis) = tokio::join!(Nats::start_with(&generous), Redis::start());
     let mut gateway = builder(&nats, &redis).start().await;
     gateway.logs("created the consumer").await;
     gateway.kill();
