@@ -1,23 +1,28 @@
 //! The roof: builds the rooms in order, owns the listeners, runs the drain.
 
 mod errors;
+mod listeners;
 mod outside;
 mod reload;
 pub(crate) mod rooms;
 mod tasks;
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use futures_util::FutureExt as _;
-use rand::Rng as _;
 use tokio::{
-    net::{TcpListener, TcpSocket},
+    net::TcpListener,
     sync::{Notify, oneshot, watch},
     time::sleep,
 };
 
 pub use self::errors::{BindError, RunError, StartError};
-use self::{outside::Outside, reload::Reload, tasks::Tasks};
+use self::{
+    listeners::{bind, gateway_name, listening},
+    outside::{Outside, Shared},
+    reload::Reload,
+    tasks::Tasks,
+};
 use crate::{
     api::{self, Operations, Phase},
     bus::Subscriptions,
@@ -26,16 +31,13 @@ use crate::{
     durable::Durable,
     http::{self, Demo, Door, Mint, MintRate, Sessions, Status},
     metrics::Metrics,
+    presence::Presence,
     readiness::Readiness,
     registry::Registry,
     telemetry,
     tokens::{self, Tokens},
 };
 
-/// Connections that the kernel keeps until we accept them; fewer where
-/// `net.core.somaxconn` is. Whoever finds no room there tries again after a second at
-/// the earliest, so there is room for a storm.
-const BACKLOG: u32 = 4096;
 /// After the last session was told to go, for what is still under way.
 const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(2);
 
@@ -148,18 +150,37 @@ impl App {
             tickets,
             logins,
         } = outside.await?;
-        let (peers, service) = shared.unzip();
+        let (others, service) = match shared {
+            None => (None, None),
+            Some(Shared {
+                peers,
+                elsewhere,
+                service,
+            }) => (Some((peers, elsewhere)), Some(service)),
+        };
         let registry = Arc::new(Registry::new(
             rooms::registry(&config, &gateway, &tracer),
             Arc::new(subscriptions),
             metrics.clone(),
         ));
         tasks.spawn("the registry", registry.clone().run(interest));
-        let others = peers.map(|peers| {
+        let mut presence = None;
+        let others = others.map(|(peers, elsewhere)| {
             let gateways = Gateways::new(&gateway, peers.clone(), metrics.clone());
             tasks.spawn("the news of gateways", gateways.clone().run());
+            if config.presence.events {
+                let config = rooms::presence(&config, &gateway);
+                let (registry, lost) = (registry.clone(), gateways.lost());
+                let (told, telling) =
+                    Presence::new(config, registry, elsewhere, lost, metrics.clone());
+                tasks.spawn("the events of presence", telling);
+                presence = Some(told);
+            }
             (peers, gateways)
         });
+        if config.presence.events && presence.is_none() {
+            tracing::warn!("presence.events does nothing with --embedded: no service hears it");
+        }
         let gateways = others.as_ref().map(|(_, gateways)| gateways.clone());
         let control = Control::new(&gateway, registry.clone(), others, metrics.clone());
         tasks.spawn("the answers to gateways", control.clone().run());
@@ -322,6 +343,11 @@ impl App {
             let gone = tokio::time::timeout(LAST_WORDS, gone);
             // The listener bounds the time of its last answers.
             let (gone, _) = tokio::join!(gone, grpc_done);
+            if let Some(presence) = &presence
+                && !presence.settled().await
+            {
+                tracing::warn!("services are not told of all users who have gone");
+            }
             if let Some(gateways) = &gateways {
                 gateways.leave().await;
             }
@@ -346,40 +372,4 @@ impl App {
             .or(failed_late)
             .map_or(Ok(()), |name| Err(RunError::Task(name)))
     }
-}
-
-fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
-    listen(address).map_err(|source| BindError {
-        key,
-        address,
-        source,
-    })
-}
-
-fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
-    // What is left of the connections of the process before must not keep this one out.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
-
-fn listening(listener: &str, socket: &TcpListener) {
-    if let Ok(address) = socket.local_addr() {
-        tracing::info!(listener, %address, "listening");
-    }
-}
-
-/// The host's name, and six characters that tell apart two gateways on it.
-fn gateway_name() -> String {
-    let host = gethostname::gethostname();
-    let mut rng = rand::rng();
-    let suffix: String = (0..6)
-        .map(|_| char::from(b"0123456789abcdefghjkmnpqrstvwxyz"[rng.random_range(0..32)]))
-        .collect();
-    format!("{}-{suffix}", host.to_string_lossy())
 }

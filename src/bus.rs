@@ -6,6 +6,7 @@
 //! pushes ([`Publisher`]) and JetStream's administration. Or all of it happens inside this
 //! process.
 
+mod asking;
 mod auth;
 mod check;
 mod client;
@@ -27,6 +28,7 @@ use tokio::sync::Notify;
 use url::Url;
 
 pub use self::{
+    asking::Elsewhere,
     auth::{Auth, AuthError},
     check::{Seen, Server, check},
     client::{Answers, Listener, Peers, Said, Topic},
@@ -64,6 +66,8 @@ pub struct Nats<K> {
     pub peers: Peers,
     /// The service API.
     pub service: Service,
+    /// Whether the others hold a user, and what services are told of that.
+    pub elsewhere: Elsewhere,
     /// In durable mode.
     pub stream: Option<Stream>,
     /// What has to be polled.
@@ -97,6 +101,7 @@ pub async fn nats<K: Subscriber>(
         service::start(&config, servers.clone(), health("service", Part::Service)).await?;
     tasks.push(Task::new("the service connection", task));
     let peers = Peers::new(client.clone(), &config.reply_prefix);
+    let elsewhere = Elsewhere::new(client.clone(), &config.name);
     let (way, stream) = match config.stream.clone() {
         None => (Way::Live(client), None),
         Some(stream) => {
@@ -133,6 +138,7 @@ pub async fn nats<K: Subscriber>(
         publisher: Publisher::new(way, config.tracer),
         peers,
         service,
+        elsewhere,
         stream,
         tasks,
     })
@@ -173,6 +179,8 @@ pub struct Config {
     /// What a reply subject begins with: those that receipts are sent to, and
     /// those that we ask receipts for.
     pub reply_prefix: String,
+    /// Whether services are told who comes and goes.
+    pub presence_events: bool,
     /// The stream of durable mode; none in live mode.
     pub stream: Option<stream::Config>,
     /// Records pushes, and which messages are followed.

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | 6 | [`app`] builds the rooms and runs the drain; [`config`] knows the keys |
 //! | 5 | [`http`]: the doors, the sessions; [`grpc`]: the push API |
-//! | 4 | [`durable`]: sessions catch up from a stream; [`control`]: what gateways ask each other |
+//! | 4 | [`durable`]: sessions catch up from a stream; [`control`]: what gateways ask each other; [`presence`]: services are told who comes and goes |
 //! | 3 | [`registry`]: who is here |
 //! | 2 | [`bus`]: NATS; [`tickets`]: Redis; [`tokens`]: who somebody is |
 //! | 1 | [`metrics`], [`readiness`], [`telemetry`] |
@@ -30,6 +30,7 @@ pub mod message;
 pub mod metrics;
 pub mod origin;
 pub mod position;
+pub mod presence;
 pub mod proto;
 mod provoke;
 pub mod readiness;

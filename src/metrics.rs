@@ -2,13 +2,16 @@
 //! or an address.
 
 mod labels;
+mod register;
 
 use std::sync::LazyLock;
 
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder as _, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
+
+use self::register::{counter, counters, gauge, gauges, histogram, register};
 
 /// Log lines that could not be written. One for the process, as its log is: lines are
 /// written before there are metrics.
@@ -64,6 +67,16 @@ pub struct Metrics {
     pub round_seconds: Histogram,
     /// Sessions for which the stream can't be read.
     pub sessions_held_back: IntGauge,
+    presence_events: IntCounterVec,
+    /// Users of whom it is being found out what to tell services.
+    pub presence_deciding: IntGauge,
+    /// Changes of presence that services are not told of.
+    pub presence_dropped: IntCounter,
+    offline_messages: IntCounterVec,
+    /// Messages to users that the consumer has not come to.
+    pub offline_pending: IntGauge,
+    /// Sequences that retention removed before the consumer came to them.
+    pub offline_lost: IntCounter,
     /// Messages whose event name broke the rule.
     pub bad_event_names: IntCounter,
     /// Ended sessions, by how.
@@ -239,6 +252,47 @@ impl Metrics {
                 "usher_sessions_held_back",
                 "Sessions that wait for messages of the stream, which can't be read now.",
             ),
+            presence_events: counters(
+                &r,
+                "usher_presence_events_total",
+                "What this gateway has told services by presence.events: a user is 'online' or \
+                 'offline', or a gateway has vanished ('lost').",
+                &["state"],
+            ),
+            presence_deciding: gauge(
+                &r,
+                "usher_presence_deciding_users",
+                "Users who came or went, and of whom services were not told yet: other gateways \
+                 are asked, or presence.offline_delay runs.",
+            ),
+            presence_dropped: counter(
+                &r,
+                "usher_presence_dropped_total",
+                "Users who came or went and of whom services are not told: too many at once, or \
+                 NATS forbids it.",
+            ),
+            offline_messages: counters(
+                &r,
+                "usher_offline_messages_total",
+                "Stored messages to users that this gateway looked at for offline.events: a \
+                 session was given it ('given'), it was published on usher.offline.USER \
+                 ('published'), it is a probe or its subject is no user's ('skipped'), or NATS \
+                 did not say or take it, and it comes again ('again').",
+                &["result"],
+            ),
+            offline_pending: gauge(
+                &r,
+                "usher_offline_pending_messages",
+                "Stored messages to users that no gateway has looked at yet for \
+                 offline.events; the same at each gateway.",
+            ),
+            offline_lost: counter(
+                &r,
+                "usher_offline_lost_total",
+                "Sequences that durable.max_age or durable.max_bytes removed from the stream's \
+                 beginning before the consumer usher-offline came to them, at most so many of \
+                 them messages to users. Each gateway counts all: take the largest.",
+            ),
             postponed: counter(
                 &r,
                 "usher_messages_postponed_total",
@@ -394,41 +448,4 @@ impl Metrics {
             prometheus::TEXT_FORMAT,
         )
     }
-}
-
-fn register<C: prometheus::core::Collector + Clone + 'static>(
-    registry: &Registry,
-    collector: prometheus::Result<C>,
-) -> C {
-    let collector = collector.expect("names and labels here are valid");
-    registry
-        .register(Box::new(collector.clone()))
-        .expect("names here are distinct");
-    collector
-}
-
-fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
-    register(registry, IntCounter::new(name, help))
-}
-
-fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-    register(registry, IntCounterVec::new(Opts::new(name, help), labels))
-}
-
-fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
-    register(registry, IntGauge::new(name, help))
-}
-
-fn gauges(registry: &Registry, name: &str, help: &str, label: &str) -> IntGaugeVec {
-    register(registry, IntGaugeVec::new(Opts::new(name, help), &[label]))
-}
-
-/// From 10 µs to 10 s.
-fn histogram(registry: &Registry, name: &str, help: &str) -> Histogram {
-    let buckets = [
-        1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25,
-        0.5, 1.0, 2.5, 5.0, 10.0,
-    ];
-    let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-    register(registry, Histogram::with_opts(options))
 }

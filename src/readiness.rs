@@ -56,6 +56,9 @@ pub enum Reason {
     RedisUnusable,
     /// NATS permits this gateway no pushes.
     PushForbidden,
+    /// Messages that no session was given are not published for services
+    /// (`offline.events`).
+    OfflineEventsAway,
     /// NATS does not permit this gateway to speak to the other gateways, or to hear them.
     ControlForbidden,
     /// Sessions wait for what the stream has for them, since it can't be read.
@@ -97,6 +100,7 @@ struct Shared {
 struct Facts {
     parts: [State; PARTS],
     push_forbidden: bool,
+    offline_events_away: bool,
     control_forbidden: bool,
     /// Since when sessions are held back, where some are.
     held_back: Option<Instant>,
@@ -113,6 +117,7 @@ impl Readiness {
                 facts: Mutex::new(Facts {
                     parts: [State::NotUsed; PARTS],
                     push_forbidden: false,
+                    offline_events_away: false,
                     control_forbidden: false,
                     held_back: None,
                     draining: false,
@@ -150,6 +155,11 @@ impl Readiness {
     /// Whether NATS permits this gateway to push.
     pub fn push_forbidden(&self, forbidden: bool) {
         self.change(|facts| facts.push_forbidden = forbidden);
+    }
+
+    /// Whether what no session was given can be published, where that is wanted.
+    pub fn offline_events(&self, work: bool) {
+        self.change(|facts| facts.offline_events_away = !work);
     }
 
     /// Whether NATS forbids this gateway to speak to the other gateways, or to hear them.
@@ -230,6 +240,9 @@ impl Readiness {
         }
         if facts.push_forbidden {
             findings.push((Reason::PushForbidden, false));
+        }
+        if facts.offline_events_away {
+            findings.push((Reason::OfflineEventsAway, false));
         }
         if facts.control_forbidden {
             findings.push((Reason::ControlForbidden, false));

@@ -15,6 +15,7 @@ mod dismiss;
 mod drain;
 mod limits;
 mod membership;
+mod presence;
 mod probes;
 mod seat;
 mod session;
@@ -48,6 +49,7 @@ pub use self::{
     backlog::{Admission, Backlog, Next, Outgoing, Source},
     dismiss::Dismissal,
     limits::{Charge, Limits},
+    presence::Change,
     seat::Seat,
     session::{Live, Pushed, Session},
 };
@@ -153,6 +155,7 @@ pub struct Registry {
     /// the life in which it was given.
     life: AtomicU64,
     connection: Mutex<Connection>,
+    presence: presence::Presence,
     metrics: Arc<Metrics>,
 }
 
@@ -182,6 +185,7 @@ impl Registry {
             subscriptions,
             life: AtomicU64::new(0),
             connection: Mutex::default(),
+            presence: presence::Presence::new(metrics.clone()),
             metrics,
         }
     }

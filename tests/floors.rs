@@ -29,7 +29,7 @@ const FLOORS: [&[&str]; 8] = [
     &["metrics", "readiness", "telemetry"],
     &["bus", "tickets", "tokens"],
     &["registry"],
-    &["control", "durable"],
+    &["control", "durable", "presence"],
     &["http", "api"],
     &["app", "config"],
     &["cli"],

@@ -44,7 +44,7 @@ use crate::{
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-const PARTS: [&str; 11] = [
+const PARTS: [&str; 13] = [
     "memory",
     "burst",
     "unicast",

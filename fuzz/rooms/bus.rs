@@ -65,6 +65,7 @@ impl<K: Subscriber> Gateway<K> {
             prefix: "usher".to_owned(),
             settle: None,
             reply_prefix: "_INBOX.".to_owned(),
+            presence_events: false,
             stream: None,
             tracer: Tracer::default(),
         };

@@ -84,7 +84,9 @@ key_file = "{{ $tls }}/redis/tls.key"
 {{- end }}
 {{- if $v.durable.enabled }}
 {{ include "usher.toml.section" (list "durable" $v.durable) }}
+{{ include "usher.toml.section" (list "offline" $v.offline) }}
 {{- end }}
+{{ include "usher.toml.section" (list "presence" $v.presence) }}
 {{ include "usher.toml.section" (list "session" $v.session) }}
 {{ include "usher.toml.section" (list "drain" $v.drain) }}
 {{ include "usher.toml.section" (list "log" $v.log) }}

@@ -113,8 +113,13 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- div (add $delay $window 999) 1000 -}}
 {{- end -}}
 
+{{/* The same, and then until services were told who has gone, and 10 s. */}}
 {{- define "usher.gracePeriodSeconds" -}}
-{{- add 10 (include "usher.drainSeconds" . | int64) -}}
+{{- $told := 0 -}}
+{{- if .Values.presence.events -}}
+{{- $told = add 5 (div (add (include "usher.milliseconds" .Values.presence.offlineDelay | int64) 999) 1000) -}}
+{{- end -}}
+{{- add 10 $told (include "usher.drainSeconds" . | int64) -}}
 {{- end -}}
 
 {{/* How long a proxy may hear nothing: three pings. */}}

@@ -131,6 +131,9 @@ value by itself; here they are seen together. All complaints come at once.
 {{- if and $v.durable.enabled $v.demo.enabled (gt (int $v.durable.replicas) 1) -}}
   {{- $bad = append $bad "durable.replicas is more than 1, and the demo has one NATS" -}}
 {{- end -}}
+{{- if and $v.offline.events (not $v.durable.enabled) -}}
+  {{- $bad = append $bad "offline.events needs a stream that keeps messages: set durable.enabled=true" -}}
+{{- end -}}
 {{- $ports := list (int $v.public.port) (int $v.grpc.port) (int $v.ops.port) -}}
 {{- if ne (len (uniq $ports)) 3 -}}
   {{- $bad = append $bad "public.port, grpc.port and ops.port must differ" -}}

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::{Mode, RunError, reload::Logins, rooms, tasks::Tasks};
 use crate::{
-    bus::{self, Commands, Interest, Peers, Publisher, Service, Subscriber, stream::Stream},
+    bus::{
+        self, Commands, Elsewhere, Interest, Peers, Publisher, Service, Subscriber, stream::Stream,
+    },
     config::Config,
     metrics::Metrics,
     readiness::Readiness,
@@ -17,13 +19,23 @@ use crate::{
 pub(super) struct Outside<K> {
     pub(super) interest: Interest<K>,
     pub(super) publisher: Publisher,
-    /// The other gateways, and the service API; none where this gateway is the only one.
-    pub(super) shared: Option<(Peers, Service)>,
+    /// None where this gateway is the only one.
+    pub(super) shared: Option<Shared>,
     /// In durable mode.
     pub(super) stream: Option<Stream>,
     pub(super) tickets: Tickets,
     /// Secrets that may be replaced.
     pub(super) logins: Option<Logins>,
+}
+
+/// What gateways share.
+pub(super) struct Shared {
+    /// The other gateways.
+    pub(super) peers: Peers,
+    /// Whether they hold a user, and what services are told of that.
+    pub(super) elsewhere: Elsewhere,
+    /// The service API.
+    pub(super) service: Service,
 }
 
 impl<K: Subscriber + Send + 'static> Outside<K> {
@@ -70,7 +82,11 @@ impl<K: Subscriber + Send + 'static> Outside<K> {
         Ok(Self {
             interest: nats.interest,
             publisher: nats.publisher,
-            shared: Some((nats.peers, nats.service)),
+            shared: Some(Shared {
+                peers: nats.peers,
+                elsewhere: nats.elsewhere,
+                service: nats.service,
+            }),
             stream: nats.stream,
             tickets,
             logins: Some(logins),

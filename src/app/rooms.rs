@@ -12,7 +12,7 @@ use crate::{
     config::{Config, HttpsUrl, OtlpUrl, RedisKind, Settle},
     durable, http,
     origin::AllowedOrigins,
-    registry,
+    presence, registry,
     telemetry::{self, Tracer},
     tickets,
     tls::{Acceptor, ClientFiles, FileError, Identity, Reloads, ServerFiles, Which},
@@ -281,6 +281,14 @@ pub(super) fn telemetry(config: &Config, gateway: &str) -> Option<telemetry::Con
         sample_ratio: config.telemetry.sample_ratio.0,
         gateway: gateway.to_owned(),
     })
+}
+
+/// How services are told who comes and goes.
+pub(super) fn presence(config: &Config, gateway: &str) -> presence::Config {
+    presence::Config {
+        gateway: gateway.to_owned(),
+        offline_delay: config.presence.offline_delay,
+    }
 }
 
 pub(super) fn door(config: &Config, max_sessions: usize, tracer: &Tracer) -> http::DoorConfig {

@@ -10,7 +10,7 @@ use super::{
     health::is_too_old,
     interest::{DialError, Dialer, Info, Link, Received, Window},
     servers::address,
-    stream::{self, Checked, Odd, Reach, StreamError},
+    stream::{self, Checked, ConsumerError, OFFLINE, Odd, Reach, StreamError},
 };
 use crate::{
     metrics::Metrics,
@@ -37,6 +37,8 @@ pub struct Seen {
     pub stream: Option<Result<Checked, StreamError>>,
     /// Subjects in it that are nobody's.
     pub odd: Odd,
+    /// The consumer of `offline.events`, where that is wanted and the stream is there.
+    pub consumer: Option<Result<(), ConsumerError>>,
 }
 
 /// A server of NATS.
@@ -69,11 +71,15 @@ pub async fn check(config: &Config, apply: bool) -> Seen {
     }
     let Some(link) = reached else { return seen };
     let subjects = config.subjects();
-    let asked = permissions(config, link, &subjects, &mut seen);
+    let publishes = published(config, &subjects);
+    let asked = permissions(config, link, &subjects, &publishes, &mut seen);
     seen.silent = timeout(ANSWER, asked).await.is_err().then_some(ANSWER);
     if let Some(stream) = &config.stream {
         match look(config, servers, subjects, stream, apply).await {
-            Ok((checked, odd)) => (seen.stream, seen.odd) = (Some(Ok(checked)), odd),
+            Ok((checked, odd, consumer)) => {
+                (seen.stream, seen.odd) = (Some(Ok(checked)), odd);
+                seen.consumer = consumer;
+            }
             Err(error) => seen.stream = Some(Err(error)),
         }
     }
@@ -90,15 +96,42 @@ fn found(address: String, info: &Info) -> Server {
     }
 }
 
+/// Where the gateway publishes, each with what does nothing there.
+fn published(config: &Config, subjects: &Subjects) -> Vec<(String, &'static [u8])> {
+    let mut published = vec![
+        (subjects.probe(), &b""[..]),
+        (subjects.echo(), b""),
+        // Gateways ignore what is empty.
+        (subjects.gateways(), b""),
+        (subjects.control(), b""),
+    ];
+    if config.presence_events {
+        published.push((subjects.presence("$check"), b""));
+    }
+    if let Some(stream) = config.stream.as_ref().filter(|it| it.offline_events) {
+        let of_consumer = format!("{}.{OFFLINE}", stream.name);
+        published.push((subjects.offline("$check"), b""));
+        // A pull without a reply subject is none, and there is no message 0.
+        published.push((format!("$JS.API.CONSUMER.MSG.NEXT.{of_consumer}"), b""));
+        published.push((format!("$JS.ACK.{of_consumer}.1.0.0.0.0"), b"+WPI"));
+    }
+    published
+}
+
 /// Does once what the gateway does all the time, to see what NATS forbids.
-async fn permissions(config: &Config, mut link: Link, subjects: &Subjects, seen: &mut Seen) {
+async fn permissions(
+    config: &Config,
+    mut link: Link,
+    subjects: &Subjects,
+    published: &[(String, &[u8])],
+    seen: &mut Seen,
+) {
     let inbox = format!("{}check.*", config.reply_prefix);
-    let [gateways, control] = [subjects.gateways(), subjects.control()];
     let heard = [
         subjects.echo(),
         subjects.heard_broadcast(),
-        gateways.clone(),
-        control.clone(),
+        subjects.gateways(),
+        subjects.control(),
         inbox,
     ];
     let service = ["$SRV.PING".to_owned(), format!("{}.*", subjects.api())];
@@ -110,9 +143,8 @@ async fn permissions(config: &Config, mut link: Link, subjects: &Subjects, seen:
         ("Usher-Probe", "1"),
         ("Nats-Expected-Stream", "usher-check"),
     ];
-    // Gateways ignore what is empty.
-    for subject in [subjects.probe(), subjects.echo(), gateways, control] {
-        link.publish(&subject, None, &headers, &[]);
+    for (subject, payload) in published {
+        link.publish(subject, None, &headers, payload);
     }
     link.ping(Window::default());
     loop {
@@ -138,7 +170,7 @@ async fn look(
     subjects: Subjects,
     stream: &stream::Config,
     apply: bool,
-) -> Result<(Checked, Odd), StreamError> {
+) -> Result<(Checked, Odd, Option<Result<(), ConsumerError>>), StreamError> {
     let (metrics, readiness) = (Metrics::new().into(), Readiness::new(Duration::ZERO));
     let health = Health::new("push", Part::Push, false, metrics, readiness);
     let (client, task) = client::start(config, servers, subjects.clone(), health)
@@ -152,7 +184,15 @@ async fn look(
         client.ready().await;
         let checked = stream::see_to(&client, stream, reach).await?;
         let odd = stream::odd(&client, &stream.name, &subjects).await?;
-        Ok((checked, odd))
+        let consumer = match stream.offline_events {
+            true => Some(
+                stream::see_to_offline(&client, stream, reach)
+                    .await
+                    .map(drop),
+            ),
+            false => None,
+        };
+        Ok((checked, odd, consumer))
     };
     tokio::select! {
         seen = timeout(ANSWER, looking) => seen.unwrap_or(Err(StreamError::Away)),

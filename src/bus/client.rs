@@ -130,6 +130,16 @@ impl Connection {
         matches!(gate.wait_for(ready).await.as_deref(), Ok(Gate::Open))
     }
 
+    /// Whether a push can be handed over now.
+    pub(super) fn is_open(&self) -> bool {
+        *self.gate.borrow() == Gate::Open
+    }
+
+    /// Waits until the socket has what was handed over.
+    pub(super) async fn flush(&self) {
+        let _ = self.nats.flush().await;
+    }
+
     /// Asks a question that has one answer.
     pub(super) async fn ask(self: &Arc<Self>, question: Outgoing) -> Result<Message, Failure> {
         self.send(question, 1).await?.answer().await
@@ -168,11 +178,16 @@ impl Connection {
 
     /// NATS takes so many bytes at most, headers included.
     fn check_size(&self, size: usize) -> Result<(), Failure> {
-        let limit = self.nats.max_payload().min(self.servers.max_payload());
+        let limit = self.max_payload();
         match size > limit {
             true => Err(Failure::TooLarge { size, limit }),
             false => Ok(()),
         }
+    }
+
+    /// Bytes of a message that NATS takes at most, headers included.
+    pub(super) fn max_payload(&self) -> usize {
+        self.nats.max_payload().min(self.servers.max_payload())
     }
 
     /// Waits while pushes are held.

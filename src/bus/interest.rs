@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 
 pub use self::dial::DialError;
+#[cfg(test)]
+pub(super) use self::wire::example_message;
 #[cfg(fuzzing)]
 pub(super) use self::wire::{Decoder, ServerOp};
 pub(super) use self::{
@@ -79,6 +81,8 @@ pub struct Request {
 pub struct Probe {
     /// Who has everything up to this sequence; none: who is here.
     pub up_to: Option<u64>,
+    /// A gateway asks, about presence.
+    pub presence: bool,
 }
 
 /// The users' subscriptions, and what comes on them.

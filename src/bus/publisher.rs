@@ -12,6 +12,7 @@ use tokio::{
 
 use super::{
     Subjects,
+    asking::{Answer, answer},
     client::{Client, Failure, Outgoing, Sent},
     embedded,
 };
@@ -317,8 +318,8 @@ async fn live(mut sent: Sent, receipt: bool) -> Result<Published, PublishError> 
         // The times count from NATS's confirmation; answers before it are kept.
         (Ok(()), true) => Some(receipts(&mut sent).await),
         // A gateway that has it got it from NATS.
-        (Err(Failure::Unknown), true) => match sent.try_next().as_ref().and_then(sessions) {
-            Some((_, sessions)) => Some(Receipt::Queued(sessions)),
+        (Err(Failure::Unknown), true) => match sent.try_next().as_ref().and_then(answer) {
+            Some(Answer { sessions, .. }) => Some(Receipt::Queued(sessions)),
             None => return Err(PublishError::Unconfirmed),
         },
         (Err(failure), _) => return Err(failure.into()),
@@ -378,10 +379,13 @@ async fn receipts(sent: &mut Sent) -> Receipt {
     let mut until = Instant::now() + FIRST_RECEIPT;
     let mut gateways = HashSet::new();
     let mut sum = 0_u32;
-    while let Ok(Some(answer)) = timeout_at(until, sent.next()).await {
-        let Some((gateway, sessions)) = sessions(&answer) else {
+    while let Ok(Some(message)) = timeout_at(until, sent.next()).await {
+        let Some(Answer {
+            gateway, sessions, ..
+        }) = answer(&message)
+        else {
             // NATS says that nobody is there, and nobody else answers.
-            if answer.status.is_some() {
+            if message.status.is_some() {
                 break;
             }
             continue;
@@ -397,18 +401,6 @@ async fn receipts(sent: &mut Sent) -> Receipt {
         true => Receipt::Offline,
         false => Receipt::Queued(sum),
     }
-}
-
-/// Which gateway answered, and how many sessions it has; none where it is no gateway.
-fn sessions(answer: &Message) -> Option<(String, u32)> {
-    #[derive(Deserialize)]
-    struct Body {
-        #[serde(default)]
-        gateway: String,
-        sessions: u32,
-    }
-    let body: Body = serde_json::from_slice(&answer.payload).ok()?;
-    Some((body.gateway, body.sessions))
 }
 
 impl From<Failure> for PublishError {

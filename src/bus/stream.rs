@@ -14,6 +14,7 @@ mod index;
 mod lasts;
 mod looks;
 mod odd;
+mod offline;
 mod read;
 mod scan;
 mod shape;
@@ -34,11 +35,12 @@ use tokio::{sync::Notify, time::timeout};
 
 #[cfg(fuzzing)]
 pub(super) use self::batch::Reply;
-use self::{caller::Caller, looks::Looks, scan::Scans};
+use self::{caller::Caller, looks::Looks, offline::Offline, scan::Scans};
 pub use self::{
     lasts::Lasts,
     looks::Look,
     odd::Odd,
+    offline::ConsumerError,
     read::{Bounds, Found, Read, Reads, Wanted},
     scan::{Request, Scanned},
     shape::{Difference, Mend},
@@ -46,6 +48,7 @@ pub use self::{
 };
 pub(super) use self::{
     odd::odd,
+    offline::{NAME as OFFLINE, see_to as see_to_offline},
     upkeep::{Reach, see_to},
 };
 use super::{
@@ -86,6 +89,8 @@ pub struct Config {
     pub duplicate_window: Duration,
     /// Memory for what was read for sessions that are behind.
     pub replay_bytes: usize,
+    /// Whether messages that no session was given are published for services.
+    pub offline_events: bool,
 }
 
 /// The stream cannot be asked, or did not say.
@@ -104,7 +109,7 @@ pub enum StreamError {
     #[error("the stream {0} has no leader; are enough nodes of the NATS cluster up?")]
     NoLeader(String),
     /// NATS permits this gateway no such question.
-    #[error("NATS does not permit $JS.API.STREAM.{0}; see examples/nats-permissions.conf")]
+    #[error("NATS does not permit $JS.API.{0}; see examples/nats-permissions.conf")]
     Forbidden(String),
     /// NATS runs without JetStream.
     #[error("NATS runs without JetStream; start nats-server with -js")]
@@ -151,7 +156,8 @@ impl Stream {
         gone: Arc<Notify>,
         (metrics, readiness): (Arc<Metrics>, Readiness),
     ) -> (Self, Vec<Task>) {
-        let (caller, calls) = Caller::new(reading, reply_prefix);
+        let (offline, heard) = config.offline_events.then(Offline::new).unzip();
+        let (caller, calls) = Caller::new(reading, reply_prefix, heard);
         let stream = Self(Arc::new(Shared {
             client: client.clone(),
             top: Mutex::default(),
@@ -165,11 +171,13 @@ impl Stream {
             metrics,
             replies: AtomicU64::new(0),
         }));
+        let offline = offline.map(|offline| offline.tasks(&stream, &client, &readiness));
         let upkeep = upkeep::keep(stream.clone(), client, readiness);
-        let tasks = vec![
+        let mut tasks = vec![
             Task::new("the stream connection", calls),
             Task::new("the upkeep of the stream", upkeep),
         ];
+        tasks.extend(offline.into_iter().flatten());
         (stream, tasks)
     }
 

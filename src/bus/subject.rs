@@ -47,6 +47,16 @@ impl Subjects {
         format!("{}.user.", self.prefix)
     }
 
+    /// All users' subjects: `usher.user.*`
+    pub(super) fn all_users(&self) -> String {
+        format!("{}.user.*", self.prefix)
+    }
+
+    /// `nats.prefix`
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// Where messages for every session are published: `usher.broadcast`.
     pub fn broadcast(&self) -> String {
         format!("{}.broadcast", self.prefix)
@@ -79,6 +89,22 @@ impl Subjects {
         format!("{}.user.{}", self.prefix, self.gateway)
     }
 
+    /// Where a message is told of that no session was given: `usher.offline.USER`.
+    pub(super) fn offline(&self, token: &str) -> String {
+        format!("{}.offline.{token}", self.prefix)
+    }
+
+    /// Where services are told that a user comes or goes, and, for `$lost`, that a gateway
+    /// has vanished: `usher.presence.USER`.
+    pub(super) fn presence(&self, token: &str) -> String {
+        format!("{}.presence.{token}", self.prefix)
+    }
+
+    /// Where the user's messages are heard who stands in subjects as this token.
+    pub(super) fn heard_token(&self, token: &str) -> String {
+        format!("{}.user.{token}", self.heard)
+    }
+
     /// Where gateways say that they are there: `usher.gateways`.
     pub fn gateways(&self) -> String {
         format!("{}.gateways", self.prefix)
@@ -96,7 +122,7 @@ impl Subjects {
 
     /// What a stream captures.
     pub fn captured(&self) -> [String; 2] {
-        [format!("{}.user.*", self.prefix), self.broadcast()]
+        [self.all_users(), self.broadcast()]
     }
 
     /// From where a stream republishes, and whereto.

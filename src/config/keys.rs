@@ -273,6 +273,24 @@ table! {
         replay_bytes: Size = "96MiB" where replay_bytes,
     }
 
+    /// What services are told of users who come and go.
+    "presence" => presence: Presence {
+        /// Whether services are told on `PREFIX.presence.USER` that a user is online or
+        /// offline, and on `PREFIX.presence.$lost` that a gateway has vanished.
+        events: bool = false,
+        /// How long a user's last session must have been gone before that user is offline: a
+        /// page that is loaded again is no change.
+        offline_delay: Duration = "15s",
+    }
+
+    /// What services are told of messages that find nobody; in durable mode.
+    "offline" => offline: Offline {
+        /// Whether a message to a user that no session was given is published on
+        /// `PREFIX.offline.USER`, where a mobile push begins. Needs the right to make and
+        /// read the stream's consumer `usher-offline`.
+        events: bool = false,
+    }
+
     /// One client's connection.
     "session" => session: Session {
         /// How often a session is pinged.

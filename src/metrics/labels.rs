@@ -19,6 +19,12 @@ impl Metrics {
         ] {
             self.messages_dropped.with_label_values(&[reason]);
         }
+        for state in ["online", "offline", "lost"] {
+            self.presence_events.with_label_values(&[state]);
+        }
+        for result in ["given", "published", "skipped", "again"] {
+            self.offline_messages.with_label_values(&[result]);
+        }
         for op in ["presence", "disconnect"] {
             let ok = [op, "200"];
             self.service_requests.with_label_values(&ok);
@@ -167,6 +173,16 @@ impl Metrics {
     /// Counts a stream that is not the one that sessions have had messages of.
     pub fn stream_replaced(&self, reason: &str) {
         self.stream_replaced.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts what services are told of presence.
+    pub fn presence_event(&self, state: &str) {
+        self.presence_events.with_label_values(&[state]).inc();
+    }
+
+    /// Counts a message that was looked at for `offline.events`.
+    pub fn offline_message(&self, result: &str) {
+        self.offline_messages.with_label_values(&[result]).inc();
     }
 
     /// Counts messages that a session gets from the stream later.

@@ -12,7 +12,7 @@ use super::{
     session::{Pushed, Session},
 };
 use crate::{
-    bus::{Event, Interest, Request},
+    bus::{Event, Interest, Probe, Request},
     close::CloseReason,
     frame::Frames,
     message::Message,
@@ -99,11 +99,13 @@ impl Registry {
             probe: Some(probe), ..
         }) = &request
         {
-            let (up_to, reached) = (probe.up_to, self.count(&to, probe.up_to));
+            let (probe, reached) = (*probe, self.count(&to, *probe));
             match request {
-                Some(request) if reached > 0 => self.answer(&mut work.interest, &request, reached),
+                Some(request) if reached > 0 => {
+                    self.answer(&mut work.interest, &to, &request, reached)
+                }
                 // Perhaps it is under way.
-                Some(request) => work.probes.wait(to, up_to, request),
+                Some(request) => work.probes.wait(to, probe, request),
                 None => {}
             }
             return;
@@ -112,7 +114,7 @@ impl Registry {
         let mut arrivals = Arrivals::of(message, &self.config.tracer);
         let reached = self.deliver(&to, &mut frames, &mut arrivals, &mut work.behind);
         if let (Some(request), 1..) = (request, reached) {
-            self.answer(&mut work.interest, &request, reached);
+            self.answer(&mut work.interest, &to, &request, reached);
         }
         self.answer_probes(work);
     }
@@ -194,16 +196,19 @@ impl Registry {
         reached
     }
 
-    /// The sessions of a user that are open, or have everything up to this sequence.
-    fn count(&self, held: &Entry, up_to: Option<u64>) -> usize {
+    /// The sessions of a user that are open, or have everything up to a sequence.
+    fn count(&self, held: &Entry, probe: Probe) -> usize {
         let mut count = 0;
         held.each(|session| {
-            count += usize::from(match up_to {
+            count += usize::from(match probe.up_to {
                 None => session.backlog().is_open(),
                 Some(seq) => session.has_up_to(seq),
             });
         });
-        count
+        match probe.presence {
+            true => self.presence.counts(held, count),
+            false => count,
+        }
     }
 
     /// Answers the probes that can be answered by now.
@@ -211,24 +216,33 @@ impl Registry {
         let Work {
             interest, probes, ..
         } = work;
-        probes.sift(|to, up_to, request| {
-            let reached = self.count(to, up_to);
+        probes.sift(|to, probe, request| {
+            let reached = self.count(to, probe);
             if reached > 0 {
-                self.answer(interest, request, reached);
+                self.answer(interest, to, request, reached);
             }
             reached > 0
         });
     }
 
-    fn answer(&self, interest: &mut Interest<Arc<Entry>>, request: &Request, sessions: usize) {
+    fn answer(
+        &self,
+        interest: &mut Interest<Arc<Entry>>,
+        to: &Entry,
+        request: &Request,
+        sessions: usize,
+    ) {
         if !request.reply.starts_with(&self.config.reply_prefix) {
             self.metrics.receipts("refused");
             return;
         }
-        let answer = serde_json::json!({
+        let mut answer = serde_json::json!({
             "gateway": self.config.gateway,
             "sessions": sessions,
         });
+        if request.probe.is_some_and(|probe| probe.presence) && to.is_announced() {
+            answer["online"] = true.into();
+        }
         interest.answer(&request.reply, answer.to_string().as_bytes());
     }
 

@@ -58,6 +58,10 @@ struct State<M> {
     subscription: Option<u64>,
     /// In which life of the bus's connection the subscription was confirmed.
     confirmed_in: Option<u64>,
+    /// That a session was welcomed is told, for presence.
+    came: bool,
+    /// Services know by this gateway that the user is online.
+    announced: bool,
 }
 
 /// What a join found.
@@ -116,6 +120,8 @@ impl<U, M: Member> Held<U, M> {
                 seats: Vec::new(),
                 subscription: None,
                 confirmed_in: None,
+                came: false,
+                announced: false,
             }),
         }
     }
@@ -163,6 +169,41 @@ impl<U, M: Member> Held<U, M> {
     /// In which life of the connection the subscription was confirmed.
     pub fn confirmed_in(&self) -> Option<u64> {
         self.state().confirmed_in
+    }
+
+    /// A session was welcomed: `tell` says so where nobody has yet, and returns whether it could.
+    pub fn comes(&self, tell: impl FnOnce() -> bool) {
+        let mut state = self.state();
+        if !state.came && !state.seats.is_empty() {
+            state.came = tell();
+        }
+    }
+
+    /// A session has left. Whether it was the last one, and the user had come.
+    pub fn goes(&self) -> bool {
+        let mut state = self.state();
+        let goes = state.came && state.seats.is_empty();
+        if goes {
+            (state.came, state.announced) = (false, false);
+        }
+        goes
+    }
+
+    /// Whether the user has come, and has not gone.
+    pub fn is_here(&self) -> bool {
+        let state = self.state();
+        state.came && !state.seats.is_empty()
+    }
+
+    /// Services know by this gateway that the user is online.
+    pub fn announce(&self) {
+        let mut state = self.state();
+        state.announced = state.came;
+    }
+
+    /// Whether [`Held::announce`] was called, and the user has not gone since.
+    pub fn is_announced(&self) -> bool {
+        self.state().announced
     }
 
     /// Calls `f` for each seat.

@@ -6,7 +6,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
 use super::Entry;
-use crate::bus::Request;
+use crate::bus::{Probe, Request};
 
 /// Whoever asks waits no longer than this.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -22,21 +22,21 @@ pub(super) struct Probes(VecDeque<Waiting>);
 #[derive(Debug)]
 struct Waiting {
     to: Arc<Entry>,
-    up_to: Option<u64>,
+    probe: Probe,
     request: Request,
     until: Instant,
 }
 
 impl Probes {
     /// Keeps one for later.
-    pub(super) fn wait(&mut self, to: Arc<Entry>, up_to: Option<u64>, request: Request) {
+    pub(super) fn wait(&mut self, to: Arc<Entry>, probe: Probe, request: Request) {
         if self.0.len() >= MAX {
             self.0.pop_front();
         }
         let until = Instant::now() + PATIENCE;
         self.0.push_back(Waiting {
             to,
-            up_to,
+            probe,
             request,
             until,
         });
@@ -51,7 +51,7 @@ impl Probes {
     }
 
     /// Drops those that `answered` answers, and those that wait no longer.
-    pub(super) fn sift(&mut self, mut answered: impl FnMut(&Entry, Option<u64>, &Request) -> bool) {
+    pub(super) fn sift(&mut self, mut answered: impl FnMut(&Entry, Probe, &Request) -> bool) {
         if self.0.is_empty() {
             return;
         }
@@ -59,11 +59,11 @@ impl Probes {
         self.0.retain(|waiting| {
             let Waiting {
                 to,
-                up_to,
+                probe,
                 request,
                 until,
             } = waiting;
-            *until > now && !answered(to, *up_to, request)
+            *until > now && !answered(to, *probe, request)
         });
     }
 }

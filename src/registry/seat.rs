@@ -54,6 +54,7 @@ impl Seat {
     pub fn welcomed(&self) {
         let limit = self.registry.config.max_sessions_per_user;
         self.held.keep_newest(limit, &self.session);
+        self.registry.presence.comes(&self.held);
     }
 
     /// The frame for scripts that says that the connection is alive, and up to where the
@@ -86,6 +87,7 @@ impl Drop for Seat {
             &self.held,
             &self.session,
         );
+        registry.presence.goes(&self.held);
         self.backlog().cut(CloseReason::ConnectionLost);
     }
 }

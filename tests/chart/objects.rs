@@ -164,6 +164,17 @@ fn a_pod_has_the_time_that_a_drain_takes() {
         assert_eq!(ready, seconds - 10, "{delay} {window}");
         assert!(spec["progressDeadlineSeconds"].as_i64() > Some(ready));
     }
+    // And then until services were told.
+    for (delay, seconds) in [("15s", 53), ("500ms", 39), ("0s", 38)] {
+        let render = Render::minimal()
+            .set("drain.delay=3s")
+            .set("presence.events=true")
+            .set(&format!("presence.offlineDelay={delay}"));
+        let objects = render.objects();
+        assert_eq!(objects.pod()["terminationGracePeriodSeconds"], seconds);
+        // The next one goes when this one has sent everybody away.
+        assert_eq!(objects.deployment()["spec"]["minReadySeconds"], 23);
+    }
     let own = Render::minimal().set("minReadySeconds=3").objects();
     assert_eq!(own.deployment()["spec"]["minReadySeconds"], 3);
 }

@@ -174,6 +174,10 @@ const IMPOSSIBLE: &[(&[&str], &str)] = &[
         "durable.duplicateWindow (2m) must not be above durable.maxAge (1m)",
     ),
     (
+        &["offline.events=true"],
+        "offline.events needs a stream that keeps messages: set durable.enabled=true",
+    ),
+    (
         &["public.port=9090"],
         "public.port, grpc.port and ops.port must differ",
     ),

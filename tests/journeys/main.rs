@@ -21,6 +21,7 @@ mod foreign;
 mod grpc_bounds;
 mod grpc_drain;
 mod grpc_unavailable;
+mod happened;
 mod hostile;
 mod json;
 mod limits;

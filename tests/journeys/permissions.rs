@@ -61,6 +61,8 @@ async fn nobody_may_do_more_than_they_must() {
         (Role::Caller, "usher.user.42"),
         (Role::Caller, "usher.api.*"),
         (Role::Operator, "orders.new"),
+        (Role::Gateway, "usher.offline.*"),
+        (Role::Gateway, "usher.presence.*"),
     ] {
         let said = complaint(&nats, role, Attempt::Subscribe, subject).await;
         assert!(
@@ -72,6 +74,8 @@ async fn nobody_may_do_more_than_they_must() {
         (Role::Gateway, "orders.new"),
         (Role::Gateway, "_INBOX.somebody"),
         (Role::Publisher, "orders.new"),
+        (Role::Publisher, "usher.offline.42"),
+        (Role::Publisher, "usher.presence.42"),
         (Role::Publisher, "usher.control"),
         (Role::Publisher, "usher.gateways"),
         (Role::Publisher, "usher.api.disconnect"),

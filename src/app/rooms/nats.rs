@@ -6,7 +6,7 @@ use url::Url;
 
 use crate::{
     bus::{self, Auth},
-    config::{Config, Durable, Storage},
+    config::{Config, Storage},
     secret::Secret,
     telemetry::Tracer,
 };
@@ -22,7 +22,8 @@ pub(crate) fn bus(config: &Config, name: &str, tracer: Tracer) -> bus::Config {
         prefix: nats.prefix.clone(),
         settle: super::settle(config),
         reply_prefix: nats.reply_prefix.clone(),
-        stream: config.durable.enabled.then(|| stream(&config.durable)),
+        presence_events: config.presence.events,
+        stream: config.durable.enabled.then(|| stream(config)),
         tracer,
     }
 }
@@ -52,7 +53,8 @@ fn without_credentials(server: &Url) -> Url {
     server
 }
 
-fn stream(durable: &Durable) -> bus::stream::Config {
+fn stream(config: &Config) -> bus::stream::Config {
+    let durable = &config.durable;
     bus::stream::Config {
         name: durable.stream.clone(),
         manage: durable.manage_stream,
@@ -63,6 +65,7 @@ fn stream(durable: &Durable) -> bus::stream::Config {
         on_disk: durable.storage == Storage::File,
         duplicate_window: durable.duplicate_window,
         replay_bytes: durable.replay_bytes.0,
+        offline_events: config.offline.events,
     }
 }
 

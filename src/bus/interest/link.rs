@@ -126,6 +126,11 @@ impl Link {
         wire::publish(&mut self.unsent, subject, reply, headers, payload);
     }
 
+    /// Publishes with a header block of any bytes, whose last line is empty.
+    pub(in crate::bus) fn publish_block(&mut self, subject: &str, block: &[u8], payload: &[u8]) {
+        wire::publish_block(&mut self.unsent, subject, block, payload);
+    }
+
     /// Asks for a [`Received::Pong`] once all of the above is processed.
     pub(in crate::bus) fn ping(&mut self, window: Window) {
         self.pings.push_back(Some(window));

@@ -107,6 +107,13 @@ impl Headers {
         &self.0
     }
 
+    /// Whether the first line has this word in it.
+    pub(in crate::bus) fn mentions(&self, word: &str) -> bool {
+        let line = self.lines().next().unwrap_or_default();
+        line.windows(word.len())
+            .any(|found| found == word.as_bytes())
+    }
+
     /// The status in the first line (`NATS/1.0 503`); a header that a
     /// publisher named `Status` is not one.
     pub(in crate::bus) fn status(&self) -> Option<u16> {
@@ -281,6 +288,15 @@ pub(super) fn publish(
     line(buffer, format_args!(""));
 }
 
+/// Writes a message with a header block of any bytes, whose last line is empty.
+pub(super) fn publish_block(buffer: &mut BytesMut, subject: &str, block: &[u8], payload: &[u8]) {
+    let (length, total) = (block.len(), block.len() + payload.len());
+    line(buffer, format_args!("HPUB {subject} {length} {total}"));
+    buffer.extend_from_slice(block);
+    buffer.extend_from_slice(payload);
+    line(buffer, format_args!(""));
+}
+
 /// The size of a header block, which counts against `max_payload`.
 pub(in crate::bus) fn header_length<'a>(
     headers: impl Iterator<Item = (&'a str, &'a str)>,
@@ -289,6 +305,23 @@ pub(in crate::bus) fn header_length<'a>(
     match lines.sum::<usize>() {
         0 => 0,
         lines => "NATS/1.0\r\n".len() + lines + 2,
+    }
+}
+
+/// A message as a server delivers it, for tests.
+#[cfg(test)]
+pub(in crate::bus) fn example_message(
+    subject: &'static str,
+    reply: &'static str,
+    headers: &[u8],
+    payload: &'static [u8],
+) -> ServerMessage {
+    ServerMessage {
+        sid: 2,
+        subject: Bytes::from_static(subject.as_bytes()),
+        reply: Some(Bytes::from_static(reply.as_bytes())),
+        headers: Headers(Bytes::copy_from_slice(headers)),
+        payload: Bytes::from_static(payload),
     }
 }
 

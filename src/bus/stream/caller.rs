@@ -3,6 +3,11 @@
 //!
 //! Each connection has an inbox of its own. So while the caller moves to another server no
 //! answer can come twice: it comes on the connection on which its question was asked.
+//!
+//! What else is said and heard over the connection, for events of what nobody was given, is
+//! in `feed`.
+
+mod feed;
 
 use std::{
     collections::HashMap,
@@ -16,6 +21,8 @@ use std::{
 use tokio::sync::{mpsc, watch};
 use ulid::Ulid;
 
+use self::feed::{Feed, PULLS};
+pub(super) use self::feed::{Heard, Saying};
 use super::StreamError;
 use crate::bus::interest::{Link, News, Received, ServerMessage, Supervisor};
 
@@ -35,10 +42,13 @@ pub(super) struct Caller {
 }
 
 #[derive(Debug)]
-struct Job {
-    subject: String,
-    number: u64,
-    body: Vec<u8>,
+enum Job {
+    Ask {
+        subject: String,
+        number: u64,
+        body: Vec<u8>,
+    },
+    Say(Saying),
 }
 
 /// The open questions, by number, and the connection on which each was asked.
@@ -113,10 +123,12 @@ fn inbox(reply_prefix: &str, connection: Ulid) -> String {
 }
 
 impl Caller {
-    /// A caller, and what keeps its connection for as long as it is polled.
+    /// A caller, and what keeps its connection for as long as it is polled. The reader of the
+    /// consumer, where there is one, hears by `heard`.
     pub(super) fn new(
         connection: Supervisor,
         reply_prefix: &str,
+        heard: Option<mpsc::Sender<Heard>>,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (jobs, queue) = mpsc::channel(QUEUE);
         let (is_up, up) = watch::channel(false);
@@ -126,6 +138,7 @@ impl Caller {
             reply_prefix: reply_prefix.to_owned(),
             questions: questions.clone(),
             is_up,
+            feed: heard.map(Feed::new),
         };
         let caller = Self {
             jobs,
@@ -161,7 +174,7 @@ impl Caller {
             questions: self.questions.clone(),
             answers: receiver,
         };
-        let job = Job {
+        let job = Job::Ask {
             subject: subject.to_owned(),
             number,
             body: serde_json::to_vec(body).expect("such a value is always JSON"),
@@ -169,6 +182,12 @@ impl Caller {
         let sent = self.jobs.send(job).await;
         sent.map_err(|_| StreamError::Away)?;
         Ok(replies)
+    }
+
+    /// Says something when the connection has room for it.
+    pub(super) async fn say(&self, saying: Saying) {
+        // Where the task has ended, so does the process.
+        let _ = self.jobs.send(Job::Say(saying)).await;
     }
 
     /// Whether there is a connection, and when that changes.
@@ -182,6 +201,7 @@ struct Task {
     reply_prefix: String,
     questions: Arc<Questions>,
     is_up: watch::Sender<bool>,
+    feed: Option<Feed>,
 }
 
 impl Task {
@@ -192,7 +212,8 @@ impl Task {
             tokio::select! {
                 news = poll_fn(|cx| self.connection.poll_next(cx)) => self.handle(news),
                 job = queue.recv(), if room => match job {
-                    Some(job) => self.ask(job),
+                    Some(Job::Ask { subject, number, body }) => self.ask(&subject, number, &body),
+                    Some(Job::Say(saying)) => self.say(saying),
                     None => return,
                 },
             }
@@ -202,9 +223,12 @@ impl Task {
     fn handle(&mut self, news: News) {
         match news {
             News::Up => {
-                let reply_prefix = &self.reply_prefix;
                 if let Some(link) = self.connection.current() {
-                    link.subscribe(INBOX, &format!("{}*", inbox(reply_prefix, link.id())));
+                    let inbox = inbox(&self.reply_prefix, link.id());
+                    link.subscribe(INBOX, &format!("{inbox}*"));
+                    if let Some(feed) = &mut self.feed {
+                        feed.up(link, &inbox);
+                    }
                     let info = link.info().clone();
                     let health = self.connection.health();
                     health.up(&info.server_name, &info.version);
@@ -213,13 +237,20 @@ impl Task {
             }
             News::Next => {
                 if let Some(link) = self.connection.next() {
-                    link.subscribe(INBOX, &format!("{}*", inbox(&self.reply_prefix, link.id())));
+                    let inbox = inbox(&self.reply_prefix, link.id());
+                    link.subscribe(INBOX, &format!("{inbox}*"));
+                    if let Some(feed) = &mut self.feed {
+                        feed.up(link, &inbox);
+                    }
                 }
                 self.connection.promote();
             }
             News::Down => {
                 self.is_up.send_replace(false);
                 self.questions.lost(None);
+                if let Some(feed) = &mut self.feed {
+                    feed.lost();
+                }
             }
             News::Ended(id) => self.questions.lost(Some(id)),
             News::Received(Received::Message(message)) => {
@@ -230,26 +261,45 @@ impl Task {
                 let id = self.connection.left();
                 self.answered(id, message);
             }
+            News::Received(Received::Pong(window)) => {
+                if let Some(feed) = &mut self.feed {
+                    feed.pong(window, self.connection.current());
+                }
+            }
+            News::FromLeft(Received::Pong(window)) => {
+                if let Some(feed) = &mut self.feed {
+                    feed.pong(window, None);
+                }
+            }
+            News::Received(Received::Error(text)) | News::FromLeft(Received::Error(text)) => {
+                if let Some(feed) = &self.feed {
+                    feed.refused(&text);
+                }
+            }
             News::Received(_) | News::FromLeft(_) | News::FromNext(_) | News::NextLost => {}
         }
     }
 
     fn answered(&self, connection: Option<Ulid>, message: ServerMessage) {
-        if let Some(connection) = connection {
+        if message.sid == PULLS {
+            if let Some(feed) = &self.feed {
+                feed.message(message);
+            }
+        } else if let Some(connection) = connection {
             self.questions
                 .answered(connection, message, &self.reply_prefix);
         }
     }
 
-    fn ask(&mut self, job: Job) {
+    fn ask(&mut self, subject: &str, number: u64, body: &[u8]) {
         let Some(link) = self.connection.current() else {
             return;
         };
         // A caller that has gone needs no answer.
-        if let Some(question) = self.questions.open().get_mut(&job.number) {
+        if let Some(question) = self.questions.open().get_mut(&number) {
             question.asked_on = Some(link.id());
-            let reply = format!("{}{}", inbox(&self.reply_prefix, link.id()), job.number);
-            link.publish(&job.subject, Some(&reply), &[], &job.body);
+            let reply = format!("{}{number}", inbox(&self.reply_prefix, link.id()));
+            link.publish(subject, Some(&reply), &[], body);
         }
     }
 }

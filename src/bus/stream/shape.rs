@@ -257,6 +257,7 @@ mod tests {
             on_disk: true,
             duplicate_window: Duration::from_secs(120),
             replay_bytes: 96 << 20,
+            offline_events: false,
         }
     }
 

@@ -184,24 +184,33 @@ pub(in crate::bus) async fn see_to(
 
 /// JetStream's answer about a stream.
 #[derive(Debug, Deserialize)]
-struct Found {
+pub(super) struct Found {
     error: Option<ApiError>,
     #[serde(default)]
-    config: Value,
+    pub(super) config: Value,
     #[serde(default)]
-    state: State,
+    pub(super) state: State,
     cluster: Option<Cluster>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-struct State {
+pub(super) struct State {
     messages: u64,
     bytes: u64,
+    #[serde(default)]
+    pub(super) first_seq: u64,
+    #[serde(default)]
+    pub(super) last_seq: u64,
     #[serde(default)]
     num_subjects: u64,
 }
 
-async fn info(client: &Client, verb: &str, name: &str, body: &Value) -> Result<Found, StreamError> {
+pub(super) async fn info(
+    client: &Client,
+    verb: &str,
+    name: &str,
+    body: &Value,
+) -> Result<Found, StreamError> {
     let found: Found = ask(client, &format!("STREAM.{verb}.{name}"), body).await?;
     match &found {
         Found {

@@ -5,7 +5,7 @@ use std::io;
 use crate::{
     bus::{
         Config, DialError, Seen, Server,
-        stream::{self, Checked, Odd, StreamError},
+        stream::{self, Checked, ConsumerError, Odd, StreamError},
     },
     finding::{Finding, Verdict},
 };
@@ -17,6 +17,7 @@ const DIES_OF_ONE_BYTE: &str = "2.15.1";
 /// What was seen, and what to do about it.
 pub(super) fn findings(config: &Config, seen: Seen) -> Vec<Finding> {
     let durable = config.stream.is_some();
+    let manages = config.stream.as_ref().is_some_and(|stream| stream.manage);
     let unreached = match seen.servers.is_empty() {
         false => Verdict::Warning,
         true => Verdict::Bad,
@@ -48,6 +49,19 @@ pub(super) fn findings(config: &Config, seen: Seen) -> Vec<Finding> {
         findings.extend(of_stream(stream, seen));
     }
     let Odd { count, named } = seen.odd;
+    match seen.consumer {
+        Some(Ok(())) => {
+            let text = "consumer usher-offline: as it should be, for offline.events";
+            findings.push(Finding::new(Verdict::Good, text));
+        }
+        Some(Err(ConsumerError::Missing(_))) if manages => {
+            let text = "consumer usher-offline: absent; `usher serve` creates it";
+            findings.push(Finding::new(Verdict::Detail, text));
+        }
+        // Sessions work all the same.
+        Some(Err(error)) => findings.push(Finding::new(Verdict::Warning, error)),
+        None => {}
+    }
     if count > 0 {
         let named = named
             .iter()

@@ -173,6 +173,11 @@ pub(in crate::config) fn together(config: &Config) -> Result<(), (&'static str, 
                          or grpc.tls.client_ca_file, or grpc.allow_anonymous = true if something else guards it";
         return Err(("grpc.listen", complaint.to_owned()));
     }
+    if config.offline.events && !config.durable.enabled {
+        let complaint = "needs a stream that keeps messages; set durable.enabled = true, or leave \
+                         offline.events out";
+        return Err(("offline.events", complaint.to_owned()));
+    }
     if session.idle_timeout <= session.ping_interval {
         let ping = session.ping_interval.show().toml;
         let enough = session.ping_interval.saturating_mul(2).show().toml;

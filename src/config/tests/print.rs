@@ -93,6 +93,11 @@ duplicate_window = "2m"
 audit = "60s"
 max_replay = 1000
 replay_bytes = "96MiB"
+[presence]
+events = false
+offline_delay = "15s"
+[offline]
+events = false
 [session]
 ping_interval = "25s"
 idle_timeout = "60s"

@@ -2,7 +2,7 @@
 //! library would.
 
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpStream,
 };
 
@@ -10,6 +10,14 @@ use super::{Nats, wait::patiently};
 
 /// A connection of its own.
 pub(crate) struct RawNats(BufReader<TcpStream>);
+
+/// A message, as its bytes came.
+#[derive(Debug)]
+pub(crate) struct RawMessage {
+    pub(crate) subject: String,
+    pub(crate) headers: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
+}
 
 impl RawNats {
     /// Connects to a server that lets anyone in.
@@ -34,10 +42,55 @@ impl RawNats {
 
     /// Publishes this under a header block of any bytes.
     pub(crate) async fn publish_with_block(&mut self, subject: &str, block: &str, payload: &str) {
+        let (block, payload) = (block.as_bytes(), payload.as_bytes());
+        self.publish_bytes(subject, block, payload).await;
+    }
+
+    /// The same with a block that is no text.
+    pub(crate) async fn publish_bytes(&mut self, subject: &str, block: &[u8], payload: &[u8]) {
         let (length, total) = (block.len(), block.len() + payload.len());
-        let bytes = format!("HPUB {subject} {length} {total}\r\n{block}{payload}\r\n");
-        self.send(bytes.as_bytes()).await;
+        let line = format!("HPUB {subject} {length} {total}\r\n");
+        let bytes = [line.as_bytes(), block, payload, b"\r\n"].concat();
+        self.send(&bytes).await;
         self.confirmed().await;
+    }
+
+    /// Subscribes; the server knows it when this returns.
+    pub(crate) async fn subscribe(&mut self, subject: &str) {
+        self.send(format!("SUB {subject} 1\r\n").as_bytes()).await;
+        self.confirmed().await;
+    }
+
+    /// The next message of what it has subscribed to.
+    pub(crate) async fn next(&mut self) -> RawMessage {
+        patiently("a message", async {
+            loop {
+                let mut line = String::new();
+                self.0.read_line(&mut line).await.expect("a line");
+                let fields: Vec<_> = line.split_whitespace().collect();
+                let (subject, length, total) = match fields[..] {
+                    ["PING"] => {
+                        self.send(b"PONG\r\n").await;
+                        continue;
+                    }
+                    ["MSG", subject, _, total] => (subject, "0", total),
+                    ["HMSG", subject, _, length, total] => (subject, length, total),
+                    _ => panic!("unexpected: {line}"),
+                };
+                let [length, total] =
+                    [length, total].map(|field| field.parse::<usize>().expect("a length"));
+                let mut bytes = vec![0; total + 2];
+                self.0.read_exact(&mut bytes).await.expect("a message");
+                let payload = bytes[length..total].to_vec();
+                bytes.truncate(length);
+                return RawMessage {
+                    subject: subject.to_owned(),
+                    headers: bytes,
+                    payload,
+                };
+            }
+        })
+        .await
     }
 
     async fn send(&mut self, bytes: &[u8]) {

@@ -46,6 +46,7 @@ impl<K: Subscriber> Reader<K> {
             reply,
             probe: asks.then(|| Probe {
                 up_to: headers.get("Usher-Seq").and_then(|seq| seq.parse().ok()),
+                presence: headers.get("Usher-Presence") == Some("1"),
             }),
         });
         let event = event_name(&headers).unwrap_or_else(|| {
