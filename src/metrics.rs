@@ -3,15 +3,15 @@
 
 mod labels;
 mod register;
+mod rounds;
+mod text;
 
 use std::sync::LazyLock;
 
-use prometheus::{
-    Encoder as _, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
-};
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use self::register::{counter, counters, gauge, gauges, histogram, register};
+pub use self::rounds::Rounds;
 
 /// Log lines that could not be written. One for the process, as its log is: lines are
 /// written before there are metrics.
@@ -56,15 +56,8 @@ pub struct Metrics {
     /// Stored messages on subjects that are nobody's.
     pub odd_subjects: IntCounter,
     stream_replaced: IntCounterVec,
-    /// Messages of the stream that scans went through.
-    pub scanned: IntCounter,
-    /// Memory of what scans have seen.
-    pub replay_index_bytes: IntGauge,
-    /// Sessions that wait for a round.
-    pub sessions_waiting: IntGauge,
-    rounds: IntCounterVec,
-    /// From the beginning of a round to its end.
-    pub round_seconds: Histogram,
+    /// Rounds of durable mode.
+    pub rounds: Rounds,
     /// Sessions for which the stream can't be read.
     pub sessions_held_back: IntGauge,
     presence_events: IntCounterVec,
@@ -217,36 +210,7 @@ impl Metrics {
                 "Stored messages that a scan saw on subjects which look like a user's and are \
                  nobody's; see `usher check`.",
             ),
-            scanned: counter(
-                &r,
-                "usher_scanned_messages_total",
-                "Messages of the stream that were read for many sessions at once; \
-                 usher_replayed_messages_total says how many of them sessions were sent.",
-            ),
-            replay_index_bytes: gauge(
-                &r,
-                "usher_replay_index_bytes",
-                "Memory of what was read of the stream and is kept while sessions come back; \
-                 two thirds of durable.replay_bytes at most.",
-            ),
-            sessions_waiting: gauge(
-                &r,
-                "usher_sessions_waiting",
-                "Sessions that are behind and wait for their round.",
-            ),
-            rounds: counters(
-                &r,
-                "usher_round_sessions_total",
-                "Sessions that rounds took up, by the way they were read for: they missed \
-                 nothing ('none'), from what was read for many ('scan'), or each by itself \
-                 ('read'; 'count' where what they missed was only counted).",
-                &["way"],
-            ),
-            round_seconds: histogram(
-                &r,
-                "usher_round_seconds",
-                "From the beginning of a round to its end.",
-            ),
+            rounds: Rounds::new(&r),
             sessions_held_back: gauge(
                 &r,
                 "usher_sessions_held_back",
@@ -434,18 +398,5 @@ impl Metrics {
             let _ = metrics.registry.register(Box::new(process));
         }
         metrics
-    }
-
-    /// The text that Prometheus scrapes, and its content type.
-    pub fn render(&self) -> (String, &'static str) {
-        let mut text = Vec::new();
-        match TextEncoder::new().encode(&self.registry.gather(), &mut text) {
-            Ok(()) => {}
-            Err(error) => tracing::error!(%error, "metrics cannot be rendered"),
-        }
-        (
-            String::from_utf8_lossy(&text).into_owned(),
-            prometheus::TEXT_FORMAT,
-        )
     }
 }

@@ -1,5 +1,8 @@
 //! Pushes on their way out, each told what became of it.
 
+mod error;
+mod span;
+
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use async_nats::{Message, StatusCode};
@@ -10,6 +13,8 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+pub use self::error::PublishError;
+use self::span::{conclude, enter};
 use super::{
     Subjects,
     asking::{Answer, answer},
@@ -81,44 +86,6 @@ pub enum Receipt {
     Queued(u32),
     /// Nobody has.
     Offline,
-}
-
-/// Why a push is not known to be with NATS.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PublishError {
-    /// Certainly not published.
-    #[error("NATS is away; nothing was published")]
-    Unavailable,
-    /// Published or not: nobody can say.
-    #[error("NATS has not confirmed the message; whether it was published is unknown")]
-    Unconfirmed,
-    /// Certainly not published.
-    #[error("NATS does not permit this gateway to publish there")]
-    Forbidden,
-    /// Certainly not stored, in the stream's own words.
-    #[error("the stream did not store the message: {0}")]
-    NotStored(String),
-    /// Certainly not published.
-    #[error("the message has {size} bytes with its headers; the NATS server takes at most {limit}")]
-    TooLarge {
-        /// Of payload and headers.
-        size: usize,
-        /// `max_payload` of the server.
-        limit: usize,
-    },
-}
-
-impl PublishError {
-    /// In a word, for spans.
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Unavailable => "unavailable",
-            Self::Unconfirmed => "unconfirmed",
-            Self::Forbidden => "forbidden",
-            Self::NotStored(_) => "not stored",
-            Self::TooLarge { .. } => "too large",
-        }
-    }
 }
 
 /// What became of a push.
@@ -282,36 +249,6 @@ impl Outcome {
     }
 }
 
-/// A push is recorded in this span.
-fn enter(span: &mut Span, push: &mut Push) {
-    let event = push.event.as_ref().map_or("message", EventName::as_str);
-    span.set("usher.event", event.to_owned());
-    span.set("usher.payload_bytes", push.payload.len());
-    span.set_state(push.caller.state.as_deref());
-    push.caller.parent = span.parent();
-    // For a caller that goes meanwhile.
-    span.fail("the caller has gone; whether it was published is unknown");
-}
-
-/// What became of it.
-fn conclude(span: &mut Span, published: &Result<Published, PublishError>) {
-    let published = match published {
-        Ok(published) => published,
-        Err(error) => return span.fail(error.name()),
-    };
-    span.succeed();
-    if let Some(seq) = published.seq {
-        span.set("usher.seq", seq);
-    }
-    if let Some(receipt) = published.receipt {
-        let sessions = match receipt {
-            Receipt::Queued(sessions) => sessions,
-            Receipt::Offline => 0,
-        };
-        span.set("usher.sessions", u64::from(sessions));
-    }
-}
-
 async fn live(mut sent: Sent, receipt: bool) -> Result<Published, PublishError> {
     let receipt = match (sent.confirmed().await, receipt) {
         (Ok(()), false) => None,
@@ -400,17 +337,6 @@ async fn receipts(sent: &mut Sent) -> Receipt {
     match gateways.is_empty() {
         true => Receipt::Offline,
         false => Receipt::Queued(sum),
-    }
-}
-
-impl From<Failure> for PublishError {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Away => Self::Unavailable,
-            Failure::Unknown => Self::Unconfirmed,
-            Failure::Forbidden => Self::Forbidden,
-            Failure::TooLarge { size, limit } => Self::TooLarge { size, limit },
-        }
     }
 }
 

@@ -86,7 +86,7 @@ impl Durable {
             let waiting = take(&self.waiting, rounds.len() < MAX_ROUNDS);
             let idle = joining.is_empty() && waiting.is_empty();
             let waits = lock(&self.joining).len() + lock(&self.waiting).len();
-            self.metrics.sessions_waiting.set(waits as i64);
+            self.metrics.rounds.waiting.set(waits as i64);
             if !joining.is_empty() {
                 joins.push(self.clone().round(joining));
             }
@@ -112,7 +112,7 @@ impl Durable {
     }
 
     async fn round(self: Arc<Self>, sessions: Vec<Waiting>) {
-        let _timer = self.metrics.round_seconds.start_timer();
+        let _timer = self.metrics.rounds.seconds.start_timer();
         let look = match self.look().await {
             Ok(look) => look,
             Err(error) => return self.fail(sessions, &error).await,

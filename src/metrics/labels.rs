@@ -35,9 +35,6 @@ impl Metrics {
         for reason in ["made_anew", "set_back"] {
             self.stream_replaced.with_label_values(&[reason]);
         }
-        for way in ["none", "scan", "count", "read"] {
-            self.rounds.with_label_values(&[way]);
-        }
         for reason in ["resumed", "lost", "hole", "slow"] {
             self.catch_ups.with_label_values(&[reason]);
         }
@@ -115,12 +112,6 @@ impl Metrics {
     pub fn nats_connected(&self, connection: &str, works: bool) {
         let gauge = self.nats_connected.with_label_values(&[connection]);
         gauge.set(works.into());
-    }
-
-    /// Counts sessions that rounds read for, by the way.
-    pub fn read_for(&self, way: &str, sessions: usize) {
-        let sessions = sessions as u64;
-        self.rounds.with_label_values(&[way]).inc_by(sessions);
     }
 
     /// Counts a connection that is cut off before it brought a good request.

@@ -102,7 +102,7 @@ impl Registry {
             let (probe, reached) = (*probe, self.count(&to, *probe));
             match request {
                 Some(request) if reached > 0 => {
-                    self.answer(&mut work.interest, &to, &request, reached)
+                    self.answer(&mut work.interest, &to, &request, reached);
                 }
                 // Perhaps it is under way.
                 Some(request) => work.probes.wait(to, probe, request),

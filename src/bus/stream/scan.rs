@@ -122,7 +122,7 @@ impl Stream {
         let idle_at = index.1 + IDLE;
         if idle_at <= Instant::now() {
             index.0 = Index::default();
-            self.0.metrics.replay_index_bytes.set(0);
+            self.0.metrics.rounds.index_bytes.set(0);
         }
         (index.0.bytes() > 0).then_some(idle_at)
     }
@@ -171,7 +171,7 @@ async fn extend(stream: &Stream, oldest: u64, look: &Look) -> Result<(), StreamE
         let mut index = lock(&scans.index);
         change(&mut index.0);
         let bytes = i64::try_from(index.0.bytes()).unwrap_or(i64::MAX);
-        stream.0.metrics.replay_index_bytes.set(bytes);
+        stream.0.metrics.rounds.index_bytes.set(bytes);
     };
     let Some((after, up_to)) = covered else {
         let mut part = pass(stream, oldest, (look.last, u64::MAX), look).await?;
@@ -267,7 +267,7 @@ async fn from(
     });
     let ended = ended.await?;
     let metrics = &stream.0.metrics;
-    metrics.scanned.inc_by(messages.len() as u64);
+    metrics.rounds.scanned.inc_by(messages.len() as u64);
     for (subject, found) in messages {
         let holds = part.bytes() < room / 4 * 3;
         if found.seq <= most && part.see(&subject, found, holds) && is_odd(subjects, &subject) {

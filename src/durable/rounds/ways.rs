@@ -37,7 +37,7 @@ impl Durable {
         }
         let facts = &Facts::new(look, lasts.up_to);
         let (behind, even): (Vec<_>, Vec<_>) = readers.into_iter().partition(Reader::is_behind);
-        self.metrics.read_for("none", even.len());
+        self.metrics.rounds.read_for("none", even.len());
         let even = even.into_iter().map(async |reader| {
             let none = Reads::none(reader.lasts.len());
             self.conclude(reader, Ok(none), facts).await;
@@ -59,8 +59,8 @@ impl Durable {
             messages: 0,
             bytes: 1,
         };
-        self.metrics.read_for("count", joins.len());
-        self.metrics.read_for("read", others.len());
+        self.metrics.rounds.read_for("count", joins.len());
+        self.metrics.rounds.read_for("read", others.len());
         tokio::join!(
             self.read_each(joins, counts, &self.counts, facts),
             self.read_each(others, self.bounds(), &self.reads, facts),
@@ -122,7 +122,7 @@ impl Durable {
                 None => left.push(reader),
             }
         }
-        self.metrics.read_for("scan", concluding.len());
+        self.metrics.rounds.read_for("scan", concluding.len());
         let concluding = stream::iter(concluding).buffer_unordered(MAX_CONCLUDED);
         concluding.collect::<()>().await;
         left
