@@ -6,19 +6,10 @@ mod register;
 mod rounds;
 mod text;
 
-use std::sync::LazyLock;
-
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use self::register::{counter, counters, gauge, gauges, histogram, register};
-pub use self::rounds::Rounds;
-
-/// Log lines that could not be written. One for the process, as its log is: lines are
-/// written before there are metrics.
-pub static LOG_LINES_LOST: LazyLock<IntCounter> = LazyLock::new(|| {
-    let help = "Log lines lost: standard error was not read, or not fast enough.";
-    IntCounter::new("usher_log_lines_lost_total", help).expect("its name is valid")
-});
+pub use self::{rounds::Rounds, text::LOG_LINES_LOST};
 
 /// All metrics of one gateway.
 #[derive(Debug)]

@@ -57,12 +57,13 @@ impl Ran {
     }
 }
 
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 11] = [
     "serve",
     "check",
     "config",
     "ticket",
     "push",
+    "broadcast",
     "presence",
     "disconnect",
     "listen",

@@ -22,7 +22,7 @@ Examples:
 
 It prints what became of the message, as JSON where the output is no terminal:
   dispatched   {\"status\":\"dispatched\"}           NATS has it
-               {\"status\":\"dispatched\",\"seq\":7}   durable mode: the stream has stored it
+               {\"status\":\"dispatched\",\"seq\":7}   durable: it is stored
 It exits 0. An error exits 1 and says what to do; 64 is wrong usage, 78 bad
 configuration.
 
@@ -38,8 +38,8 @@ pub(super) struct Arguments {
     /// Its name, 1–64 of A-Z a-z 0-9 . _ : -; otherwise `message`.
     #[arg(long, value_name = "NAME", value_parser = values::event)]
     event: Option<String>,
-    /// Durable mode: a repetition within `durable.duplicate_window` is stored once. 1–128
-    /// printable ASCII characters without spaces.
+    /// Durable mode: what comes twice with one id is stored once. 1–128 printable ASCII
+    /// characters without spaces.
     #[arg(long, value_name = "ID", value_parser = values::message_id)]
     message_id: Option<String>,
 }

@@ -58,8 +58,8 @@ pub(super) struct Arguments {
     /// Ask whether a session has it queued.
     #[arg(long)]
     receipt: bool,
-    /// Durable mode: a repetition within `durable.duplicate_window` is stored once. 1–128
-    /// printable ASCII characters without spaces.
+    /// Durable mode: what comes twice with one id is stored once. 1–128 printable ASCII
+    /// characters without spaces.
     #[arg(long, value_name = "ID", value_parser = values::message_id)]
     message_id: Option<String>,
     /// With -: faster, and not in order.

@@ -1,8 +1,17 @@
 //! The metrics as text.
 
-use prometheus::{Encoder as _, TextEncoder};
+use std::sync::LazyLock;
+
+use prometheus::{Encoder as _, IntCounter, TextEncoder};
 
 use super::Metrics;
+
+/// Log lines that could not be written. One for the process, as its log is: lines are
+/// written before there are metrics.
+pub static LOG_LINES_LOST: LazyLock<IntCounter> = LazyLock::new(|| {
+    let help = "Log lines lost: standard error was not read, or not fast enough.";
+    IntCounter::new("usher_log_lines_lost_total", help).expect("its name is valid")
+});
 
 impl Metrics {
     /// The text that Prometheus scrapes, and its content type.
