@@ -43,6 +43,7 @@ fn every_file_that_it_links_to_is_there() {
         "docs/kubernetes.md",
         "docs/scale.md",
         "helm/README.md",
+        "examples/publishers/README.md",
     ] {
         let text = file(document);
         let folder = Path::new(document).parent().expect("a folder");
