@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run up test check bench hostile rolling storm durable return presence api recovery interest chaos churn stuck chart image-check conformance drain-go trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
+.PHONY: help run up test check bench hostile rolling storm durable return presence api recovery interest chaos churn stuck chart image-check conformance drain-go examples-go trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
 
 CARGO ?= cargo
 # Where cargo builds, asked only by who needs it.
@@ -42,6 +42,13 @@ drain-go: tools servers ## drain ten gateways under callers by grpc-go: no push 
 	@command -v go >/dev/null || { echo "Go is missing: install it, https://go.dev/dl" >&2; exit 1; }
 	cd tests/clients/go && go build -o "$(TARGET)/drain-go" .
 	USHER_DRAIN_GO="$(TARGET)/drain-go" $(CARGO) test --test journeys -- --ignored --nocapture grpc_go
+
+# Those in Python and Node are in the suite.
+examples-go: tools servers ## run the publishers' examples in Go against real servers
+	@command -v go >/dev/null || { echo "Go is missing: install it, https://go.dev/dl" >&2; exit 1; }
+	PYTHONPATH="$$PWD/.servers/python" examples/publishers/go/stubs.sh
+	cd examples/publishers/go && go vet ./... && mkdir -p "$(TARGET)/examples-go" && go build -o "$(TARGET)/examples-go/" ./...
+	USHER_EXAMPLES_GO="$(TARGET)/examples-go" $(CARGO) test --test journeys -- --ignored --nocapture examples::go
 
 # Each has a small form in the suite. CHAOS_SEED repeats the faults of another run.
 chaos: tools servers ## ten minutes of faults, with an auditor who knows what was sent

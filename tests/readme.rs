@@ -16,6 +16,32 @@ fn the_client_is_shown_as_it_is() {
     );
 }
 
+/// The journeys run the examples and the README's Python lines; the document repeats them.
+#[test]
+fn publishing_shows_the_lines_of_the_readme_and_the_examples() {
+    let sources = [
+        "README.md",
+        "examples/publishers/python/push.py",
+        "examples/publishers/node/push.mjs",
+        "examples/publishers/go/push/main.go",
+        "examples/publishers/go/pushgrpc/main.go",
+    ]
+    .map(file);
+    let document = file("docs/publishing.md");
+    let mut shown = 0;
+    for kind in ["python", "js", "go"] {
+        for block in document.split(&format!("```{kind}\n")).skip(1) {
+            let block = block.split("```").next().unwrap_or_default();
+            assert!(
+                sources.iter().any(|text| text.contains(block)),
+                "docs/publishing.md shows lines that stand neither in README.md nor in the examples:\n{block}"
+            );
+            shown += 1;
+        }
+    }
+    assert!(shown > 6, "{shown} snippets");
+}
+
 #[test]
 fn every_make_target_that_it_names_exists() {
     let makefile = file("Makefile");
@@ -43,6 +69,7 @@ fn every_file_that_it_links_to_is_there() {
         "docs/kubernetes.md",
         "docs/scale.md",
         "helm/README.md",
+        "examples/publishers/README.md",
     ] {
         let text = file(document);
         let folder = Path::new(document).parent().expect("a folder");

@@ -17,7 +17,7 @@ async fn next(heard: &mut Subscriber) -> Message {
 }
 
 /// What a service hears from now on.
-async fn hears(nats: &Nats, client: &async_nats::Client, subject: &str) -> Subscriber {
+pub(crate) async fn hears(nats: &Nats, client: &async_nats::Client, subject: &str) -> Subscriber {
     let before = nats.subscriptions(subject).await;
     let heard = client.subscribe(subject.to_owned()).await;
     eventually("NATS has the subscription", || async {

@@ -17,6 +17,7 @@ mod durable;
 mod either;
 mod escapes;
 mod events;
+mod examples;
 mod foreign;
 mod grpc_bounds;
 mod grpc_drain;

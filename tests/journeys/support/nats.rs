@@ -50,6 +50,7 @@ pub(crate) enum Role {
     Gateway,
     Publisher,
     Caller,
+    Worker,
     Operator,
 }
 
@@ -59,6 +60,7 @@ impl Role {
             Self::Gateway => "gateway",
             Self::Publisher => "publisher",
             Self::Caller => "caller",
+            Self::Worker => "worker",
             Self::Operator => "operator",
         };
         (format!("usher-{name}"), format!("password-of-the-{name}"))
@@ -367,7 +369,13 @@ fn run(program: &str, folder: &TempDir, options: &[String], port: i32) -> Proces
             folder.path().join("jetstream").display()
         ))
         .arg(format!("--ports_file_dir={}", folder.path().display()));
-    for role in [Role::Gateway, Role::Publisher, Role::Caller, Role::Operator] {
+    for role in [
+        Role::Gateway,
+        Role::Publisher,
+        Role::Caller,
+        Role::Worker,
+        Role::Operator,
+    ] {
         let variable = format!("USHER_{role:?}_PASSWORD").to_uppercase();
         command.env(variable, role.login().1);
     }
