@@ -88,6 +88,8 @@ pub struct Durable {
     /// Sessions that read for themselves at once, and that count what they missed.
     reads: Semaphore,
     counts: Semaphore,
+    /// What the former have cost lately.
+    spent: rounds::Spent,
     /// When something known came again and the leader was asked.
     looked: Mutex<Option<Instant>>,
     /// Sessions that joined lately, and when each is compared with the stream.
@@ -123,6 +125,7 @@ impl Durable {
             woken: Notify::new(),
             reads: Semaphore::new(rounds::MAX_READS),
             counts: Semaphore::new(rounds::MAX_COUNTS),
+            spent: rounds::Spent::default(),
             looked: Mutex::default(),
             joined: Mutex::default(),
             held_back: HeldBack::new(metrics.clone(), readiness),

@@ -23,6 +23,7 @@ use futures_util::{
 };
 use tokio::time::{sleep, sleep_until};
 
+pub(super) use self::choice::Spent;
 use self::{deliver::Shared, reader::Reader};
 use super::{Durable, Session, Waiting, lock, track::Why};
 use crate::{

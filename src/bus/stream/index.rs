@@ -41,7 +41,12 @@ pub(super) struct Seen {
     pub(super) bytes: usize,
     /// None where there was no room for it.
     pub(super) held: Option<Box<Found>>,
+    /// It leaves the stream by itself (`Nats-TTL`).
+    fades: bool,
 }
+
+/// What a message costs that is held, besides its bytes.
+const FOUND: usize = size_of::<Found>() + 64;
 
 impl Index {
     /// Nothing yet of the stream at a look, after a sequence.
@@ -78,13 +83,24 @@ impl Index {
         self.up_to = self.up_to.max(up_to);
     }
 
-    /// A scan has seen a message, the newest by now. Whether the subject is new to it.
-    pub(super) fn see(&mut self, subject: &str, found: Found, may_hold: bool) -> bool {
+    /// A scan has seen a message, the newest by now, which may leave the stream by itself.
+    /// Whether the subject is new to it.
+    pub(super) fn see(
+        &mut self,
+        subject: &str,
+        (found, fades): (Found, bool),
+        may_hold: bool,
+    ) -> bool {
         let (seq, message) = (found.seq, &found.message);
-        let bytes = 2 * size_of::<Found>() + message.event.as_str().len() + message.payload.len();
+        let bytes = FOUND + message.event.as_str().len() + message.payload.len();
         let held = may_hold.then(|| Box::new(found));
         self.bytes += SEEN + held.as_ref().map_or(0, |_| bytes);
-        let seen = Seen { seq, bytes, held };
+        let seen = Seen {
+            seq,
+            bytes,
+            held,
+            fades,
+        };
         if let Some(of) = self.subjects.get_mut(subject) {
             of.push_back(seen);
             return false;
@@ -154,6 +170,10 @@ impl Index {
     /// allows. Of the newest that was removed unseen, all of these were seen, or are beyond the
     /// end, where there are no more than sequences. With fewer of both together none was
     /// removed.
+    ///
+    /// What the stream's beginning has lost since is not shown, though it is known here: nobody
+    /// is sent what an operator has removed. Nor is a message that leaves by itself: nobody can
+    /// say how many there are still.
     pub(super) fn after<'a>(
         &'a self,
         subject: &str,
@@ -167,7 +187,9 @@ impl Index {
         let total = (range.len() as u64).saturating_add(beyond);
         let within = least(self.per_subject, look.per_subject).is_none_or(|limit| total < limit);
         static NONE: VecDeque<Seen> = VecDeque::new();
-        (after >= self.after && within).then(|| seen.unwrap_or(&NONE).range(range))
+        let seen = seen.unwrap_or(&NONE).range(range);
+        let stays = look.has_all_after(after) && !seen.clone().any(|seen| seen.fades);
+        (after >= self.after && within && stays).then_some(seen)
     }
 }
 

@@ -54,6 +54,8 @@ pub(super) struct Scans {
     index: std::sync::Mutex<(Index, Instant)>,
     /// Scans are one after the other.
     turn: tokio::sync::Mutex<()>,
+    /// What the scan under way will have seen: after which sequence, up to which.
+    under_way: std::sync::Mutex<Option<(u64, u64)>>,
     /// Bytes of the index, and messages that one scan can go through.
     most: usize,
     reach: AtomicU64,
@@ -91,15 +93,21 @@ impl Scans {
         Self {
             index: std::sync::Mutex::new((Index::default(), Instant::now())),
             turn: tokio::sync::Mutex::default(),
+            under_way: std::sync::Mutex::default(),
             most: bytes / 3 * 2,
             reach: AtomicU64::new((bytes / 3 * 2 / MESSAGE) as u64),
             room: Arc::new(Semaphore::new((bytes / 3).min(Semaphore::MAX_PERMITS))),
         }
     }
 
-    /// What the index covers of the stream at a look: after which sequence, up to which.
+    /// What the index covers of the stream at a look, or will when the scan under way has
+    /// ended: after which sequence, up to which.
     pub(super) fn covers(&self, look: &Look) -> Option<(u64, u64)> {
-        lock(&self.index).0.covers(look)
+        let covered = lock(&self.index).0.covers(look);
+        match (covered, *lock(&self.under_way)) {
+            (Some((after, up_to)), Some((from, to))) => Some((after.min(from), up_to.max(to))),
+            (covered, under_way) => covered.or(under_way),
+        }
     }
 
     /// Messages that one scan can go through.
@@ -200,13 +208,14 @@ async fn pass(
     (least, most): (u64, u64),
     look: &Look,
 ) -> Result<Index, StreamError> {
-    let held = lock(&stream.0.scans.index).0.bytes();
-    let room = stream.0.scans.most.saturating_sub(held);
+    let scans = &stream.0.scans;
+    let _under_way = UnderWay::new(scans, (after, least));
+    let room = scans.most.saturating_sub(lock(&scans.index).0.bytes());
     let mut part = Index::new(look, after);
     let mut lags = 0;
     while part.up_to() < least {
         if part.bytes() > room {
-            return Err(stream.0.scans.is_full(part.up_to() - after));
+            return Err(scans.is_full(part.up_to() - after));
         }
         let read = timeout(ANSWER, from(stream, (least, most), room, &mut part)).await;
         let read = match read.unwrap_or(Err(StreamError::TimedOut))? {
@@ -233,6 +242,22 @@ async fn pass(
     match part.end(&now) {
         true => Ok(part),
         false => Err(StreamError::Odd("it is not what it was".to_owned())),
+    }
+}
+
+/// A scan is under way, for as long as this lives.
+struct UnderWay<'a>(&'a Scans);
+
+impl<'a> UnderWay<'a> {
+    fn new(scans: &'a Scans, range: (u64, u64)) -> Self {
+        *lock(&scans.under_way) = Some(range);
+        Self(scans)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        *lock(&self.0.under_way) = None;
     }
 }
 
@@ -263,14 +288,15 @@ async fn from(
         let mut found = found(seq, reply, subject == broadcast);
         // By itself: what it came in has others' in it too.
         found.message.payload = Bytes::copy_from_slice(&found.message.payload);
-        messages.push((subject.to_owned(), found));
+        let fades = reply.headers.last("Nats-TTL").is_some();
+        messages.push((subject.to_owned(), (found, fades)));
     });
     let ended = ended.await?;
     let metrics = &stream.0.metrics;
     metrics.rounds.scanned.inc_by(messages.len() as u64);
     for (subject, found) in messages {
         let holds = part.bytes() < room / 4 * 3;
-        if found.seq <= most && part.see(&subject, found, holds) && is_odd(subjects, &subject) {
+        if found.0.seq <= most && part.see(&subject, found, holds) && is_odd(subjects, &subject) {
             metrics.odd_subjects.inc();
         }
     }

@@ -5,8 +5,15 @@
 //! once, and hands each to this gateway. So a scan is cheaper where many sessions missed parts
 //! of one range.
 
+use std::{sync::Mutex, time::Duration};
+
+use tokio::time::Instant;
+
 use super::Reader;
-use crate::bus::stream::{Look, Stream};
+use crate::{
+    bus::stream::{Look, Stream},
+    durable::lock,
+};
 
 /// What a read by subject costs besides, in nanoseconds: here and in nats-server 2.15.
 const READ: u64 = 300_000;
@@ -18,6 +25,8 @@ const SCANNED: u64 = 4_500;
 const SCAN: u64 = 300_000;
 /// What asking for the last messages of a session costs.
 const LASTS: u64 = 25_000;
+/// What was spent longer ago does not count.
+const LATELY: Duration = Duration::from_secs(10);
 /// For fewer sessions no scan is begun. One that others began goes on.
 const FEW: usize = 16;
 
@@ -38,6 +47,8 @@ struct Known {
     seen: Option<(u64, u64)>,
     /// Messages of one scan.
     reach: u64,
+    /// What sessions that read for themselves have cost lately, in nanoseconds.
+    spent: u64,
 }
 
 impl Known {
@@ -58,7 +69,11 @@ impl Known {
 
     /// How many sessions a scan has to be for.
     fn few(&self) -> usize {
-        if self.seen.is_some() { 1 } else { FEW }
+        if self.seen.is_some() || self.spent > 0 {
+            1
+        } else {
+            FEW
+        }
     }
 }
 
@@ -78,6 +93,7 @@ pub(super) fn seen(
     let known = Known {
         seen,
         reach: u64::MAX,
+        spent: 0,
     };
     match known.cost(after, last) <= within.len() as u64 * LASTS {
         true => (within, beyond),
@@ -87,10 +103,15 @@ pub(super) fn seen(
 
 /// Divides sessions that missed something: first those for a scan, then the others. A session
 /// that is so far behind that the scan would cost more than its own reads reads for itself.
+///
+/// A storm of returns comes in many small rounds, none of which is worth a scan by itself. So
+/// what reads have cost lately counts too: when a scan would have cost no more than that, it is
+/// worth it, since as many sessions may come again.
 pub(super) fn choose(
     mut readers: Vec<Reader>,
     stream: &Stream,
     look: &Look,
+    spent: &Spent,
 ) -> (Vec<Reader>, Vec<Reader>) {
     readers.sort_by_cached_key(|reader| std::cmp::Reverse(range(reader).after));
     let mut ranges: Vec<_> = readers.iter().map(range).collect();
@@ -99,15 +120,45 @@ pub(super) fn choose(
     let known = Known {
         seen: stream.scanned(look),
         reach: stream.reach(),
+        spent: spent.lately(),
     };
-    let alone = readers.split_off(scanned(&ranges, known));
+    let scanned = scanned(&ranges, known);
+    let alone = readers.split_off(scanned);
+    if scanned > 0 {
+        spent.forget();
+    }
+    if !alone.is_empty() {
+        spent.add(ranges[scanned..].iter().map(|range| range.cost).sum());
+    }
     (readers, alone)
+}
+
+/// What sessions that read for themselves have cost lately.
+#[derive(Debug, Default)]
+pub(in crate::durable) struct Spent(Mutex<Option<(Instant, u64)>>);
+
+impl Spent {
+    fn lately(&self) -> u64 {
+        let spent = *lock(&self.0);
+        let lately = spent.filter(|(at, _)| at.elapsed() < LATELY);
+        lately.map_or(0, |(_, spent)| spent)
+    }
+
+    fn add(&self, cost: u64) {
+        let sum = self.lately().saturating_add(cost);
+        *lock(&self.0) = Some((Instant::now(), sum));
+    }
+
+    /// A scan has read for all.
+    fn forget(&self) {
+        *lock(&self.0) = None;
+    }
 }
 
 /// How many of these are worth a scan, the least far behind first.
 fn scanned(ranges: &[Range], known: Known) -> usize {
     let (mut best, mut count) = (0, 0);
-    let (mut up_to, mut alone) = (0, 0);
+    let (mut up_to, mut alone) = (0, known.spent);
     for (index, range) in ranges.iter().enumerate() {
         up_to = range.up_to.max(up_to);
         alone += range.cost;
@@ -135,6 +186,10 @@ fn range(reader: &Reader) -> Range {
         let passed = last.saturating_sub(chain.covered);
         range.cost += READ + passed.saturating_mul(PASSED);
     }
+    if reader.joins.is_some() {
+        // What it missed is counted first.
+        range.cost = range.cost.saturating_mul(2);
+    }
     range
 }
 
@@ -151,6 +206,7 @@ mod tests {
     const ANEW: Known = Known {
         seen: None,
         reach: u64::MAX,
+        spent: 0,
     };
 
     #[test]
@@ -180,6 +236,7 @@ mod tests {
         let known = Known {
             seen: Some((100, 10_000)),
             reach: u64::MAX,
+            spent: 0,
         };
         assert_eq!(scanned(&ranges(1, 100, 10_000), known), 1);
         assert_eq!(scanned(&ranges(1, 200, 10_001), known), 1);
@@ -189,5 +246,13 @@ mod tests {
             0,
             "not a part of it"
         );
+    }
+
+    #[test]
+    fn what_reads_have_cost_lately_counts() {
+        let known = |spent| Known { spent, ..ANEW };
+        assert_eq!(scanned(&ranges(10, 0, 100_000), ANEW), 0);
+        assert_eq!(scanned(&ranges(10, 0, 100_000), known(100_000_000)), 0);
+        assert_eq!(scanned(&ranges(10, 0, 100_000), known(400_000_000)), 10);
     }
 }

@@ -42,7 +42,7 @@ impl Durable {
             let none = Reads::none(reader.lasts.len());
             self.conclude(reader, Ok(none), facts).await;
         });
-        let (scanned, alone) = choice::choose(behind, &self.stream, look);
+        let (scanned, alone) = choice::choose(behind, &self.stream, look, &self.spent);
         let scan = async {
             let left = self.scan(scanned, look).await;
             self.alone(left, facts).await;

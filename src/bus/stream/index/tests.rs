@@ -64,7 +64,7 @@ impl Kept {
         let middle = after + (up_to - after) / 2;
         for (from, to) in [(after, middle), (middle, up_to)] {
             for (seq, subject) in self.kept.range((Excluded(from), Included(to))) {
-                part.see(&subject.to_string(), found(*seq, 3), seq % 2 == 0);
+                part.see(&subject.to_string(), (found(*seq, 3), false), seq % 2 == 0);
             }
             part.advance(to);
             if to == middle {
@@ -164,7 +164,7 @@ proptest! {
 fn index(after: u64, messages: &[(u64, &str)], up_to: u64, last: u64) -> Index {
     let mut index = Index::new(&Look::example(1, (last, 0), LIMIT), after);
     for (seq, subject) in messages {
-        index.see(subject, found(*seq, 10), true);
+        index.see(subject, (found(*seq, 10), *subject == "fades"), true);
     }
     index.advance(up_to);
     assert!(index.end(&Look::example(1, (last, 0), LIMIT)));
@@ -219,4 +219,15 @@ fn another_stream_and_one_that_lost_its_end_are_not_shown() {
     let mut short = Index::new(&Look::example(1, (10, 0), LIMIT), 4);
     short.advance(10);
     assert!(!short.end(&Look::example(1, (9, 0), LIMIT)));
+}
+
+#[test]
+fn what_is_gone_or_goes_by_itself_is_not_shown() {
+    let look = Look::example(1, (20, 0), LIMIT);
+    let all = index(4, &[(5, "a"), (8, "fades"), (12, "a")], 20, 20);
+    assert_eq!(seqs(&all, "fades", 4, &look), None);
+    assert_eq!(seqs(&all, "fades", 8, &look), Some(vec![]));
+    let purged = Look::example(12, (20, 0), LIMIT);
+    assert_eq!(seqs(&all, "a", 5, &purged), None);
+    assert_eq!(seqs(&all, "a", 11, &purged), Some(vec![12]));
 }
