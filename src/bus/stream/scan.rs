@@ -8,6 +8,8 @@
 //! A scan answers a session only if it can prove the result complete; otherwise the session
 //! reads for itself.
 
+mod share;
+
 use std::{
     sync::{
         Arc,
@@ -20,17 +22,18 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::iter};
 use serde_json::json;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::Semaphore,
     time::{Instant, sleep, timeout},
 };
 
+use self::share::share;
 use super::{
-    ANSWER, Bounds, Found, Look, Read, Reads, Stream, StreamError, Wanted,
+    ANSWER, Bounds, Look, Reads, Stream, StreamError, Wanted,
     batch::{Ended, batch},
     index::Index,
     lock,
     odd::is_odd,
-    read::{by_sequence, found},
+    read::found,
 };
 
 /// Messages, and bytes, of one question. Others on the connection wait for as long as one
@@ -301,112 +304,4 @@ async fn from(
         }
     }
     Ok(ended)
-}
-
-/// What one session is handed.
-struct Share {
-    parts: Vec<Part>,
-    up_to: u64,
-    room: Option<OwnedSemaphorePermit>,
-}
-
-/// What one session is handed of one channel.
-#[derive(Default)]
-struct Part {
-    subject: Arc<str>,
-    messages: Vec<Handed>,
-    more: u64,
-    last: u64,
-}
-
-enum Handed {
-    Held(Found),
-    /// To be read by its sequence.
-    At(u64),
-}
-
-/// What the index has for a session; none where it can't show that this is all.
-fn share(index: &Index, request: Request, look: &Look, room: &Arc<Semaphore>) -> Option<Share> {
-    let (_, up_to) = index
-        .covers(look)
-        .filter(|(_, up_to)| *up_to >= look.last)?;
-    let mut share = Share {
-        parts: Vec::with_capacity(request.wanted.len()),
-        up_to,
-        room: None,
-    };
-    for Wanted { subject, after } in request.wanted {
-        let seen = index.after(&subject, after, look)?;
-        let mut part = Part {
-            subject,
-            more: seen.len() as u64,
-            last: seen.clone().last().map_or(0, |seen| seen.seq),
-            messages: Vec::with_capacity(seen.len().min(request.bounds.messages)),
-        };
-        let mut bytes = 0;
-        for seen in seen.take(request.bounds.messages) {
-            bytes += seen.bytes;
-            let fits = part.messages.is_empty() || bytes <= request.bounds.bytes;
-            let (handed, needs) = match &seen.held {
-                // Its payload is shared.
-                Some(found) => (Handed::Held(Found::clone(found)), size_of::<Found>()),
-                None if request.fetches => (Handed::At(seen.seq), seen.bytes),
-                None => break,
-            };
-            if !fits || !share.takes(needs, room) {
-                break;
-            }
-            part.messages.push(handed);
-        }
-        part.more -= part.messages.len() as u64;
-        share.parts.push(part);
-    }
-    Some(share)
-}
-
-impl Share {
-    /// Takes so much memory, if there is so much.
-    fn takes(&mut self, bytes: usize, room: &Arc<Semaphore>) -> bool {
-        let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let taken = room.clone().try_acquire_many_owned(permits);
-        taken.is_ok_and(|more| {
-            match &mut self.room {
-                Some(room) => room.merge(more),
-                None => self.room = Some(more),
-            }
-            true
-        })
-    }
-
-    /// Reads what is not held. None where something is gone by now, or can't be read.
-    async fn fetched(self, stream: &Stream) -> Option<Scanned> {
-        let Self { parts, up_to, room } = self;
-        let lasts = parts.iter().map(|part| part.last).collect();
-        let mut of = Vec::with_capacity(parts.len());
-        for Part {
-            subject,
-            messages,
-            more,
-            ..
-        } in parts
-        {
-            let reading = iter(messages).map(async |handed| match handed {
-                Handed::Held(found) => Some(found),
-                Handed::At(seq) => by_sequence(stream, &subject, seq).await.ok()?,
-            });
-            let found = reading.buffered(BY_SEQUENCE.0).collect::<Vec<_>>().await;
-            of.push(Some(Read {
-                intact: true,
-                proven: true,
-                found: found.into_iter().collect::<Option<_>>()?,
-                more,
-            }));
-        }
-        let reads = Reads { of, _room: room };
-        Some(Scanned {
-            reads,
-            lasts,
-            up_to,
-        })
-    }
 }

@@ -1,0 +1,122 @@
+//! What one session is handed of what scans have seen.
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt as _, stream::iter};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{BY_SEQUENCE, Index, Request, Scanned};
+use crate::bus::stream::{Found, Look, Read, Reads, Stream, Wanted, read::by_sequence};
+
+/// What one session is handed.
+pub(super) struct Share {
+    parts: Vec<Part>,
+    up_to: u64,
+    room: Option<OwnedSemaphorePermit>,
+}
+
+/// What one session is handed of one channel.
+#[derive(Default)]
+struct Part {
+    subject: Arc<str>,
+    messages: Vec<Handed>,
+    more: u64,
+    last: u64,
+}
+
+enum Handed {
+    Held(Found),
+    /// To be read by its sequence.
+    At(u64),
+}
+
+/// What the index has for a session; none where it can't show that this is all.
+pub(super) fn share(
+    index: &Index,
+    request: Request,
+    look: &Look,
+    room: &Arc<Semaphore>,
+) -> Option<Share> {
+    let (_, up_to) = index
+        .covers(look)
+        .filter(|(_, up_to)| *up_to >= look.last)?;
+    let mut share = Share {
+        parts: Vec::with_capacity(request.wanted.len()),
+        up_to,
+        room: None,
+    };
+    for Wanted { subject, after } in request.wanted {
+        let seen = index.after(&subject, after, look)?;
+        let mut part = Part {
+            subject,
+            more: seen.len() as u64,
+            last: seen.clone().last().map_or(0, |seen| seen.seq),
+            messages: Vec::with_capacity(seen.len().min(request.bounds.messages)),
+        };
+        let mut bytes = 0;
+        for seen in seen.take(request.bounds.messages) {
+            bytes += seen.bytes;
+            let fits = part.messages.is_empty() || bytes <= request.bounds.bytes;
+            let (handed, needs) = match &seen.held {
+                // Its payload is shared.
+                Some(found) => (Handed::Held(Found::clone(found)), size_of::<Found>()),
+                None if request.fetches => (Handed::At(seen.seq), seen.bytes),
+                None => break,
+            };
+            if !fits || !share.takes(needs, room) {
+                break;
+            }
+            part.messages.push(handed);
+        }
+        part.more -= part.messages.len() as u64;
+        share.parts.push(part);
+    }
+    Some(share)
+}
+
+impl Share {
+    /// Takes so much memory, if there is so much.
+    fn takes(&mut self, bytes: usize, room: &Arc<Semaphore>) -> bool {
+        let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let taken = room.clone().try_acquire_many_owned(permits);
+        taken.is_ok_and(|more| {
+            match &mut self.room {
+                Some(room) => room.merge(more),
+                None => self.room = Some(more),
+            }
+            true
+        })
+    }
+
+    /// Reads what is not held. None where something is gone by now, or can't be read.
+    pub(super) async fn fetched(self, stream: &Stream) -> Option<Scanned> {
+        let Self { parts, up_to, room } = self;
+        let lasts = parts.iter().map(|part| part.last).collect();
+        let mut of = Vec::with_capacity(parts.len());
+        for Part {
+            subject,
+            messages,
+            more,
+            ..
+        } in parts
+        {
+            let reading = iter(messages).map(async |handed| match handed {
+                Handed::Held(found) => Some(found),
+                Handed::At(seq) => by_sequence(stream, &subject, seq).await.ok()?,
+            });
+            let found = reading.buffered(BY_SEQUENCE.0).collect::<Vec<_>>().await;
+            of.push(Some(Read {
+                intact: true,
+                proven: true,
+                found: found.into_iter().collect::<Option<_>>()?,
+                more,
+            }));
+        }
+        let reads = Reads { of, _room: room };
+        Some(Scanned {
+            reads,
+            lasts,
+            up_to,
+        })
+    }
+}
