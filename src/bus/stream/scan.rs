@@ -47,7 +47,7 @@ const LAG: (Duration, u32) = (Duration::from_millis(25), 10);
 /// The index is dropped when no session has used it for so long.
 const IDLE: Duration = Duration::from_secs(10);
 /// What a message costs in the index that is not held, about, in bytes.
-const MESSAGE: usize = 64;
+const MESSAGE: usize = 96;
 /// Messages that are read by their sequence at once, for one session, and sessions.
 const BY_SEQUENCE: (usize, usize) = (16, 8);
 
@@ -55,6 +55,8 @@ const BY_SEQUENCE: (usize, usize) = (16, 8);
 #[derive(Debug)]
 pub(super) struct Scans {
     index: std::sync::Mutex<(Index, Instant)>,
+    /// The lowest sequence after which sessions wanted something lately, and since when.
+    lowest: std::sync::Mutex<Option<(u64, Instant)>>,
     /// Scans are one after the other.
     turn: tokio::sync::Mutex<()>,
     /// What the scan under way will have seen: after which sequence, up to which.
@@ -95,6 +97,7 @@ impl Scans {
     pub(super) fn new(bytes: usize) -> Self {
         Self {
             index: std::sync::Mutex::new((Index::default(), Instant::now())),
+            lowest: std::sync::Mutex::default(),
             turn: tokio::sync::Mutex::default(),
             under_way: std::sync::Mutex::default(),
             most: bytes / 3 * 2,
@@ -116,6 +119,20 @@ impl Scans {
     /// Messages that one scan can go through.
     pub(super) fn reach(&self) -> u64 {
         self.reach.load(Ordering::Relaxed)
+    }
+
+    /// A session wants what is after a sequence. Returns the lowest of these lately: others
+    /// that come back may want as much.
+    fn wants(&self, after: u64) -> u64 {
+        let mut lowest = lock(&self.lowest);
+        let now = Instant::now();
+        let lately = lowest.filter(|(_, since)| now - *since < 3 * IDLE);
+        let low = match lately {
+            Some((low, since)) if low <= after => (low, since),
+            _ => (after, now),
+        };
+        *lowest = Some(low);
+        low.0
     }
 
     /// The index is full after so many messages of a scan.
@@ -171,8 +188,12 @@ async fn extend(stream: &Stream, oldest: u64, look: &Look) -> Result<(), StreamE
     let scans = &stream.0.scans;
     let covered = {
         let mut index = lock(&scans.index);
+        let low = scans.wants(oldest);
         if index.0.bytes() > scans.most / 2 {
-            index.0.forget(oldest);
+            index.0.forget(low);
+        }
+        if index.0.bytes() > scans.most / 16 * 15 {
+            index.0 = Index::default();
         }
         // What is far from it is no part of it.
         let covered = index.0.covers(look);
@@ -213,12 +234,20 @@ async fn pass(
 ) -> Result<Index, StreamError> {
     let scans = &stream.0.scans;
     let _under_way = UnderWay::new(scans, (after, least));
-    let room = scans.most.saturating_sub(lock(&scans.index).0.bytes());
+    let held = lock(&scans.index).0.bytes();
+    let room = scans.most.saturating_sub(held);
     let mut part = Index::new(look, after);
     let mut lags = 0;
     while part.up_to() < least {
         if part.bytes() > room {
-            return Err(scans.is_full(part.up_to() - after));
+            // What the index has already makes way for the next scan.
+            let alone = std::mem::take(&mut lock(&scans.index).0).bytes() == 0;
+            let messages = if alone {
+                part.up_to() - after
+            } else {
+                u64::MAX
+            };
+            return Err(scans.is_full(messages));
         }
         let read = timeout(ANSWER, from(stream, (least, most), room, &mut part)).await;
         let read = match read.unwrap_or(Err(StreamError::TimedOut))? {
@@ -298,7 +327,8 @@ async fn from(
     let metrics = &stream.0.metrics;
     metrics.rounds.scanned.inc_by(messages.len() as u64);
     for (subject, found) in messages {
-        let holds = part.bytes() < room / 4 * 3;
+        // The other half of the memory is for sequences.
+        let holds = room - part.bytes().min(room) > stream.0.scans.most / 2;
         if found.0.seq <= most && part.see(&subject, found, holds) && is_odd(subjects, &subject) {
             metrics.odd_subjects.inc();
         }
