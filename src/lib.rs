@@ -6,7 +6,7 @@
 //! | floor | rooms |
 //! |---|---|
 //! | 6 | [`app`] builds the rooms and runs the drain; [`config`] knows the keys |
-//! | 5 | [`http`]: the doors, the sessions; [`grpc`]: the push API |
+//! | 5 | [`http`]: the doors, the sessions; [`api`]: the API for services |
 //! | 4 | [`durable`]: sessions catch up from a stream; [`control`]: what gateways ask each other; [`presence`]: services are told who comes and goes |
 //! | 3 | [`registry`]: who is here |
 //! | 2 | [`bus`]: NATS; [`tickets`]: Redis; [`tokens`]: who somebody is |
