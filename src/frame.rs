@@ -1,6 +1,7 @@
 //! One message → the bytes of a frame, built once for all sessions that speak the
 //! same protocol; and the frames that a session says of itself.
 
+pub mod answer;
 pub mod sse;
 mod websocket;
 
@@ -13,6 +14,7 @@ use serde_json::value::RawValue;
 
 use self::websocket::Data;
 use crate::{
+    channel::Channel,
     close::Ending,
     message::{Message, Stored},
 };
@@ -237,8 +239,10 @@ fn too_large(message: &Message) -> String {
         gap["prev"] = prev.into();
         gap["at"] = at.into();
     }
-    if message.broadcast {
-        gap["broadcast"] = true.into();
+    match &message.channel {
+        Channel::User => {}
+        Channel::Broadcast => gap["broadcast"] = true.into(),
+        Channel::Topic(topic) => gap["topic"] = topic.as_str().into(),
     }
     control("gap", gap)
 }
@@ -303,11 +307,15 @@ fn event(message: &Message, out: &mut Vec<u8>) {
     let payload = &message.payload[..];
     out.extend_from_slice(b"{\"event\":\"");
     out.extend_from_slice(message.event.as_str().as_bytes());
-    out.extend_from_slice(if message.broadcast {
-        b"\",\"broadcast\":true"
-    } else {
-        b"\""
-    });
+    out.push(b'"');
+    match &message.channel {
+        Channel::User => {}
+        Channel::Broadcast => out.extend_from_slice(b",\"broadcast\":true"),
+        Channel::Topic(topic) => {
+            out.extend_from_slice(b",\"topic\":");
+            serde_json::to_writer(&mut *out, topic.as_str()).expect("a text is always JSON");
+        }
+    }
     if let Some(Stored { seq, prev, at }) = message.stored {
         let _ = write!(out, ",\"seq\":{seq},\"prev\":{prev},\"at\":{at}");
     }

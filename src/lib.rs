@@ -11,11 +11,12 @@
 //! | 3 | [`registry`]: who is here |
 //! | 2 | [`bus`]: NATS; [`tickets`]: Redis; [`tokens`]: who somebody is |
 //! | 1 | [`metrics`], [`readiness`], [`telemetry`] |
-//! | 0 | [`client_address`], [`user`], [`message`], [`frame`], [`close`], [`jitter`], [`origin`], [`position`], [`proto`], [`secret`], [`supervision`], [`tls`], [`trace`] |
+//! | 0 | [`client_address`], [`user`], [`channel`], [`grants`], [`message`], [`frame`], [`close`], [`jitter`], [`origin`], [`position`], [`proto`], [`secret`], [`supervision`], [`tls`], [`trace`] |
 
 pub mod api;
 pub mod app;
 pub mod bus;
+pub mod channel;
 pub mod cli;
 pub mod client_address;
 pub mod close;
@@ -24,6 +25,7 @@ pub mod control;
 pub mod durable;
 pub mod finding;
 pub mod frame;
+pub mod grants;
 pub mod http;
 pub mod jitter;
 pub mod message;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use crate::trace::Trace;
+use crate::{channel::Channel, trace::Trace};
 
 /// One published message.
 #[derive(Debug, Clone)]
@@ -13,8 +13,8 @@ pub struct Message {
     pub event: EventName,
     /// Any bytes.
     pub payload: Bytes,
-    /// Whether it went to every session rather than to one user's.
-    pub broadcast: bool,
+    /// To whose sessions it went.
+    pub channel: Channel,
     /// Where it is in the stream; none in live mode.
     pub stored: Option<Stored>,
     /// A question who is here, which a stream has stored: it is shown to nobody.
@@ -28,8 +28,7 @@ pub struct Message {
 pub struct Stored {
     /// Its own sequence.
     pub seq: u64,
-    /// That of the message before it to the same user, or of the broadcast before it;
-    /// 0 for none.
+    /// That of the message before it in its channel; 0 for none.
     pub prev: u64,
     /// When the stream stored it, in milliseconds since 1970.
     pub at: u64,

@@ -5,21 +5,13 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use crate::user::{UserId, from_subject_token, subject_token};
+use crate::{
+    channel::{Channel, Topic},
+    user::from_subject_token,
+};
 
 /// The longest position, in characters.
 pub const MAX_LENGTH: usize = 4096;
-
-/// Messages with a chain of their own: each names the one before it in its channel.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Channel {
-    /// The user's own.
-    User,
-    /// To all.
-    Broadcast,
-    /// To those who follow a topic of this name.
-    Topic(Arc<str>),
-}
 
 /// What a client sends as `since`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,9 +104,8 @@ impl Position {
             't' => {
                 let (topic, seq) = rest.split_once('=').ok_or(PositionError)?;
                 let topic = from_subject_token(topic).ok_or(PositionError)?;
-                // A topic's name has the rule of a user id.
-                UserId::parse(&topic).map_err(|_| PositionError)?;
-                (Channel::Topic(topic.into()), seq)
+                let topic = Topic::parse(&topic).map_err(|_| PositionError)?;
+                (Channel::Topic(topic), seq)
             }
             letter if letter.is_ascii_lowercase() => return Ok(()),
             _ => return Err(PositionError),
@@ -140,7 +131,7 @@ impl fmt::Display for Position {
             let mark = match channel {
                 Channel::User => format!(".u{seq}"),
                 Channel::Broadcast => format!(".b{seq}"),
-                Channel::Topic(topic) => format!(".t{}={seq}", subject_token(topic)),
+                Channel::Topic(topic) => format!(".t{}={seq}", topic.subject_token()),
             };
             // What is left out comes again.
             if text.len() + mark.len() <= MAX_LENGTH {
@@ -263,6 +254,10 @@ mod tests {
         }
     }
 
+    fn topic(name: &str) -> Channel {
+        Channel::Topic(Topic::parse(name).expect("a topic"))
+    }
+
     #[test]
     fn positions_are_read_and_written() {
         let full = "k3f9.140.152.1798000000123.u152.b149.troom%2E7=151";
@@ -272,8 +267,8 @@ mod tests {
             (140, 152, 1_798_000_000_123)
         );
         assert_eq!(read.of(&Channel::User), 152);
-        assert_eq!(read.of(&Channel::Topic("room.7".into())), 151);
-        assert_eq!(read.of(&Channel::Topic("other".into())), 140);
+        assert_eq!(read.of(&topic("room.7")), 151);
+        assert_eq!(read.of(&topic("other")), 140);
         assert_eq!(read.to_string(), full);
         assert_eq!(position("k.1.2.3.x9.zfoo=1.u7").to_string(), "k.1.2.3.u7");
         assert_eq!(
@@ -321,7 +316,7 @@ mod tests {
         let mut tracker = Tracker::default();
         tracker.welcome(Some("k".into()), 1, 5, Begun::Anew);
         for topic in 0..400 {
-            let topic = Channel::Topic(format!("a-topic-with-a-long-name-{topic}").into());
+            let topic = self::topic(&format!("a-topic-with-a-long-name-{topic}"));
             tracker.event(topic, 100, 0, 6);
         }
         let text = tracker.position().expect("a position").to_string();

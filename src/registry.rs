@@ -59,6 +59,7 @@ use self::{
 };
 use crate::{
     bus::{AUTO_SETTLE, Subscriber, Subscriptions},
+    channel::Audience,
     close::CloseReason,
     frame::{self, GapReason, Protocol},
     jitter::spread,
@@ -109,16 +110,16 @@ pub enum JoinError {
     Unconfirmed,
 }
 
-/// A user's entry, as the bus delivers to it.
-type Entry = Held<UserId, Arc<dyn Session>>;
+/// An audience's entry, as the bus delivers to it.
+type Entry = Held<Audience, Arc<dyn Session>>;
 
 impl Subscriber for Arc<Entry> {
-    fn user(&self) -> &UserId {
-        Held::user(self)
+    fn audience(&self) -> &Audience {
+        Held::key(self)
     }
 }
 
-impl Bus<UserId, Arc<dyn Session>> for Subscriptions<Arc<Entry>> {
+impl Bus<Audience, Arc<dyn Session>> for Subscriptions<Arc<Entry>> {
     fn subscribe(&self, held: &Arc<Entry>) -> u64 {
         Self::subscribe(self, held.clone())
     }
@@ -130,16 +131,16 @@ impl Bus<UserId, Arc<dyn Session>> for Subscriptions<Arc<Entry>> {
 
 /// The map, and nothing but the map. No guard of it outlives a call.
 #[derive(Debug, Default)]
-struct Users(DashMap<UserId, Arc<Entry>>);
+struct Audiences(DashMap<Audience, Arc<Entry>>);
 
-impl Directory<UserId, Arc<dyn Session>> for Users {
-    fn enter<R>(&self, user: &UserId, f: impl FnOnce(&Arc<Entry>) -> R) -> R {
-        let entry = self.0.entry(user.clone());
-        f(&entry.or_insert_with(|| Arc::new(Held::new(user.clone()))))
+impl Directory<Audience, Arc<dyn Session>> for Audiences {
+    fn enter<R>(&self, key: &Audience, f: impl FnOnce(&Arc<Entry>) -> R) -> R {
+        let entry = self.0.entry(key.clone());
+        f(&entry.or_insert_with(|| Arc::new(Held::new(key.clone()))))
     }
 
-    fn remove_if(&self, user: &UserId, f: impl FnOnce(&Arc<Entry>) -> bool) -> bool {
-        self.0.remove_if(user, |_, held| f(held)).is_some()
+    fn remove_if(&self, key: &Audience, f: impl FnOnce(&Arc<Entry>) -> bool) -> bool {
+        self.0.remove_if(key, |_, held| f(held)).is_some()
     }
 }
 
@@ -147,7 +148,7 @@ impl Directory<UserId, Arc<dyn Session>> for Users {
 #[derive(Debug)]
 pub struct Registry {
     config: Config,
-    users: Users,
+    users: Audiences,
     subscriptions: Arc<Subscriptions<Arc<Entry>>>,
     limits: Arc<Limits>,
     dismissals: Dismissals,
@@ -180,7 +181,7 @@ impl Registry {
                 total: Arc::default(),
             }),
             config,
-            users: Users::default(),
+            users: Audiences::default(),
             dismissals: Dismissals::default(),
             subscriptions,
             life: AtomicU64::new(0),
@@ -224,10 +225,16 @@ impl Registry {
         began: Instant,
     ) -> Result<Seat, JoinError> {
         let deadline = Instant::now() + CONFIRM;
-        let Joined { held, confirmed_in } =
-            membership::join(&self.users, &*self.subscriptions, user, session.clone());
+        let audience = Audience::User(user.clone());
+        let Joined { held, confirmed_in } = membership::join(
+            &self.users,
+            &*self.subscriptions,
+            &audience,
+            session.clone(),
+        );
         let seat = Seat {
             registry: self.clone(),
+            user: user.clone(),
             held,
             session,
         };
@@ -323,6 +330,11 @@ impl Registry {
             session.backlog().end(CloseReason::BusLost.into());
         });
         supervision::spawn("the closing of sessions", closing);
+    }
+
+    fn user(&self, user: &UserId) -> Option<Arc<Entry>> {
+        let entry = self.users.0.get(&Audience::User(user.clone()));
+        entry.map(|entry| entry.value().clone())
     }
 
     fn each(&self, mut f: impl FnMut(&Arc<dyn Session>)) {

@@ -10,10 +10,12 @@ use std::{
 /// Rooms from the ground up; `docs/architecture.md` says what each is for.
 const FLOORS: [&[&str]; 8] = [
     &[
+        "channel",
         "client_address",
         "close",
         "finding",
         "frame",
+        "grants",
         "jitter",
         "message",
         "origin",
@@ -36,7 +38,7 @@ const FLOORS: [&[&str]; 8] = [
 ];
 
 /// The same floor, yet one of them may look at the other.
-const NEIGHBOURS: [(&str, &str); 7] = [
+const NEIGHBOURS: [(&str, &str); 12] = [
     // A message may belong to a trace.
     ("message", "trace"),
     // Spans that are lost are counted.
@@ -44,7 +46,12 @@ const NEIGHBOURS: [(&str, &str); 7] = [
     // A frame is made of a message, and says how a session ended.
     ("frame", "message"),
     ("frame", "close"),
-    // A position names topics as subjects do.
+    // A topic has the rule of a user id, and a position names topics as subjects do.
+    ("channel", "user"),
+    ("grants", "channel"),
+    ("message", "channel"),
+    ("frame", "channel"),
+    ("position", "channel"),
     ("position", "user"),
     // A test may ask any task to panic.
     ("supervision", "provoke"),

@@ -9,10 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tungstenite::Message;
 
 use super::{
-    awake::AwakeClock,
-    frame_rate::FrameRate,
-    socket::{self, Socket},
-    transport::Transport as _,
+    awake::AwakeClock, frame_rate::FrameRate, session, socket::Socket, transport::Transport as _,
 };
 use crate::close::CloseReason;
 
@@ -40,5 +37,5 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
 /// Whether a session understands a text.
 pub fn understands(text: &str) -> bool {
-    socket::is_json_object(text)
+    session::understands(text)
 }

@@ -13,7 +13,7 @@ use super::{
     client::{Client, Failure, Outgoing, Sent},
     publisher::PublishError,
 };
-use crate::user::UserId;
+use crate::{channel::Audience, user::UserId};
 
 /// Gateways answer within this, or count as if they did not hold the user.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -116,7 +116,7 @@ impl Elsewhere {
         wanted: impl Fn(&Answer) -> bool,
     ) -> Result<bool, PublishError> {
         let probe = Outgoing {
-            subject: self.client.subjects.heard_user(user),
+            subject: self.client.subjects.heard(&Audience::User(user.clone())),
             headers: vec![
                 ("Usher-Probe", "1".to_owned()),
                 ("Usher-Presence", "1".to_owned()),

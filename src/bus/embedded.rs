@@ -13,7 +13,12 @@ use super::{
     interest::{Command, Commands, Event, Request, Subscriber},
     publisher::{PublishError, Published, Push, Receipt, To},
 };
-use crate::{message::Message, metrics::Metrics, telemetry::Tracer, user::UserId};
+use crate::{
+    channel::{Audience, Channel},
+    message::Message,
+    metrics::Metrics,
+    telemetry::Tracer,
+};
 
 /// As NATS has it by default.
 const MAX_PAYLOAD: usize = 1024 * 1024;
@@ -76,8 +81,8 @@ pub struct Embedded<K> {
     asked: Option<oneshot::Sender<Option<Receipt>>>,
     /// Where the registry answers.
     reply: String,
-    ids: HashMap<u64, UserId>,
-    users: HashMap<UserId, (u64, K)>,
+    ids: HashMap<u64, Audience>,
+    audiences: HashMap<Audience, (u64, K)>,
 }
 
 /// The bus, up from the start, and who hands pushes over to it.
@@ -97,7 +102,7 @@ pub(super) fn start<K>(
         asked: None,
         reply: format!("{reply_prefix}embedded"),
         ids: HashMap::new(),
-        users: HashMap::new(),
+        audiences: HashMap::new(),
     };
     (embedded, Sender(sender))
 }
@@ -142,17 +147,20 @@ impl<K: Subscriber> Embedded<K> {
     fn follow(&mut self, command: Command<K>) -> Option<Event<K>> {
         let confirmed = match command {
             Command::Subscribe(id, subscriber) => {
-                let user = subscriber.user().clone();
-                self.ids.insert(id, user.clone());
-                self.users.insert(user, (id, subscriber.clone()));
+                let audience = subscriber.audience().clone();
+                self.ids.insert(id, audience.clone());
+                self.audiences.insert(audience, (id, subscriber.clone()));
                 Some(Event::Confirmed(vec![(subscriber, id)]))
             }
             Command::Unsubscribe(id) => {
-                // A later subscription of the same user stays.
-                if let Some(user) = self.ids.remove(&id)
-                    && self.users.get(&user).is_some_and(|(now, _)| *now == id)
+                // A later subscription of the same audience stays.
+                if let Some(audience) = self.ids.remove(&id)
+                    && self
+                        .audiences
+                        .get(&audience)
+                        .is_some_and(|(now, _)| *now == id)
                 {
-                    self.users.remove(&user);
+                    self.audiences.remove(&audience);
                 }
                 None
             }
@@ -170,7 +178,11 @@ impl<K: Subscriber> Embedded<K> {
         let message = Message {
             event: push.event.unwrap_or_default(),
             payload: push.payload,
-            broadcast: push.to == To::All,
+            channel: match &push.to {
+                To::All => Channel::Broadcast,
+                To::User(_) => Channel::User,
+                To::Topic(topic) => Channel::Topic(topic.clone()),
+            },
             stored: None,
             probe: false,
             trace: self.tracer.follow(push.caller.parent),
@@ -182,7 +194,8 @@ impl<K: Subscriber> Embedded<K> {
                 self.metrics.messages_received.inc();
                 return Some(Event::Broadcast(message));
             }
-            To::User(user) => self.users.get(user),
+            To::User(user) => self.audiences.get(&Audience::User(user.clone())),
+            To::Topic(topic) => self.audiences.get(&Audience::Topic(topic.clone())),
         };
         let Some((_, subscriber)) = subscriber else {
             let _ = done.send(receipt.then_some(Receipt::Offline));

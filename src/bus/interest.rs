@@ -27,15 +27,15 @@ pub(super) use self::{
     wire::{Headers, Info, ServerMessage, header_length},
 };
 use super::{embedded::Embedded, stream::Stream};
-use crate::{message::Message, user::UserId};
+use crate::{channel::Audience, message::Message};
 
 /// What messages are delivered to.
 pub trait Subscriber: Clone {
     /// Whose messages it gets.
-    fn user(&self) -> &UserId;
+    fn audience(&self) -> &Audience;
 }
 
-/// The lowest id of a user's subscription; what is below is the bus's own.
+/// The lowest id of an audience's subscription; what is below is the bus's own.
 pub(super) const FIRST_ID: u64 = 2;
 
 /// What happens on the bus.
@@ -54,7 +54,7 @@ pub enum Event<K> {
     Confirmed(Vec<(K, u64)>),
     /// NATS forbids these subscriptions, or holds no more; they are forgotten here.
     Refused(Vec<(K, u64)>),
-    /// A message to one user.
+    /// A message to one user, or to those who follow a topic.
     Message {
         /// The subscriber whose subject it was published to.
         to: K,
@@ -85,7 +85,7 @@ pub struct Probe {
     pub presence: bool,
 }
 
-/// The users' subscriptions, and what comes on them.
+/// The audiences' subscriptions, and what comes on them.
 #[derive(Debug)]
 pub enum Interest<K> {
     /// From NATS; the stream is told what is heard, in durable mode.
@@ -147,7 +147,7 @@ impl<K> Subscriptions<K> {
         (Self { commands, next_id }, queue)
     }
 
-    /// Subscribes to the user's subject; an [`Event::Confirmed`] with the
+    /// Subscribes to the audience's subject; an [`Event::Confirmed`] with the
     /// returned id follows, or an [`Event::Refused`].
     pub fn subscribe(&self, subscriber: K) -> u64 {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);

@@ -22,6 +22,7 @@ use super::{
     embedded,
 };
 use crate::{
+    channel::{Audience, Topic},
     message::EventName,
     telemetry::{Operation, Span, Tracer},
     trace::{Caller, TRACEPARENT, TRACESTATE},
@@ -40,6 +41,8 @@ const MAX_RECEIPTS: usize = 256;
 pub enum To {
     /// One user's.
     User(UserId),
+    /// Those that follow this topic.
+    Topic(Topic),
     /// All.
     All,
 }
@@ -71,6 +74,7 @@ impl Push {
         Outgoing {
             subject: match &self.to {
                 To::User(user) => subjects.user(user),
+                To::Topic(topic) => subjects.topic(topic),
                 To::All => subjects.broadcast(),
             },
             headers: event.into_iter().chain(id).chain(trace).collect(),
@@ -199,7 +203,9 @@ impl Publisher {
                 gone,
             } => {
                 let asks = match &push.to {
-                    To::User(user) if receipt => Some(client.subjects.heard_user(user)),
+                    To::User(user) if receipt => {
+                        Some(client.subjects.heard(&Audience::User(user.clone())))
+                    }
                     _ => None,
                 };
                 let outgoing = push.outgoing(&client.subjects);

@@ -57,10 +57,7 @@ use super::{
     interest::{Event, Supervisor},
 };
 use crate::{
-    metrics::Metrics,
-    position::{Channel, Position},
-    readiness::Readiness,
-    user::UserId,
+    channel::Channel, metrics::Metrics, position::Position, readiness::Readiness, user::UserId,
 };
 
 /// The stream answers within this, or is away.

@@ -1,6 +1,9 @@
 //! The subjects of ours, built from checked parts only.
 
-use crate::user::{UserId, subject_token};
+use crate::{
+    channel::{Audience, Channel, Topic},
+    user::{UserId, from_subject_token, subject_token},
+};
 
 /// Knows the names of all subjects under one prefix.
 #[derive(Debug, Clone)]
@@ -63,14 +66,32 @@ impl Subjects {
     }
 
     /// Where messages to those who follow a topic are published: `usher.topic.TOPIC`.
-    pub fn topic(&self, topic: &str) -> String {
-        format!("{}.topic.{}", self.prefix, subject_token(topic))
+    pub fn topic(&self, topic: &Topic) -> String {
+        format!("{}.topic.{}", self.prefix, topic.subject_token())
     }
 
-    /// Where a user's messages are heard: where they are published, or, with a
-    /// stream between, `usher.live.user.USER`.
-    pub fn heard_user(&self, user: &UserId) -> String {
-        format!("{}.user.{}", self.heard, user.subject_token())
+    /// Which channel a subject is of, for those whom its messages are for.
+    pub(super) fn channel(&self, subject: &str) -> Channel {
+        let rest = subject.strip_prefix(&self.prefix).unwrap_or(subject);
+        if let Some(token) = rest.strip_prefix(".topic.")
+            && let Some(topic) = from_subject_token(token)
+            && let Ok(topic) = Topic::parse(&topic)
+        {
+            return Channel::Topic(topic);
+        }
+        match rest {
+            ".broadcast" => Channel::Broadcast,
+            _ => Channel::User,
+        }
+    }
+
+    /// Where messages to an audience are heard: where they are published, or, with a stream
+    /// between, `usher.live.user.USER`.
+    pub fn heard(&self, audience: &Audience) -> String {
+        match audience {
+            Audience::User(user) => format!("{}.user.{}", self.heard, user.subject_token()),
+            Audience::Topic(topic) => format!("{}.topic.{}", self.heard, topic.subject_token()),
+        }
     }
 
     /// The same of the broadcast.

@@ -317,7 +317,7 @@ table! {
         max_outgoing_frame: Size = "2MiB" where above_zero,
         /// The largest message from a client, its fragments together; above it the
         /// session is closed.
-        max_frame: Size = "4KiB" where above_zero,
+        max_frame: Size = "16KiB" where above_zero,
         /// The most frames a second from a client, control frames included; above it
         /// the session is closed.
         frames_per_second: u32 = 20 where above_zero,

@@ -3,7 +3,7 @@
 //! Each message names the message before it in its channel, so the next one shows whether one
 //! is missing between.
 
-use crate::{message::Stored, position::Channel, registry::Source};
+use crate::{channel::Channel, message::Stored, registry::Source};
 
 /// A session's messages of one channel.
 #[derive(Debug, Clone)]

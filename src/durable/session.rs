@@ -12,10 +12,10 @@ use super::{
     track::{Beginning, CatchingUp, Track, Want},
 };
 use crate::{
+    channel::Channel,
     close::CloseReason,
     frame::{Framed, Frames, Proof, Protocol, sse},
     message::Stored,
-    position::Channel,
     registry::{self, Arrival, Backlog, Limits, Outgoing, Pushed, Source},
     user::UserId,
 };
@@ -188,13 +188,9 @@ impl registry::Session for Session {
     ) -> Pushed {
         let message = frames.message();
         let (protocol, probe) = (self.backlog.protocol(), message.probe);
-        let channel = match message.broadcast {
-            true => Channel::Broadcast,
-            false => Channel::User,
-        };
         let mut track = self.track();
         // The bus hands on only what the stream has stored.
-        let (Some(stored), Some(index)) = (message.stored, track.index(&channel)) else {
+        let (Some(stored), Some(index)) = (message.stored, track.index(&message.channel)) else {
             return Pushed::Later;
         };
         if self.is_over(&track) {
@@ -277,6 +273,10 @@ impl registry::Session for Session {
         let proof = track.proven().filter(|_| self.backlog.is_taken())?;
         track.show(proof);
         Some((proof, track.id()))
+    }
+
+    fn last_proof(&self) -> Option<Proof> {
+        self.track().shown().filter(|_| self.backlog.is_taken())
     }
 
     fn has_up_to(&self, seq: u64) -> bool {

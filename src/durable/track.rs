@@ -13,9 +13,9 @@ pub(super) use self::parts::{Beginning, CatchingUp, Finished, Resumed, Want, Why
 use self::{pending::Pending, view::View};
 use super::chain::{Chain, Offer};
 use crate::{
+    channel::Channel,
     frame::Proof,
     message::Stored,
-    position::Channel,
     registry::{Limits, Outgoing, Source},
 };
 
@@ -25,6 +25,8 @@ pub(super) struct Track {
     chains: Vec<Chain>,
     /// Everything of all channels up to here was compared with the stream.
     proven: Proof,
+    /// The last proof that the client is told.
+    shown: Option<Proof>,
     /// The position of a client that is told it beside each frame.
     view: Option<Box<View>>,
     /// How often the connection to NATS was lost or came back: what was read before that does
@@ -51,6 +53,7 @@ impl Track {
         Self {
             chains: channels.into_iter().map(Chain::new).collect(),
             proven: Proof::default(),
+            shown: None,
             view: None,
             losses: 0,
             disowned: false,
@@ -143,6 +146,7 @@ impl Track {
         match source {
             Source::Own => {}
             Source::Proof { before } => {
+                self.shown = None;
                 if let Some(view) = &mut self.view {
                     view.unprove(before);
                 }
@@ -328,6 +332,7 @@ impl Track {
 
     /// A proof is about to be written, or queued. Returns the client's proof before it.
     pub(super) fn show(&mut self, proof: Proof) -> u64 {
+        self.shown = Some(proof);
         self.view.as_mut().map_or(0, |view| view.prove(proof))
     }
 
@@ -335,6 +340,14 @@ impl Track {
     pub(super) fn proven(&self) -> Option<Proof> {
         match self.state {
             State::Live if !self.disowned => Some(self.proven),
+            _ => None,
+        }
+    }
+
+    /// The last proof that the client is told; none while it is sent what it missed.
+    pub(super) fn shown(&self) -> Option<Proof> {
+        match self.state {
+            State::Live if !self.disowned => self.shown,
             _ => None,
         }
     }

@@ -42,7 +42,7 @@ pub(super) fn shown(want: &Want, reads: &[Option<Read>], lasts: &[u64]) -> Shown
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{durable::track::Track, position::Channel};
+    use crate::{channel::Channel, durable::track::Track};
 
     fn want(at: [u64; 2], told: u64) -> Want {
         let track = Track::joining([Channel::User, Channel::Broadcast]);

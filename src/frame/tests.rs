@@ -8,7 +8,7 @@ fn message(payload: impl Into<Bytes>) -> Message {
     Message {
         event: EventName::default(),
         payload: payload.into(),
-        broadcast: false,
+        channel: Channel::User,
         stored: None,
         probe: false,
         trace: None,
@@ -94,7 +94,7 @@ fn other_bytes_become_base64() {
 #[test]
 fn a_broadcast_says_so() {
     let mut message = message("1");
-    message.broadcast = true;
+    message.channel = Channel::Broadcast;
     message.event = EventName::parse("news").expect("a name");
     let frame = whole(&message, Protocol::UsherV1);
     assert_eq!(
@@ -143,7 +143,7 @@ fn control_frames_are_as_the_contract_words_them() {
 #[test]
 fn a_gap_stands_for_a_message_that_is_too_large() {
     let mut large = message("x".repeat(500));
-    large.broadcast = true;
+    large.channel = Channel::Broadcast;
     large.stored = Some(Stored {
         seq: 122,
         prev: 121,

@@ -34,7 +34,7 @@ use crate::{frame::Protocol, metrics::Metrics, user::UserId};
 pub fn routes(config: Config, metrics: Arc<Metrics>, joins: Joins) -> BoxedFilter<(Response,)> {
     let (sessions, clock) = Sessions::new(config, metrics);
     tokio::spawn(clock);
-    let sessions = Arc::new(sessions.answering(echo));
+    let sessions = Arc::new(sessions.echoing(echo));
     let places = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
     request()
         .then(move |request| {

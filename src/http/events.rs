@@ -13,6 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tungstenite::Message;
 use warp::{
     Rejection,
     http::{
@@ -30,7 +31,7 @@ use super::{
     refusal::Refusal,
     request::{Request, position},
     session::Sessions,
-    transport::{Answer, Discarded, Kind, Transport, poll_discard},
+    transport::{Discarded, Kind, Transport, poll_discard},
 };
 use crate::{
     close::CloseReason,
@@ -163,12 +164,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport for Events<S> {
 
     /// What a client sends after its request means nothing. The end of its side means
     /// that it has left.
-    fn poll_receive(
-        &mut self,
-        cx: &mut Context<'_>,
-        _: bool,
-        _: Answer,
-    ) -> Poll<Result<(), CloseReason>> {
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Message>, CloseReason>> {
         let ended = ready!(poll_discard(&mut self.stream, cx, &mut self.upload));
         Poll::Ready(Err(match ended {
             Ok(Discarded::All) => CloseReason::ClientLeft,

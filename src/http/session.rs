@@ -1,6 +1,8 @@
 //! Sessions: what they share, and how one begins.
 
+mod command;
 mod open;
+mod talk;
 
 use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
@@ -10,7 +12,7 @@ use self::open::Session;
 use super::{
     admit::Admitted,
     awake::AwakeClock,
-    transport::{Answer, Kind, Transport},
+    transport::{Echo, Kind, Transport},
 };
 use crate::{close::CloseReason, metrics::Metrics, provoke, supervision::contained_now};
 
@@ -41,8 +43,8 @@ pub struct Sessions {
     pub(super) clock: Arc<AwakeClock>,
     metrics: Arc<Metrics>,
     counts: [Counts; Kind::ALL.len()],
-    /// The frame that answers a client's message: none, but in `conformance`.
-    answer: Answer,
+    /// The frame that echoes a client's message: none, but in `conformance`.
+    echo: Echo,
 }
 
 /// What is counted by transport.
@@ -50,6 +52,13 @@ pub struct Sessions {
 struct Counts {
     open: IntGauge,
     delivered: IntCounter,
+}
+
+/// Whether a session understands a text.
+#[cfg(fuzzing)]
+pub(super) fn understands(text: &str) -> bool {
+    let said = command::Said::read(text);
+    !matches!(said.command, Err(command::Fault::NotAnObject))
 }
 
 impl Sessions {
@@ -69,14 +78,14 @@ impl Sessions {
             config,
             clock,
             metrics,
-            answer: |_| None,
+            echo: |_| None,
         };
         (sessions, ticks)
     }
 
-    /// Sessions that answer.
-    pub(super) fn answering(self, answer: Answer) -> Self {
-        Self { answer, ..self }
+    /// Sessions that echo.
+    pub(super) fn echoing(self, echo: Echo) -> Self {
+        Self { echo, ..self }
     }
 
     /// How many are open.

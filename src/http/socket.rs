@@ -22,11 +22,10 @@ use tungstenite::{
 use super::{
     chunks::{Chunks, Written},
     frame_rate::FrameRate,
-    transport::{Answer, Kind, Transport, poll_discard},
+    transport::{Kind, Transport, poll_discard},
 };
 use crate::{
     close::CloseReason,
-    frame,
     registry::{Arrival, Outgoing},
 };
 
@@ -120,26 +119,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport for Socket<S> {
     const KIND: Kind = Kind::WebSocket;
     const ANSWERS: bool = true;
 
-    fn poll_receive(
-        &mut self,
-        cx: &mut Context<'_>,
-        raw: bool,
-        answer: Answer,
-    ) -> Poll<Result<(), CloseReason>> {
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Message>, CloseReason>> {
         let message = ready!(self.poll_message(cx))?;
-        let understood = match &message {
-            Message::Close(_) => return Poll::Ready(Err(CloseReason::ClientLeft)),
-            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => true,
-            Message::Text(text) => raw || is_json_object(text),
-            Message::Binary(_) => raw,
-        };
-        if !understood {
-            return Poll::Ready(Err(CloseReason::BadFrame));
-        }
-        if let Some(answer) = answer(&message) {
-            self.queue(answer);
-        }
-        Poll::Ready(Ok(()))
+        Poll::Ready(match message {
+            Message::Close(_) => Err(CloseReason::ClientLeft),
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => Ok(None),
+            Message::Text(_) | Message::Binary(_) => Ok(Some(message)),
+        })
     }
 
     fn queue(&mut self, frame: Bytes) {
@@ -215,10 +201,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport for Socket<S> {
             }
         }
     }
-}
-
-pub(super) fn is_json_object(text: &str) -> bool {
-    text.trim_start().starts_with('{') && frame::is_json(text)
 }
 
 fn reason(error: &Error) -> CloseReason {

@@ -16,8 +16,8 @@ use crate::{
     registry::{Arrival, Outgoing},
 };
 
-/// The frame that answers a client's message, if any does.
-pub(super) type Answer = fn(&Message) -> Option<Bytes>;
+/// The frame that echoes a client's message, if any does.
+pub(super) type Echo = fn(&Message) -> Option<Bytes>;
 
 /// By which of the ways a session is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,18 +46,12 @@ pub(super) trait Transport {
     /// A client answers heartbeats, so one of which nothing is heard is gone.
     const ANSWERS: bool;
 
-    /// Ready when something of the client was heard; what it says is looked at, and
-    /// `raw` where any message is good.
+    /// Ready when something of the client was heard: a message, or a sign of life.
     ///
     /// # Errors
     ///
     /// How the session ends.
-    fn poll_receive(
-        &mut self,
-        cx: &mut Context<'_>,
-        raw: bool,
-        answer: Answer,
-    ) -> Poll<Result<(), CloseReason>>;
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Message>, CloseReason>>;
 
     /// Queues a frame of our own.
     fn queue(&mut self, frame: Bytes);

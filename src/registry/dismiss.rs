@@ -121,7 +121,7 @@ impl Registry {
     }
 
     fn each_of(&self, user: &UserId, mut f: impl FnMut(&Arc<dyn Session>)) {
-        let held = self.users.0.get(user).map(|entry| entry.value().clone());
+        let held = self.user(user);
         if let Some(held) = held {
             held.each(&mut f);
         }

@@ -1,4 +1,4 @@
-//! One user's seats, and the subscription that stands exactly while there are
+//! One audience's seats, and the subscription that stands exactly while there are
 //! any: the state machine, apart from the map that holds it.
 //!
 //! `tests/registry_model.rs` includes this very file and lets a model checker
@@ -48,7 +48,7 @@ pub(crate) trait Directory<U, M> {
 /// A user with sessions here, or about to have one.
 #[derive(Debug)]
 pub struct Held<U, M> {
-    user: U,
+    key: U,
     state: Mutex<State<M>>,
 }
 
@@ -104,7 +104,7 @@ pub(crate) fn leave<U, M: Member>(
     held.state().seats.retain(|other| !other.is(seat));
     let vacant = |found: &Arc<Held<U, M>>| Arc::ptr_eq(found, held) && found.is_vacant();
     if held.is_vacant()
-        && directory.remove_if(&held.user, vacant)
+        && directory.remove_if(&held.key, vacant)
         && let Some(subscription) = held.state().subscription.take()
     {
         bus.unsubscribe(subscription);
@@ -113,9 +113,9 @@ pub(crate) fn leave<U, M: Member>(
 
 impl<U, M: Member> Held<U, M> {
     /// Nobody sits here yet.
-    pub fn new(user: U) -> Self {
+    pub fn new(key: U) -> Self {
         Self {
-            user,
+            key,
             state: Mutex::new(State {
                 seats: Vec::new(),
                 subscription: None,
@@ -126,9 +126,9 @@ impl<U, M: Member> Held<U, M> {
         }
     }
 
-    /// Who it is.
-    pub fn user(&self) -> &U {
-        &self.user
+    /// Whose seats they are.
+    pub fn key(&self) -> &U {
+        &self.key
     }
 
     /// The bus confirms a subscription, in this life of its connection.

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc;
 
 use super::{Entry, Registry};
-use crate::{metrics::Metrics, user::UserId};
+use crate::{channel::Audience, metrics::Metrics, user::UserId};
 
 /// Changes that wait for the reader. It takes microseconds for each.
 const QUEUE: usize = 65_536;
@@ -60,7 +60,9 @@ impl Presence {
     }
 
     fn queue(&self, changes: &mpsc::Sender<Change>, held: &Entry, came: bool) -> bool {
-        let user = held.user().clone();
+        let Audience::User(user) = held.key().clone() else {
+            return false;
+        };
         let queued = changes.try_send(Change { user, came }).is_ok();
         if !queued {
             self.metrics.presence_dropped.inc();
@@ -79,14 +81,13 @@ impl Registry {
 
     /// Whether a user has come, and has not gone, by what [`Registry::changes`] tells.
     pub fn is_here(&self, user: &UserId) -> bool {
-        let entry = self.users.0.get(user);
-        entry.is_some_and(|entry| entry.is_here())
+        self.user(user).is_some_and(|entry| entry.is_here())
     }
 
     /// Services know by this gateway that a user is online: so probes are answered until the
     /// user goes.
     pub fn announce(&self, user: &UserId) {
-        if let Some(entry) = self.users.0.get(user) {
+        if let Some(entry) = self.user(user) {
             entry.announce();
         }
     }

@@ -15,6 +15,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Seat {
     pub(super) registry: Arc<Registry>,
+    pub(super) user: UserId,
     pub(super) held: Arc<Entry>,
     pub(super) session: Arc<dyn Session>,
 }
@@ -27,7 +28,7 @@ impl Seat {
 
     /// Whose session it is.
     pub fn user(&self) -> &UserId {
-        self.held.user()
+        &self.user
     }
 
     /// Waits until a service ends the session, on its way in. Dropping the future is safe.
@@ -66,6 +67,12 @@ impl Seat {
             Some(id) => sse::with_id(&ping, &id),
             None => ping,
         }
+    }
+
+    /// The answer to a client's `ping`: the last proof that it was told, again.
+    pub fn pong(&self) -> Bytes {
+        let proof = self.session.last_proof();
+        self.backlog().protocol().frame(&frame::ping(proof))
     }
 
     /// The session has written frames that it had taken. Returns whether it is still open.

@@ -65,6 +65,12 @@ pub trait Session: fmt::Debug + Send + Sync {
         None
     }
 
+    /// The last proof that the client was told; none where it was told none, or has since
+    /// fallen behind.
+    fn last_proof(&self) -> Option<Proof> {
+        None
+    }
+
     /// Whether everything to its user up to a sequence is queued.
     fn has_up_to(&self, _seq: u64) -> bool {
         false

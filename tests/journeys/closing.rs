@@ -183,14 +183,14 @@ async fn a_frame_that_is_too_big_is_1009() {
     let head_alone =
         |length: u64| [&[0x80 | TEXT, 0xFF][..], &length.to_be_bytes(), &[0; 4]].concat();
     for (name, offence) in [
-        ("one byte too many", frame(TEXT, &object(4097))),
+        ("one byte too many", frame(TEXT, &object(16_385))),
         ("a big one", frame(TEXT, &object(100_000))),
-        ("binary", frame(BINARY, &[0; 4097])),
+        ("binary", frame(BINARY, &[0; 16_385])),
         (
             "fragments, together",
             [
-                frame_with(TEXT, true, &[b' '; 2049]),
-                frame(CONTINUATION, &[b' '; 2048]),
+                frame_with(TEXT, true, &[b' '; 8193]),
+                frame(CONTINUATION, &[b' '; 8192]),
             ]
             .concat(),
         ),
@@ -204,8 +204,9 @@ async fn a_frame_that_is_too_big_is_1009() {
     // What just fits is no offence.
     let mut client = Client::open(&gateway, &redis.ticket("42").await).await;
     client
-        .send_text(&String::from_utf8(object(4096)).expect("text"))
+        .send_text(&String::from_utf8(object(16_384)).expect("text"))
         .await;
+    assert_eq!(client.next_json().await["error"]["code"], "unknown_command");
     nats.publish("usher.user.42", "1").await;
     assert_eq!(client.next_data().await, 1);
 }
@@ -240,6 +241,8 @@ async fn any_object_is_taken() {
     ] {
         client.send_text(text).await;
     }
+    // It is said once that an object means nothing.
+    assert_eq!(client.next_json().await["error"]["code"], "unknown_command");
     nats.publish("usher.user.42", "1").await;
     assert_eq!(client.next_data().await, 1);
 

@@ -51,6 +51,7 @@ mod stood_still;
 mod subscriptions;
 #[cfg(debug_assertions)]
 mod supervision;
+mod talking;
 mod tickets;
 mod tls;
 mod too_large;

@@ -4,7 +4,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ::usher::position::{Begun, Channel, Tracker};
+use ::usher::{
+    channel::Channel,
+    position::{Begun, Tracker},
+};
 use deadpool_redis::redis::{self, aio::MultiplexedConnection};
 use tokio::{
     sync::{mpsc, watch},

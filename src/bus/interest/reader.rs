@@ -183,7 +183,7 @@ impl<K: Subscriber> Reader<K> {
         };
         link.subscribe(BROADCAST, &self.subjects.heard_broadcast());
         for (&id, subscriber) in &self.table {
-            let subject = self.subjects.heard_user(subscriber.user());
+            let subject = self.subjects.heard(subscriber.audience());
             link.subscribe(id, &subject);
             if then == Then::Up {
                 self.unconfirmed.insert(subject, id);
@@ -264,7 +264,7 @@ impl<K: Subscriber> Reader<K> {
             return;
         }
         for id in &begins {
-            let subject = self.subjects.heard_user(self.table[id].user());
+            let subject = self.subjects.heard(self.table[id].audience());
             for link in self.connection.links() {
                 link.subscribe(*id, &subject);
             }
@@ -308,7 +308,7 @@ impl<K: Subscriber> Reader<K> {
         let mut confirmed = Vec::with_capacity(ids.len());
         for id in ids {
             if let Some(subscriber) = self.table.get(&id) {
-                let subject = self.subjects.heard_user(subscriber.user());
+                let subject = self.subjects.heard(subscriber.audience());
                 // A later subscription to the same subject keeps its entry.
                 if self.unconfirmed.get(&subject) == Some(&id) {
                     self.unconfirmed.remove(&subject);

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     bus::interest::{ServerMessage, event_name, is_probe, trace_parent},
+    channel::Channel,
     message::{Message, millis_of},
 };
 
@@ -149,7 +150,7 @@ async fn subject_after(
         found: Vec::new(),
         more: 0,
     };
-    let broadcast = *wanted.subject == *stream.0.subjects.broadcast();
+    let channel = stream.0.subjects.channel(&wanted.subject);
     let ended = batch(stream, &question, count, |seq, pending, reply| {
         read.more = pending;
         if seq == wanted.after {
@@ -158,7 +159,7 @@ async fn subject_after(
         } else if bounds.messages == 0 {
             read.more += 1;
         } else {
-            read.found.push(found(seq, reply, broadcast));
+            read.found.push(found(seq, reply, channel.clone()));
         }
     });
     match ended.await? {
@@ -188,8 +189,8 @@ pub(super) async fn by_sequence(
         match Reply::of(&reply.headers) {
             Reply::Message { seq: at, .. } if at == seq => {
                 let is_it = reply.headers.last("Nats-Subject") == Some(subject);
-                let broadcast = subject == stream.0.subjects.broadcast();
-                Ok(is_it.then(|| found(seq, &reply, broadcast)))
+                let channel = stream.0.subjects.channel(subject);
+                Ok(is_it.then(|| found(seq, &reply, channel)))
             }
             Reply::Status(404) => Ok(None),
             odd => Err(StreamError::Odd(format!("{odd:?} for one sequence"))),
@@ -200,7 +201,7 @@ pub(super) async fn by_sequence(
         .unwrap_or(Err(StreamError::TimedOut))
 }
 
-pub(super) fn found(seq: u64, reply: &ServerMessage, broadcast: bool) -> Found {
+pub(super) fn found(seq: u64, reply: &ServerMessage, channel: Channel) -> Found {
     let headers = &reply.headers;
     Found {
         seq,
@@ -211,7 +212,7 @@ pub(super) fn found(seq: u64, reply: &ServerMessage, broadcast: bool) -> Found {
         message: Message {
             event: event_name(headers).unwrap_or_default(),
             payload: reply.payload.clone(),
-            broadcast,
+            channel,
             stored: None,
             probe: is_probe(headers),
             trace: trace_parent(headers).and_then(|parent| parent.followed()),

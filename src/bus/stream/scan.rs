@@ -312,12 +312,11 @@ async fn from(
         "max_bytes": BATCH_BYTES,
     });
     let subjects = &stream.0.subjects;
-    let broadcast = subjects.broadcast();
     // What came of a batch that fails is of no use.
     let mut messages = Vec::with_capacity(count);
     let ended = batch(stream, &question, count, |seq, _, reply| {
         let subject = reply.headers.last("Nats-Subject").unwrap_or_default();
-        let mut found = found(seq, reply, subject == broadcast);
+        let mut found = found(seq, reply, subjects.channel(subject));
         // By itself: what it came in has others' in it too.
         found.message.payload = Bytes::copy_from_slice(&found.message.payload);
         let fades = reply.headers.last("Nats-TTL").is_some();

@@ -1,7 +1,10 @@
 //! How far in a user's stream we are: what to send as `since` next time.
 
 use super::frame::{Frame, Welcome};
-use crate::position::{Begun, Channel, Seen, Since, Tracker};
+use crate::{
+    channel::{Channel, Topic},
+    position::{Begun, Seen, Since, Tracker},
+};
 
 /// The position to keep, by the rules for any client.
 #[derive(Debug, Default)]
@@ -42,7 +45,7 @@ impl Place {
             (None, None) => return None,
         };
         let channel = match (&frame.topic, broadcast) {
-            (Some(topic), _) => Channel::Topic((&**topic).into()),
+            (Some(topic), _) => Channel::Topic(Topic::parse(topic).ok()?),
             (None, true) => Channel::Broadcast,
             (None, false) => Channel::User,
         };

@@ -106,7 +106,7 @@ queue_messages = 256
 queue_bytes = "1MiB"
 total_queue_bytes = "256MiB"
 max_outgoing_frame = "2MiB"
-max_frame = "4KiB"
+max_frame = "16KiB"
 frames_per_second = 20
 write_timeout = "10s"
 [drain]

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::{Facts, Reader, Then};
 use crate::{
     bus::stream::{Found, Read, Reads, StreamError},
+    channel::Channel,
     close::CloseReason,
     durable::{
         Durable, Opening, Session,
@@ -221,9 +222,11 @@ impl Durable {
             });
             framed.ok()
         };
-        let framed = match message.broadcast {
-            true => shared.get((stored.seq, stored.prev, protocol), build),
-            false => build(),
+        let framed = match message.channel {
+            Channel::User => build(),
+            Channel::Broadcast | Channel::Topic(_) => {
+                shared.get((stored.seq, stored.prev, protocol), build)
+            }
         };
         let Some(framed) = framed else {
             // Or no client that missed it could ever come back.
@@ -244,7 +247,7 @@ impl Durable {
     }
 }
 
-/// The frames of broadcasts in one round, which many sessions are sent: each is built once for
+/// The frames of broadcasts and topics in one round, which many sessions are sent: each is built once for
 /// every message that it may name as the one before it.
 #[derive(Debug, Default)]
 pub(super) struct Shared(Mutex<HashMap<(u64, u64, Protocol), Framed>>);

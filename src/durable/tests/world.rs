@@ -11,9 +11,10 @@ use crate::durable::{
 };
 use crate::{
     bus::stream::{Found, Look, Read},
+    channel::{Channel, Topic},
     frame::Proof,
     message::{EventName, Message, Stored},
-    position::{Begun, Channel, Position, Seen, Tracker},
+    position::{Begun, Position, Seen, Tracker},
     registry::{Limits, Outgoing, Source},
 };
 
@@ -67,7 +68,7 @@ impl Stream {
             message: Message {
                 event: EventName::default(),
                 payload: "x".into(),
-                broadcast: false,
+                channel: Channel::User,
                 stored: None,
                 probe: false,
                 trace: None,
@@ -119,7 +120,8 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(channels: usize) -> Self {
-        let topics = (2..channels).map(|topic| Channel::Topic(topic.to_string().into()));
+        let topics = (2..channels)
+            .map(|topic| Channel::Topic(Topic::parse(&topic.to_string()).expect("a topic")));
         let channels = [Channel::User, Channel::Broadcast].into_iter();
         Self {
             channels: channels.chain(topics).collect(),

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    channel::Topic,
     durable::chain::Offer,
     position::{Begun, Position},
     registry::{Limits, Outgoing, Source},
@@ -18,7 +19,8 @@ fn limits() -> Limits {
 
 /// Channels of a session: its user's, the broadcast, and topics.
 fn channels(count: usize) -> Vec<Channel> {
-    let topics = (2..count).map(|topic| Channel::Topic(topic.to_string().into()));
+    let topics =
+        (2..count).map(|topic| Channel::Topic(Topic::parse(&topic.to_string()).expect("a topic")));
     [Channel::User, Channel::Broadcast]
         .into_iter()
         .chain(topics)

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{
-    frame::Proof,
-    position::{Channel, Position},
-};
+use crate::{channel::Channel, frame::Proof, position::Position};
 
 /// The position without its marks, which the session's chains have.
 #[derive(Debug)]

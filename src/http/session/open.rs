@@ -13,8 +13,9 @@ use tokio::{
     task::coop::has_budget_remaining,
     time::{Instant, Sleep, sleep_until},
 };
+use tungstenite::Message;
 
-use super::{Config, Sessions};
+use super::{Config, Sessions, talk::Talk};
 use crate::{
     close::{CloseReason, Ending},
     durable::Opening,
@@ -47,6 +48,8 @@ pub(super) struct Session<T> {
     expires: Option<Instant>,
     /// Since when the kernel takes nothing.
     stalled: Option<Awake>,
+    /// What the client has said; none before it says anything.
+    pub(super) talk: Option<Box<Talk>>,
 }
 
 impl<T: Transport> Session<T> {
@@ -86,6 +89,7 @@ impl<T: Transport> Session<T> {
             heard: sessions.clock.at(now),
             expires: ticket_ends.into_iter().chain(lifetime_ends).min(),
             stalled: None,
+            talk: None,
             sessions,
             transport,
             seat,
@@ -130,6 +134,7 @@ impl<T: Transport> Session<T> {
         if let Poll::Ready(reason) = self.poll_receive(cx) {
             return Poll::Ready(reason.into());
         }
+        self.poll_talk(cx);
         let unread = self.is_full();
         let mut has_more = self.transport.has_unsent() && self.stalled.is_none();
         loop {
@@ -154,20 +159,47 @@ impl<T: Transport> Session<T> {
     }
 
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        let raw = !self.protocol().has_own_frames();
-        let answer = self.sessions.answer;
         // Whoever does not read the answers is asked nothing more: what wakes us then is
         // that the kernel takes something, or the clock.
         while !self.is_full() {
-            let Poll::Ready(received) = self.transport.poll_receive(cx, raw, answer) else {
+            let Poll::Ready(received) = self.transport.poll_receive(cx) else {
                 break;
             };
             match received {
-                Ok(()) => self.heard = self.sessions.clock.now(),
+                Ok(message) => {
+                    self.heard = self.sessions.clock.now();
+                    if let Some(message) = message
+                        && let Err(reason) = self.receive(&message)
+                    {
+                        return Poll::Ready(reason);
+                    }
+                }
                 Err(reason) => return Poll::Ready(reason),
             }
         }
         Poll::Pending
+    }
+
+    /// A message of the client. A raw session's say nothing to us.
+    fn receive(&mut self, message: &Message) -> Result<(), CloseReason> {
+        if let Some(echo) = (self.sessions.echo)(message) {
+            self.transport.queue(echo);
+        }
+        match message {
+            _ if !self.protocol().has_own_frames() => Ok(()),
+            Message::Text(text) => self.hear(text),
+            _ => Err(CloseReason::BadFrame),
+        }
+    }
+
+    /// Queues a frame that nobody else gets.
+    pub(super) fn say(&mut self, json: &str) {
+        self.transport.queue(self.protocol().frame(json));
+    }
+
+    /// The client asks for a sign of life: it is told of no more than it was before.
+    pub(super) fn answer_ping(&mut self) {
+        self.transport.queue(self.seat.pong());
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {

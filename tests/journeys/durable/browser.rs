@@ -4,7 +4,10 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use usher::position::{Begun, Channel, Position, Since, Tracker};
+use usher::{
+    channel::Channel,
+    position::{Begun, Position, Since, Tracker},
+};
 
 use super::{loses_what_is_stored, republishes_again, store};
 use crate::{

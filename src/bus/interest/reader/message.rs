@@ -7,6 +7,7 @@ use crate::{
         Event, Probe, Request, Subscriber,
         wire::{Headers, ServerMessage},
     },
+    channel::Channel,
     message::{EventName, Message, Stored, millis_of},
     trace::{TRACEPARENT, TraceParent},
 };
@@ -56,7 +57,9 @@ impl<K: Subscriber> Reader<K> {
         let message = Message {
             event,
             payload,
-            broadcast: to.is_none(),
+            channel: to
+                .as_ref()
+                .map_or(Channel::Broadcast, |to| to.audience().channel()),
             probe: stored.is_some() && is_probe(&headers),
             stored,
             trace: match self.tracer.is_on() {

@@ -17,7 +17,7 @@ fn found(seq: u64, bytes: usize) -> Found {
         message: Message {
             event: EventName::default(),
             payload: "x".repeat(bytes).into(),
-            broadcast: false,
+            channel: crate::channel::Channel::User,
             stored: None,
             probe: false,
             trace: None,
