@@ -30,6 +30,7 @@ use crate::{
     client_address::TrustedProxies,
     durable::Opening,
     frame::Protocol,
+    grants::Grants,
     metrics::Metrics,
     origin::{AllowedOrigins, Origin},
     position::Since,
@@ -86,6 +87,8 @@ pub(super) struct Admitted {
     pub(super) place: OwnedSemaphorePermit,
     /// When the ticket says that the session ends.
     pub(super) expires_at: Option<SystemTime>,
+    /// What the ticket grants; none where nothing.
+    pub(super) grants: Option<Box<Grants>>,
 }
 
 impl Door {
@@ -251,9 +254,10 @@ impl Door {
             }
         };
         check_binding(&grant, origin(&request.headers))?;
+        let topics = self.joins.topics(&grant.grants, request.follow()?);
         let joining = self.joins.join(
             &grant.user,
-            protocol,
+            (protocol, &topics),
             since,
             began,
             (request.handshake.as_ref(), request.trace),
@@ -264,6 +268,7 @@ impl Door {
             opening,
             place,
             expires_at: grant.expires_at,
+            grants: (!grant.grants.are_none()).then(|| Box::new(grant.grants)),
         })
     }
 

@@ -59,13 +59,20 @@ async fn open(
     let user = UserId::parse("echo").expect("such an id is good");
     // In the protocol that adds no frames of its own.
     let (seat, opening) = joins
-        .join(&user, Protocol::RawV1, None, Instant::now(), (None, None))
+        .join(
+            &user,
+            (Protocol::RawV1, &[]),
+            None,
+            Instant::now(),
+            (None, None),
+        )
         .await?;
     let admitted = Admitted {
         seat,
         opening,
         place,
         expires_at: None,
+        grants: None,
     };
     Ok(websocket::begin((upgrade, admitted), sessions.clone()))
 }

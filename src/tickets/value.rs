@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::{Grant, Order, RedeemError};
 use crate::{
+    grants::Grants,
     origin::Origin,
     user::{UserId, UserIdError},
 };
@@ -117,6 +118,7 @@ pub(super) fn read(
             user: user(Field::Plain, text)?,
             expires_at: None,
             origin: None,
+            grants: Grants::default(),
         }
     } else {
         return Err(whole(Fault::PlainIsOff).into());
@@ -174,6 +176,7 @@ fn json(text: &str) -> Result<Grant, ValueError> {
                 return Err(wrong("origin", fault));
             }
         },
+        grants: Grants::default(),
     })
 }
 

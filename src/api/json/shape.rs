@@ -21,7 +21,7 @@ use super::{
 use crate::{
     api::{BroadcastOrder, DisconnectOrder, Issued, PushOrder, TicketOrder},
     bus::{Published, Receipt},
-    control::{Disconnected, Presence},
+    control::{Presence, Reached},
 };
 
 /// The usual alphabet (RFC 4648 §4); `=` at the end may be left out.
@@ -278,8 +278,8 @@ pub(super) struct Ended {
     complete: bool,
 }
 
-impl From<Disconnected> for Ended {
-    fn from(Disconnected { sessions, complete }: Disconnected) -> Self {
+impl From<Reached> for Ended {
+    fn from(Reached { sessions, complete }: Reached) -> Self {
         Self { sessions, complete }
     }
 }

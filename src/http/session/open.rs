@@ -17,9 +17,11 @@ use tungstenite::Message;
 
 use super::{Config, Sessions, talk::Talk};
 use crate::{
+    channel::Topic,
     close::{CloseReason, Ending},
     durable::Opening,
     frame::{Protocol, Welcome, sse},
+    grants::Grants,
     http::{admit::Admitted, awake::Awake, closing, transport::Transport},
     jitter,
     registry::{Arrival, Next, Seat},
@@ -36,7 +38,7 @@ const UNSENT: usize = BATCH + 16;
 pub(super) struct Session<T> {
     sessions: Arc<Sessions>,
     transport: T,
-    seat: Seat,
+    pub(super) seat: Seat,
     /// One of `public.max_sessions`.
     place: OwnedSemaphorePermit,
     /// Fires at or before the next of the moments below.
@@ -50,6 +52,8 @@ pub(super) struct Session<T> {
     stalled: Option<Awake>,
     /// What the client has said; none before it says anything.
     pub(super) talk: Option<Box<Talk>>,
+    /// What its ticket or token grants; none where nothing.
+    pub(super) grants: Option<Box<Grants>>,
 }
 
 impl<T: Transport> Session<T> {
@@ -59,6 +63,7 @@ impl<T: Transport> Session<T> {
             opening,
             place,
             expires_at,
+            grants,
         } = admitted;
         let config = &sessions.config;
         let now = Instant::now();
@@ -90,6 +95,7 @@ impl<T: Transport> Session<T> {
             expires: ticket_ends.into_iter().chain(lifetime_ends).min(),
             stalled: None,
             talk: None,
+            grants,
             sessions,
             transport,
             seat,
@@ -352,6 +358,7 @@ impl<T: Transport> Session<T> {
 /// The first frame of a session.
 fn welcome(config: &Config, seat: &Seat, opening: &Opening) -> Bytes {
     let stream = opening.stream.as_ref();
+    let topics = seat.topics();
     let welcome = Welcome {
         session: &ulid::Ulid::new().to_string(),
         user: seat.user().as_str(),
@@ -361,6 +368,7 @@ fn welcome(config: &Config, seat: &Seat, opening: &Opening) -> Bytes {
         seq: stream.map(|(_, last)| last.seq),
         at: stream.map(|(_, last)| last.at),
         resume: opening.resume,
+        topics: topics.iter().map(Topic::as_str).collect(),
     };
     let welcome = seat.backlog().protocol().frame(&welcome.json());
     match &opening.id {
