@@ -12,6 +12,7 @@ use crate::{
     },
     close::CloseMessage,
     control::{Control, Disconnected, Presence, Users},
+    grants::{Grants, GrantsError, Lists},
     message::{EventName, MESSAGE_ID_RULE, is_message_id},
     origin::Origin,
     position::Position,
@@ -80,6 +81,8 @@ pub struct TicketOrder {
     pub expires_at: Option<SystemTime>,
     /// The only origin that may use it; empty for any.
     pub origin: String,
+    /// What its session may do.
+    pub grants: Lists,
 }
 
 /// A ticket, how long it waits to be used, and where the stream ends.
@@ -182,6 +185,7 @@ impl Operations {
             user: user_id(&order.user_id)?,
             expires_at,
             origin,
+            grants: Grants::parse(&order.grants)?,
         };
         let position = async { Ok(stream::end(self.stream.as_ref()).await) };
         let issued = tokio::try_join!(self.tickets.issue(&order, ttl), position);
@@ -221,6 +225,12 @@ impl Operations {
             message: message.map_err(|error| Failure::invalid("reason", error))?,
         };
         Ok(self.control.disconnect(&user, dismissal).await?)
+    }
+}
+
+impl From<GrantsError> for Failure {
+    fn from(GrantsError { field, fault }: GrantsError) -> Self {
+        Self::invalid(field, fault)
     }
 }
 

@@ -20,6 +20,7 @@ use crate::{
     close::{CloseReason, Ending},
     durable::Opening,
     frame::{Protocol, Welcome, sse},
+    grants::Grants,
     http::{admit::Admitted, awake::Awake, closing, transport::Transport},
     jitter,
     registry::{Arrival, Next, Seat},
@@ -46,6 +47,9 @@ pub(super) struct Session<T> {
     texted: Instant,
     heard: Awake,
     expires: Option<Instant>,
+    /// What the session may do besides receiving its user's messages.
+    #[expect(dead_code, reason = "topics and calls will read it")]
+    pub(super) grants: Option<Box<Grants>>,
     /// Since when the kernel takes nothing.
     stalled: Option<Awake>,
     /// What the client has said; none before it says anything.
@@ -59,6 +63,7 @@ impl<T: Transport> Session<T> {
             opening,
             place,
             expires_at,
+            grants,
         } = admitted;
         let config = &sessions.config;
         let now = Instant::now();
@@ -88,6 +93,7 @@ impl<T: Transport> Session<T> {
             texted: now,
             heard: sessions.clock.at(now),
             expires: ticket_ends.into_iter().chain(lifetime_ends).min(),
+            grants,
             stalled: None,
             talk: None,
             sessions,
