@@ -151,7 +151,7 @@ pub struct Grant {
     pub expires_at: Option<SystemTime>,
     /// The only origin that may use it.
     pub origin: Option<Origin>,
-    /// What the session may do besides.
+    /// What that session may do.
     pub grants: Grants,
 }
 
@@ -187,6 +187,8 @@ pub struct Order {
     pub expires_at: Option<u64>,
     /// The only origin that may use it.
     pub origin: Option<Origin>,
+    /// What that session may do.
+    pub grants: Grants,
 }
 
 /// What `fuzz/` reaches of this room.

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     bus::{Published, Receipt},
+    grants::Lists,
     metrics::Metrics,
     proto::{
         self, BroadcastRequest, BroadcastResponse, DisconnectRequest, DisconnectResponse,
@@ -178,6 +179,12 @@ impl Calls {
             ttl: request.ttl.map(ttl),
             expires_at: request.expires_at.map(at),
             origin: request.origin,
+            grants: Lists {
+                topics: request.topics,
+                may_follow: request.may_follow,
+                may_follow_prefix: request.may_follow_prefix,
+                calls: request.calls,
+            },
         };
         let Issued {
             ticket,

@@ -13,6 +13,7 @@ use crate::{
     channel::Topic,
     close::CloseMessage,
     control::{Control, Presence, Reached, Users},
+    grants::{Grants, GrantsError, Lists},
     message::{EventName, MESSAGE_ID_RULE, is_message_id},
     origin::Origin,
     position::Position,
@@ -83,6 +84,8 @@ pub struct TicketOrder {
     pub expires_at: Option<SystemTime>,
     /// The only origin that may use it; empty for any.
     pub origin: String,
+    /// What its session may do.
+    pub grants: Lists,
 }
 
 /// A ticket, how long it waits to be used, and where the stream ends.
@@ -219,6 +222,7 @@ impl Operations {
             user: user_id(&order.user_id)?,
             expires_at,
             origin,
+            grants: Grants::parse(&order.grants)?,
         };
         let position = async { Ok(stream::end(self.stream.as_ref()).await) };
         let issued = tokio::try_join!(self.tickets.issue(&order, ttl), position);
@@ -288,6 +292,12 @@ fn topics(field: &'static str, names: &[String]) -> Result<Vec<Topic>, Failure> 
 
 fn topic(field: &'static str, name: &str) -> Result<Topic, Failure> {
     Topic::parse(name).map_err(|error| Failure::invalid(field, error))
+}
+
+impl From<GrantsError> for Failure {
+    fn from(GrantsError { field, fault }: GrantsError) -> Self {
+        Self::invalid(field, fault)
+    }
 }
 
 fn user_id(text: &str) -> Result<UserId, Failure> {

@@ -87,7 +87,7 @@ pub(super) struct Admitted {
     pub(super) place: OwnedSemaphorePermit,
     /// When the ticket says that the session ends.
     pub(super) expires_at: Option<SystemTime>,
-    /// What the ticket grants; none where nothing.
+    /// What the session may do; most have none.
     pub(super) grants: Option<Box<Grants>>,
 }
 
@@ -268,7 +268,7 @@ impl Door {
             opening,
             place,
             expires_at: grant.expires_at,
-            grants: (!grant.grants.are_none()).then(|| Box::new(grant.grants)),
+            grants: grant.grants.boxed(),
         })
     }
 

@@ -22,6 +22,7 @@ use crate::{
     api::{BroadcastOrder, DisconnectOrder, Issued, PushOrder, TicketOrder},
     bus::{Published, Receipt},
     control::{Presence, Reached},
+    grants::Lists,
 };
 
 /// The usual alphabet (RFC 4648 §4); `=` at the end may be left out.
@@ -173,6 +174,14 @@ pub(super) struct Ticket {
     expires_at: Option<u64>,
     #[serde(default)]
     origin: String,
+    #[serde(default)]
+    topics: Vec<String>,
+    #[serde(default)]
+    may_follow: Vec<String>,
+    #[serde(default)]
+    may_follow_prefix: Vec<String>,
+    #[serde(default)]
+    calls: Vec<String>,
 }
 
 impl Ticket {
@@ -191,6 +200,12 @@ impl Ticket {
             ttl: self.ttl.map(Duration::from_secs),
             expires_at,
             origin: self.origin,
+            grants: Lists {
+                topics: self.topics,
+                may_follow: self.may_follow,
+                may_follow_prefix: self.may_follow_prefix,
+                calls: self.calls,
+            },
         })
     }
 }

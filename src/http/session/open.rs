@@ -48,12 +48,12 @@ pub(super) struct Session<T> {
     texted: Instant,
     heard: Awake,
     expires: Option<Instant>,
+    /// What the session may do besides receiving its user's messages.
+    pub(super) grants: Option<Box<Grants>>,
     /// Since when the kernel takes nothing.
     stalled: Option<Awake>,
     /// What the client has said; none before it says anything.
     pub(super) talk: Option<Box<Talk>>,
-    /// What its ticket or token grants; none where nothing.
-    pub(super) grants: Option<Box<Grants>>,
 }
 
 impl<T: Transport> Session<T> {
@@ -93,9 +93,9 @@ impl<T: Transport> Session<T> {
             texted: now,
             heard: sessions.clock.at(now),
             expires: ticket_ends.into_iter().chain(lifetime_ends).min(),
+            grants,
             stalled: None,
             talk: None,
-            grants,
             sessions,
             transport,
             seat,
