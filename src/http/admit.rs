@@ -218,6 +218,7 @@ impl Door {
         protocol: Protocol,
         since: Option<&Since>,
     ) -> Result<Admitted, Refusal> {
+        let asked = request.follow()?;
         if self.draining.load(Ordering::Relaxed) {
             return Err(Refusal::Draining);
         }
@@ -254,7 +255,7 @@ impl Door {
             }
         };
         check_binding(&grant, origin(&request.headers))?;
-        let topics = self.joins.topics(&grant.grants, request.follow()?);
+        let topics = self.joins.topics(&grant.grants, asked);
         let joining = self.joins.join(
             &grant.user,
             (protocol, &topics),
