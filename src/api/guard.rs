@@ -59,6 +59,8 @@ pub(super) fn method(path: &str) -> Option<&'static str> {
         "PushStream" => Some("PushStream"),
         "Broadcast" => Some("Broadcast"),
         "IssueTicket" => Some("IssueTicket"),
+        "GetPresence" => Some("GetPresence"),
+        "Disconnect" => Some("Disconnect"),
         _ => None,
     }
 }
