@@ -15,7 +15,7 @@ use super::{
     refusal::{Refusal, json},
     shape::{self, Broadcasted, Pushed, Ticketed},
 };
-use crate::api::{BroadcastOrder, Operations, PushOrder};
+use crate::api::{BroadcastOrder, Operations, PushOrder, TopicsOrder};
 
 /// The description of all this (OpenAPI 3.1).
 const OPENAPI: &str = include_str!("openapi.json");
@@ -52,6 +52,42 @@ pub(super) async fn broadcast(
     let published = operations.broadcast(order).await.map(Broadcasted::from);
     let published = published.map_err(Refusal::of_publish)?;
     Ok(json(StatusCode::OK, &published))
+}
+
+/// `POST /v1/topics/TOPIC`.
+pub(super) async fn publish_topic(
+    topic: String,
+    key: Option<String>,
+    call: Arc<Call>,
+    body: Bytes,
+    operations: Arc<Operations>,
+) -> Result<Response, Rejection> {
+    let message: shape::Broadcast<'_> = whole(&body)?;
+    let order = BroadcastOrder {
+        caller: call.caller.clone(),
+        ..message.order(&body, key)?
+    };
+    let published = operations.publish_topic(&topic, order).await;
+    let published = published.map(Broadcasted::from);
+    let published = published.map_err(Refusal::of_publish)?;
+    Ok(json(StatusCode::OK, &published))
+}
+
+/// `POST /v1/users/USER/topics`.
+pub(super) async fn update_topics(
+    user_id: String,
+    _call: Arc<Call>,
+    body: Bytes,
+    operations: Arc<Operations>,
+) -> Result<Response, Rejection> {
+    let order: TopicsOrder = whole(&body)?;
+    if !order.user_id.is_empty() && order.user_id != user_id {
+        return Err(Refusal::bad("user_id is not the user of the path; leave it out").into());
+    }
+    let order = TopicsOrder { user_id, ..order };
+    let updated = operations.update_topics(order).await;
+    let updated = updated.map_err(Refusal::of_other)?;
+    Ok(json(StatusCode::OK, &updated))
 }
 
 /// `POST /v1/tickets`.
