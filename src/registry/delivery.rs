@@ -212,7 +212,7 @@ impl Registry {
     }
 
     /// Answers the probes that can be answered by now.
-    fn answer_probes(&self, work: &mut Work) {
+    pub(super) fn answer_probes(&self, work: &mut Work) {
         let Work {
             interest, probes, ..
         } = work;
