@@ -120,8 +120,7 @@ pub struct DisconnectOrder {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TopicsOrder {
-    /// Whose sessions; over HTTP the path says it.
-    #[serde(default)]
+    /// Whose sessions.
     pub user_id: String,
     /// Followed from now on.
     #[serde(default)]

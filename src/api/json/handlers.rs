@@ -15,7 +15,7 @@ use super::{
     refusal::{Refusal, json},
     shape::{self, Broadcasted, Pushed, Ticketed},
 };
-use crate::api::{BroadcastOrder, Operations, PushOrder, TopicsOrder};
+use crate::api::{BroadcastOrder, Operations, PushOrder};
 
 /// The description of all this (OpenAPI 3.1).
 const OPENAPI: &str = include_str!("openapi.json");
@@ -80,12 +80,8 @@ pub(super) async fn update_topics(
     body: Bytes,
     operations: Arc<Operations>,
 ) -> Result<Response, Rejection> {
-    let order: TopicsOrder = whole(&body)?;
-    if !order.user_id.is_empty() && order.user_id != user_id {
-        return Err(Refusal::bad("user_id is not the user of the path; leave it out").into());
-    }
-    let order = TopicsOrder { user_id, ..order };
-    let updated = operations.update_topics(order).await;
+    let topics: shape::Topics = whole(&body)?;
+    let updated = operations.update_topics(topics.order(user_id)?).await;
     let updated = updated.map_err(Refusal::of_other)?;
     Ok(json(StatusCode::OK, &updated))
 }
