@@ -6,6 +6,9 @@ mod batch;
 mod body;
 mod call;
 mod entry;
+#[cfg(fuzzing)]
+#[path = "../../fuzz/rooms/api.rs"]
+pub mod fuzzing;
 mod handlers;
 mod position;
 mod reading;
