@@ -29,8 +29,11 @@ pub struct Joins {
 impl Joins {
     /// What a session follows from the beginning: what its ticket names, and of what its client
     /// asks for what is granted; as many topics as a session may follow.
-    pub(super) fn topics(&self, grants: &Grants, asked: Vec<Topic>) -> Vec<Topic> {
+    pub(super) fn topics(&self, grants: Option<&Grants>, asked: Vec<Topic>) -> Vec<Topic> {
         let mut topics: Vec<Topic> = Vec::new();
+        let Some(grants) = grants else {
+            return topics;
+        };
         let granted = asked.into_iter().filter(|topic| grants.may_follow(topic));
         for topic in grants.topics.iter().cloned().chain(granted) {
             if topics.len() < self.registry.max_topics_per_session() && !topics.contains(&topic) {
