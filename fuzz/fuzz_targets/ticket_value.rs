@@ -45,6 +45,7 @@ fn check(grant: &Grant, now: SystemTime) {
         user: grant.user.clone(),
         expires_at: grant.expires_at.map(seconds),
         origin: grant.origin.clone(),
+        grants: grant.grants.clone(),
     };
     let value = fuzzing::write(&order);
     let again = fuzzing::read(value.as_bytes(), false, now);

@@ -182,6 +182,7 @@ impl Operations {
             user: user_id(&order.user_id)?,
             expires_at,
             origin,
+            grants: None,
         };
         let position = async { Ok(stream::end(self.stream.as_ref()).await) };
         let issued = tokio::try_join!(self.tickets.issue(&order, ttl), position);

@@ -30,6 +30,7 @@ use crate::{
     client_address::TrustedProxies,
     durable::Opening,
     frame::Protocol,
+    grants::Grants,
     metrics::Metrics,
     origin::{AllowedOrigins, Origin},
     position::Since,
@@ -86,6 +87,8 @@ pub(super) struct Admitted {
     pub(super) place: OwnedSemaphorePermit,
     /// When the ticket says that the session ends.
     pub(super) expires_at: Option<SystemTime>,
+    /// What the session may do besides receiving messages.
+    pub(super) grants: Option<Box<Grants>>,
 }
 
 impl Door {
@@ -264,6 +267,7 @@ impl Door {
             opening,
             place,
             expires_at: grant.expires_at,
+            grants: grant.grants,
         })
     }
 

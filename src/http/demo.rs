@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     bus::{PublishError, Publisher, Push, Receipt, To, stream::Stream},
+    grants::{Calls, Grants},
     message::EventName,
     origin::AllowedOrigins,
     tickets::{Order, Tickets},
@@ -123,6 +124,10 @@ impl Demo {
             user: user(&request.user_id)?,
             expires_at: None,
             origin: None,
+            grants: Some(Box::new(Grants {
+                calls: vec![Calls::parse("demo.>").expect("a pattern")],
+                ..Grants::default()
+            })),
         };
         let stream = self.stream.as_ref();
         let body = issue(&self.tickets, &order, self.ticket_ttl, stream).await?;

@@ -82,6 +82,7 @@ impl Mint {
             user: identity.user,
             expires_at: ends.then_some(identity.expires_at),
             origin: None,
+            grants: None,
         };
         issue(&self.tickets, &order, self.ticket_ttl, self.stream.as_ref()).await
     }

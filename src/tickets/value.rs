@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::{Grant, Order, RedeemError};
 use crate::{
+    grants::{Calls, Grants},
     origin::Origin,
     user::{UserId, UserIdError},
 };
@@ -117,6 +118,7 @@ pub(super) fn read(
             user: user(Field::Plain, text)?,
             expires_at: None,
             origin: None,
+            grants: None,
         }
     } else {
         return Err(whole(Fault::PlainIsOff).into());
@@ -135,12 +137,13 @@ fn is_indented(text: &str) -> bool {
 
 fn json(text: &str) -> Result<Grant, ValueError> {
     let Object(entries) = serde_json::from_str(text).map_err(|_| whole(Fault::NotJson))?;
-    let [mut user_id, mut expires_at, mut origin] = [const { None }; 3];
+    let [mut user_id, mut expires_at, mut origin, mut calls] = [const { None }; 4];
     for (name, value) in entries {
         let (field, place) = match &name[..] {
             "user_id" => ("user_id", &mut user_id),
             "expires_at" => ("expires_at", &mut expires_at),
             "origin" => ("origin", &mut origin),
+            "calls" => ("calls", &mut calls),
             _ => {
                 return Err(ValueError {
                     field: Field::Unknown(name),
@@ -174,6 +177,10 @@ fn json(text: &str) -> Result<Grant, ValueError> {
                 return Err(wrong("origin", fault));
             }
         },
+        grants: match calls {
+            None | Some(Value::Null) => None,
+            Some(list) => Some(calls_of(&list).map_err(|fault| wrong("calls", fault))?),
+        },
     })
 }
 
@@ -190,6 +197,16 @@ fn end(value: &Value) -> Result<SystemTime, Fault> {
         TOO_LATE.. => Err(Fault::TooLate),
         seconds => Ok(UNIX_EPOCH + Duration::from_secs(seconds)),
     }
+}
+
+fn calls_of(list: &Value) -> Result<Box<Grants>, Fault> {
+    let fault = Fault::Type(kind(list), "a list of names of calls");
+    let names = list.as_array().ok_or(fault)?.iter();
+    let calls = names.map(|name| Calls::parse(name.as_str()?).ok());
+    Ok(Box::new(Grants {
+        calls: calls.collect::<Option<_>>().ok_or(fault)?,
+        ..Grants::default()
+    }))
 }
 
 fn whole(fault: Fault) -> ValueError {
@@ -257,11 +274,18 @@ impl Order {
             expires_at: Option<u64>,
             #[serde(skip_serializing_if = "Option::is_none")]
             origin: Option<String>,
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            calls: Vec<&'a str>,
         }
+        let grants = self.grants.iter();
         serde_json::to_string(&Stored {
             user_id: self.user.as_str(),
             expires_at: self.expires_at.map(|at| at.min(TOO_LATE - 1)),
             origin: self.origin.as_ref().map(ToString::to_string),
+            calls: grants
+                .flat_map(|grants| &grants.calls)
+                .map(Calls::as_str)
+                .collect(),
         })
         .expect("such a value is always JSON")
     }
@@ -369,6 +393,7 @@ mod tests {
             user: UserId::parse("weird{}\"id").expect("an id"),
             expires_at: Some(2000),
             origin: Origin::parse("https://a.example:8443").ok(),
+            grants: None,
         };
         let grant = super::read(order.to_value().as_bytes(), false, UNIX_EPOCH).expect("a grant");
         assert_eq!(grant.user, order.user);

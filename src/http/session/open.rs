@@ -20,6 +20,7 @@ use crate::{
     close::{CloseReason, Ending},
     durable::Opening,
     frame::{Protocol, Welcome, sse},
+    grants::Grants,
     http::{admit::Admitted, awake::Awake, closing, transport::Transport},
     jitter,
     registry::{Arrival, Next, Seat},
@@ -48,6 +49,9 @@ pub(super) struct Session<T> {
     expires: Option<Instant>,
     /// Since when the kernel takes nothing.
     stalled: Option<Awake>,
+    /// What the client may do besides receiving messages.
+    #[expect(dead_code, reason = "no command needs a grant yet")]
+    pub(super) grants: Option<Box<Grants>>,
     /// What the client has said; none before it says anything.
     pub(super) talk: Option<Box<Talk>>,
 }
@@ -59,6 +63,7 @@ impl<T: Transport> Session<T> {
             opening,
             place,
             expires_at,
+            grants,
         } = admitted;
         let config = &sessions.config;
         let now = Instant::now();
@@ -89,6 +94,7 @@ impl<T: Transport> Session<T> {
             heard: sessions.clock.at(now),
             expires: ticket_ends.into_iter().chain(lifetime_ends).min(),
             stalled: None,
+            grants,
             talk: None,
             sessions,
             transport,
