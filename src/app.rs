@@ -145,6 +145,7 @@ impl App {
         let Outside {
             interest,
             publisher,
+            calls,
             shared,
             stream,
             tickets,
@@ -192,7 +193,8 @@ impl App {
         for task in durable.iter().flat_map(Durable::tasks) {
             tasks.spawn(task.name, task.future);
         }
-        let (sessions, clock) = Sessions::new(rooms::sessions(&config, &gateway), metrics.clone());
+        let (sessions, clock) =
+            Sessions::new(rooms::sessions(&config, &gateway), calls, metrics.clone());
         let sessions = Arc::new(sessions);
         tasks.spawn("the clock of sessions", clock);
         let door = Arc::new(Door::new(

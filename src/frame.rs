@@ -49,13 +49,14 @@ impl Protocol {
     }
 
     /// The frame of a JSON text.
-    pub fn frame(self, json: &str) -> Bytes {
+    pub fn frame(self, json: impl AsRef<[u8]>) -> Bytes {
+        let json = json.as_ref();
         match self {
             Self::UsherV1 | Self::RawV1 => {
-                let body = |out: &mut Vec<u8>| out.extend_from_slice(json.as_bytes());
+                let body = |out: &mut Vec<u8>| out.extend_from_slice(json);
                 websocket::frame(Data::Text, json.len(), body)
             }
-            Self::Sse => sse::frame(json.as_bytes()),
+            Self::Sse => sse::frame(json),
         }
     }
 }
@@ -319,6 +320,12 @@ fn event(message: &Message, out: &mut Vec<u8>) {
     if let Some(Stored { seq, prev, at }) = message.stored {
         let _ = write!(out, ",\"seq\":{seq},\"prev\":{prev},\"at\":{at}");
     }
+    data(payload, out);
+    out.push(b'}');
+}
+
+/// `,"data":…` or `,"base64":…`: a payload inside an object.
+fn data(payload: &[u8], out: &mut Vec<u8>) {
     match std::str::from_utf8(payload) {
         Ok(text) => {
             out.extend_from_slice(b",\"data\":");
@@ -334,7 +341,6 @@ fn event(message: &Message, out: &mut Vec<u8>) {
             out.push(b'"');
         }
     }
-    out.push(b'}');
 }
 
 fn raw(message: &Message) -> Bytes {

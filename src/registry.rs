@@ -42,7 +42,10 @@ use std::{
 };
 
 use dashmap::DashMap;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, timeout_at},
+};
 
 pub use self::{
     arrival::Arrival,
@@ -151,6 +154,8 @@ pub struct Registry {
     users: Audiences,
     subscriptions: Arc<Subscriptions<Arc<Entry>>>,
     limits: Arc<Limits>,
+    /// What no message of the bus has queued exceeds the bound of all backlogs.
+    exceeded: Notify,
     dismissals: Dismissals,
     /// Grows with every loss of the connection; a confirmation counts only in
     /// the life in which it was given.
@@ -182,6 +187,7 @@ impl Registry {
             }),
             config,
             users: Audiences::default(),
+            exceeded: Notify::new(),
             dismissals: Dismissals::default(),
             subscriptions,
             life: AtomicU64::new(0),

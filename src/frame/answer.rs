@@ -9,6 +9,10 @@ pub enum Code {
     BadRequest,
     /// No command that Usher knows.
     UnknownCommand,
+    /// The session's ticket or token does not grant it.
+    Forbidden,
+    /// The answer is larger than a frame may be.
+    TooLarge,
 }
 
 impl Code {
@@ -17,6 +21,8 @@ impl Code {
         match self {
             Self::BadRequest => "bad_request",
             Self::UnknownCommand => "unknown_command",
+            Self::Forbidden => "forbidden",
+            Self::TooLarge => "too_large",
         }
     }
 }
@@ -27,6 +33,16 @@ pub fn error(id: Option<&str>, code: &str, message: &str) -> String {
         "error",
         with_id(id, serde_json::json!({ "code": code, "message": message })),
     )
+}
+
+/// `{"reply":{"id":"7","data":…}}`: an answer's payload, by the rule for events.
+pub fn reply(id: &str, payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(payload.len() + id.len() + 48);
+    out.extend_from_slice(b"{\"reply\":{\"id\":");
+    serde_json::to_writer(&mut out, id).expect("a text is always JSON");
+    super::data(payload, &mut out);
+    out.extend_from_slice(b"}}");
+    out
 }
 
 /// The same body, with what the command had as its `id`.

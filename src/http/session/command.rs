@@ -2,11 +2,14 @@
 
 use std::{borrow::Cow, fmt};
 
+use bytes::Bytes;
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
+
+use crate::grants::CallName;
 
 /// The longest `id` of a command, in bytes.
 const MAX_ID: usize = 64;
@@ -30,6 +33,13 @@ pub(super) enum Command {
     Ack,
     /// A `ping` at once.
     Ping,
+    /// A service's answer.
+    Call {
+        /// None where the name breaks the rule of names.
+        name: Option<CallName>,
+        /// The bytes of `data` as the client sent them; none where it sent none.
+        data: Bytes,
+    },
 }
 
 /// Why a message is no command.
@@ -55,7 +65,11 @@ pub(super) struct Said {
 type Reader = fn(&Entries<'_>, &RawValue) -> Result<Command, Fault>;
 
 /// The keys of commands.
-const COMMANDS: [(&str, Reader); 2] = [("ack", |_, _| Ok(Command::Ack)), ("ping", ping)];
+const COMMANDS: [(&str, Reader); 3] = [
+    ("ack", |_, _| Ok(Command::Ack)),
+    ("ping", ping),
+    ("call", call),
+];
 
 impl Said {
     /// Reads a message.
@@ -92,6 +106,20 @@ fn ping(_: &Entries<'_>, value: &RawValue) -> Result<Command, Fault> {
     match value.get().starts_with('{') {
         true => Ok(Command::Ping),
         false => Err(Fault::Shape("ping is an object: {\"ping\":{}}")),
+    }
+}
+
+fn call(entries: &Entries<'_>, value: &RawValue) -> Result<Command, Fault> {
+    let name: Option<String> = serde_json::from_str(value.get()).ok();
+    let name = name.ok_or(Fault::Shape("call is a text: {\"call\":\"orders.cancel\"}"))?;
+    let mut data = entries.all("data").map(RawValue::get);
+    let first = data.next().unwrap_or_default();
+    match data.next() {
+        Some(_) => Err(Fault::Shape("a call has data once")),
+        None => Ok(Command::Call {
+            name: CallName::parse(&name).ok(),
+            data: Bytes::copy_from_slice(first.as_bytes()),
+        }),
     }
 }
 
@@ -191,8 +219,28 @@ mod tests {
     }
 
     #[test]
+    fn a_call_has_a_name_and_the_bytes_of_its_data() {
+        let call = |text: &str| match Said::read(text).command {
+            Ok(Command::Call { name, data }) => (name, data),
+            other => panic!("{text}: {other:?}"),
+        };
+        let name = CallName::parse("orders.cancel").ok();
+        let spaced = r#"{"data": {"a" : 1.0} ,"call":"orders.cancel"}"#;
+        assert_eq!(call(spaced), (name.clone(), r#"{"a" : 1.0}"#.into()));
+        let bare = r#"{"call":"orders\u002ecancel"}"#;
+        assert_eq!(call(bare), (name, Bytes::new()));
+        for wrong in ["", "a..b", "a b", "usher.>", "ü"] {
+            let text = format!(r#"{{"call":"{wrong}","data":null}}"#);
+            assert_eq!(call(&text), (None, "null".into()));
+        }
+    }
+
+    #[test]
     fn a_wrong_shape_is_said() {
         for bad in [
+            r#"{"call":1}"#,
+            r#"{"call":"a","data":1,"data":1}"#,
+            r#"{"call":"a","ping":{}}"#,
             r#"{"ping":1}"#,
             r#"{"ping":{},"ping":{}}"#,
             r#"{"ping":{},"ack":1}"#,

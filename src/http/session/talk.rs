@@ -6,6 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 
 use super::{
@@ -13,8 +14,13 @@ use super::{
     open::Session,
 };
 use crate::{
+    bus::{CallError, SessionCalls},
     close::CloseReason,
-    frame::answer::{self, Code},
+    frame::{
+        Protocol,
+        answer::{self, Code},
+    },
+    grants::CallName,
     http::transport::Transport,
 };
 
@@ -24,17 +30,23 @@ type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
 /// What became of it.
 pub(super) enum Done {
     /// The client is told this.
-    #[expect(dead_code, reason = "no command takes time yet")]
+    #[expect(dead_code, reason = "no command of ours takes time yet")]
     Answer(String),
+    /// A service's answer, as the frame that the client is sent.
+    Reply(Bytes),
+    /// Nothing that the client is told.
+    Nothing,
 }
 
 /// A client that says something.
 #[derive(Default)]
 pub(super) struct Talk {
-    /// What is under way for it.
+    /// What is under way for it; the bounds of each kind of work keep it short.
     work: FuturesUnordered<Work>,
     /// It was told that a command is unknown.
     told_of_unknown: bool,
+    /// Its calls, from the first one on.
+    calls: Option<SessionCalls>,
 }
 
 impl<T: Transport> Session<T> {
@@ -48,6 +60,7 @@ impl<T: Transport> Session<T> {
         match command {
             Ok(Command::Ack) => {}
             Ok(Command::Ping) => self.answer_ping(),
+            Ok(Command::Call { name, data }) => self.call(id, name, data),
             Err(Fault::NotAnObject) => return Err(CloseReason::BadFrame),
             Err(Fault::Unknown(names)) => self.answer_unknown(&names),
             Err(Fault::Shape(what)) => self.refuse(id.as_ref(), Code::BadRequest, what),
@@ -64,6 +77,8 @@ impl<T: Transport> Session<T> {
             };
             match done {
                 Done::Answer(json) => self.say(&json),
+                Done::Reply(frame) => self.give(frame),
+                Done::Nothing => {}
             }
         }
     }
@@ -74,11 +89,69 @@ impl<T: Transport> Session<T> {
         self.say(&error);
     }
 
+    /// The client wants a service's answer. Without an id nobody waits for it.
+    fn call(&mut self, id: Option<Id>, name: Option<CallName>, data: Bytes) {
+        let granted = |name: &CallName| {
+            let grants = self.grants.as_ref();
+            grants.is_some_and(|grants| grants.may_call(name))
+        };
+        let Some(name) = name.filter(granted) else {
+            self.sessions.calls.forbidden();
+            if id.is_some() {
+                let message = "this session's ticket or token grants no such call";
+                self.refuse(id.as_ref(), Code::Forbidden, message);
+            }
+            return;
+        };
+        let calls = &self.sessions.calls;
+        let limit = self.sessions.config.max_outgoing_frame;
+        let protocol = self.protocol();
+        let (user, session) = (self.user(), self.id);
+        let known = self.talk.as_ref().and_then(|talk| talk.calls.clone());
+        let calls = known.unwrap_or_else(|| calls.of(user.clone(), session));
+        let work: Work = match id {
+            None => {
+                let telling = calls.tell(&name, data);
+                Box::pin(async {
+                    telling.await;
+                    Done::Nothing
+                })
+            }
+            Some(id) => {
+                let calling = calls.call(&name, data);
+                Box::pin(async move {
+                    let outcome = calling.await;
+                    Done::Reply(reply(&id, outcome, protocol, limit))
+                })
+            }
+        };
+        let talk = self.talk.get_or_insert_default();
+        talk.calls.get_or_insert(calls);
+        talk.work.push(work);
+    }
+
     fn answer_unknown(&mut self, names: &str) {
         let talk = self.talk.get_or_insert_default();
         if !std::mem::replace(&mut talk.told_of_unknown, true) {
             let message = format!("no command has these keys: {names} (said once)");
             self.refuse(None, Code::UnknownCommand, &message);
+        }
+    }
+}
+
+/// The frame with what became of a call. One that would be larger than a frame may be is an
+/// error in its place.
+fn reply(id: &Id, outcome: Result<Bytes, CallError>, protocol: Protocol, limit: usize) -> Bytes {
+    let id = id.as_str();
+    let frame = match &outcome {
+        Ok(payload) => protocol.frame(answer::reply(id, payload)),
+        Err(error) => protocol.frame(answer::error(Some(id), error.code(), &error.to_string())),
+    };
+    match frame.len() > limit {
+        false => frame,
+        true => {
+            let message = "the answer is larger than session.max_outgoing_frame; the call was done";
+            protocol.frame(answer::error(Some(id), Code::TooLarge.name(), message))
         }
     }
 }
