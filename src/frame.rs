@@ -49,14 +49,13 @@ impl Protocol {
     }
 
     /// The frame of a JSON text.
-    pub fn frame(self, json: impl AsRef<[u8]>) -> Bytes {
-        let json = json.as_ref();
+    pub fn frame(self, json: &str) -> Bytes {
         match self {
             Self::UsherV1 | Self::RawV1 => {
-                let body = |out: &mut Vec<u8>| out.extend_from_slice(json);
+                let body = |out: &mut Vec<u8>| out.extend_from_slice(json.as_bytes());
                 websocket::frame(Data::Text, json.len(), body)
             }
-            Self::Sse => sse::frame(json),
+            Self::Sse => sse::frame(json.as_bytes()),
         }
     }
 }

@@ -36,13 +36,13 @@ pub fn error(id: Option<&str>, code: &str, message: &str) -> String {
 }
 
 /// `{"reply":{"id":"7","data":…}}`: an answer's payload, by the rule for events.
-pub fn reply(id: &str, payload: &[u8]) -> Vec<u8> {
+pub fn reply(id: &str, payload: &[u8]) -> String {
     let mut out = Vec::with_capacity(payload.len() + id.len() + 48);
     out.extend_from_slice(b"{\"reply\":{\"id\":");
     serde_json::to_writer(&mut out, id).expect("a text is always JSON");
     super::data(payload, &mut out);
     out.extend_from_slice(b"}}");
-    out
+    String::from_utf8(out).expect("JSON is UTF-8")
 }
 
 /// The same body, with what the command had as its `id`.

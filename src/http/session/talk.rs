@@ -142,16 +142,17 @@ impl<T: Transport> Session<T> {
 /// The frame with what became of a call. One that would be larger than a frame may be is an
 /// error in its place.
 fn reply(id: &Id, outcome: Result<Bytes, CallError>, protocol: Protocol, limit: usize) -> Bytes {
-    let id = id.as_str();
-    let frame = match &outcome {
-        Ok(payload) => protocol.frame(answer::reply(id, payload)),
-        Err(error) => protocol.frame(answer::error(Some(id), error.code(), &error.to_string())),
+    let error = |code: &str, message: &str| {
+        let error = answer::error(Some(id.as_str()), code, message);
+        protocol.frame(&error)
     };
-    match frame.len() > limit {
-        false => frame,
-        true => {
-            let message = "the answer is larger than session.max_outgoing_frame; the call was done";
-            protocol.frame(answer::error(Some(id), Code::TooLarge.name(), message))
-        }
+    let frame = match &outcome {
+        Ok(payload) => protocol.frame(&answer::reply(id.as_str(), payload)),
+        Err(why) => error(why.code(), &why.to_string()),
+    };
+    if frame.len() > limit {
+        let message = "the answer is larger than session.max_outgoing_frame; the call was done";
+        return error(Code::TooLarge.name(), message);
     }
+    frame
 }
