@@ -95,6 +95,7 @@ ca_file = "{{ $tls }}/jwt/ca.crt"
 {{ include "usher.toml.section" (list "offline" $v.offline) }}
 {{- end }}
 {{ include "usher.toml.section" (list "presence" $v.presence) }}
+{{ include "usher.toml.section" (list "calls" $v.calls) }}
 {{ include "usher.toml.section" (list "session" $v.session) }}
 {{ include "usher.toml.section" (list "drain" $v.drain) }}
 {{ include "usher.toml.section" (list "log" $v.log) }}
