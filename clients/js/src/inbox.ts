@@ -52,7 +52,7 @@ export function openInbox({ since, store }: Options, key: string) {
         saved = `${stored.position ?? ""}`;
         user = stored.user;
         // A gateway refuses what is no position, each time.
-        if (/^[\w.%=-]{1,4096}$/.test(saved)) position.adopt(saved);
+        if (/^[\w-]+\.[\w.%=-]+$/.test(saved)) position.adopt(saved);
       });
     },
 

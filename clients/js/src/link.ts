@@ -210,7 +210,7 @@ export function keepLink(options: Options, owner: Owner) {
   const soon = () => 1000 * Math.random();
   const again = (reason: string, wait = soon()) => lose({ code: 1006, reason }, false, wait);
 
-  const stopWaking = onWake(() => {
+  const wake = () => {
     if (idle) {
       const wait = Math.max(soon(), notBefore - now());
       if (now() + wait < due) plan(wait);
@@ -220,7 +220,8 @@ export function keepLink(options: Options, owner: Owner) {
       send({ ping: {} });
       probe = setTimeout(again, PATIENCE, SILENT.reason);
     }
-  });
+  };
+  const stopWaking = onWake(wake);
 
   const actions: Actions = {
     call: (name, data) => (isLive() ? requests.send({ call: name, data }) : Promise.reject(failure("not_connected"))),
@@ -228,5 +229,5 @@ export function keepLink(options: Options, owner: Owner) {
     unfollow: (topic) => topics.set(topic, false),
     close: () => void (closed || lose({ code: 1000, reason: "closed by this client" })),
   };
-  return { actions, start: () => void (closed || begin()) };
+  return { actions, wake, start: () => void (closed || begin()) };
 }

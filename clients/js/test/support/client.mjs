@@ -37,7 +37,7 @@ export const withServer = (run) => async (context) => {
     const one = follow({ url: server.url, ...options }, ...rest);
     clients.push(one);
     return one;
-  });
+  }, context);
 };
 
 /** Lets chance be the same for as long as a test runs. */
