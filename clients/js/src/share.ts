@@ -45,10 +45,11 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
   const mine = new Set(options.topics);
   const wishes = keepWishes(mine);
   let isOver = false;
-  let state: State = "connecting";
+  let state: State | undefined;
   let welcome: Frame["welcome"]; // of the session, as it is now
   let isJoined = false; // this tab has all frames since some moment
   let holder: string | undefined; // as far as this tab knows
+  let former: string | undefined; // its late words do not mean that the lock is taken again
   let held: { link: Link; release: () => void } | undefined; // this tab is the holder
   let request = 0; // of the lock
   let queued = new AbortController();
@@ -59,6 +60,7 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
   const postAsHolder = (message: Message) => post({ holder, ...message });
   const requests = keepRequests((call) => post({ tab: me, call: call as Message["call"] }));
   const tellWishes = (left?: string) => {
+    if (isOver) return;
     post({ tab: me, wishes: [...mine], left });
     if (held) followWishes(left);
   };
@@ -66,6 +68,7 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
   // Both for the holder and for the others:
 
   const tellState = (change: StateChange) => {
+    if (state === "connecting" && change.state === "connecting") return;
     ({ state } = change);
     if (state !== "open") welcome = undefined;
     inbox.tellState(change);
@@ -82,11 +85,14 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
     if (isJoined) inbox.receive(frame, sent);
   };
 
+  const leave = () => post({ tab: me, bye: true });
+
   const end = () => {
     isOver = true;
     clearTimeout(watch);
     clearTimeout(asked);
     stopWaking();
+    globalThis.removeEventListener?.("pagehide", leave);
     requests.fail();
     queued.abort();
     channel.close();
@@ -144,7 +150,7 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
     if (ask) {
       if (ask === "wake") wake();
       const now = welcome && { ...welcome, topics: inbox.topics(), resume: "complete" };
-      postAsHolder({ to: tab, status: { state: { state }, position: inbox.position(), welcome: now } });
+      postAsHolder({ to: tab, status: { state: { state: state! }, position: inbox.position(), welcome: now } });
     }
     if (call) {
       const { id, name, data } = call;
@@ -212,7 +218,7 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
 
   const hear = (message: Message) => {
     if (message.holder !== holder) {
-      // What the one before said late counts no more; another that is new has taken the lock.
+      // The lock has been taken: from another tab, or from this one.
       requests.fail();
       if (held) letGo();
       ({ holder } = message);
@@ -228,7 +234,6 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
     if (message.answer) requests.received(message.answer);
   };
 
-  let former: string | undefined; // whose late words this holder does not take for a new holder's
   channel.onmessage = ({ data: message }: MessageEvent<Message>) => {
     const { tab, wishes: topics, bye, left } = message;
     if (message.holder !== undefined) {
@@ -271,7 +276,7 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
     },
     close() {
       if (isOver) return;
-      post({ tab: me, bye: true });
+      leave();
       letGo();
       end();
       inbox.tellState({ state: "closed", code: 1000, reason: "closed by this client" });
@@ -284,6 +289,7 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
     isMine: (value: any) => value?.topic === undefined || wishes.isMine(value.topic),
     start() {
       if (isOver) return;
+      globalThis.addEventListener?.("pagehide", leave);
       tellState({ state: "connecting" });
       tellWishes();
       wait();

@@ -1,6 +1,7 @@
 // A small server that speaks the frames of docs/frontend.md over real WebSockets and real
 // server-sent events, and does whatever a test wants of a gateway.
 
+import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { WebSocketServer } from "ws";
 import { Queue } from "./wait.mjs";
@@ -66,6 +67,7 @@ export class Server {
       socket.on("close", () => server.#open.delete(socket));
     });
     await new Promise((resolve) => server.http.listen(0, "127.0.0.1", resolve));
+    server.origin = `http://127.0.0.1:${server.http.address().port}`;
     server.url = `ws://127.0.0.1:${server.http.address().port}/push/ws`;
     return server;
   }
@@ -81,6 +83,8 @@ export class Server {
   }
 
   #events(request, response) {
+    if (request.url === "/favicon.ico") return response.writeHead(404).end();
+    if (/^\/(dist\/[a-z]+\.js)?$/.test(request.url)) return this.#page(request, response);
     this.requests.push("sse");
     const { status, headers, body } = this.refusals.sse ?? {};
     if (status) return response.writeHead(status, headers).end(body);
@@ -96,6 +100,13 @@ export class Server {
     request.on("close", () => (session.isClosed = true));
     response.on("close", () => (session.isClosed = true));
     this.sessions.push(session);
+  }
+
+  /** An empty page, and what it loads. */
+  async #page({ url }, response) {
+    const [type, body] =
+      url === "/" ? ["text/html", "<!doctype html>"] : ["text/javascript", await readFile(new URL(`../..${url}`, import.meta.url))];
+    response.writeHead(200, { "content-type": type }).end(body);
   }
 
   async stop() {
