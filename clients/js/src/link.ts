@@ -24,6 +24,7 @@ const LONG = 30_000;
 const PATIENCE = 2000; // ms for the answer to a ping
 const SOCKETS = 3; // WebSockets that do not open, before server-sent events are tried
 const EVENTS = 600_000; // ms for which a reconnect may begin with server-sent events
+const REFRESH = 6000; // ms between two fresh tickets for a session: the gateway takes one in 5 s
 const SILENT = { code: 1006, reason: "silent" };
 
 /** Close codes and HTTP statuses that say: stay away. */
@@ -48,11 +49,10 @@ export function keepLink(options: Options, owner: Owner) {
   if (!Socket && transport !== "sse") throw new Error("no WebSocket: pass one as an option");
 
   let turn = 0; // each attempt has one, and each wait
-  let idle = true; // between attempts
+  let idle = false; // between attempts
   let closed = false;
   let timer: ReturnType<typeof setTimeout> | undefined; // the next attempt, or the watch over this one
   let probe: typeof timer;
-  let due = 0; // when the next attempt comes
   let notBefore = 0; // what the gateway asked for
   let attempts = 0;
   let unopened = 0; // WebSockets in a row
@@ -83,7 +83,6 @@ export function keepLink(options: Options, owner: Owner) {
 
   const plan = (ms: number) => {
     clearTimeout(timer);
-    due = now() + ms;
     timer = setTimeout(begin, ms);
   };
 
@@ -166,7 +165,7 @@ export function keepLink(options: Options, owner: Owner) {
     } catch (error: any) {
       if (turn !== mine) return;
       if (error?.final) lose({ reason: error.message }, true);
-      else setTimeout(refresh, 6000 + 4000 * Math.random(), mine);
+      else setTimeout(refresh, REFRESH, mine);
     }
   }
 
@@ -211,10 +210,8 @@ export function keepLink(options: Options, owner: Owner) {
   const again = (reason: string, wait = soon()) => lose({ code: 1006, reason }, false, wait);
 
   const wake = () => {
-    if (idle) {
-      const wait = Math.max(soon(), notBefore - now());
-      if (now() + wait < due) plan(wait);
-    } else if (!isOpen) return;
+    if (idle) plan(Math.max(soon(), notBefore - now()));
+    else if (!isOpen) return;
     else if (isEvents) again("wake");
     else if (!probe) {
       send({ ping: {} });
@@ -227,7 +224,7 @@ export function keepLink(options: Options, owner: Owner) {
     call: (name, data) => (isLive() ? requests.send({ call: name, data }) : Promise.reject(failure("not_connected"))),
     follow: (topic) => topics.set(topic, true),
     unfollow: (topic) => topics.set(topic, false),
-    close: () => void (closed || lose({ code: 1000, reason: "closed by this client" })),
+    close: () => void (closed || lose({ code: 1000, reason: "closed" })),
   };
   return { actions, wake, start: () => void (closed || begin()) };
 }

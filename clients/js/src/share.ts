@@ -279,7 +279,7 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
       leave();
       letGo();
       end();
-      inbox.tellState({ state: "closed", code: 1000, reason: "closed by this client" });
+      inbox.tellState({ state: "closed", code: 1000, reason: "closed" });
     },
   };
 

@@ -175,7 +175,7 @@ test("without a ticket it asks again, and a final refusal ends it", withServer(a
 }));
 
 test("after close() it stays away, whenever that comes", withServer(async (server, follow) => {
-  const byClient = { state: "closed", code: 1000, reason: "closed by this client" };
+  const byClient = { state: "closed", code: 1000, reason: "closed" };
 
   const early = follow(); // before it has begun
   early.client.close();

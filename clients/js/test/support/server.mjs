@@ -50,6 +50,8 @@ export class Server {
   requests = [];
   /** By kind, a status with which the next requests are refused. */
   refusals = {};
+  /** Where its pages are; without one of its own, `/` is an empty page. */
+  pages = new URL("../../", import.meta.url);
   #open = new Set();
 
   static async start() {
@@ -84,7 +86,7 @@ export class Server {
 
   #events(request, response) {
     if (request.url === "/favicon.ico") return response.writeHead(404).end();
-    if (/^\/(dist\/[a-z]+\.js)?$/.test(request.url)) return this.#page(request, response);
+    if (/\/$|\.js$/.test(request.url)) return this.#page(request, response);
     this.requests.push("sse");
     const { status, headers, body } = this.refusals.sse ?? {};
     if (status) return response.writeHead(status, headers).end(body);
@@ -102,11 +104,12 @@ export class Server {
     this.sessions.push(session);
   }
 
-  /** An empty page, and what it loads. */
+  /** A page, and what it loads. */
   async #page({ url }, response) {
-    const [type, body] =
-      url === "/" ? ["text/html", "<!doctype html>"] : ["text/javascript", await readFile(new URL(`../..${url}`, import.meta.url))];
-    response.writeHead(200, { "content-type": type }).end(body);
+    const isPage = url.endsWith("/");
+    const file = new URL(`.${url}${isPage ? "index.html" : ""}`, this.pages);
+    const body = await readFile(file).catch(() => isPage && "<!doctype html>");
+    response.writeHead(200, { "content-type": isPage ? "text/html" : "text/javascript" }).end(body || "");
   }
 
   async stop() {
