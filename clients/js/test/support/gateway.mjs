@@ -22,7 +22,7 @@ export class World {
     [world.natsPort, world.redisPort, world.port] = await Promise.all([freePort(), freePort(), freePort()]);
     world.natsFolder = folder(context);
     const redis = ["--bind", "127.0.0.1", "--port", `${world.redisPort}`, "--save", "", "--dir", folder(context)];
-    new Program(context, server("redis-server"), redis);
+    world.redis = new Program(context, server("redis-server"), redis);
     await world.startNats();
     await until("redis-server listens", () => answers(world.redisPort));
     await world.startGateway();
