@@ -9,7 +9,7 @@ export type * from "./types.js";
 /**
  * A client that lives as long as the component. There is none before the component is mounted.
  *
- * Another `url`, `since`, `transport` or `store` makes another client. `topics` are followed as they
+ * Another `url`, `since`, `store`, `transport` or `WebSocket` makes another client. `topics` are followed as they
  * change, and `getTicket` and `getToken` are those of the last render. `connect` is that of
  * `usher-client`, if not that of `usher-client/tabs`.
  */
@@ -20,7 +20,7 @@ export function useUsher(
   const [state, setState] = useState<State>("connecting");
   const [client, setClient] = useState<Client>();
   const latest = useRef(options);
-  const { since, store, transport } = options;
+  const { since, store, transport, WebSocket } = options;
   const url = `${options.url}`;
   const isToken = !!options.getToken;
   const wanted = JSON.stringify([...(options.topics ?? [])]);
@@ -42,7 +42,7 @@ export function useUsher(
       off();
       made.close();
     };
-  }, [url, since, store, transport, isToken, connect]);
+  }, [url, since, store, transport, WebSocket, isToken, connect]);
 
   // What the client has been asked to follow.
   const followed = useRef<{ client?: Client; topics: string[] }>({ topics: [] });
