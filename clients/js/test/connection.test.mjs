@@ -149,9 +149,9 @@ test("a hint of 0 is a hint, and a goodbye without one is none", async (context)
 test("a connection that is silent for two pings is given up", withServer(async (server, follow) => {
   const at = follow();
   const session = await server.sessions.next();
+  const since = performance.now();
   session.welcome({ ping: 0.2 });
   await becomes(at, "open");
-  const since = performance.now();
   const { code, reason } = await becomes(at, "waiting");
   assert.ok(performance.now() - since >= 390);
   assert.deepEqual([code, reason], [1006, "silent"]);
