@@ -45,6 +45,7 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
   const mine = new Set(options.topics);
   const wishes = keepWishes(mine);
   let isOver = false;
+  let stopWaking = () => {};
   let state: State | undefined;
   let welcome: Frame["welcome"]; // of the session, as it is now
   let isJoined = false; // this tab has all frames since some moment
@@ -75,14 +76,21 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
   };
 
   const receive = (frame: Frame, sent: string) => {
+    let isMissing = false;
     if (frame.welcome) {
-      // A tab that has nothing yet begins where the session does.
-      if (!isJoined && !inbox.position()) inbox.adopt(sent);
+      const before = inbox.position();
+      if (before !== sent) {
+        // This tab goes to where the session goes on. It lacks what is between, if it had anything;
+        // where the session itself lacks something, the inbox tells of that.
+        inbox.adopt(sent);
+        isMissing = before !== "" && (frame.welcome.resume === "complete" || !(isJoined || sent));
+      }
       isJoined = true;
       state = "open";
       ({ welcome } = frame);
     }
     if (isJoined) inbox.receive(frame, sent);
+    if (isMissing) inbox.tell("gap", { reason: "reconnected" });
   };
 
   const leave = () => post({ tab: me, bye: true });
@@ -203,17 +211,9 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
   };
 
   const join = (status: Status) => {
-    const before = inbox.position();
-    if (isJoined && before === status.position && state === status.state.state) return;
-    if (!status.welcome) {
-      if (state !== status.state.state) tellState(status.state);
-      return;
-    }
-    // This tab goes on from where the session is. What it lacks until there is not sent again.
-    const isMissing = isJoined || before !== "";
-    inbox.adopt(status.position);
-    receive({ welcome: status.welcome }, status.position);
-    if (isMissing && before !== status.position) inbox.tell("gap", { reason: "reconnected" });
+    if (state === status.state.state && (state !== "open" || inbox.position() === status.position)) return;
+    if (status.welcome) receive({ welcome: status.welcome }, status.position);
+    else tellState(status.state);
   };
 
   const hear = (message: Message) => {
@@ -234,7 +234,7 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
     if (message.answer) requests.received(message.answer);
   };
 
-  channel.onmessage = ({ data: message }: MessageEvent<Message>) => {
+  const listen = ({ data: message }: MessageEvent<Message>) => {
     const { tab, wishes: topics, bye, left } = message;
     if (message.holder !== undefined) {
       if (!held) former = message.holder;
@@ -254,11 +254,6 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
     }
     if (held) serve(message);
   };
-
-  const stopWaking = onWake(() => {
-    tellWishes();
-    ask("wake");
-  });
 
   const actions: Actions = {
     call(name, data) {
@@ -289,7 +284,12 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
     isMine: (value: any) => value?.topic === undefined || wishes.isMine(value.topic),
     start() {
       if (isOver) return;
+      channel.onmessage = listen;
       globalThis.addEventListener?.("pagehide", leave);
+      stopWaking = onWake(() => {
+        tellWishes();
+        ask("wake");
+      });
       tellState({ state: "connecting" });
       tellWishes();
       wait();

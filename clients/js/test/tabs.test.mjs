@@ -13,11 +13,11 @@ before(async () => {
 after(() => browser?.close());
 
 /** Runs in a page: connects, and keeps all that is told. */
-async function begin({ url, topics, store }) {
+async function begin({ url, topics, store, since }) {
   const { connect } = await import("/dist/tabs.js");
   const told = { states: [], events: [], gaps: [], tickets: 0 };
   const getTicket = () => `a-ticket-of-a-tab-${(told.tickets += 1)}`;
-  const client = connect({ url, getTicket, topics, store: store ? localStorage : undefined });
+  const client = connect({ url, getTicket, topics, since, store: store ? localStorage : undefined });
   client.on("state", ({ state, code }) => told.states.push(code ? `${state} ${code}` : state));
   client.on("gap", ({ reason }) => told.gaps.push(reason));
   client.on("*", ({ data }) => told.events.push(data));
@@ -197,6 +197,31 @@ test("a reload goes on from the store", async (context) => {
   second.durable(121, "complete");
   await all[0].is("open");
   assert.deepEqual((await all[0].told()).gaps, []);
+});
+
+test("a tab with another position than the session's is told a gap, once", async (context) => {
+  const { server, all, open } = await tabs(context, 1);
+  const first = await server.sessions.next();
+  first.durable(120, "none", { ping: 1 });
+  const alive = setInterval(() => !first.isClosed && first.send({ ping: {} }), 300);
+  context.after(() => clearInterval(alive));
+  first.event(121, 0);
+  await all[0].got(121);
+  const late = await open({ since: "k3f9.100.100.1100" });
+  await late.is("open");
+  assert.deepEqual((await late.told()).gaps, ["reconnected"]);
+  assert.equal(await late.position(), "k3f9.120.121.1121.u121");
+  // It has what the session has: neither when it asks nor when it takes over is there another.
+  await late.page.evaluate(() => document.dispatchEvent(new Event("visibilitychange")));
+  first.event(122, 121);
+  await late.got(122);
+  await all[0].page.close();
+  const second = await server.sessions.next();
+  assert.equal(second.since, "k3f9.120.122.1122.u122");
+  second.durable(122, "complete");
+  second.event(123, 122);
+  await late.got(122, 123);
+  assert.deepEqual((await late.told()).gaps, ["reconnected"]);
 });
 
 test("without Web Locks each tab connects", async (context) => {
