@@ -117,6 +117,41 @@ test("waiting is by chance, from 1 s to a bound that doubles", async (context) =
   })(context);
 });
 
+for (const [seconds, expected] of [[29.9, 4000], [30, 2000]]) {
+  test(`after ${seconds} s of session the next wait is at most ${expected} ms`, async (context) => {
+    fixChance(context, 1);
+    const now = performance.now.bind(performance);
+    let later = 0;
+    context.mock.method(performance, "now", () => now() + later);
+    await withServer(async (server, follow) => {
+      const at = follow();
+      const first = (await server.sessions.next()).welcome();
+      first.send({ goodbye: { reason: "drain", reconnect_after_ms: 0 } });
+      first.end(1012);
+      const second = (await server.sessions.next()).welcome();
+      second.send({ event: "e", data: 1 });
+      await at.events.next();
+      later = 1000 * seconds;
+      second.end(1006);
+      await becomes(at, "waiting"); // after the first
+      assert.equal((await becomes(at, "waiting")).retryInMs, expected);
+    })(context);
+  });
+}
+
+test("a ticket that does not come is given up", async (context) => {
+  const real = setTimeout;
+  // 30 s are a hundredth of that here.
+  context.mock.method(globalThis, "setTimeout", (action, ms, ...rest) => real(action, ms === 30_000 ? 300 : ms, ...rest));
+  await withServer(async (server, follow) => {
+    let asked = 0;
+    const at = follow({ getTicket: () => ((asked += 1) === 1 ? new Promise(() => {}) : "a-ticket-of-this-test") });
+    assert.equal((await becomes(at, "waiting")).reason, "silent");
+    (await server.sessions.next()).welcome();
+    await becomes(at, "open");
+  })(context);
+});
+
 test("a goodbye says when to come back, once", async (context) => {
   fixChance(context, 0.5);
   await withServer(async (server, follow) => {

@@ -12,10 +12,16 @@ globalThis.window = window;
 globalThis.document = window.document;
 // Newer versions of Node have one of their own.
 Object.defineProperty(globalThis, "navigator", { value: window.navigator, configurable: true });
-globalThis.IS_REACT_ACT_ENVIRONMENT = true;
 const { act, createElement, StrictMode, useEffect } = await import("react");
 const { createRoot } = await import("react-dom/client");
 const { useUsher } = await import("../dist/react.js");
+
+/** Lets React finish what this begins. Besides, it works as on a page. */
+async function finish(action) {
+  globalThis.IS_REACT_ACT_ENVIRONMENT = true;
+  await act(action);
+  globalThis.IS_REACT_ACT_ENVIRONMENT = false;
+}
 
 /** A component, in strict mode, and what its handlers heard. */
 async function mount(context, props = {}) {
@@ -31,10 +37,10 @@ async function mount(context, props = {}) {
   }
   at.render = (change) => {
     Object.assign(props, change);
-    return act(() => root.render(createElement(StrictMode, null, createElement(Shown, props))));
+    return finish(() => root.render(createElement(StrictMode, null, createElement(Shown, props))));
   };
-  at.unmount = () => act(() => root.unmount());
-  at.becomes = (state) => until(state, () => act(async () => at.rendered.state === state));
+  at.unmount = () => finish(() => root.unmount());
+  at.becomes = (state) => until(state, () => at.rendered.state === state);
   context.after(async () => {
     await at.unmount();
     await server.stop();

@@ -77,8 +77,9 @@ export class World {
     return this.post("push", { user_id: "42", data, ...more });
   }
 
-  async ticket(user_id = "42") {
-    return (await this.post("tickets", { user_id })).ticket;
+  /** A ticket, with the grants in `more`. */
+  async ticket(user_id = "42", more = {}) {
+    return (await this.post("tickets", { user_id, ...more })).ticket;
   }
 
   /** A client of this gateway; it ends with the test. */
