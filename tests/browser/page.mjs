@@ -17,18 +17,25 @@ class Page {
   tickets = 0;
   said = [];
 
-  constructor({ href = "https://app.example.com/shop/", url = "/ws", getTicket, since } = {}) {
+  constructor({ href = "https://app.example.com/shop/", url = "/ws", getTicket, since, store } = {}) {
     const page = this;
     class WebSocket {
-      constructor(address, protocol) {
-        Object.assign(this, { address: new URL(address), protocol, closed: false });
+      constructor(address, protocols) {
+        Object.assign(this, { address: new URL(address), protocols, closed: false, sent: [] });
         page.sockets.push(this);
+      }
+      send(text) {
+        this.sent.push(text);
       }
       close() {
         this.closed = true;
       }
     }
+    this.window = new EventTarget();
+    this.document = Object.assign(new EventTarget(), { hidden: false });
     const world = {
+      window: this.window,
+      document: this.document,
       WebSocket,
       setTimeout: (action, ms, ...rest) => {
         const id = Symbol("timer");
@@ -50,6 +57,7 @@ class Page {
     this.stream = usher({
       url,
       since,
+      store,
       getTicket: getTicket ?? (async () => `ticket-${(this.tickets += 1)}`),
       onState: (state, details) => this.said.push([state, details]),
       onEvent: (frame) => this.said.push(["event", frame]),
@@ -96,6 +104,12 @@ class Page {
       await this.settle();
     }
     this.now = end;
+  }
+
+  /** The page wakes, comes online or becomes visible. */
+  wake(type, more) {
+    const target = ["online", "pageshow"].includes(type) ? this.window : this.document;
+    target.dispatchEvent(Object.assign(new Event(type), more));
   }
 
   frame(frame) {

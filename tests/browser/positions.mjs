@@ -267,3 +267,57 @@ test("a long position leaves marks out", async () => {
   at.frame({ live: { seq: 401, at: 1401 } });
   assert.equal(at.stream.position, "k3f9.401.401.1401");
 });
+
+/** What sessionStorage is. */
+function storage(items = new Map()) {
+  return { items, getItem: (key) => items.get(key) ?? null, setItem: (key, value) => items.set(key, value) };
+}
+
+test("a store keeps the position over a reload", async () => {
+  const store = storage();
+  const before = await page({ store });
+  durable(before, 120, "none");
+  before.event(121, 0);
+  before.stream.close();
+  const position = "k3f9.120.121.1121.u121";
+  assert.deepEqual([...store.items], [["usher:wss://app.example.com/ws", JSON.stringify({ user: "42", position })]]);
+  const after = await page({ store });
+  assert.equal(after.since, position);
+  assert.equal(after.stream.position, position);
+  durable(after, 121, "complete");
+  after.event(121, 0);
+  after.event(122, 121);
+  assert.deepEqual(after.data, [122]);
+  assert.deepEqual(after.gaps, []);
+});
+
+test("another user forgets a position, and is told a gap", async () => {
+  const store = storage();
+  const before = await page({ store });
+  durable(before, 120, "none");
+  before.event(121, 0);
+  before.stream.close();
+  const after = await page({ store });
+  durable(after, 130, "complete", { user: "43" });
+  assert.deepEqual(after.gaps, ["reconnected"]);
+  assert.equal(after.stream.position, "k3f9.0.130.1130");
+  after.event(121, 0); // another message than the other user's
+  assert.deepEqual(after.data, [121]);
+  await after.again();
+  durable(after, 140, "complete", { user: "44" });
+  assert.deepEqual(after.gaps, ["reconnected", "reconnected"]);
+  const [stored] = store.items.values();
+  assert.deepEqual(JSON.parse(stored), { user: "44", position: "k3f9.0.140.1140" });
+});
+
+test("a position of the page goes before a stored one, and live mode stores none", async () => {
+  const store = storage();
+  const before = await page({ store });
+  durable(before, 120, "none");
+  before.stream.close();
+  const after = await page({ store, since: "k3f9.100" });
+  assert.equal(after.since, "k3f9.100");
+  after.welcome({ resume: "gap" }); // a gateway in live mode
+  after.stream.close();
+  assert.equal((await page({ store })).since, null);
+});

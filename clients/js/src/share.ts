@@ -1,0 +1,298 @@
+import type { Actions } from "./client.js";
+import type { Frame } from "./frames.js";
+import type { Inbox } from "./inbox.js";
+import { keepLink, type Link } from "./link.js";
+import { failure, keepRequests } from "./requests.js";
+import type { Options, State, StateChange } from "./types.js";
+import { onWake } from "./wake.js";
+import { keepWishes } from "./wishes.js";
+
+/** What tabs say to each other. Those with `holder` come from the tab that holds the session. */
+interface Message {
+  holder?: string;
+  state?: StateChange;
+  frame?: Frame;
+  sent?: string;
+  /** The answer to `ask`: what the session is. */
+  status?: Status;
+  /** The answer to `call`. */
+  answer?: Frame;
+  /** Whose answer it is. */
+  to?: string;
+  tab?: string;
+  ask?: "wake" | "there";
+  call?: { id: string; name: string; data: unknown };
+  wishes?: string[];
+  /** A topic that no tab may want any more. */
+  left?: string;
+  bye?: true;
+}
+
+interface Status {
+  state: StateChange;
+  position: string;
+  welcome?: NonNullable<Frame["welcome"]>;
+}
+
+const PATIENCE = 2000; // ms for the holder's answer
+const FAREWELL = 1000; // ms for the others to hear that the session is over, before one takes the lock
+const PING = 25; // s without a frame before a tab asks, until a welcome says how many
+
+/** Takes part in a session that one tab holds: whichever has the lock named `key`. */
+export function shareSession(options: Options, inbox: Inbox, locks: LockManager, key: string) {
+  const me = `${Math.random()}`;
+  const channel = new BroadcastChannel(key);
+  const mine = new Set(options.topics);
+  const wishes = keepWishes(mine);
+  let isOver = false;
+  let stopWaking = () => {};
+  let state: State | undefined;
+  let welcome: Frame["welcome"]; // of the session, as it is now
+  let isJoined = false; // this tab has all frames since some moment
+  let holder: string | undefined; // as far as this tab knows
+  let former: string | undefined; // its late words do not mean that the lock is taken again
+  let held: { link: Link; release: () => void } | undefined; // this tab is the holder
+  let request = 0; // of the lock
+  let queued = new AbortController();
+  let watch: ReturnType<typeof setTimeout> | undefined;
+  let asked: typeof watch;
+
+  const post = (message: Message) => channel.postMessage(message);
+  const postAsHolder = (message: Message) => post({ holder, ...message });
+  const requests = keepRequests((call) => post({ tab: me, call: call as Message["call"] }));
+  const tellWishes = (left?: string) => {
+    if (isOver) return;
+    post({ tab: me, wishes: [...mine], left });
+    if (held) followWishes(left);
+  };
+
+  // Both for the holder and for the others:
+
+  const tellState = (change: StateChange) => {
+    if (state === "connecting" && change.state === "connecting") return;
+    ({ state } = change);
+    if (state !== "open") welcome = undefined;
+    inbox.tellState(change);
+  };
+
+  const receive = (frame: Frame, sent: string) => {
+    let isMissing = false;
+    if (frame.welcome) {
+      const before = inbox.position();
+      if (before !== sent) {
+        // This tab goes to where the session goes on. It lacks what is between, if it had anything;
+        // where the session itself lacks something, the inbox tells of that.
+        inbox.adopt(sent);
+        isMissing = before !== "" && (frame.welcome.resume === "complete" || !(isJoined || sent));
+      }
+      isJoined = true;
+      state = "open";
+      ({ welcome } = frame);
+    }
+    if (isJoined) inbox.receive(frame, sent);
+    if (isMissing) inbox.tell("gap", { reason: "reconnected" });
+  };
+
+  const leave = () => post({ tab: me, bye: true });
+
+  const end = () => {
+    isOver = true;
+    clearTimeout(watch);
+    clearTimeout(asked);
+    stopWaking();
+    globalThis.removeEventListener?.("pagehide", leave);
+    requests.fail();
+    queued.abort();
+    channel.close();
+  };
+
+  // The holder:
+
+  const followWishes = (left?: string) => {
+    for (const topic of wishes.all()) held!.link.actions.follow(topic);
+    if (left !== undefined && !wishes.isWanted(left)) held!.link.actions.unfollow(left);
+  };
+
+  const hold = () =>
+    new Promise<void>((release) => {
+      if (isOver) return release();
+      clearTimeout(watch);
+      clearTimeout(asked);
+      requests.fail();
+      const id = (holder = `${Math.random()}`);
+      const isHeld = () => holder === id;
+      const link = keepLink(
+        { ...options, topics: wishes.all() },
+        {
+          position: inbox.position,
+          topics: inbox.topics,
+          tellState(change) {
+            if (!isHeld()) return;
+            postAsHolder({ state: change });
+            tellState(change);
+            if (change.state !== "closed") return;
+            setTimeout(release, FAREWELL);
+            end();
+          },
+          receive(frame, sent) {
+            if (!isHeld() || frame.reply || frame.error) return;
+            postAsHolder({ frame, sent });
+            receive(frame, sent);
+          },
+        },
+      );
+      held = { link, release };
+      link.start();
+    });
+
+  /** Another tab has taken the lock, or this one has left. */
+  const letGo = () => {
+    const { link, release } = held ?? {};
+    held = holder = undefined;
+    link?.actions.close();
+    release?.();
+  };
+
+  const serve = ({ tab, ask, call }: Message) => {
+    const { actions, wake } = held!.link;
+    if (ask) {
+      if (ask === "wake") wake();
+      const now = welcome && { ...welcome, topics: inbox.topics(), resume: "complete" };
+      postAsHolder({ to: tab, status: { state: { state: state! }, position: inbox.position(), welcome: now } });
+    }
+    if (call) {
+      const { id, name, data } = call;
+      const answer = (frame: Frame) => held && postAsHolder({ to: tab, answer: frame });
+      actions.call(name, data).then(
+        (result) => answer({ reply: { id, data: result } }),
+        ({ code, message }) => answer({ error: { id, code, message } }),
+      );
+    }
+  };
+
+  // The others:
+
+  const queue = (options: LockOptions) => {
+    const own = ++request;
+    locks
+      .request(key, options, hold)
+      .catch(() => {}) // robbed, or not waiting any more
+      .then(() => {
+        if (own !== request || isOver) return;
+        letGo();
+        wait();
+      });
+  };
+
+  const wait = () => {
+    queued = new AbortController();
+    queue({ signal: queued.signal });
+    ask("there");
+  };
+
+  const steal = () => {
+    asked = undefined;
+    request++;
+    queued.abort();
+    queue({ steal: true });
+  };
+
+  const ask = (why: Message["ask"]) => {
+    if (held || isOver) return;
+    post({ tab: me, ask: why });
+    asked ??= setTimeout(steal, PATIENCE);
+  };
+
+  const holderIsThere = () => {
+    clearTimeout(watch);
+    clearTimeout(asked);
+    asked = undefined;
+    watch = setTimeout(ask, 1000 * (welcome?.ping ?? PING), "there");
+  };
+
+  const join = (status: Status) => {
+    if (state === status.state.state && (state !== "open" || inbox.position() === status.position)) return;
+    if (status.welcome) receive({ welcome: status.welcome }, status.position);
+    else tellState(status.state);
+  };
+
+  const hear = (message: Message) => {
+    if (message.holder !== holder) {
+      // The lock has been taken: from another tab, or from this one.
+      requests.fail();
+      if (held) letGo();
+      ({ holder } = message);
+    }
+    holderIsThere();
+    if (message.state) {
+      tellState(message.state);
+      if (state === "closed") end();
+    }
+    if (message.frame) receive(message.frame, message.sent!);
+    if (message.to !== me) return;
+    if (message.status) join(message.status);
+    if (message.answer) requests.received(message.answer);
+  };
+
+  const listen = ({ data: message }: MessageEvent<Message>) => {
+    const { tab, wishes: topics, bye, left } = message;
+    if (message.holder !== undefined) {
+      if (!held) former = message.holder;
+      if (!held || message.holder !== former) hear(message);
+      return;
+    }
+    if (topics) {
+      // A tab that is new hears what the others want.
+      if (!wishes.others.has(tab!)) post({ tab: me, wishes: [...mine] });
+      wishes.others.set(tab!, topics);
+      if (held) followWishes(left);
+    }
+    if (bye) {
+      const topics = wishes.others.get(tab!) ?? [];
+      wishes.others.delete(tab!);
+      if (held) for (const topic of topics) followWishes(topic);
+    }
+    if (held) serve(message);
+  };
+
+  const actions: Actions = {
+    call(name, data) {
+      if (held) return held.link.actions.call(name, data);
+      if (isOver || state !== "open") return Promise.reject(failure("not_connected"));
+      return requests.send({ name, data });
+    },
+    follow(topic) {
+      mine.add(topic);
+      tellWishes();
+    },
+    unfollow(topic) {
+      mine.delete(topic);
+      tellWishes(topic);
+    },
+    close() {
+      if (isOver) return;
+      leave();
+      letGo();
+      end();
+      inbox.tellState({ state: "closed", code: 1000, reason: "closed" });
+    },
+  };
+
+  return {
+    actions,
+    /** Whether this tab is told of it: not of topics that only other tabs asked for. */
+    isMine: (value: any) => value?.topic === undefined || wishes.isMine(value.topic),
+    start() {
+      if (isOver) return;
+      channel.onmessage = listen;
+      globalThis.addEventListener?.("pagehide", leave);
+      stopWaking = onWake(() => {
+        tellWishes();
+        ask("wake");
+      });
+      tellState({ state: "connecting" });
+      tellWishes();
+      wait();
+    },
+  };
+}

@@ -1,0 +1,33 @@
+// Waiting for what happens, with a bound on patience.
+
+const PATIENCE = 20_000; // ms
+
+/** Waits until `look` returns something, and returns it. */
+export async function until(what, look) {
+  const end = Date.now() + PATIENCE;
+  for (;;) {
+    const found = await look();
+    if (found) return found;
+    if (Date.now() > end) throw new Error(`not within ${PATIENCE} ms: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+/** A list that can be waited for: `await list.next()` takes what comes next. */
+export class Queue {
+  #items = [];
+
+  push(item) {
+    this.#items.push(item);
+  }
+
+  async next(what = "the next of a queue") {
+    await until(what, () => this.#items.length > 0);
+    return this.#items.shift();
+  }
+
+  /** All that is here, and not taken yet. */
+  rest() {
+    return this.#items.splice(0);
+  }
+}
