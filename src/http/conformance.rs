@@ -21,6 +21,7 @@ use warp::{
 
 use super::{
     admit::Admitted,
+    credentials::Credentials,
     join::Joins,
     refusal::Refusal,
     request::{Request, request},
@@ -28,11 +29,12 @@ use super::{
     upgrade::Upgrade,
     websocket,
 };
-use crate::{frame::Protocol, metrics::Metrics, user::UserId};
+use crate::{frame::Protocol, metrics::Metrics, tickets::Tickets, user::UserId};
 
 /// Every path is the echo.
 pub fn routes(config: Config, metrics: Arc<Metrics>, joins: Joins) -> BoxedFilter<(Response,)> {
-    let (sessions, clock) = Sessions::new(config, metrics);
+    let credentials = Arc::new(Credentials::new(Tickets::none(), None));
+    let (sessions, clock) = Sessions::new(config, credentials, metrics);
     tokio::spawn(clock);
     let sessions = Arc::new(sessions.echoing(echo));
     let places = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
@@ -66,6 +68,7 @@ async fn open(
         opening,
         place,
         expires_at: None,
+        origin: None,
         grants: None,
     };
     Ok(websocket::begin((upgrade, admitted), sessions.clone()))

@@ -1,7 +1,9 @@
 //! Sessions: what they share, and how one begins.
 
 mod command;
+mod ends;
 mod open;
+mod refresh;
 mod talk;
 
 use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
@@ -12,6 +14,7 @@ use self::open::Session;
 use super::{
     admit::Admitted,
     awake::AwakeClock,
+    credentials::Credentials,
     transport::{Echo, Kind, Transport},
 };
 use crate::{close::CloseReason, metrics::Metrics, provoke, supervision::contained_now};
@@ -41,6 +44,8 @@ pub struct Sessions {
     pub(super) config: Config,
     /// By which clients are judged.
     pub(super) clock: Arc<AwakeClock>,
+    /// By which sessions are refreshed.
+    credentials: Arc<Credentials>,
     metrics: Arc<Metrics>,
     counts: [Counts; Kind::ALL.len()],
     /// The frame that echoes a client's message: none, but in `conformance`.
@@ -66,6 +71,7 @@ impl Sessions {
     /// there are sessions.
     pub fn new(
         config: Config,
+        credentials: Arc<Credentials>,
         metrics: Arc<Metrics>,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (clock, ticks) = AwakeClock::ticking();
@@ -77,6 +83,7 @@ impl Sessions {
             counts: Kind::ALL.map(counts),
             config,
             clock,
+            credentials,
             metrics,
             echo: |_| None,
         };

@@ -4,7 +4,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -15,13 +15,17 @@ use tokio::{
 };
 use tungstenite::Message;
 
-use super::{Config, Sessions, talk::Talk};
+use super::{
+    Config, Sessions,
+    ends::{Ends, in_seconds, instant},
+    talk::Talk,
+};
 use crate::{
     close::{CloseReason, Ending},
     durable::Opening,
-    frame::{Protocol, Welcome, sse},
+    frame::{Protocol, Welcome, answer, sse},
     grants::Grants,
-    http::{admit::Admitted, awake::Awake, closing, transport::Transport},
+    http::{admit::Admitted, awake::Awake, closing, credentials::OriginMark, transport::Transport},
     jitter,
     registry::{Arrival, Next, Seat},
 };
@@ -35,9 +39,9 @@ const WRITES: usize = 32;
 const UNSENT: usize = BATCH + 16;
 
 pub(super) struct Session<T> {
-    sessions: Arc<Sessions>,
+    pub(super) sessions: Arc<Sessions>,
     transport: T,
-    seat: Seat,
+    pub(super) seat: Seat,
     /// One of `public.max_sessions`.
     place: OwnedSemaphorePermit,
     /// Fires at or before the next of the moments below.
@@ -46,9 +50,10 @@ pub(super) struct Session<T> {
     /// When the client last got a frame that its script sees.
     texted: Instant,
     heard: Awake,
-    expires: Option<Instant>,
+    pub(super) ends: Ends,
+    /// What it keeps of its origin, where it may be refreshed.
+    pub(super) origin: Option<OriginMark>,
     /// What the session may do besides receiving its user's messages.
-    #[expect(dead_code, reason = "topics and calls will read it")]
     pub(super) grants: Option<Box<Grants>>,
     /// Since when the kernel takes nothing.
     stalled: Option<Awake>,
@@ -63,6 +68,7 @@ impl<T: Transport> Session<T> {
             opening,
             place,
             expires_at,
+            origin,
             grants,
         } = admitted;
         let config = &sessions.config;
@@ -77,11 +83,7 @@ impl<T: Transport> Session<T> {
                 seat.welcomed();
             }
         }
-        let ticket_ends = expires_at.map(|at| {
-            now + at
-                .duration_since(SystemTime::now())
-                .unwrap_or(Duration::ZERO)
-        });
+        let granted_end = expires_at.map(|at| instant(at, now));
         let lifetime_ends = config
             .max_lifetime
             .map(|most| now + jitter::fraction_of(most, 0.9, 1.0));
@@ -92,7 +94,8 @@ impl<T: Transport> Session<T> {
             ping_at,
             texted: now,
             heard: sessions.clock.at(now),
-            expires: ticket_ends.into_iter().chain(lifetime_ends).min(),
+            ends: Ends::new(granted_end, lifetime_ends, now),
+            origin,
             grants,
             stalled: None,
             talk: None,
@@ -140,7 +143,9 @@ impl<T: Transport> Session<T> {
         if let Poll::Ready(reason) = self.poll_receive(cx) {
             return Poll::Ready(reason.into());
         }
-        self.poll_talk(cx);
+        if let Poll::Ready(reason) = self.poll_talk(cx) {
+            return Poll::Ready(reason.into());
+        }
         let unread = self.is_full();
         let mut has_more = self.transport.has_unsent() && self.stalled.is_none();
         loop {
@@ -284,8 +289,7 @@ impl<T: Transport> Session<T> {
             let now = Instant::now();
             let awake = self.sessions.clock.at(now);
             let passed = |since: Awake, limit: Duration| awake >= since + limit;
-            if self.expires.is_some_and(|at| now >= at) {
-                self.expires = None;
+            if self.ends.are_reached(now) {
                 self.seat.backlog().end(CloseReason::SessionExpired.into());
                 return Poll::Ready(None);
             }
@@ -299,6 +303,12 @@ impl<T: Transport> Session<T> {
                 return Poll::Ready(Some(CloseReason::SlowConsumer));
             }
             let mut queued = false;
+            let notice = self.ends.notice(now);
+            if let Some(left) = notice.filter(|_| self.protocol().has_own_frames()) {
+                self.say(&answer::expiring(in_seconds(left)));
+                queued = true;
+            }
+            let config = &self.sessions.config;
             if now >= self.ping_at {
                 self.ping_at = now + config.ping_interval;
                 // A client that does not read gets no pile of pings.
@@ -323,7 +333,7 @@ impl<T: Transport> Session<T> {
     }
 
     /// Sets the timer to the next moment at which something is to be done.
-    fn arm(&mut self) {
+    pub(super) fn arm(&mut self) {
         let config = &self.sessions.config;
         let now = Instant::now();
         let awake = self.sessions.clock.at(now);
@@ -337,8 +347,8 @@ impl<T: Transport> Session<T> {
         if self.protocol().has_own_frames() && self.stalled.is_none() {
             next = next.min(self.texted + config.ping_interval);
         }
-        if let Some(expires) = self.expires {
-            next = next.min(expires);
+        if let Some(at) = self.ends.next() {
+            next = next.min(at);
         }
         if let Some(stalled) = self.stalled {
             next = next.min(passes(stalled, config.write_timeout));

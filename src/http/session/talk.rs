@@ -7,6 +7,7 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use tokio::time::Instant;
 
 use super::{
     command::{Command, Fault, Id, Said},
@@ -15,24 +16,28 @@ use super::{
 use crate::{
     close::CloseReason,
     frame::answer::{self, Code},
-    http::transport::Transport,
+    http::{credentials::Granted, refusal::Refusal, request::Shown, transport::Transport},
 };
 
 /// What a client waits for.
-type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
+pub(super) type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
 
 /// What became of it.
 pub(super) enum Done {
     /// The client is told this.
-    #[expect(dead_code, reason = "no command takes time yet")]
+    #[expect(dead_code, reason = "no command of this kind yet")]
     Answer(String),
+    /// A fresh ticket or token was judged.
+    Refreshed(Option<Id>, Result<Granted, Refusal>),
 }
 
 /// A client that says something.
 #[derive(Default)]
 pub(super) struct Talk {
     /// What is under way for it.
-    work: FuturesUnordered<Work>,
+    pub(super) work: FuturesUnordered<Work>,
+    /// When it last sent a ticket or a token that was looked at.
+    pub(super) refreshed: Option<Instant>,
     /// It was told that a command is unknown.
     told_of_unknown: bool,
 }
@@ -48,6 +53,8 @@ impl<T: Transport> Session<T> {
         match command {
             Ok(Command::Ack) => {}
             Ok(Command::Ping) => self.answer_ping(),
+            Ok(Command::Ticket(ticket)) => self.refresh(id, Shown::Ticket(ticket.expose())),
+            Ok(Command::Token(token)) => self.refresh(id, Shown::Token(token.expose())),
             Err(Fault::NotAnObject) => return Err(CloseReason::BadFrame),
             Err(Fault::Unknown(names)) => self.answer_unknown(&names),
             Err(Fault::Shape(what)) => self.refuse(id.as_ref(), Code::BadRequest, what),
@@ -55,15 +62,24 @@ impl<T: Transport> Session<T> {
         Ok(())
     }
 
-    /// Goes on with what is under way for the client.
-    pub(super) fn poll_talk(&mut self, cx: &mut Context<'_>) {
+    /// Goes on with what is under way for the client. Ready where that ends the session.
+    pub(super) fn poll_talk(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         loop {
-            let Some(talk) = &mut self.talk else { return };
-            let Poll::Ready(Some(done)) = talk.work.poll_next_unpin(cx) else {
-                return;
+            let Some(talk) = &mut self.talk else {
+                return Poll::Pending;
             };
-            match done {
-                Done::Answer(json) => self.say(&json),
+            let Poll::Ready(Some(done)) = talk.work.poll_next_unpin(cx) else {
+                return Poll::Pending;
+            };
+            let told = match done {
+                Done::Answer(json) => {
+                    self.say(&json);
+                    Ok(())
+                }
+                Done::Refreshed(id, granted) => self.refreshed(id.as_ref(), granted),
+            };
+            if let Err(reason) = told {
+                return Poll::Ready(reason);
             }
         }
     }
