@@ -200,12 +200,10 @@ impl App {
             }
             judge
         });
-        let credentials = Arc::new(Credentials {
-            tickets: tickets.clone(),
-            tokens: judge.clone().filter(|_| config.tickets_jwt.connect),
-        });
-        let (sessions, clock) =
-            Sessions::new(rooms::sessions(&config, &gateway), calls, metrics.clone());
+        let connects = judge.clone().filter(|_| config.tickets_jwt.connect);
+        let credentials = Arc::new(Credentials::new(tickets.clone(), connects));
+        let how = rooms::sessions(&config, &gateway);
+        let (sessions, clock) = Sessions::new(how, calls, credentials.clone(), metrics.clone());
         let sessions = Arc::new(sessions);
         tasks.spawn("the clock of sessions", clock);
         let door = Arc::new(Door::new(

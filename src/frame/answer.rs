@@ -16,6 +16,12 @@ pub enum Code {
     TooMany,
     /// The answer is larger than a frame may be.
     TooLarge,
+    /// A token that is not good.
+    TokenInvalid,
+    /// A ticket that opens nothing.
+    TicketUnknown,
+    /// A ticket for another origin.
+    Origin,
     /// NATS, or what else it needs, is away.
     Unavailable,
 }
@@ -29,6 +35,9 @@ impl Code {
             Self::Forbidden => "forbidden",
             Self::TooMany => "too_many",
             Self::TooLarge => "too_large",
+            Self::TokenInvalid => "token_invalid",
+            Self::TicketUnknown => "ticket_unknown",
+            Self::Origin => "origin",
             Self::Unavailable => "unavailable",
         }
     }
@@ -62,6 +71,22 @@ pub fn reply(id: &str, payload: &[u8]) -> String {
     super::data(payload, &mut out);
     out.extend_from_slice(b"}}");
     String::from_utf8(out).expect("JSON is UTF-8")
+}
+
+/// `{"expiring":{"in":60}}`: the session ends in so many seconds unless a fresh token or
+/// ticket comes.
+pub fn expiring(seconds: u64) -> String {
+    control("expiring", serde_json::json!({ "in": seconds }))
+}
+
+/// `{"refreshed":{"id":"7","in":3600}}`: the session now ends in so many seconds; without `in`
+/// it has no end.
+pub fn refreshed(id: Option<&str>, seconds: Option<u64>) -> String {
+    let mut body = serde_json::json!({});
+    if let Some(seconds) = seconds {
+        body["in"] = seconds.into();
+    }
+    control("refreshed", with_id(id, body))
 }
 
 /// The same body, with what the command had as its `id`.

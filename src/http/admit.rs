@@ -20,7 +20,7 @@ use warp::http::HeaderMap;
 
 use super::{
     address::{AddressPermit, PermitsByAddress},
-    credentials::{Credentials, Granted},
+    credentials::{Credentials, Granted, OriginMark},
     join::Joins,
     refusal::Refusal,
     refusal_rate::RefusalRate,
@@ -87,6 +87,8 @@ pub(super) struct Admitted {
     pub(super) place: OwnedSemaphorePermit,
     /// When the ticket or token says that the session ends.
     pub(super) expires_at: Option<SystemTime>,
+    /// What the session keeps of its origin, where it may be refreshed.
+    pub(super) origin: Option<OriginMark>,
     /// What the session may do; most have none.
     pub(super) grants: Option<Box<Grants>>,
 }
@@ -263,6 +265,11 @@ impl Door {
             opening,
             place,
             expires_at,
+            origin: match protocol {
+                Protocol::UsherV1 => self.credentials.mark(origin(&request.headers)),
+                // Cannot be refreshed.
+                Protocol::RawV1 | Protocol::Sse => None,
+            },
             grants,
         })
     }

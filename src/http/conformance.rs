@@ -21,6 +21,7 @@ use warp::{
 
 use super::{
     admit::Admitted,
+    credentials::Credentials,
     join::Joins,
     refusal::Refusal,
     request::{Request, request},
@@ -33,6 +34,7 @@ use crate::{
     frame::Protocol,
     metrics::Metrics,
     telemetry::Tracer,
+    tickets::Tickets,
     user::UserId,
 };
 
@@ -45,7 +47,8 @@ pub fn routes(config: Config, metrics: Arc<Metrics>, joins: Joins) -> BoxedFilte
         echoes: false,
     };
     let calls = Calls::embedded(calls, metrics.clone(), Tracer::default());
-    let (sessions, clock) = Sessions::new(config, calls, metrics);
+    let credentials = Arc::new(Credentials::new(Tickets::none(), None));
+    let (sessions, clock) = Sessions::new(config, calls, credentials, metrics);
     tokio::spawn(clock);
     let sessions = Arc::new(sessions.echoing(echo));
     let places = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
@@ -85,6 +88,7 @@ async fn open(
         opening,
         place,
         expires_at: None,
+        origin: None,
         grants: None,
     };
     Ok(websocket::begin((upgrade, admitted), sessions.clone()))

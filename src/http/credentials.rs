@@ -1,6 +1,10 @@
 //! What opens a session: a ticket, which is used up, or a token, which is judged.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    num::NonZeroU64,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use super::{refusal::Refusal, request::Shown};
 use crate::{
@@ -15,11 +19,15 @@ use crate::{
 /// Where tickets are, and whose tokens are good.
 #[derive(Debug)]
 pub struct Credentials {
-    /// Where tickets are.
-    pub tickets: Tickets,
-    /// Whose tokens open sessions; none where no token does.
-    pub tokens: Option<Tokens>,
+    tickets: Tickets,
+    tokens: Option<Tokens>,
+    hasher: RandomState,
 }
+
+/// What a session keeps of its origin, to compare it with that of a later ticket: a hash by
+/// keys of this process, so nobody can look for two origins with one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct OriginMark(NonZeroU64);
 
 /// Something that opens a session, if it is good.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,17 +49,22 @@ pub(super) struct Granted {
 }
 
 impl Credentials {
+    /// Where tickets are, and whose tokens open sessions; none where no token does.
+    pub fn new(tickets: Tickets, tokens: Option<Tokens>) -> Self {
+        Self {
+            tickets,
+            tokens,
+            hasher: RandomState::new(),
+        }
+    }
+
     /// The one credential of a request. Where tokens open no sessions, they are not looked
     /// at: they may be meant for a proxy.
     pub(super) fn read(&self, shown: Vec<Shown>) -> Result<Credential, Refusal> {
         let counts = |shown: &Shown| self.tokens.is_some() || matches!(shown, Shown::Ticket(_));
         let mut shown = shown.into_iter().filter(counts);
         match (shown.next(), shown.next()) {
-            (Some(Shown::Ticket(ticket)), None) => {
-                let ticket = Ticket::parse(&ticket).map_err(|_| Refusal::TicketMalformed)?;
-                Ok(Credential::Ticket(ticket))
-            }
-            (Some(Shown::Token(token)), None) => Ok(Credential::Token(Secret::new(token))),
+            (Some(shown), None) => Credential::read(shown),
             (None, _) if self.tokens.is_some() => Err(Refusal::CredentialMissing),
             (None, _) => Err(Refusal::TicketMissing),
             (Some(_), Some(_)) => Err(Refusal::BadRequest(
@@ -68,6 +81,29 @@ impl Credentials {
             Credential::Ticket(ticket) => self.ticket(&ticket).await,
             Credential::Token(token) => self.token(&token.expose()).await,
         }
+    }
+
+    /// What a session keeps of its `Origin` header.
+    pub(super) fn mark(&self, origin: Option<&str>) -> Option<OriginMark> {
+        let origin = Origin::parse(origin?).ok()?;
+        Some(self.mark_of(&origin))
+    }
+
+    /// Refuses a session of another origin than the ticket was issued for.
+    pub(super) fn check_mark(
+        &self,
+        granted: &Granted,
+        mark: Option<OriginMark>,
+    ) -> Result<(), Refusal> {
+        match &granted.origin {
+            Some(bound_to) if Some(self.mark_of(bound_to)) != mark => Err(Refusal::TicketBinding),
+            _ => Ok(()),
+        }
+    }
+
+    fn mark_of(&self, origin: &Origin) -> OriginMark {
+        let hash = NonZeroU64::new(self.hasher.hash_one(origin));
+        OriginMark(hash.unwrap_or(NonZeroU64::MIN))
     }
 
     async fn ticket(&self, ticket: &Ticket) -> Result<Granted, Refusal> {
@@ -114,6 +150,19 @@ impl Credentials {
             origin: None,
             grants: identity.grants.boxed(),
         })
+    }
+}
+
+impl Credential {
+    /// Reads one. Of a token all is said when it is judged.
+    pub(super) fn read(shown: Shown) -> Result<Self, Refusal> {
+        match shown {
+            Shown::Ticket(ticket) => {
+                let ticket = Ticket::parse(&ticket).map_err(|_| Refusal::TicketMalformed)?;
+                Ok(Self::Ticket(ticket))
+            }
+            Shown::Token(token) => Ok(Self::Token(Secret::new(token))),
+        }
     }
 }
 

@@ -146,6 +146,11 @@ impl Refusal {
         }
     }
 
+    /// What happened, and what to do.
+    pub(super) fn message(self) -> &'static str {
+        self.row().2
+    }
+
     /// Whether it counts against `public.refusals_per_second_per_ip`.
     pub(super) fn is_the_clients_fault(self) -> bool {
         use StatusCode as S;

@@ -1,7 +1,9 @@
 //! Sessions: what they share, and how one begins.
 
 mod command;
+mod ends;
 mod open;
+mod refresh;
 mod talk;
 
 use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
@@ -12,6 +14,7 @@ use self::open::Session;
 use super::{
     admit::Admitted,
     awake::AwakeClock,
+    credentials::Credentials,
     transport::{Echo, Kind, Transport},
 };
 use crate::{
@@ -47,6 +50,8 @@ pub struct Sessions {
     pub(super) clock: Arc<AwakeClock>,
     /// What clients ask services for.
     calls: Calls,
+    /// By which sessions are refreshed.
+    credentials: Arc<Credentials>,
     metrics: Arc<Metrics>,
     counts: [Counts; Kind::ALL.len()],
     /// The frame that echoes a client's message: none, but in `conformance`.
@@ -73,6 +78,7 @@ impl Sessions {
     pub fn new(
         config: Config,
         calls: Calls,
+        credentials: Arc<Credentials>,
         metrics: Arc<Metrics>,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (clock, ticks) = AwakeClock::ticking();
@@ -85,6 +91,7 @@ impl Sessions {
             config,
             clock,
             calls,
+            credentials,
             metrics,
             echo: |_| None,
         };

@@ -74,6 +74,7 @@ impl Metrics {
         for result in [
             "admitted",
             "ticket_unknown",
+            "token_invalid",
             "unavailable",
             "full",
             "draining",

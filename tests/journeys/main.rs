@@ -45,6 +45,7 @@ mod redis_check;
 mod redis_cluster;
 mod redis_sentinel;
 mod redis_single;
+mod refreshing;
 mod refusals;
 mod reloads;
 mod signals;

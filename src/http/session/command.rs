@@ -9,7 +9,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use crate::{channel::Topic, grants::CallName};
+use crate::{channel::Topic, grants::CallName, secret::Secret};
 
 /// The longest `id` of a command, in bytes.
 const MAX_ID: usize = 64;
@@ -48,6 +48,10 @@ pub(super) enum Command {
         /// The bytes of `data` as the client sent them; none where it sent none.
         data: Bytes,
     },
+    /// The session goes on as this fresh ticket says.
+    Ticket(Secret),
+    /// The same of a token.
+    Token(Secret),
 }
 
 /// Why a message is no command.
@@ -73,12 +77,20 @@ pub(super) struct Said {
 type Reader = fn(&Entries<'_>, &RawValue) -> Result<Command, Fault>;
 
 /// The keys of commands.
-const COMMANDS: [(&str, Reader); 5] = [
+const COMMANDS: [(&str, Reader); 7] = [
     ("ack", |_, _| Ok(Command::Ack)),
     ("ping", ping),
     ("follow", |_, value| Ok(Command::Follow(topics(value)?))),
     ("unfollow", |_, value| Ok(Command::Unfollow(topics(value)?))),
     ("call", call),
+    ("ticket", |_, value| {
+        let fault = "ticket is a text: {\"ticket\":\"…\"}";
+        secret(value, fault).map(Command::Ticket)
+    }),
+    ("token", |_, value| {
+        let fault = "token is a text: {\"token\":\"…\"}";
+        secret(value, fault).map(Command::Token)
+    }),
 ];
 
 impl Said {
@@ -144,6 +156,11 @@ fn call(entries: &Entries<'_>, value: &RawValue) -> Result<Command, Fault> {
             data: Bytes::copy_from_slice(first.as_bytes()),
         }),
     }
+}
+
+fn secret(value: &RawValue, fault: &'static str) -> Result<Secret, Fault> {
+    let text: Option<String> = serde_json::from_str(value.get()).ok();
+    text.map(Secret::new).ok_or(Fault::Shape(fault))
 }
 
 /// An object's keys in their order, values unread: a key that stands there twice shows.
@@ -226,6 +243,22 @@ mod tests {
         assert_eq!(said.id.as_ref().map(Id::as_str), Some("7"));
         for good in [r#"{"ack":121}"#, r#"{"ack":"what"}"#, r#"{"\u0061ck":1}"#] {
             assert_eq!(Said::read(good).command, Ok(Command::Ack), "{good}");
+        }
+    }
+
+    #[test]
+    fn a_credential_is_a_text_and_never_shown() {
+        let said = Said::read(r#"{"token":"a.b.c","id":"7"}"#);
+        assert!(!format!("{said:?}").contains("a.b.c"));
+        assert_eq!(said.command, Ok(Command::Token(Secret::new("a.b.c"))));
+        let said = Said::read(r#"{"ticket":"a\u0062"}"#);
+        assert_eq!(said.command, Ok(Command::Ticket(Secret::new("ab"))));
+        for bad in [
+            r#"{"token":7}"#,
+            r#"{"ticket":null}"#,
+            r#"{"ticket":"a","token":"b"}"#,
+        ] {
+            assert!(matches!(fault(bad), Fault::Shape(_)), "{bad}");
         }
     }
 

@@ -4,7 +4,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -16,14 +16,18 @@ use tokio::{
 use tungstenite::Message;
 use ulid::Ulid;
 
-use super::{Config, Sessions, talk::Talk};
+use super::{
+    Config, Sessions,
+    ends::{Ends, in_seconds, instant},
+    talk::Talk,
+};
 use crate::{
     channel::Topic,
     close::{CloseReason, Ending},
     durable::Opening,
-    frame::{Protocol, Welcome, sse},
+    frame::{Protocol, Welcome, answer, sse},
     grants::Grants,
-    http::{admit::Admitted, awake::Awake, closing, transport::Transport},
+    http::{admit::Admitted, awake::Awake, closing, credentials::OriginMark, transport::Transport},
     jitter,
     registry::{Arrival, Next, Seat},
     user::UserId,
@@ -49,7 +53,9 @@ pub(super) struct Session<T> {
     /// When the client last got a frame that its script sees.
     texted: Instant,
     heard: Awake,
-    expires: Option<Instant>,
+    pub(super) ends: Ends,
+    /// What it keeps of its origin, where it may be refreshed.
+    pub(super) origin: Option<OriginMark>,
     /// What the session may do besides receiving its user's messages.
     pub(super) grants: Option<Box<Grants>>,
     /// Since when the kernel takes nothing.
@@ -67,6 +73,7 @@ impl<T: Transport> Session<T> {
             opening,
             place,
             expires_at,
+            origin,
             grants,
         } = admitted;
         let config = &sessions.config;
@@ -81,11 +88,7 @@ impl<T: Transport> Session<T> {
                 seat.welcomed();
             }
         }
-        let ticket_ends = expires_at.map(|at| {
-            now + at
-                .duration_since(SystemTime::now())
-                .unwrap_or(Duration::ZERO)
-        });
+        let granted_end = expires_at.map(|at| instant(at, now));
         let lifetime_ends = config
             .max_lifetime
             .map(|most| now + jitter::fraction_of(most, 0.9, 1.0));
@@ -96,7 +99,8 @@ impl<T: Transport> Session<T> {
             ping_at,
             texted: now,
             heard: sessions.clock.at(now),
-            expires: ticket_ends.into_iter().chain(lifetime_ends).min(),
+            ends: Ends::new(granted_end, lifetime_ends, now),
+            origin,
             grants,
             stalled: None,
             id,
@@ -148,7 +152,9 @@ impl<T: Transport> Session<T> {
         if let Poll::Ready(reason) = self.poll_receive(cx) {
             return Poll::Ready(reason.into());
         }
-        self.poll_talk(cx);
+        if let Poll::Ready(reason) = self.poll_talk(cx) {
+            return Poll::Ready(reason.into());
+        }
         let unread = self.is_full();
         let mut has_more = self.transport.has_unsent() && self.stalled.is_none();
         loop {
@@ -297,8 +303,7 @@ impl<T: Transport> Session<T> {
             let now = Instant::now();
             let awake = self.sessions.clock.at(now);
             let passed = |since: Awake, limit: Duration| awake >= since + limit;
-            if self.expires.is_some_and(|at| now >= at) {
-                self.expires = None;
+            if self.ends.are_reached(now) {
                 self.seat.backlog().end(CloseReason::SessionExpired.into());
                 return Poll::Ready(None);
             }
@@ -312,6 +317,12 @@ impl<T: Transport> Session<T> {
                 return Poll::Ready(Some(CloseReason::SlowConsumer));
             }
             let mut queued = false;
+            let notice = self.ends.notice(now);
+            if let Some(left) = notice.filter(|_| self.protocol().has_own_frames()) {
+                self.say(&answer::expiring(in_seconds(left)));
+                queued = true;
+            }
+            let config = &self.sessions.config;
             if now >= self.ping_at {
                 self.ping_at = now + config.ping_interval;
                 // A client that does not read gets no pile of pings.
@@ -336,7 +347,7 @@ impl<T: Transport> Session<T> {
     }
 
     /// Sets the timer to the next moment at which something is to be done.
-    fn arm(&mut self) {
+    pub(super) fn arm(&mut self) {
         let config = &self.sessions.config;
         let now = Instant::now();
         let awake = self.sessions.clock.at(now);
@@ -350,8 +361,8 @@ impl<T: Transport> Session<T> {
         if self.protocol().has_own_frames() && self.stalled.is_none() {
             next = next.min(self.texted + config.ping_interval);
         }
-        if let Some(expires) = self.expires {
-            next = next.min(expires);
+        if let Some(at) = self.ends.next() {
+            next = next.min(at);
         }
         if let Some(stalled) = self.stalled {
             next = next.min(passes(stalled, config.write_timeout));

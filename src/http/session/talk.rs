@@ -24,14 +24,14 @@ use crate::{
         answer::{self, Code},
     },
     grants::{CallName, Grants},
-    http::transport::Transport,
+    http::{credentials::Granted, refusal::Refusal, request::Shown, transport::Transport},
     registry::{FollowError, TopicChange},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// What a client waits for.
-type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
+pub(super) type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
 
 /// What became of it.
 pub(super) enum Done {
@@ -41,13 +41,17 @@ pub(super) enum Done {
     Answer(String),
     /// A service's answer, as the frame that the client is sent.
     Reply(Bytes),
+    /// A fresh ticket or token was judged.
+    Refreshed(Option<Id>, Result<Granted, Refusal>),
 }
 
 /// A client that says something.
 #[derive(Default)]
 pub(super) struct Talk {
     /// What is under way for it; the bounds of each kind of work keep it short.
-    work: FuturesUnordered<Work>,
+    pub(super) work: FuturesUnordered<Work>,
+    /// When it last sent a ticket or a token that was looked at.
+    pub(super) refreshed: Option<Instant>,
     /// It was told that a command is unknown.
     told_of_unknown: bool,
     /// When its topics were changed last, and the time before.
@@ -83,6 +87,8 @@ impl<T: Transport> Session<T> {
             Ok(Command::Follow(topics)) => self.follow(id, topics),
             Ok(Command::Unfollow(topics)) => self.unfollow(id, topics),
             Ok(Command::Call { name, data }) => self.call(id, name, data),
+            Ok(Command::Ticket(ticket)) => self.refresh(id, Shown::Ticket(ticket.expose())),
+            Ok(Command::Token(token)) => self.refresh(id, Shown::Token(token.expose())),
             Err(Fault::NotAnObject) => return Err(CloseReason::BadFrame),
             Err(Fault::Unknown(names)) => self.answer_unknown(&names),
             Err(Fault::Shape(what)) => self.refuse(id.as_ref(), Code::BadRequest, what),
@@ -90,17 +96,29 @@ impl<T: Transport> Session<T> {
         Ok(())
     }
 
-    /// Goes on with what is under way for the client.
-    pub(super) fn poll_talk(&mut self, cx: &mut Context<'_>) {
+    /// Goes on with what is under way for the client. Ready where that ends the session.
+    pub(super) fn poll_talk(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         loop {
-            let Some(talk) = &mut self.talk else { return };
-            let Poll::Ready(Some(done)) = talk.work.poll_next_unpin(cx) else {
-                return;
+            let Some(talk) = &mut self.talk else {
+                return Poll::Pending;
             };
-            match done {
-                Done::Nothing => {}
-                Done::Answer(json) => self.say(&json),
-                Done::Reply(frame) => self.give(frame),
+            let Poll::Ready(Some(done)) = talk.work.poll_next_unpin(cx) else {
+                return Poll::Pending;
+            };
+            let told = match done {
+                Done::Nothing => Ok(()),
+                Done::Answer(json) => {
+                    self.say(&json);
+                    Ok(())
+                }
+                Done::Reply(frame) => {
+                    self.give(frame);
+                    Ok(())
+                }
+                Done::Refreshed(id, granted) => self.refreshed(id.as_ref(), granted),
+            };
+            if let Err(reason) = told {
+                return Poll::Ready(reason);
             }
         }
     }
@@ -132,12 +150,18 @@ impl<T: Transport> Session<T> {
             let says = "topics are changed twice a second at most";
             return self.refuse(id.as_ref(), Code::TooMany, says);
         }
+        self.change(id, follow, unfollow);
+    }
+
+    /// Changes what the session follows, however often it was changed before.
+    pub(super) fn change(&mut self, id: Option<Id>, follow: Vec<Topic>, unfollow: Vec<Topic>) {
         let id = id.map(Id::into_string);
         let change = TopicChange {
             follow,
             unfollow,
             id: id.clone(),
         };
+        let talk = self.talk.get_or_insert_default();
         let follower = self.seat.follower();
         talk.work.push(Box::pin(async move {
             let error = match follower.change(change).await {

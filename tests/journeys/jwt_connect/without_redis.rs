@@ -78,7 +78,10 @@ async fn no_redis_needs_tokens() {
     let builder = without_redis(&nats).set("tickets.jwt.connect", "false");
     let (code, output) = builder.fails().await;
     assert_eq!(code, Some(78), "{output}");
-    assert!(output.contains("redis.url = \"\""), "{output}");
+    assert!(
+        output.contains("redis.url (from USHER_REDIS__URL): is empty"),
+        "{output}"
+    );
     assert!(output.contains("tickets.jwt.connect = true"), "{output}");
 
     let (code, output) = without_redis(&nats).check().await;
