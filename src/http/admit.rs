@@ -20,6 +20,7 @@ use warp::http::HeaderMap;
 
 use super::{
     address::{AddressPermit, PermitsByAddress},
+    centrifuge::Connect,
     join::Joins,
     refusal::Refusal,
     refusal_rate::RefusalRate,
@@ -86,6 +87,8 @@ pub(super) struct Admitted {
     pub(super) place: OwnedSemaphorePermit,
     /// When the ticket says that the session ends.
     pub(super) expires_at: Option<SystemTime>,
+    /// The command that opened it, over the Centrifuge protocol.
+    pub(super) connect: Option<Box<Connect>>,
 }
 
 impl Door {
@@ -163,6 +166,11 @@ impl Door {
             return Ok(None);
         }
         self.pending_peer(self.client(peer, headers))
+    }
+
+    /// Counts what became of a client that was judged after its upgrade.
+    pub(super) fn count(&self, result: &str) {
+        self.metrics.admissions.with_label_values(&[result]).inc();
     }
 
     /// Counts a connection that `public.max_pending` or `public.max_pending_per_ip` has
@@ -264,6 +272,7 @@ impl Door {
             opening,
             place,
             expires_at: grant.expires_at,
+            connect: None,
         })
     }
 

@@ -66,6 +66,7 @@ async fn open(
         opening,
         place,
         expires_at: None,
+        connect: None,
     };
     Ok(websocket::begin((upgrade, admitted), sessions.clone()))
 }

@@ -1,5 +1,6 @@
 //! Sessions: what they share, and how one begins.
 
+mod centrifuge;
 mod command;
 mod open;
 mod talk;
@@ -8,10 +9,12 @@ use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use prometheus::{IntCounter, IntGauge};
 
+pub(super) use self::centrifuge::BURST;
 use self::open::Session;
 use super::{
     admit::Admitted,
     awake::AwakeClock,
+    frame_rate::FrameRate,
     transport::{Echo, Kind, Transport},
 };
 use crate::{close::CloseReason, metrics::Metrics, provoke, supervision::contained_now};
@@ -88,6 +91,11 @@ impl Sessions {
         Self { echo, ..self }
     }
 
+    /// How many frames a client may send.
+    pub(super) fn rate(&self) -> FrameRate {
+        FrameRate::new(self.config.frames_per_second, self.clock.clone())
+    }
+
     /// How many are open.
     pub fn open(&self) -> i64 {
         self.counts.iter().map(|counts| counts.open.get()).sum()
@@ -115,7 +123,7 @@ impl Sessions {
         });
     }
 
-    fn counts<T: Transport>(&self) -> &Counts {
-        &self.counts[T::KIND as usize]
+    fn counts(&self, kind: Kind) -> &Counts {
+        &self.counts[kind as usize]
     }
 }

@@ -15,13 +15,14 @@ use tokio::{
 };
 use tungstenite::Message;
 
-use super::{Config, Sessions, talk::Talk};
+use super::{Config, Sessions, centrifuge, talk::Talk};
 use crate::{
     close::{CloseReason, Ending},
     durable::Opening,
-    frame::{Protocol, Welcome, sse},
-    http::{admit::Admitted, awake::Awake, closing, transport::Transport},
+    frame::{self, Protocol, Welcome, sse},
+    http::{admit::Admitted, awake::Awake, closing, frame_rate::FrameRate, transport::Transport},
     jitter,
+    proto::centrifuge::Reply,
     registry::{Arrival, Next, Seat},
 };
 
@@ -50,6 +51,8 @@ pub(super) struct Session<T> {
     stalled: Option<Awake>,
     /// What the client has said; none before it says anything.
     pub(super) talk: Option<Box<Talk>>,
+    /// How many commands of the Centrifuge protocol it may send still.
+    pub(super) commands: Option<Box<FrameRate>>,
 }
 
 impl<T: Transport> Session<T> {
@@ -59,6 +62,7 @@ impl<T: Transport> Session<T> {
             opening,
             place,
             expires_at,
+            connect,
         } = admitted;
         let config = &sessions.config;
         let now = Instant::now();
@@ -66,7 +70,9 @@ impl<T: Transport> Session<T> {
             // A service has ended it on its way in: it gets no message, and keeps its position.
             None => drop(seat.backlog().cut(CloseReason::Disconnected)),
             Some(opening) => {
-                if seat.backlog().protocol().has_own_frames() {
+                if let Some(connect) = &connect {
+                    transport.queue(centrifuge::connected(config, &seat, &opening, connect));
+                } else if seat.backlog().protocol().has_own_frames() {
                     transport.queue(welcome(config, &seat, &opening));
                 }
                 seat.welcomed();
@@ -81,7 +87,7 @@ impl<T: Transport> Session<T> {
             .max_lifetime
             .map(|most| now + jitter::fraction_of(most, 0.9, 1.0));
         let ping_at = now + config.ping_interval;
-        sessions.counts::<T>().open.inc();
+        sessions.counts(transport.kind()).open.inc();
         let mut session = Self {
             timer: Box::pin(sleep_until(ping_at)),
             ping_at,
@@ -90,12 +96,18 @@ impl<T: Transport> Session<T> {
             expires: ticket_ends.into_iter().chain(lifetime_ends).min(),
             stalled: None,
             talk: None,
+            commands: None,
             sessions,
             transport,
             seat,
             place,
         };
         session.arm();
+        if let Some(connect) = connect
+            && let Err(reason) = session.obey(connect.rest)
+        {
+            session.seat.backlog().end(reason.into());
+        }
         session
     }
 
@@ -119,7 +131,7 @@ impl<T: Transport> Session<T> {
             sessions.config.write_timeout,
         )
         .await;
-        sessions.counts::<T>().open.dec();
+        sessions.counts(transport.kind()).open.dec();
         drop(place);
     }
 
@@ -186,10 +198,17 @@ impl<T: Transport> Session<T> {
             self.transport.queue(echo);
         }
         match message {
+            _ if self.protocol().is_centrifuge() => self.hear_centrifuge(message),
             _ if !self.protocol().has_own_frames() => Ok(()),
             Message::Text(text) => self.hear(text),
             _ => Err(CloseReason::BadFrame),
         }
+    }
+
+    /// Queues a reply of the Centrifuge protocol.
+    pub(super) fn reply(&mut self, reply: &Reply) {
+        let frame = frame::centrifuge::reply(self.protocol(), reply);
+        self.transport.queue(frame);
     }
 
     /// Queues a frame that nobody else gets.
@@ -230,10 +249,10 @@ impl<T: Transport> Session<T> {
 
     /// One write; pending where the kernel takes nothing.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CloseReason>> {
-        let sessions = &self.sessions;
+        let (sessions, kind) = (&self.sessions, self.transport.kind());
         let delivered = |arrival: Arrival| {
-            if let Some(at) = arrival.written(T::KIND.name()) {
-                sessions.counts::<T>().delivered.inc();
+            if let Some(at) = arrival.written(kind.name()) {
+                sessions.counts(kind).delivered.inc();
                 let seconds = at.elapsed().as_secs_f64();
                 sessions.metrics.delivery_seconds.observe(seconds);
             }
@@ -298,6 +317,10 @@ impl<T: Transport> Session<T> {
                 // A client that does not read gets no pile of pings.
                 if self.stalled.is_none() {
                     self.transport.heartbeat();
+                    if self.protocol().is_centrifuge() {
+                        self.transport
+                            .queue(frame::centrifuge::ping(self.protocol()));
+                    }
                     queued = true;
                 }
             }
@@ -340,11 +363,18 @@ impl<T: Transport> Session<T> {
         self.timer.as_mut().reset(next);
     }
 
+    /// How many commands it may send at once, and in a second.
+    pub(super) fn commands(&mut self) -> &mut FrameRate {
+        let sessions = &self.sessions;
+        let rate = || Box::new(sessions.rate().with_burst(centrifuge::BURST));
+        self.commands.get_or_insert_with(rate)
+    }
+
     pub(super) fn user(&self) -> &str {
         self.seat.user().as_str()
     }
 
-    fn protocol(&self) -> Protocol {
+    pub(super) fn protocol(&self) -> Protocol {
         self.seat.backlog().protocol()
     }
 }
