@@ -30,7 +30,9 @@ use self::{
 pub use self::{
     failure::Failure,
     listener::LAST_ANSWERS,
-    operations::{BroadcastOrder, DisconnectOrder, Issued, Operations, PushOrder, TicketOrder},
+    operations::{
+        BroadcastOrder, DisconnectOrder, Issued, Operations, PushOrder, TicketOrder, TopicsOrder,
+    },
 };
 use crate::{bus, metrics::Metrics, readiness::Readiness, secret::Secrets, tls::Acceptor};
 

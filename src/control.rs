@@ -6,6 +6,6 @@ mod gateways;
 mod wire;
 
 pub use self::{
-    calls::{Control, ControlError, Disconnected, Online, Presence, Users, UsersError},
+    calls::{Control, ControlError, Online, Presence, Reached, Users, UsersError},
     gateways::{Gateways, Known},
 };

@@ -14,6 +14,7 @@ mod held_back;
 mod resume;
 mod rounds;
 mod session;
+mod topics;
 mod track;
 mod verdict;
 
@@ -41,6 +42,7 @@ use crate::{
         Task,
         stream::{Look, Stream, StreamError},
     },
+    channel::Topic,
     close::CloseReason,
     frame::Protocol,
     jitter::spread,
@@ -145,10 +147,15 @@ impl Durable {
         ]
     }
 
-    /// A session on its way in. Once NATS delivers to it, [`Durable::begin`] follows.
-    pub fn session(self: &Arc<Self>, user: &UserId, protocol: Protocol) -> Arc<Session> {
+    /// A session on its way in, which follows these topics. Once NATS delivers to it, [`Durable::begin`] follows.
+    pub fn session(
+        self: &Arc<Self>,
+        user: &UserId,
+        protocol: Protocol,
+        topics: &[Topic],
+    ) -> Arc<Session> {
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
-        let session = Session::new(user.clone(), protocol, self.clone(), number);
+        let session = Session::new(user.clone(), protocol, topics, self.clone(), number);
         let session = Arc::new(session);
         lock(&self.sessions).insert(number, Arc::downgrade(&session));
         session

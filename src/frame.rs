@@ -197,6 +197,8 @@ pub struct Welcome<'a> {
     pub at: Option<u64>,
     /// What became of the client's `since`.
     pub resume: Resume,
+    /// What is followed.
+    pub topics: Vec<&'a str>,
 }
 
 /// Whether a client that came back got what it missed.

@@ -1,5 +1,8 @@
 //! What a session may do besides receiving its user's messages: its ticket or token says it.
 
+mod lists;
+
+pub use self::lists::{GrantsError, ListFault, Lists, texts};
 use crate::channel::{Topic, TopicError};
 
 /// Entries of one list.

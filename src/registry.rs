@@ -13,6 +13,7 @@ mod broadcast;
 mod delivery;
 mod dismiss;
 mod drain;
+mod follows;
 mod limits;
 mod membership;
 mod presence;
@@ -48,9 +49,10 @@ pub use self::{
     arrival::Arrival,
     backlog::{Admission, Backlog, Next, Outgoing, Source},
     dismiss::Dismissal,
+    follows::{Change as TopicChange, FollowError, Followed, Follows},
     limits::{Charge, Limits},
     presence::Change,
-    seat::Seat,
+    seat::{Follower, Seat},
     session::{Live, Pushed, Session},
 };
 use self::{
@@ -59,7 +61,7 @@ use self::{
 };
 use crate::{
     bus::{AUTO_SETTLE, Subscriber, Subscriptions},
-    channel::Audience,
+    channel::{Audience, Topic},
     close::CloseReason,
     frame::{self, GapReason, Protocol},
     jitter::spread,
@@ -93,6 +95,10 @@ pub struct Config {
     pub total_queue_bytes: usize,
     /// Sessions that have to end all at once are closed across this.
     pub drain_window: Duration,
+    /// Topics of one session, and of all.
+    pub max_topics_per_session: usize,
+    /// Topics of all sessions.
+    pub max_topics: usize,
     /// The largest frame that a session is sent.
     pub max_frame: usize,
     /// Records the way of messages.
@@ -102,9 +108,12 @@ pub struct Config {
 /// The user's subject is not heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum JoinError {
-    /// NATS permits this gateway no subscription to this user's subject.
-    #[error("NATS forbids the subscription to this user's subject")]
+    /// NATS permits this gateway no subscription to this user's subject, or to a topic's.
+    #[error("NATS forbids the subscription to a subject of this session")]
     Forbidden,
+    /// This gateway follows as many topics as it may.
+    #[error("this gateway follows as many topics as it may (topics.max)")]
+    Full,
     /// NATS is away, or slow.
     #[error("NATS did not confirm the subscription in time")]
     Unconfirmed,
@@ -116,6 +125,16 @@ type Entry = Held<Audience, Arc<dyn Session>>;
 impl Subscriber for Arc<Entry> {
     fn audience(&self) -> &Audience {
         Held::key(self)
+    }
+}
+
+impl From<FollowError> for JoinError {
+    fn from(error: FollowError) -> Self {
+        match error {
+            FollowError::Forbidden => Self::Forbidden,
+            FollowError::TooMany(_) | FollowError::Full => Self::Full,
+            FollowError::Unavailable | FollowError::Over => Self::Unconfirmed,
+        }
     }
 }
 
@@ -149,6 +168,7 @@ impl Directory<Audience, Arc<dyn Session>> for Audiences {
 pub struct Registry {
     config: Config,
     users: Audiences,
+    topics: Audiences,
     subscriptions: Arc<Subscriptions<Arc<Entry>>>,
     limits: Arc<Limits>,
     dismissals: Dismissals,
@@ -182,6 +202,7 @@ impl Registry {
             }),
             config,
             users: Audiences::default(),
+            topics: Audiences::default(),
             dismissals: Dismissals::default(),
             subscriptions,
             life: AtomicU64::new(0),
@@ -194,6 +215,11 @@ impl Registry {
     /// The bounds of backlogs, and what they use.
     pub fn limits(&self) -> &Arc<Limits> {
         &self.limits
+    }
+
+    /// Topics that one session follows at most.
+    pub fn max_topics_per_session(&self) -> usize {
+        self.config.max_topics_per_session
     }
 
     /// Whether a join can succeed now.
@@ -211,7 +237,7 @@ impl Registry {
         self.limits.total.load(Ordering::Relaxed)
     }
 
-    /// Joins a session to its user's, and waits until NATS delivers to it, or a service ends it.
+    /// Joins a session to its user's and to topics, as many as it may follow, and waits until NATS delivers to it, or a service ends it.
     /// [`Seat::welcome`] has to follow. The session has been on its way in since `began`: where
     /// a service has ended its user's sessions later than that, it ends too.
     ///
@@ -221,6 +247,7 @@ impl Registry {
     pub async fn join(
         self: &Arc<Self>,
         user: &UserId,
+        topics: &[Topic],
         session: Arc<dyn Session>,
         began: Instant,
     ) -> Result<Seat, JoinError> {
@@ -241,6 +268,7 @@ impl Registry {
         if let Some(ending) = self.dismissals.ending(user, began) {
             seat.backlog().end(ending);
         }
+        let mut following = self.begin_to_follow(&seat.session, topics)?;
         if confirmed_in != Some(self.life()) {
             let admission = poll_fn(|cx| seat.backlog().poll_admission(cx));
             match timeout_at(deadline, admission).await {
@@ -250,9 +278,15 @@ impl Registry {
                 Ok(_) | Err(_) => return Err(JoinError::Unconfirmed),
             }
         }
+        tokio::select! {
+            told = following.told(deadline) => told?,
+            () = seat.dismissed() => {}
+        }
         // Waited also behind another session of this user, which may be
         // settling still.
         sleep(self.connection().settle).await;
+        following.begin();
+        drop(following);
         Ok(seat)
     }
 
@@ -294,10 +328,21 @@ impl Registry {
     /// was welcomed is closed, and several are spread, so that they do not all reconnect at
     /// once.
     fn refuse(&self, refused: Vec<(Arc<Entry>, u64)>) {
-        let refused = refused.into_iter();
-        let sessions = refused.flat_map(|(held, subscription)| held.refuse(subscription));
-        let (welcomed, joining): (Vec<_>, Vec<_>) =
-            sessions.partition(|session| session.backlog().is_welcomed());
+        let mut welcomed = Vec::new();
+        let mut joining = Vec::new();
+        for (held, subscription) in refused {
+            for session in held.refuse(subscription) {
+                let follows = session.follows();
+                match held.key() {
+                    Audience::User(_) if !session.backlog().is_welcomed() => joining.push(session),
+                    // It is about to follow it: who waits for that is told.
+                    Audience::Topic(topic) if follows.with(topic, || ()).is_none() => {
+                        follows.told()
+                    }
+                    Audience::User(_) | Audience::Topic(_) => welcomed.push(session),
+                }
+            }
+        }
         for session in joining {
             session.backlog().admit(Admission::Refused);
             session.backlog().end(CloseReason::Internal.into());

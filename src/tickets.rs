@@ -18,7 +18,7 @@ pub use self::{
     redis::{Address, Config, Login, Servers, check},
     value::{Fault, ValueError},
 };
-use crate::{metrics::Metrics, origin::Origin, readiness::Readiness, user::UserId};
+use crate::{grants::Grants, metrics::Metrics, origin::Origin, readiness::Readiness, user::UserId};
 
 /// Where tickets are.
 #[derive(Debug, Clone)]
@@ -151,6 +151,8 @@ pub struct Grant {
     pub expires_at: Option<SystemTime>,
     /// The only origin that may use it.
     pub origin: Option<Origin>,
+    /// What that session may do.
+    pub grants: Grants,
 }
 
 /// Why a ticket opens nothing.
@@ -185,6 +187,8 @@ pub struct Order {
     pub expires_at: Option<u64>,
     /// The only origin that may use it.
     pub origin: Option<Origin>,
+    /// What that session may do.
+    pub grants: Grants,
 }
 
 /// What `fuzz/` reaches of this room.

@@ -145,8 +145,8 @@ impl Session {
     }
 }
 
-impl Member for Arc<Session> {
-    fn confirmed(&self) {
+impl Member<User> for Arc<Session> {
+    fn confirmed(&self, _: &User) {
         self.change(|state| state.confirmed = true);
     }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use libfuzzer_sys::fuzz_target;
 use usher::{
+    grants::Grants,
     origin::Origin,
     tickets::{Grant, Order, Ticket, fuzzing},
     user::UserId,
@@ -39,12 +40,14 @@ fn check(grant: &Grant, now: SystemTime) {
         text.map(|text| Origin::parse(&text)),
         grant.origin.clone().map(Ok)
     );
+    assert_eq!(Grants::parse(&grant.grants.lists()), Ok(grant.grants.clone()));
 
     let seconds = |at: SystemTime| at.duration_since(UNIX_EPOCH).expect("later").as_secs();
     let order = Order {
         user: grant.user.clone(),
         expires_at: grant.expires_at.map(seconds),
         origin: grant.origin.clone(),
+        grants: grant.grants.clone(),
     };
     let value = fuzzing::write(&order);
     let again = fuzzing::read(value.as_bytes(), false, now);

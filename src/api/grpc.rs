@@ -14,15 +14,17 @@ use tonic::{Code, Request, Response, Status, Streaming, service::Routes};
 use self::pushes::{Answers, Pushes};
 use super::{
     BroadcastOrder, DisconnectOrder, Failure, Issued, Operations, PushOrder, TicketOrder,
-    certain::not_published, entrance::Streamed,
+    TopicsOrder, certain::not_published, entrance::Streamed,
 };
 use crate::{
     bus::{Published, Receipt},
+    grants::Lists,
     metrics::Metrics,
     proto::{
         self, BroadcastRequest, BroadcastResponse, DisconnectRequest, DisconnectResponse,
         GetPresenceRequest, GetPresenceResponse, IssueTicketRequest, IssueTicketResponse, Presence,
-        PushRequest, PushResponse, PushStatus, PushStreamRequest,
+        PublishTopicRequest, PublishTopicResponse, PushRequest, PushResponse, PushStatus,
+        PushStreamRequest, UpdateTopicsRequest, UpdateTopicsResponse,
         notification_server::{Notification, NotificationServer},
     },
     readiness::Readiness,
@@ -152,6 +154,22 @@ impl Calls {
         Ok(BroadcastResponse { seq })
     }
 
+    async fn publish_topic(
+        &self,
+        request: PublishTopicRequest,
+        caller: Caller,
+    ) -> Result<PublishTopicResponse, Status> {
+        let order = BroadcastOrder {
+            event: request.event,
+            message_id: request.message_id,
+            payload: request.message.into(),
+            caller,
+        };
+        let published = self.operations.publish_topic(&request.topic, order).await;
+        let seq = published.map_err(publishing)?.seq.unwrap_or(0);
+        Ok(PublishTopicResponse { seq })
+    }
+
     async fn issue(&self, request: IssueTicketRequest) -> Result<IssueTicketResponse, Status> {
         // What is negative breaks the rule as zero does.
         let ttl = |ttl| Duration::try_from(ttl).unwrap_or(Duration::ZERO);
@@ -161,6 +179,12 @@ impl Calls {
             ttl: request.ttl.map(ttl),
             expires_at: request.expires_at.map(at),
             origin: request.origin,
+            grants: Lists {
+                topics: request.topics,
+                may_follow: request.may_follow,
+                may_follow_prefix: request.may_follow_prefix,
+                calls: request.calls,
+            },
         };
         let Issued {
             ticket,
@@ -214,6 +238,22 @@ impl Calls {
         Ok(GetPresenceResponse {
             users: users.collect(),
             complete: found.complete,
+        })
+    }
+
+    async fn update_topics(
+        &self,
+        request: UpdateTopicsRequest,
+    ) -> Result<UpdateTopicsResponse, Status> {
+        let order = TopicsOrder {
+            user_id: request.user_id,
+            follow: request.follow,
+            unfollow: request.unfollow,
+        };
+        let updated = self.operations.update_topics(order).await?;
+        Ok(UpdateTopicsResponse {
+            sessions: updated.sessions,
+            complete: updated.complete,
         })
     }
 
@@ -274,6 +314,27 @@ impl Notification for Calls {
         let caller = Caller::of(request.metadata().as_ref());
         self.call("Broadcast", request, async |request| {
             self.broadcast(request, caller).await
+        })
+        .await
+    }
+
+    async fn publish_topic(
+        &self,
+        request: Request<PublishTopicRequest>,
+    ) -> Result<Response<PublishTopicResponse>, Status> {
+        let caller = Caller::of(request.metadata().as_ref());
+        self.call("PublishTopic", request, async |request| {
+            self.publish_topic(request, caller).await
+        })
+        .await
+    }
+
+    async fn update_topics(
+        &self,
+        request: Request<UpdateTopicsRequest>,
+    ) -> Result<Response<UpdateTopicsResponse>, Status> {
+        self.call("UpdateTopics", request, async |request| {
+            self.update_topics(request).await
         })
         .await
     }

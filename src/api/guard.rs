@@ -44,7 +44,13 @@ pub(super) fn is_open(path: &str) -> bool {
 
 /// Whether a method of the push API publishes.
 pub(super) fn publishes(method: &str) -> bool {
-    ["PushNotification", "PushStream", "Broadcast"].contains(&method)
+    [
+        "PushNotification",
+        "PushStream",
+        "Broadcast",
+        "PublishTopic",
+    ]
+    .contains(&method)
 }
 
 /// Whether a method of the push API takes a stream of messages.
@@ -58,6 +64,7 @@ pub(super) fn method(path: &str) -> Option<&'static str> {
         "PushNotification" => Some("PushNotification"),
         "PushStream" => Some("PushStream"),
         "Broadcast" => Some("Broadcast"),
+        "PublishTopic" => Some("PublishTopic"),
         "IssueTicket" => Some("IssueTicket"),
         _ => None,
     }

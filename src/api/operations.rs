@@ -10,17 +10,21 @@ use crate::{
         Published, Publisher, Push, To, UnderWay,
         stream::{self, Stream},
     },
+    channel::Topic,
     close::CloseMessage,
-    control::{Control, Disconnected, Presence, Users},
+    control::{Control, Presence, Reached, Users},
+    grants::{Grants, GrantsError, Lists},
     message::{EventName, MESSAGE_ID_RULE, is_message_id},
     origin::Origin,
     position::Position,
-    registry::Dismissal,
+    registry::{Dismissal, TopicChange},
     tickets::{Order, Ticket, Tickets},
     trace::Caller,
     user::UserId,
 };
 
+/// Topics to follow, or not to, in one call.
+const MAX_TOPICS: usize = 256;
 /// The time that a ticket may wait to be used.
 const TICKET_TTL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 
@@ -56,7 +60,7 @@ pub struct PushOrder {
     pub caller: Caller,
 }
 
-/// A message to every session, as it was asked for.
+/// A message to every session, or to those that follow a topic, as it was asked for.
 #[derive(Debug, Clone, Default)]
 pub struct BroadcastOrder {
     /// Its event; empty for `message`.
@@ -80,6 +84,8 @@ pub struct TicketOrder {
     pub expires_at: Option<SystemTime>,
     /// The only origin that may use it; empty for any.
     pub origin: String,
+    /// What its session may do.
+    pub grants: Lists,
 }
 
 /// A ticket, how long it waits to be used, and where the stream ends.
@@ -103,6 +109,17 @@ pub struct DisconnectOrder {
     pub reconnect: bool,
     /// What clients are told besides; empty for nothing.
     pub reason: String,
+}
+
+/// Other topics for a user's open sessions, as they were asked for.
+#[derive(Debug, Clone, Default)]
+pub struct TopicsOrder {
+    /// Whose sessions.
+    pub user_id: String,
+    /// Followed from now on.
+    pub follow: Vec<String>,
+    /// Followed no more.
+    pub unfollow: Vec<String>,
 }
 
 impl Operations {
@@ -151,6 +168,29 @@ impl Operations {
         Ok(self.publisher.publish(push, false).await?)
     }
 
+    /// Publishes a message to all sessions that follow a topic.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] says whether it may still be published. Dropping the future leaves that
+    /// unknown.
+    pub async fn publish_topic(
+        &self,
+        topic: &str,
+        order: BroadcastOrder,
+    ) -> Result<Published, Failure> {
+        let topic = self::topic("topic", topic)?;
+        let channel = format!("$topic.{}", topic.subject_token());
+        let push = Push {
+            event: event(&order.event)?,
+            message_id: message_id(&order.message_id, &channel)?,
+            payload: order.payload,
+            to: To::Topic(topic),
+            caller: order.caller,
+        };
+        Ok(self.publisher.publish(push, false).await?)
+    }
+
     /// Mints a ticket.
     ///
     /// # Errors
@@ -182,6 +222,7 @@ impl Operations {
             user: user_id(&order.user_id)?,
             expires_at,
             origin,
+            grants: Grants::parse(&order.grants)?,
         };
         let position = async { Ok(stream::end(self.stream.as_ref()).await) };
         let issued = tokio::try_join!(self.tickets.issue(&order, ttl), position);
@@ -213,7 +254,7 @@ impl Operations {
     ///
     /// [`Failure`] says whether sessions may end all the same. Dropping the future leaves that
     /// unknown.
-    pub async fn disconnect(&self, order: DisconnectOrder) -> Result<Disconnected, Failure> {
+    pub async fn disconnect(&self, order: DisconnectOrder) -> Result<Reached, Failure> {
         let user = user_id(&order.user_id)?;
         let message = CloseMessage::parse(&order.reason);
         let dismissal = Dismissal {
@@ -221,6 +262,41 @@ impl Operations {
             message: message.map_err(|error| Failure::invalid("reason", error))?,
         };
         Ok(self.control.disconnect(&user, dismissal).await?)
+    }
+
+    /// Changes what a user's open sessions follow, whatever they are granted.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] says whether sessions may be changed all the same. Dropping the future leaves
+    /// that unknown.
+    pub async fn update_topics(&self, order: TopicsOrder) -> Result<Reached, Failure> {
+        let user = user_id(&order.user_id)?;
+        let change = TopicChange {
+            follow: topics("follow", &order.follow)?,
+            unfollow: topics("unfollow", &order.unfollow)?,
+            id: None,
+        };
+        Ok(self.control.change_topics(&user, &change).await?)
+    }
+}
+
+/// Topics of one change.
+fn topics(field: &'static str, names: &[String]) -> Result<Vec<Topic>, Failure> {
+    if names.len() > MAX_TOPICS {
+        let rule = format!("has {} topics; it has at most {MAX_TOPICS}", names.len());
+        return Err(Failure::invalid(field, rule));
+    }
+    names.iter().map(|name| topic(field, name)).collect()
+}
+
+fn topic(field: &'static str, name: &str) -> Result<Topic, Failure> {
+    Topic::parse(name).map_err(|error| Failure::invalid(field, error))
+}
+
+impl From<GrantsError> for Failure {
+    fn from(GrantsError { field, fault }: GrantsError) -> Self {
+        Self::invalid(field, fault)
     }
 }
 

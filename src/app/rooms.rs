@@ -268,6 +268,8 @@ pub(super) fn registry(config: &Config, gateway: &str, tracer: &Tracer) -> regis
         queue_bytes: config.session.queue_bytes.0,
         total_queue_bytes: config.session.total_queue_bytes.0,
         drain_window: config.drain.window,
+        max_topics_per_session: config.topics.max_per_session as usize,
+        max_topics: config.topics.max as usize,
         max_frame: config.session.max_outgoing_frame.0,
         tracer: tracer.clone(),
     }

@@ -50,6 +50,11 @@ impl Subjects {
         format!("{}.user.", self.prefix)
     }
 
+    /// What the subjects of users and of topics begin with. One token follows, which is a name.
+    pub(super) fn named(&self) -> [String; 2] {
+        [self.users(), format!("{}.topic.", self.prefix)]
+    }
+
     /// All users' subjects: `usher.user.*`
     pub(super) fn all_users(&self) -> String {
         format!("{}.user.*", self.prefix)
@@ -142,8 +147,9 @@ impl Subjects {
     }
 
     /// What a stream captures.
-    pub fn captured(&self) -> [String; 2] {
-        [self.all_users(), self.broadcast()]
+    pub fn captured(&self) -> [String; 3] {
+        let topics = format!("{}*", self.named()[1]);
+        [self.all_users(), self.broadcast(), topics]
     }
 
     /// From where a stream republishes, and whereto.

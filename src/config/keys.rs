@@ -257,7 +257,8 @@ table! {
         manage_stream: bool = true,
         /// How long a message is kept. `0s`: until another limit is reached.
         max_age: Duration = "24h" where max_age,
-        /// How many messages of each user are kept, and how many broadcasts: the newest.
+        /// How many messages of each user and each topic are kept, and how many broadcasts:
+        /// the newest.
         max_messages_per_channel: u32 = 1000 where above_zero,
         /// The most bytes that the stream keeps; above it the oldest messages go.
         max_bytes: Size = "1GiB" where above_zero,
@@ -296,6 +297,14 @@ table! {
         /// `PREFIX.offline.USER`, where a mobile push begins. Needs the right to make and
         /// read the stream's consumer `usher-offline`.
         events: bool = false,
+    }
+
+    /// What sessions follow besides their user's messages.
+    "topics" => topics: Topics {
+        /// The most topics that one session follows.
+        max_per_session: u32 = 32 where above_zero,
+        /// The most topics that this gateway is subscribed to, for all its sessions.
+        max: u32 = 100000 where above_zero,
     }
 
     /// One client's connection.

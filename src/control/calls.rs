@@ -1,8 +1,9 @@
-//! Questions and commands that concern sessions of all gateways: who is online, and the end of
-//! a user's sessions. Each gateway hears them on `usher.control` and answers what its own
+//! Questions and commands that concern sessions of all gateways: who is online, the end of a
+//! user's sessions, and what they follow. Each gateway hears them on `usher.control` and answers what its own
 //! registry knows. So there is no store of who is online that could be wrong.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashSet},
     sync::Arc,
     time::Duration,
@@ -19,10 +20,12 @@ use super::{
     wire::{Answer, Request},
 };
 use crate::{
-    bus::{Peers, PublishError, Topic},
+    bus::{Peers, PublishError, Topic as Meeting},
+    channel::Topic,
     close::CloseMessage,
     metrics::Metrics,
-    registry::{Dismissal, Registry},
+    registry::{Dismissal, Registry, TopicChange},
+    supervision,
     user::{UserId, UserIdError},
 };
 
@@ -34,6 +37,8 @@ const UNSURE: Duration = Duration::from_millis(250);
 const LOOK: Duration = Duration::from_millis(50);
 /// Calls under way; a further one waits, for [`PATIENCE`] at most.
 const MAX_CALLS: usize = 64;
+/// Changes of topics under way at this gateway; a further one is not answered.
+const MAX_CHANGES: usize = 1024;
 /// User ids of one call.
 const MAX_USERS: usize = 1000;
 
@@ -93,9 +98,9 @@ pub struct Presence {
     pub complete: bool,
 }
 
-/// Sessions that end.
+/// Sessions that end, or that follow other topics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Disconnected {
+pub struct Reached {
     /// On all gateways.
     pub sessions: u32,
     /// Every gateway has answered.
@@ -141,6 +146,7 @@ struct Inner {
     /// None where this gateway is the only one.
     others: Option<(Peers, Arc<Gateways>)>,
     calls: Semaphore,
+    changes: Arc<Semaphore>,
     metrics: Arc<Metrics>,
 }
 
@@ -157,6 +163,7 @@ impl Control {
             registry,
             others,
             calls: Semaphore::new(MAX_CALLS),
+            changes: Arc::new(Semaphore::new(MAX_CHANGES)),
             metrics,
         }))
     }
@@ -198,18 +205,48 @@ impl Control {
         &self,
         user: &UserId,
         dismissal: Dismissal,
-    ) -> Result<Disconnected, ControlError> {
+    ) -> Result<Reached, ControlError> {
         let request = Request::Disconnect {
             user: user.as_str().into(),
             reconnect: dismissal.reconnect,
             reason: dismissal.message.as_ref().map(|text| text.as_str().into()),
         };
+        self.reach("disconnect", &request).await
+    }
+
+    /// Changes what the open sessions of a user follow, whatever they are granted.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`] says whether any may be changed all the same. Dropping the future leaves
+    /// that unknown.
+    pub async fn change_topics(
+        &self,
+        user: &UserId,
+        TopicChange {
+            follow, unfollow, ..
+        }: &TopicChange,
+    ) -> Result<Reached, ControlError> {
+        let names = |topics: &[Topic]| {
+            let topics = topics.iter().map(|topic| topic.as_str().to_owned().into());
+            topics.collect()
+        };
+        let request = Request::Topics {
+            user: user.as_str().into(),
+            follow: names(follow),
+            unfollow: names(unfollow),
+        };
+        self.reach("topics", &request).await
+    }
+
+    /// How many sessions a command reaches.
+    async fn reach(&self, op: &str, request: &Request<'_>) -> Result<Reached, ControlError> {
         let mut sessions = 0_u32;
-        let answered = self.call("disconnect", &request, |answer| {
+        let answered = self.call(op, request, |answer| {
             sessions = sessions.saturating_add(answer.sessions);
         });
         let complete = answered.await?;
-        Ok(Disconnected { sessions, complete })
+        Ok(Reached { sessions, complete })
     }
 
     /// Answers what gateways ask and command, for as long as the process lives.
@@ -217,16 +254,32 @@ impl Control {
         let Some((peers, _)) = &self.0.others else {
             return std::future::pending().await;
         };
-        let Some(mut listener) = peers.listen(Topic::Control).await else {
+        let Some(mut listener) = peers.listen(Meeting::Control).await else {
             return;
         };
         while let Some(said) = listener.next().await {
             let Some(reply) = said.reply else { continue };
             // What is no request of ours is of a newer version, and has no answer here.
-            if let Ok(request) = serde_json::from_slice::<Request<'_>>(&said.payload)
-                && let Some(answer) = self.0.answer(request)
-            {
-                peers.answer(reply, answer.json()).await;
+            let request = serde_json::from_slice::<Request<'_>>(&said.payload);
+            let Ok(request) = request else { continue };
+            match self.0.change(&request) {
+                // NATS has to confirm it, for which nobody else waits.
+                Some(change) => {
+                    let Ok(permit) = self.0.changes.clone().try_acquire_owned() else {
+                        continue;
+                    };
+                    let (control, peers) = (self.clone(), peers.clone());
+                    supervision::spawn("a change of topics", async move {
+                        let answer = control.0.changed(change).await;
+                        peers.answer(reply, answer.json()).await;
+                        drop(permit);
+                    });
+                }
+                None => {
+                    if let Some(answer) = self.0.answer(request) {
+                        peers.answer(reply, answer.json()).await;
+                    }
+                }
             }
         }
     }
@@ -257,7 +310,11 @@ impl Inner {
         mut each: impl FnMut(Answer),
     ) -> Result<bool, ControlError> {
         let Some((peers, gateways)) = &self.others else {
-            each(self.answer(request.clone()).unwrap_or_default());
+            let answer = match self.change(request) {
+                Some(change) => Some(self.changed(change).await),
+                None => self.answer(request.clone()),
+            };
+            each(answer.unwrap_or_default());
             return Ok(true);
         };
         let permit = timeout(PATIENCE, self.calls.acquire()).await;
@@ -299,6 +356,37 @@ impl Inner {
         }
     }
 
+    /// Which user's sessions a request has follow other topics, if it is of that kind.
+    fn change(&self, request: &Request<'_>) -> Option<(UserId, TopicChange)> {
+        let Request::Topics {
+            user,
+            follow,
+            unfollow,
+        } = request
+        else {
+            return None;
+        };
+        let topics = |names: &[Cow<'_, str>]| {
+            let names = names.iter().map(|name| Topic::parse(name).ok());
+            names.collect::<Option<Vec<_>>>()
+        };
+        let change = TopicChange {
+            follow: topics(follow)?,
+            unfollow: topics(unfollow)?,
+            id: None,
+        };
+        Some((UserId::parse(user).ok()?, change))
+    }
+
+    async fn changed(&self, (user, change): (UserId, TopicChange)) -> Answer {
+        let changed = self.registry.change_topics(&user, &change).await;
+        Answer {
+            gateway: self.name.clone(),
+            sessions: u32::try_from(changed).unwrap_or(u32::MAX),
+            ..Answer::default()
+        }
+    }
+
     /// What this gateway knows, or does; none where the request is none.
     fn answer(&self, request: Request<'_>) -> Option<Answer> {
         let mut answer = Answer {
@@ -329,6 +417,7 @@ impl Inner {
                 };
                 answer.sessions = count(self.registry.dismiss(&user, dismissal));
             }
+            Request::Topics { .. } => return None,
         }
         Some(answer)
     }

@@ -23,6 +23,14 @@ pub(super) enum Request<'a> {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<Cow<'a, str>>,
     },
+    /// Change what the sessions of a user follow.
+    Topics {
+        user: Cow<'a, str>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        follow: Vec<Cow<'a, str>>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        unfollow: Vec<Cow<'a, str>>,
+    },
 }
 
 /// What one gateway answers.
@@ -33,7 +41,7 @@ pub(super) struct Answer {
     /// index is shorter than an id, so an answer is some 10 KB at most.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) online: Vec<(usize, u32)>,
-    /// To `disconnect`: the sessions that end there.
+    /// To `disconnect`: the sessions that end there; to `topics`: those that were changed.
     #[serde(default)]
     pub(super) sessions: u32,
 }
@@ -78,7 +86,7 @@ mod tests {
             serde_json::from_slice::<Request<'_>>(text).ok(),
             Some(disconnect)
         );
-        for unknown in ["", "{}", r#"{"op":"topics","user":"42"}"#, "[]"] {
+        for unknown in ["", "{}", r#"{"op":"later","user":"42"}"#, "[]"] {
             assert!(
                 serde_json::from_str::<Request<'_>>(unknown).is_err(),
                 "{unknown}"

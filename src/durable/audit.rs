@@ -29,6 +29,7 @@ const CHUNK: usize = 128;
 struct Suspect {
     session: Arc<Session>,
     before: Vec<u64>,
+    shape: u32,
     look: Look,
     lasts: Vec<u64>,
     up_to: u64,
@@ -37,13 +38,15 @@ struct Suspect {
 impl Suspect {
     fn verdict(&self) -> Audit {
         let Self {
+            session,
             before,
+            shape,
             look,
             lasts,
             up_to,
-            ..
         } = self;
-        self.session.audit(before, look, lasts, *up_to)
+        let before = (&before[..], *shape);
+        session.audit(before, look, lasts, *up_to)
     }
 }
 
@@ -113,21 +116,17 @@ impl Durable {
 
     /// Those of them to whom something may be missing.
     async fn suspects(&self, sessions: &[Arc<Session>]) -> Result<Vec<Suspect>, StreamError> {
-        let before: Vec<_> = sessions
-            .iter()
-            .map(|session| session.track().covered())
-            .collect();
+        let before: Vec<_> = sessions.iter().map(|session| session.covered()).collect();
         let look = self.look().await?;
-        let subjects: HashSet<Arc<str>> = sessions
-            .iter()
-            .flat_map(|session| session.subjects())
-            .collect();
+        let subjects = before.iter().flat_map(|covered| &covered.subjects);
+        let subjects: HashSet<Arc<str>> = subjects.cloned().collect();
         let found = self.stream.lasts(&Vec::from_iter(subjects), &look).await?;
-        let suspects = sessions.iter().zip(before).map(|(session, before)| {
-            let subjects = session.subjects().into_iter();
+        let suspects = sessions.iter().zip(before).map(|(session, covered)| {
+            let subjects = covered.subjects.into_iter();
             Suspect {
                 session: session.clone(),
-                before,
+                before: covered.up_to,
+                shape: covered.shape,
                 look: look.clone(),
                 lasts: subjects.map(|subject| found.last(&subject)).collect(),
                 up_to: found.up_to,

@@ -23,6 +23,8 @@ pub(super) struct Brought {
     pub(super) left: Vec<u64>,
     /// These were all.
     pub(super) done: Option<Done>,
+    /// [`Want::shape`] of the read.
+    pub(super) shape: u32,
 }
 
 /// A message that a session missed.
@@ -78,6 +80,11 @@ impl Session {
         };
         let gap = brought.gap.map(|gap| frame(gap, Source::Own, None));
         let mut frames: Vec<_> = gap.into_iter().collect();
+        if track.shape() != brought.shape {
+            // It follows other channels by now: that is read.
+            self.backlog().extend(frames);
+            return track.reads_again(self.backlog().is_idle());
+        }
         let mut replayed = 0;
         for Missed {
             channel,
@@ -133,10 +140,7 @@ impl Session {
         self.backlog().extend(frames);
         let idle = self.backlog().is_idle();
         // Else the client's task asks for more when it has written the last of it.
-        track.catching_up().is_some_and(|catching_up| {
-            catching_up.queued = idle;
-            idle
-        })
+        track.reads_again(idle)
     }
 
     /// Records its catching up in this span; where that is over already, the span ends.
@@ -151,9 +155,15 @@ impl Session {
 
     /// Compares it with the last message of each channel in the stream. `before` is what it
     /// had covered before the leader was asked.
-    pub(super) fn audit(&self, before: &[u64], look: &Look, lasts: &[u64], up_to: u64) -> Audit {
+    pub(super) fn audit(
+        &self,
+        (before, shape): (&[u64], u32),
+        look: &Look,
+        lasts: &[u64],
+        up_to: u64,
+    ) -> Audit {
         let mut track = self.track();
-        if !track.is_live() || self.is_over(&track) {
+        if !track.is_live() || self.is_over(&track) || track.shape() != shape {
             return Audit::Good;
         }
         if before.iter().any(|covered| *covered > look.last) {

@@ -298,7 +298,8 @@ impl Session {
         }
         self.begin(beginning);
         let id = self.track().id();
-        if !resumed && self.bring(Brought::done(proof)) {
+        let shape = self.track().shape();
+        if !resumed && self.bring(Brought::done(proof, shape)) {
             durable.want(self.clone());
         }
         durable.look_later(self);
@@ -313,8 +314,9 @@ impl Session {
 
 impl Brought {
     /// There is nothing to bring to a session that begins here.
-    fn done(proof: Proof) -> Self {
+    fn done(proof: Proof, shape: u32) -> Self {
         Self {
+            shape,
             done: Some(Done {
                 up_to: proof.seq,
                 proof,

@@ -162,7 +162,7 @@ impl Durable {
             return None;
         }
         Some(Reader {
-            subjects: session.subjects(),
+            subjects: session.subjects_of(want.chains.iter().map(|chain| &chain.channel)),
             session,
             want,
             joins,

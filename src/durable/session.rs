@@ -6,17 +6,21 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::future::BoxFuture;
+
 use super::{
     Durable,
     chain::Offer,
     track::{Beginning, CatchingUp, Track, Want},
 };
 use crate::{
-    channel::Channel,
+    channel::{Channel, Topic},
     close::CloseReason,
     frame::{Framed, Frames, Proof, Protocol, sse},
     message::Stored,
-    registry::{self, Arrival, Backlog, Limits, Outgoing, Pushed, Source},
+    registry::{
+        self, Arrival, Backlog, FollowError, Followed, Follows, Limits, Outgoing, Pushed, Source,
+    },
     user::UserId,
 };
 
@@ -24,12 +28,24 @@ use crate::{
 /// has less too.
 const LAGS: u32 = 40;
 
+/// What a session has of its channels.
+#[derive(Debug)]
+pub(super) struct Covered {
+    /// Of each channel.
+    pub(super) subjects: Vec<Arc<str>>,
+    /// Everything of it up to here.
+    pub(super) up_to: Vec<u64>,
+    /// [`Track::shape`]
+    pub(super) shape: u32,
+}
+
 /// One session.
 #[derive(Debug)]
 pub struct Session {
     pub(super) user: UserId,
     pub(super) durable: Arc<Durable>,
     backlog: Backlog,
+    pub(super) follows: Follows,
     track: Mutex<Track>,
     /// Under which [`Durable`] knows it.
     pub(super) number: u64,
@@ -39,14 +55,19 @@ impl Session {
     pub(super) fn new(
         user: UserId,
         protocol: Protocol,
+        topics: &[Topic],
         durable: Arc<Durable>,
         number: u64,
     ) -> Self {
+        let topics = topics.iter().cloned().map(Channel::Topic);
+        let channels = [Channel::User, Channel::Broadcast].into_iter();
+        let channels = channels.chain(topics);
         Self {
             user,
             durable,
             backlog: Backlog::new(protocol),
-            track: Mutex::new(Track::joining([Channel::User, Channel::Broadcast])),
+            follows: Follows::default(),
+            track: Mutex::new(Track::joining(channels)),
             number,
         }
     }
@@ -68,11 +89,34 @@ impl Session {
 
     /// Their subjects in the stream.
     pub(super) fn subjects(&self) -> Vec<Arc<str>> {
+        self.subjects_of(&self.channels())
+    }
+
+    /// The subjects of these channels in the stream.
+    pub(super) fn subjects_of<'a>(
+        &self,
+        channels: impl IntoIterator<Item = &'a Channel>,
+    ) -> Vec<Arc<str>> {
         let stream = &self.durable.stream;
-        let channels = self.channels().into_iter();
+        let channels = channels.into_iter();
         channels
-            .map(|channel| stream.subject(&self.user, &channel))
+            .map(|channel| stream.subject(&self.user, channel))
             .collect()
+    }
+
+    /// What it has of its channels.
+    pub(super) fn covered(&self) -> Covered {
+        let (up_to, shape, channels) = {
+            let track = self.track();
+            let chains = track.chains().iter();
+            let channels: Vec<_> = chains.map(|chain| chain.channel.clone()).collect();
+            (track.covered(), track.shape(), channels)
+        };
+        Covered {
+            subjects: self.subjects_of(&channels),
+            up_to,
+            shape,
+        }
     }
 
     /// Tells the session where it begins.
@@ -148,7 +192,7 @@ impl Session {
 
     /// Takes the backlog back, and leaves it to the stream; so many messages more are left to
     /// it already.
-    fn take_back(self: &Arc<Self>, mut track: MutexGuard<'_, Track>, mut lost: usize) {
+    pub(super) fn take_back(self: &Arc<Self>, mut track: MutexGuard<'_, Track>, mut lost: usize) {
         track.take_back();
         for outgoing in self.backlog.take_back() {
             lost += usize::from(matches!(outgoing.source, Source::Kept { .. }));
@@ -163,7 +207,7 @@ impl Session {
     }
 
     /// The caller has marked it as queued.
-    fn wait_for_round(self: Arc<Self>) {
+    pub(super) fn wait_for_round(self: Arc<Self>) {
         let durable = self.durable.clone();
         durable.want(self);
     }
@@ -180,6 +224,22 @@ impl registry::Session for Session {
         &self.backlog
     }
 
+    fn follows(&self) -> &Follows {
+        &self.follows
+    }
+
+    fn follow(self: Arc<Self>, followed: Followed) -> BoxFuture<'static, Result<(), FollowError>> {
+        Box::pin(self.change_topics(followed))
+    }
+
+    fn expect(&self, topic: &Topic) {
+        self.track().expect(topic);
+    }
+
+    fn cease_to_expect(&self, topic: &Topic) {
+        self.track().cease_to_expect(topic);
+    }
+
     fn offer(
         self: Arc<Self>,
         frames: &mut Frames<'_>,
@@ -190,7 +250,11 @@ impl registry::Session for Session {
         let (protocol, probe) = (self.backlog.protocol(), message.probe);
         let mut track = self.track();
         // The bus hands on only what the stream has stored.
-        let (Some(stored), Some(index)) = (message.stored, track.index(&message.channel)) else {
+        let Some(stored) = message.stored else {
+            return Pushed::Later;
+        };
+        let Some(index) = track.index(&message.channel) else {
+            track.came(&message.channel, stored.seq);
             return Pushed::Later;
         };
         if self.is_over(&track) {

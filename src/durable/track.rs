@@ -7,10 +7,11 @@
 
 mod parts;
 mod pending;
+mod topics;
 mod view;
 
 pub(super) use self::parts::{Beginning, CatchingUp, Finished, Resumed, Want, Why};
-use self::{pending::Pending, view::View};
+use self::{pending::Pending, topics::Expected, view::View};
 use super::chain::{Chain, Offer};
 use crate::{
     channel::Channel,
@@ -23,6 +24,9 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Track {
     chains: Vec<Chain>,
+    /// Grows with every change of the channels.
+    shape: u32,
+    expected: Expected,
     /// Everything of all channels up to here was compared with the stream.
     proven: Proof,
     /// The last proof that the client is told.
@@ -52,6 +56,8 @@ impl Track {
     pub(super) fn joining(channels: impl IntoIterator<Item = Channel>) -> Self {
         Self {
             chains: channels.into_iter().map(Chain::new).collect(),
+            shape: 0,
+            expected: Expected::default(),
             proven: Proof::default(),
             shown: None,
             view: None,
@@ -240,6 +246,7 @@ impl Track {
             judged: catching_up.judged,
             told: catching_up.told,
             losses: self.losses,
+            shape: self.shape,
         })
     }
 
@@ -255,6 +262,7 @@ impl Track {
             judged: false,
             told: 0,
             losses: self.losses,
+            shape: self.shape,
         }
     }
 

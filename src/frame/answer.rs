@@ -1,6 +1,7 @@
 //! Frames that answer what a client said.
 
-use super::control;
+use super::{Proof, control};
+use crate::channel::Topic;
 
 /// Why a client does not get what it wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,6 +10,12 @@ pub enum Code {
     BadRequest,
     /// No command that Usher knows.
     UnknownCommand,
+    /// Its ticket or token does not grant it.
+    Forbidden,
+    /// It would be one too many.
+    TooMany,
+    /// NATS, or what else it needs, is away.
+    Unavailable,
 }
 
 impl Code {
@@ -17,6 +24,9 @@ impl Code {
         match self {
             Self::BadRequest => "bad_request",
             Self::UnknownCommand => "unknown_command",
+            Self::Forbidden => "forbidden",
+            Self::TooMany => "too_many",
+            Self::Unavailable => "unavailable",
         }
     }
 }
@@ -27,6 +37,18 @@ pub fn error(id: Option<&str>, code: &str, message: &str) -> String {
         "error",
         with_id(id, serde_json::json!({ "code": code, "message": message })),
     )
+}
+
+/// `{"following":{"topics":["news"],"seq":…,"at":…}}`: all that is followed now. A topic that was
+/// not followed before owes nothing up to the proof.
+pub fn following(id: Option<&str>, topics: &[Topic], proof: Option<Proof>) -> String {
+    let topics: Vec<_> = topics.iter().map(Topic::as_str).collect();
+    let mut body = serde_json::json!({ "topics": topics });
+    if let Some(Proof { seq, at }) = proof {
+        body["seq"] = seq.into();
+        body["at"] = at.into();
+    }
+    control("following", with_id(id, body))
 }
 
 /// The same body, with what the command had as its `id`.

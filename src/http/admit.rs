@@ -31,6 +31,7 @@ use crate::{
     client_address::TrustedProxies,
     durable::Opening,
     frame::Protocol,
+    grants::Grants,
     metrics::Metrics,
     origin::{AllowedOrigins, Origin},
     position::Since,
@@ -89,6 +90,8 @@ pub(super) struct Admitted {
     pub(super) expires_at: Option<SystemTime>,
     /// The command that opened it, over the Centrifuge protocol.
     pub(super) connect: Option<Box<Connect>>,
+    /// What the session may do; most have none.
+    pub(super) grants: Option<Box<Grants>>,
 }
 
 impl Door {
@@ -259,9 +262,10 @@ impl Door {
             }
         };
         check_binding(&grant, origin(&request.headers))?;
+        let topics = self.joins.topics(&grant.grants, request.follow()?);
         let joining = self.joins.join(
             &grant.user,
-            protocol,
+            (protocol, &topics),
             since,
             began,
             (request.handshake.as_ref(), request.trace),
@@ -273,6 +277,7 @@ impl Door {
             place,
             expires_at: grant.expires_at,
             connect: None,
+            grants: grant.grants.boxed(),
         })
     }
 

@@ -59,7 +59,13 @@ async fn open(
     let user = UserId::parse("echo").expect("such an id is good");
     // In the protocol that adds no frames of its own.
     let (seat, opening) = joins
-        .join(&user, Protocol::RawV1, None, Instant::now(), (None, None))
+        .join(
+            &user,
+            (Protocol::RawV1, &[]),
+            None,
+            Instant::now(),
+            (None, None),
+        )
         .await?;
     let admitted = Admitted {
         seat,
@@ -67,6 +73,7 @@ async fn open(
         place,
         expires_at: None,
         connect: None,
+        grants: None,
     };
     Ok(websocket::begin((upgrade, admitted), sessions.clone()))
 }

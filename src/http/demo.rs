@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     bus::{PublishError, Publisher, Push, Receipt, To, stream::Stream},
+    grants::{Grants, Lists},
     message::EventName,
     origin::AllowedOrigins,
     tickets::{Order, Tickets},
@@ -123,6 +124,7 @@ impl Demo {
             user: user(&request.user_id)?,
             expires_at: None,
             origin: None,
+            grants: granted(),
         };
         let stream = self.stream.as_ref();
         let body = issue(&self.tickets, &order, self.ticket_ttl, stream).await?;
@@ -167,6 +169,16 @@ impl Demo {
         let body = serde_json::json!({ "status": status, "sessions": sessions });
         Ok(json(StatusCode::OK, &body))
     }
+}
+
+/// What a session of the demo may do.
+fn granted() -> Grants {
+    let lists = Lists {
+        may_follow_prefix: vec!["demo-".to_owned()],
+        calls: vec!["demo.>".to_owned()],
+        ..Lists::default()
+    };
+    Grants::parse(&lists).expect("good lists")
 }
 
 /// `localhost`, `127.0.0.1` or `[::1]`, with any port.

@@ -7,8 +7,10 @@ use tokio::time::Instant;
 
 use super::{handshake::Handshake, refusal::Refusal};
 use crate::{
+    channel::Topic,
     durable::{Durable, Opening},
     frame::Protocol,
+    grants::Grants,
     position::Since,
     registry::{JoinError, Live, Registry, Seat},
     trace::Trace,
@@ -25,12 +27,25 @@ pub struct Joins {
 }
 
 impl Joins {
-    /// Joins a session to its user's. Without an opening a service has ended it on its way in.
+    /// What a session follows from the beginning: what its ticket names, and of what its client
+    /// asks for what is granted; as many topics as a session may follow.
+    pub(super) fn topics(&self, grants: &Grants, asked: Vec<Topic>) -> Vec<Topic> {
+        let mut topics: Vec<Topic> = Vec::new();
+        let granted = asked.into_iter().filter(|topic| grants.may_follow(topic));
+        for topic in grants.topics.iter().cloned().chain(granted) {
+            if topics.len() < self.registry.max_topics_per_session() && !topics.contains(&topic) {
+                topics.push(topic);
+            }
+        }
+        topics
+    }
+
+    /// Joins a session to its user's and to topics. Without an opening a service has ended it on its way in.
     /// Dropping the future, or the seat, leaves nothing behind.
     pub(super) async fn join(
         &self,
         user: &UserId,
-        protocol: Protocol,
+        (protocol, topics): (Protocol, &[Topic]),
         since: Option<&Since>,
         began: Instant,
         (handshake, trace): (Option<&Handshake>, Option<Trace>),
@@ -38,12 +53,19 @@ impl Joins {
         let Self { registry, durable } = self;
         let (seat, opening) = match durable {
             None => {
-                let seat = registry.join(user, Live::new(protocol), began).await?;
+                let seat = registry
+                    .join(
+                        user,
+                        topics,
+                        Live::new(protocol, registry.limits().clone()),
+                        began,
+                    )
+                    .await?;
                 (seat, Opening::live(since))
             }
             Some(durable) => {
-                let session = durable.session(user, protocol);
-                let seat = registry.join(user, session.clone(), began).await?;
+                let session = durable.session(user, protocol, topics);
+                let seat = registry.join(user, topics, session.clone(), began).await?;
                 let handshake = handshake.filter(|_| since.is_some());
                 let _waits = handshake.map(Handshake::waits);
                 let begun = tokio::select! {
@@ -69,7 +91,8 @@ impl Joins {
 impl From<JoinError> for Refusal {
     fn from(error: JoinError) -> Self {
         Self::Unavailable(match error {
-            JoinError::Forbidden => "NATS forbids this user's subject",
+            JoinError::Forbidden => "NATS forbids a subject of this session",
+            JoinError::Full => "this gateway follows as many topics as it may; try again",
             JoinError::Unconfirmed => "NATS did not answer in time; try again",
         })
     }

@@ -13,6 +13,7 @@ use warp::{
 
 use super::{handover::Handover, handshake::Handshake, refusal::Refusal};
 use crate::{
+    channel::Topic,
     position::{PositionError, Since},
     trace::Trace,
 };
@@ -45,6 +46,14 @@ impl Request {
             [since] => position(since).map(Some),
             _ => Err(Refusal::SinceMalformed("pass since once")),
         }
+    }
+
+    /// The topics that the client wants to follow from the beginning.
+    pub(super) fn follow(&self) -> Result<Vec<Topic>, Refusal> {
+        let topics = query_values(&self.query, "follow");
+        let topics = topics.iter().map(|topic| Topic::parse(topic));
+        let topics: Result<_, _> = topics.collect();
+        topics.map_err(|_| Refusal::BadRequest("follow is a topic of 1–128 bytes; see the docs"))
     }
 
     /// The ticket of the query, of `Authorization`, or one `elsewhere`.

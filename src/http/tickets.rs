@@ -14,6 +14,7 @@ use warp::{
 use super::{admit::Door, mint_rate::MintRate, refusal::Refusal, request::Request};
 use crate::{
     bus::stream::{self, Stream},
+    grants::Grants,
     tickets::{Order, Tickets},
     tokens::{TokenError, Tokens},
 };
@@ -82,6 +83,7 @@ impl Mint {
             user: identity.user,
             expires_at: ends.then_some(identity.expires_at),
             origin: None,
+            grants: Grants::default(),
         };
         issue(&self.tickets, &order, self.ticket_ttl, self.stream.as_ref()).await
     }

@@ -2,6 +2,7 @@
 //! it is admitted, or over.
 
 use std::{
+    cmp::Ordering,
     collections::VecDeque,
     sync::{Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
@@ -170,6 +171,20 @@ impl Backlog {
             inner.give_back(1, outgoing.bytes.len());
         }
         kept.into_iter().rev().collect()
+    }
+
+    /// The session has one channel less: what is queued of it stays, and the channels behind it
+    /// move up.
+    pub fn drop_channel(&self, gone: usize) {
+        for outgoing in &mut self.inner().queue {
+            if let Source::Kept { channel, .. } = &mut outgoing.source {
+                match (*channel).cmp(&gone) {
+                    Ordering::Less => {}
+                    Ordering::Equal => outgoing.source = Source::Own,
+                    Ordering::Greater => *channel -= 1,
+                }
+            }
+        }
     }
 
     /// Bytes that [`Backlog::take_back`] would take.

@@ -15,9 +15,9 @@
 use super::sync::{Arc, Mutex, MutexGuard, lock};
 
 /// A session's place, as the state machine sees it.
-pub trait Member: Clone {
-    /// The subscription stands: the session may be welcomed.
-    fn confirmed(&self);
+pub trait Member<U>: Clone {
+    /// The subscription stands.
+    fn confirmed(&self, of: &U);
     /// Whether the session was welcomed.
     fn is_welcomed(&self) -> bool;
     /// The user has too many sessions, and this is the oldest.
@@ -74,7 +74,7 @@ pub(crate) struct Joined<U, M> {
 }
 
 /// Takes a seat. The first of a user subscribes.
-pub(crate) fn join<U: Clone, M: Member>(
+pub(crate) fn join<U: Clone, M: Member<U>>(
     directory: &impl Directory<U, M>,
     bus: &impl Bus<U, M>,
     user: &U,
@@ -95,7 +95,7 @@ pub(crate) fn join<U: Clone, M: Member>(
 }
 
 /// Gives a seat up. The last of a user unsubscribes.
-pub(crate) fn leave<U, M: Member>(
+pub(crate) fn leave<U, M: Member<U>>(
     directory: &impl Directory<U, M>,
     bus: &impl Bus<U, M>,
     held: &Arc<Held<U, M>>,
@@ -111,7 +111,7 @@ pub(crate) fn leave<U, M: Member>(
     }
 }
 
-impl<U, M: Member> Held<U, M> {
+impl<U, M: Member<U>> Held<U, M> {
     /// Nobody sits here yet.
     pub fn new(key: U) -> Self {
         Self {
@@ -136,7 +136,10 @@ impl<U, M: Member> Held<U, M> {
         let mut state = self.state();
         if state.subscription == Some(subscription) {
             state.confirmed_in = Some(life);
-            state.seats.iter().for_each(Member::confirmed);
+            state
+                .seats
+                .iter()
+                .for_each(|seat| seat.confirmed(&self.key));
         }
     }
 
@@ -209,6 +212,16 @@ impl<U, M: Member> Held<U, M> {
     /// Calls `f` for each seat.
     pub fn each(&self, f: impl FnMut(&M)) {
         self.state().seats.iter().for_each(f);
+    }
+
+    /// Whether a session sits here.
+    pub fn has(&self, seat: &M) -> bool {
+        self.state().seats.iter().any(|other| other.is(seat))
+    }
+
+    /// How many sit here.
+    pub fn len(&self) -> usize {
+        self.state().seats.len()
     }
 
     /// Whether nobody sits here any more.

@@ -4,8 +4,11 @@ use std::{future::poll_fn, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{Admission, Backlog, Entry, JoinError, Registry, Session, membership};
+use super::{
+    Admission, Backlog, Entry, FollowError, JoinError, Registry, Session, TopicChange, membership,
+};
 use crate::{
+    channel::Topic,
     close::CloseReason,
     frame::{self, sse},
     user::UserId,
@@ -18,6 +21,24 @@ pub struct Seat {
     pub(super) user: UserId,
     pub(super) held: Arc<Entry>,
     pub(super) session: Arc<dyn Session>,
+}
+
+/// Follows and unfollows topics for a session.
+#[derive(Debug, Clone)]
+pub struct Follower {
+    registry: Arc<Registry>,
+    session: Arc<dyn Session>,
+}
+
+impl Follower {
+    /// Changes what the session follows, and has its client told.
+    ///
+    /// # Errors
+    ///
+    /// [`FollowError`]; nothing has changed then, nor if the future is dropped.
+    pub async fn change(self, change: TopicChange) -> Result<(), FollowError> {
+        self.registry.follow(&self.session, change).await
+    }
 }
 
 impl Seat {
@@ -49,6 +70,19 @@ impl Seat {
             true => Ok(()),
             false => Err(JoinError::Unconfirmed),
         }
+    }
+
+    /// What follows and unfollows topics for the session, wherever it is done.
+    pub fn follower(&self) -> Follower {
+        Follower {
+            registry: self.registry.clone(),
+            session: self.session.clone(),
+        }
+    }
+
+    /// What it follows.
+    pub fn topics(&self) -> Vec<Topic> {
+        self.session.follows().topics()
     }
 
     /// The session has its welcome: where its user has too many, the oldest goes.
@@ -94,6 +128,9 @@ impl Drop for Seat {
             &self.held,
             &self.session,
         );
+        for entry in self.session.follows().close() {
+            registry.leave(&entry, &self.session);
+        }
         registry.presence.goes(&self.held);
         self.backlog().cut(CloseReason::ConnectionLost);
     }

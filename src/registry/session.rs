@@ -1,12 +1,21 @@
 //! A session, as the registry sees it, and the session of live mode. Durable mode brings its
 //! own (`durable/session.rs`).
 
-use std::{fmt, sync::Arc};
+use std::{fmt, future::ready, sync::Arc};
 
-use super::{arrival::Arrival, backlog::Backlog, limits::Limits, membership::Member};
+use futures_util::future::BoxFuture;
+
+use super::{
+    arrival::Arrival,
+    backlog::Backlog,
+    follows::{FollowError, Followed, Follows},
+    limits::Limits,
+    membership::Member,
+};
 use crate::{
+    channel::{Audience, Channel, Topic},
     close::CloseReason,
-    frame::{Framed, Frames, Proof, Protocol},
+    frame::{Framed, Frames, Proof, Protocol, answer},
 };
 
 /// What became of a message at one session.
@@ -32,6 +41,22 @@ pub enum Pushed {
 pub trait Session: fmt::Debug + Send + Sync {
     /// What waits for the client.
     fn backlog(&self) -> &Backlog;
+
+    /// The topics that it follows.
+    fn follows(&self) -> &Follows;
+
+    /// Changes what it follows, by [`Follows::change`], and tells its client at that moment.
+    ///
+    /// # Errors
+    ///
+    /// [`FollowError`]; nothing has changed then, nor if the future is dropped.
+    fn follow(self: Arc<Self>, followed: Followed) -> BoxFuture<'static, Result<(), FollowError>>;
+
+    /// Messages of this topic may come from now on, though it does not follow it yet.
+    fn expect(&self, _topic: &Topic) {}
+
+    /// It does not come to follow this topic.
+    fn cease_to_expect(&self, _topic: &Topic) {}
 
     /// A message comes on one of its channels. All sessions that it is for share `frames`.
     fn offer(self: Arc<Self>, frames: &mut Frames<'_>, arrival: Arrival, limits: &Limits)
@@ -79,18 +104,66 @@ pub trait Session: fmt::Debug + Send + Sync {
 
 /// A session of live mode: what its backlog can't hold ends it.
 #[derive(Debug)]
-pub struct Live(Backlog);
+pub struct Live {
+    backlog: Backlog,
+    follows: Follows,
+    limits: Arc<Limits>,
+}
 
 impl Live {
     /// A session on its way in.
-    pub fn new(protocol: Protocol) -> Arc<Self> {
-        Arc::new(Self(Backlog::new(protocol)))
+    pub fn new(protocol: Protocol, limits: Arc<Limits>) -> Arc<Self> {
+        Arc::new(Self {
+            backlog: Backlog::new(protocol),
+            follows: Follows::default(),
+            limits,
+        })
+    }
+
+    fn push(&self, framed: Framed, arrival: Arrival, limits: &Limits) -> Pushed {
+        let arrived = Some(arrival);
+        match framed {
+            Framed::Whole(bytes) => self.backlog.push(bytes, arrived, limits),
+            Framed::TooLarge(Some(gap)) => match self.backlog.push(gap, arrived, limits) {
+                Pushed::Queued | Pushed::Behind => Pushed::TooLarge,
+                pushed => pushed,
+            },
+            Framed::TooLarge(None) => {
+                self.backlog.end(CloseReason::TooLarge.into());
+                Pushed::TooLarge
+            }
+        }
     }
 }
 
 impl Session for Live {
     fn backlog(&self) -> &Backlog {
-        &self.0
+        &self.backlog
+    }
+
+    fn follows(&self) -> &Follows {
+        &self.follows
+    }
+
+    fn follow(
+        self: Arc<Self>,
+        mut followed: Followed,
+    ) -> BoxFuture<'static, Result<(), FollowError>> {
+        let protocol = self.backlog.protocol();
+        let frame = protocol.has_own_frames().then(|| {
+            let following = answer::following(followed.id.as_deref(), &followed.all, None);
+            protocol.frame(&following)
+        });
+        let changed = self.follows.change(&mut followed, || {
+            if let Some(frame) = frame {
+                self.backlog.push(frame, None, &self.limits);
+            }
+        });
+        let changed = match changed {
+            true => Ok(()),
+            false => Err(FollowError::Over),
+        };
+        Box::pin(ready(changed))
     }
 
     fn offer(
@@ -99,24 +172,27 @@ impl Session for Live {
         arrival: Arrival,
         limits: &Limits,
     ) -> Pushed {
-        let arrived = Some(arrival);
-        match frames.get(self.0.protocol()) {
-            Framed::Whole(bytes) => self.0.push(bytes, arrived, limits),
-            Framed::TooLarge(Some(gap)) => match self.0.push(gap, arrived, limits) {
-                Pushed::Queued | Pushed::Behind => Pushed::TooLarge,
-                pushed => pushed,
-            },
-            Framed::TooLarge(None) => {
-                self.0.end(CloseReason::TooLarge.into());
-                Pushed::TooLarge
+        let framed = frames.get(self.backlog.protocol());
+        match &frames.message().channel {
+            Channel::User | Channel::Broadcast => self.push(framed, arrival, limits),
+            // It comes before the client is told that it follows the topic, or after it was
+            // told that it does not.
+            Channel::Topic(topic) => {
+                let pushed = self
+                    .follows
+                    .with(topic, || self.push(framed, arrival, limits));
+                pushed.unwrap_or(Pushed::Later)
             }
         }
     }
 }
 
-impl Member for Arc<dyn Session> {
-    fn confirmed(&self) {
-        self.backlog().confirm();
+impl Member<Audience> for Arc<dyn Session> {
+    fn confirmed(&self, of: &Audience) {
+        match of {
+            Audience::User(_) => self.backlog().confirm(),
+            Audience::Topic(_) => self.follows().told(),
+        }
     }
 
     fn is_welcomed(&self) -> bool {

@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::{Grant, Order, RedeemError};
 use crate::{
+    grants::{Grants, GrantsError, ListFault, Lists, texts},
     origin::Origin,
     user::{UserId, UserIdError},
 };
@@ -92,6 +93,9 @@ pub enum Fault {
     /// Breaks the rule of user ids.
     #[error("{0}")]
     UserId(UserIdError),
+    /// A list that grants nothing.
+    #[error("{0}")]
+    List(ListFault),
 }
 
 /// Whether a log may show the name of an unknown key: a word, and too short for a ticket.
@@ -117,6 +121,7 @@ pub(super) fn read(
             user: user(Field::Plain, text)?,
             expires_at: None,
             origin: None,
+            grants: Grants::default(),
         }
     } else {
         return Err(whole(Fault::PlainIsOff).into());
@@ -136,11 +141,16 @@ fn is_indented(text: &str) -> bool {
 fn json(text: &str) -> Result<Grant, ValueError> {
     let Object(entries) = serde_json::from_str(text).map_err(|_| whole(Fault::NotJson))?;
     let [mut user_id, mut expires_at, mut origin] = [const { None }; 3];
+    let [mut topics, mut may_follow, mut may_follow_prefix, mut calls] = [const { None }; 4];
     for (name, value) in entries {
         let (field, place) = match &name[..] {
             "user_id" => ("user_id", &mut user_id),
             "expires_at" => ("expires_at", &mut expires_at),
             "origin" => ("origin", &mut origin),
+            "topics" => ("topics", &mut topics),
+            "may_follow" => ("may_follow", &mut may_follow),
+            "may_follow_prefix" => ("may_follow_prefix", &mut may_follow_prefix),
+            "calls" => ("calls", &mut calls),
             _ => {
                 return Err(ValueError {
                     field: Field::Unknown(name),
@@ -157,7 +167,14 @@ fn json(text: &str) -> Result<Grant, ValueError> {
         let fault = Fault::Type(kind(&user_id), "it as text, in quotes");
         return Err(wrong("user_id", fault));
     };
+    let lists = Lists {
+        topics: list("topics", topics)?,
+        may_follow: list("may_follow", may_follow)?,
+        may_follow_prefix: list("may_follow_prefix", may_follow_prefix)?,
+        calls: list("calls", calls)?,
+    };
     Ok(Grant {
+        grants: Grants::parse(&lists)?,
         user: user(Field::Known("user_id"), &user_id)?,
         expires_at: match expires_at {
             None | Some(Value::Null) => None,
@@ -175,6 +192,17 @@ fn json(text: &str) -> Result<Grant, ValueError> {
             }
         },
     })
+}
+
+impl From<GrantsError> for ValueError {
+    fn from(GrantsError { field, fault }: GrantsError) -> Self {
+        wrong(field, Fault::List(fault))
+    }
+}
+
+fn list(field: &'static str, value: Option<Value>) -> Result<Vec<String>, ValueError> {
+    let texts = texts(&value.unwrap_or_default());
+    texts.map_err(|fault| wrong(field, Fault::List(fault)))
 }
 
 fn user(field: Field, text: &str) -> Result<UserId, ValueError> {
@@ -257,130 +285,33 @@ impl Order {
             expires_at: Option<u64>,
             #[serde(skip_serializing_if = "Option::is_none")]
             origin: Option<String>,
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            topics: Vec<String>,
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            may_follow: Vec<String>,
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            may_follow_prefix: Vec<String>,
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            calls: Vec<String>,
         }
+        let Lists {
+            topics,
+            may_follow,
+            may_follow_prefix,
+            calls,
+        } = self.grants.lists();
         serde_json::to_string(&Stored {
             user_id: self.user.as_str(),
             expires_at: self.expires_at.map(|at| at.min(TOO_LATE - 1)),
             origin: self.origin.as_ref().map(ToString::to_string),
+            topics,
+            may_follow,
+            may_follow_prefix,
+            calls,
         })
         .expect("such a value is always JSON")
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(value: impl AsRef<[u8]>) -> Result<Grant, RedeemError> {
-        super::read(value.as_ref(), true, UNIX_EPOCH + Duration::from_secs(1000))
-    }
-
-    #[test]
-    fn plain_values_are_the_user_id() {
-        assert_eq!(read("42").expect("a grant").user.as_str(), "42");
-        assert!(super::read(b"42", false, UNIX_EPOCH).is_err());
-    }
-
-    #[test]
-    fn json_values_say_more() {
-        let grant = read(br#"{"user_id":"42","expires_at":1001,"origin":"https://a.example"}"#)
-            .expect("a grant");
-        assert_eq!(
-            grant.expires_at,
-            Some(UNIX_EPOCH + Duration::from_secs(1001))
-        );
-        assert_eq!(grant.origin, Origin::parse("https://a.example").ok());
-        assert!(read(br#"{"user_id":"42","expires_at":99999999999}"#).is_ok());
-    }
-
-    /// Each says which field is wrong, and nothing of what stands there.
-    #[test]
-    fn a_value_that_cannot_be_read_says_why() {
-        for (bad, why) in [
-            (&b"\xff"[..], "not UTF-8"),
-            (b"", "is empty"),
-            (b"a\nb", "control character"),
-            (&[b'x'; 129], "129 bytes"),
-            (b"secret ", "white space"),
-            (b"{", "not one JSON object"),
-            (br#"{"user_id":"secret"} "x""#, "not one JSON object"),
-            (b"{}", "user_id is missing"),
-            (
-                br#"{"user_id":4242}"#,
-                "user_id is a number; write it as text",
-            ),
-            (br#"{"user_id":""}"#, "user_id is empty"),
-            (br#"{"user_id":" secret"}"#, "user_id begins or ends"),
-            (br#"{"user_id":"{secret"}"#, "user_id begins with {"),
-            (
-                br#"{"user_id":"secret","admin":true}"#,
-                "admin is not a key",
-            ),
-            (br#"{"user_id":"secret","secret7":1}"#, "a key is not a key"),
-            (
-                br#"{"user_id":"42","averylongsecretofletters":1}"#,
-                "a key is not a key",
-            ),
-            (
-                br#"{"user_id":"secret","user_id":"43"}"#,
-                "user_id stands there twice",
-            ),
-            (
-                br#"{"user_id":"secret","expires_at":"2026-11-29T12:00:00Z"}"#,
-                "expires_at is text; write a whole number of Unix seconds",
-            ),
-            (
-                br#"{"user_id":"secret","expires_at":1e9}"#,
-                "expires_at is a number with a",
-            ),
-            (
-                br#"{"user_id":"secret","expires_at":-1}"#,
-                "expires_at is a negative",
-            ),
-            (
-                br#"{"user_id":"secret","expires_at":100000000000}"#,
-                "expires_at is 10^11",
-            ),
-            (
-                br#"{"user_id":"secret","expires_at":18446744073709551615}"#,
-                "expires_at is 10^11",
-            ),
-            (br#"{"user_id":"secret","expires_at":1000}"#, "has expired"),
-            (
-                br#"{"user_id":"secret","origin":"a.secret"}"#,
-                "origin is not an origin",
-            ),
-            (br#"{"user_id":"secret","origin":7}"#, "origin is a number"),
-            (b" {\"user_id\":\"secret\"}", "before {"),
-            (b"\xef\xbb\xbf{\"user_id\":\"secret\"}", "before {"),
-            (b"\r\n\xe3\x80\x80{secret", "before {"),
-        ] {
-            let error = read(bad).expect_err(why).to_string();
-            assert!(error.contains(why), "{why}: {error}");
-            for value in ["secret", "4242", "2026", "184467"] {
-                assert!(!error.contains(value), "{error}");
-            }
-        }
-    }
-
-    #[test]
-    fn an_order_reads_back_as_its_grant() {
-        let order = Order {
-            user: UserId::parse("weird{}\"id").expect("an id"),
-            expires_at: Some(2000),
-            origin: Origin::parse("https://a.example:8443").ok(),
-        };
-        let grant = super::read(order.to_value().as_bytes(), false, UNIX_EPOCH).expect("a grant");
-        assert_eq!(grant.user, order.user);
-        assert_eq!(grant.origin, order.origin);
-        assert_eq!(
-            grant.expires_at,
-            Some(UNIX_EPOCH + Duration::from_secs(2000))
-        );
-        let late = Order {
-            expires_at: Some(u64::MAX),
-            ..order
-        };
-        assert!(read(late.to_value()).is_ok());
-    }
-}
+mod tests;

@@ -30,6 +30,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         queue_bytes: 1 << 20,
         total_queue_bytes: 256 << 20,
         drain_window: Duration::from_secs(20),
+        max_topics_per_session: 32,
+        max_topics: 100,
         max_frame: usize::MAX,
         tracer: Tracer::default(),
     };

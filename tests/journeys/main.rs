@@ -56,4 +56,5 @@ mod talking;
 mod tickets;
 mod tls;
 mod too_large;
+mod topics;
 mod traces;

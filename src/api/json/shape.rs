@@ -21,7 +21,8 @@ use super::{
 use crate::{
     api::{BroadcastOrder, DisconnectOrder, Issued, PushOrder, TicketOrder},
     bus::{Published, Receipt},
-    control::{Disconnected, Presence},
+    control::{Presence, Reached},
+    grants::Lists,
 };
 
 /// The usual alphabet (RFC 4648 §4); `=` at the end may be left out.
@@ -173,6 +174,14 @@ pub(super) struct Ticket {
     expires_at: Option<u64>,
     #[serde(default)]
     origin: String,
+    #[serde(default)]
+    topics: Vec<String>,
+    #[serde(default)]
+    may_follow: Vec<String>,
+    #[serde(default)]
+    may_follow_prefix: Vec<String>,
+    #[serde(default)]
+    calls: Vec<String>,
 }
 
 impl Ticket {
@@ -191,6 +200,12 @@ impl Ticket {
             ttl: self.ttl.map(Duration::from_secs),
             expires_at,
             origin: self.origin,
+            grants: Lists {
+                topics: self.topics,
+                may_follow: self.may_follow,
+                may_follow_prefix: self.may_follow_prefix,
+                calls: self.calls,
+            },
         })
     }
 }
@@ -278,8 +293,8 @@ pub(super) struct Ended {
     complete: bool,
 }
 
-impl From<Disconnected> for Ended {
-    fn from(Disconnected { sessions, complete }: Disconnected) -> Self {
+impl From<Reached> for Ended {
+    fn from(Reached { sessions, complete }: Reached) -> Self {
         Self { sessions, complete }
     }
 }

@@ -1,5 +1,5 @@
-//! Subjects in the stream that look like a user's and are nobody's: a publisher did not write
-//! the user's id as a token (`usher.user.bob@localhost`, for `usher.user.bob%40localhost`).
+//! Subjects in the stream that look like a user's or a topic's and are nobody's: a publisher did
+//! not write the id as a token (`usher.user.bob@localhost`, for `usher.user.bob%40localhost`).
 //! Their messages are stored and acknowledged, and reach nobody.
 
 use std::collections::BTreeMap;
@@ -28,13 +28,22 @@ pub struct Odd {
     pub named: Vec<(String, String)>,
 }
 
-/// Whether a subject is under the users' and is no user's.
+/// Whether a subject is under the users' or the topics' and is nobody's.
 pub(super) fn is_odd(subjects: &Subjects, subject: &str) -> bool {
-    let token = subject.strip_prefix(&subjects.users());
-    token.is_some_and(|token| {
-        let user = from_subject_token(token).and_then(|user| UserId::parse(&user).ok());
+    split(subjects, subject).is_some_and(|(_, token)| {
+        // A topic has the rule of a user id.
+        let name = from_subject_token(token).and_then(|name| UserId::parse(&name).ok());
         // What begins so is a gateway's own.
-        user.is_none() && !token.starts_with('$')
+        name.is_none() && !token.starts_with('$')
+    })
+}
+
+/// A subject of a user or a topic: what it begins with, and what stands for the name.
+fn split<'a>(subjects: &Subjects, subject: &'a str) -> Option<(String, &'a str)> {
+    let mut named = subjects.named().into_iter();
+    named.find_map(|prefix| {
+        let token = subject.strip_prefix(&prefix)?;
+        Some((prefix, token))
     })
 }
 
@@ -55,26 +64,31 @@ pub(in crate::bus) async fn odd(
         subjects: BTreeMap<String, u64>,
     }
     let mut odd = Odd::default();
-    for page in 0..MAX_PAGES {
-        let filter = format!("{}*", subjects.users());
-        let question = json!({ "subjects_filter": filter, "offset": page * PAGE });
-        let answer: Answer = ask(client, &format!("STREAM.INFO.{stream}"), &question).await?;
-        let found = match answer {
-            Answer {
-                error: Some(error), ..
-            } => return Err(StreamError::Odd(error.description)),
-            Answer { state, .. } => state.map(|state| state.subjects).unwrap_or_default(),
-        };
-        for subject in found.keys().filter(|subject| is_odd(subjects, subject)) {
-            odd.count += 1;
-            if odd.named.len() < NAMED {
-                let token = subject.strip_prefix(&subjects.users()).unwrap_or_default();
-                let meant = format!("{}{}", subjects.users(), subject_token(token));
-                odd.named.push((subject.clone(), meant));
+    for prefix in subjects.named() {
+        for page in 0..MAX_PAGES {
+            let question = json!({
+                "subjects_filter": format!("{prefix}*"),
+                "offset": page * PAGE,
+            });
+            let answer: Answer = ask(client, &format!("STREAM.INFO.{stream}"), &question).await?;
+            let found = match answer {
+                Answer {
+                    error: Some(error), ..
+                } => return Err(StreamError::Odd(error.description)),
+                Answer { state, .. } => state.map(|state| state.subjects).unwrap_or_default(),
+            };
+            for subject in found.keys().filter(|subject| is_odd(subjects, subject)) {
+                odd.count += 1;
+                if odd.named.len() < NAMED
+                    && let Some((prefix, token)) = split(subjects, subject)
+                {
+                    let meant = format!("{prefix}{}", subject_token(token));
+                    odd.named.push((subject.clone(), meant));
+                }
             }
-        }
-        if found.len() < PAGE {
-            break;
+            if found.len() < PAGE {
+                break;
+            }
         }
     }
     Ok(odd)
@@ -94,5 +108,7 @@ mod tests {
             assert!(is_odd(&subjects, &format!("usher.user.{of_nobody}")));
         }
         assert!(!is_odd(&subjects, "usher.broadcast"));
+        assert!(!is_odd(&subjects, "usher.topic.room%207"));
+        assert!(is_odd(&subjects, "usher.topic.room 7"));
     }
 }

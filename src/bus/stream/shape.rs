@@ -296,7 +296,11 @@ mod tests {
     #[test]
     fn a_difference_says_what_mending_it_means() {
         for (field, value, mend) in [
-            ("subjects", json!(["usher.user.*"]), Mend::Needed),
+            (
+                "subjects",
+                json!(["usher.user.*", "usher.topic.*"]),
+                Mend::Needed,
+            ),
             ("republish", Value::Null, Mend::Needed),
             ("allow_direct", false.into(), Mend::Needed),
             ("max_age", 1_000_000_000.into(), Mend::KeepsMore),
@@ -322,7 +326,7 @@ mod tests {
         let mended = shape().mended(&found, &shape().differences(&found));
         assert_eq!(
             mended["subjects"],
-            json!(["orders", "usher.broadcast", "usher.user.*"])
+            json!(["orders", "usher.broadcast", "usher.user.*", "usher.topic.*"])
         );
         assert_eq!(mended["max_msgs_per_subject"], 10);
         assert_eq!(mended["a_field_of_the_future"], 7);

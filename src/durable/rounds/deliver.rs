@@ -122,6 +122,10 @@ impl Durable {
         if messages.is_empty() && !done {
             return Ok((opening, Then::Lags));
         }
+        if session.track().shape() != want.shape {
+            // It follows other channels by now.
+            return Ok((opening, Then::Again));
+        }
         let skip = session.amend(|catching_up| {
             if !want.judged {
                 catching_up.judged = true;
@@ -136,6 +140,7 @@ impl Durable {
             skip
         });
         brought.messages = self.frames(reader, messages, skip.unwrap_or(0), &facts.frames);
+        brought.shape = want.shape;
         brought.left = if done { vec![0; lasts.len()] } else { left };
         brought.done = done.then(|| Done {
             up_to: facts.up_to,

@@ -92,6 +92,8 @@ pub(in crate::durable) struct Want {
     pub(in crate::durable) told: u64,
     /// Goes with what is read from here on: see [`Track::finish`].
     pub(in crate::durable) losses: u32,
+    /// Of which channels it is: see [`Track::shape`].
+    pub(in crate::durable) shape: u32,
 }
 
 /// What follows the last message that a session had missed.

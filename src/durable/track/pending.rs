@@ -37,6 +37,16 @@ impl Pending {
         holds
     }
 
+    /// The session has one channel less: what waits of it is dropped, and the channels behind it
+    /// move up.
+    pub(super) fn drop_channel(&mut self, gone: usize) {
+        self.frames.retain(|(channel, ..)| *channel != gone);
+        for (channel, ..) in &mut self.frames {
+            *channel -= usize::from(*channel > gone);
+        }
+        self.bytes = self.frames.iter().map(|(.., one)| one.bytes.len()).sum();
+    }
+
     /// The oldest message.
     pub(super) fn pop(&mut self) -> Option<(usize, Stored, Outgoing)> {
         let (channel, stored, outgoing) = self.frames.pop_front()?;

@@ -8,6 +8,8 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
+use crate::channel::Topic;
+
 /// The longest `id` of a command, in bytes.
 const MAX_ID: usize = 64;
 /// What an answer shows of an unknown command's keys, in bytes.
@@ -21,6 +23,10 @@ impl Id {
     pub(super) fn as_str(&self) -> &str {
         &self.0
     }
+
+    pub(super) fn into_string(self) -> String {
+        self.0
+    }
 }
 
 /// What a client wants.
@@ -30,6 +36,10 @@ pub(super) enum Command {
     Ack,
     /// A `ping` at once.
     Ping,
+    /// Topics to follow.
+    Follow(Vec<Topic>),
+    /// Topics to follow no more.
+    Unfollow(Vec<Topic>),
 }
 
 /// Why a message is no command.
@@ -55,7 +65,12 @@ pub(super) struct Said {
 type Reader = fn(&Entries<'_>, &RawValue) -> Result<Command, Fault>;
 
 /// The keys of commands.
-const COMMANDS: [(&str, Reader); 2] = [("ack", |_, _| Ok(Command::Ack)), ("ping", ping)];
+const COMMANDS: [(&str, Reader); 4] = [
+    ("ack", |_, _| Ok(Command::Ack)),
+    ("ping", ping),
+    ("follow", |_, value| Ok(Command::Follow(topics(value)?))),
+    ("unfollow", |_, value| Ok(Command::Unfollow(topics(value)?))),
+];
 
 impl Said {
     /// Reads a message.
@@ -93,6 +108,19 @@ fn ping(_: &Entries<'_>, value: &RawValue) -> Result<Command, Fault> {
         true => Ok(Command::Ping),
         false => Err(Fault::Shape("ping is an object: {\"ping\":{}}")),
     }
+}
+
+fn topics(value: &RawValue) -> Result<Vec<Topic>, Fault> {
+    let topics: Option<Vec<String>> = serde_json::from_str(value.get()).ok();
+    let topics = topics.ok_or(Fault::Shape("topics are a list of texts: [\"news\"]"))?;
+    let topics = topics.iter().map(|topic| Topic::parse(topic));
+    let topics: Result<_, _> = topics.collect();
+    topics.map_err(|_| {
+        Fault::Shape(
+            "a topic is 1–128 bytes without control characters; it neither begins nor ends with \
+             white space, and does not begin with {",
+        )
+    })
 }
 
 /// An object's keys in their order, values unread: a key that stands there twice shows.
@@ -191,8 +219,22 @@ mod tests {
     }
 
     #[test]
+    fn topics_are_a_list() {
+        let topic = |name: &str| Topic::parse(name).expect("a topic");
+        let said = Said::read(r#"{"follow":["a","b.>"],"id":"1"}"#);
+        let topics = vec![topic("a"), topic("b.>")];
+        assert_eq!(said.command, Ok(Command::Follow(topics)));
+        let said = Said::read(r#"{"unfollow":[]}"#);
+        assert_eq!(said.command, Ok(Command::Unfollow(Vec::new())));
+    }
+
+    #[test]
     fn a_wrong_shape_is_said() {
         for bad in [
+            r#"{"follow":"a"}"#,
+            r#"{"follow":[1]}"#,
+            r#"{"follow":[""]}"#,
+            r#"{"follow":["a"],"unfollow":["b"]}"#,
             r#"{"ping":1}"#,
             r#"{"ping":{},"ping":{}}"#,
             r#"{"ping":{},"ack":1}"#,

@@ -17,9 +17,11 @@ use tungstenite::Message;
 
 use super::{Config, Sessions, centrifuge, talk::Talk};
 use crate::{
+    channel::Topic,
     close::{CloseReason, Ending},
     durable::Opening,
     frame::{self, Protocol, Welcome, sse},
+    grants::Grants,
     http::{admit::Admitted, awake::Awake, closing, frame_rate::FrameRate, transport::Transport},
     jitter,
     proto::centrifuge::Reply,
@@ -37,7 +39,7 @@ const UNSENT: usize = BATCH + 16;
 pub(super) struct Session<T> {
     sessions: Arc<Sessions>,
     transport: T,
-    seat: Seat,
+    pub(super) seat: Seat,
     /// One of `public.max_sessions`.
     place: OwnedSemaphorePermit,
     /// Fires at or before the next of the moments below.
@@ -47,6 +49,8 @@ pub(super) struct Session<T> {
     texted: Instant,
     heard: Awake,
     expires: Option<Instant>,
+    /// What the session may do besides receiving its user's messages.
+    pub(super) grants: Option<Box<Grants>>,
     /// Since when the kernel takes nothing.
     stalled: Option<Awake>,
     /// What the client has said; none before it says anything.
@@ -63,6 +67,7 @@ impl<T: Transport> Session<T> {
             place,
             expires_at,
             connect,
+            grants,
         } = admitted;
         let config = &sessions.config;
         let now = Instant::now();
@@ -94,6 +99,7 @@ impl<T: Transport> Session<T> {
             texted: now,
             heard: sessions.clock.at(now),
             expires: ticket_ends.into_iter().chain(lifetime_ends).min(),
+            grants,
             stalled: None,
             talk: None,
             commands: None,
@@ -382,6 +388,7 @@ impl<T: Transport> Session<T> {
 /// The first frame of a session.
 fn welcome(config: &Config, seat: &Seat, opening: &Opening) -> Bytes {
     let stream = opening.stream.as_ref();
+    let topics = seat.topics();
     let welcome = Welcome {
         session: &ulid::Ulid::new().to_string(),
         user: seat.user().as_str(),
@@ -391,6 +398,7 @@ fn welcome(config: &Config, seat: &Seat, opening: &Opening) -> Bytes {
         seq: stream.map(|(_, last)| last.seq),
         at: stream.map(|(_, last)| last.at),
         resume: opening.resume,
+        topics: topics.iter().map(Topic::as_str).collect(),
     };
     let welcome = seat.backlog().protocol().frame(&welcome.json());
     match &opening.id {

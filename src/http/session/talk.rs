@@ -4,27 +4,35 @@
 use std::{
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use tokio::time::Instant;
 
 use super::{
     command::{Command, Fault, Id, Said},
     open::Session,
 };
 use crate::{
+    channel::Topic,
     close::CloseReason,
     frame::answer::{self, Code},
+    grants::Grants,
     http::transport::Transport,
+    registry::{FollowError, TopicChange},
 };
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// What a client waits for.
 type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
 
 /// What became of it.
 pub(super) enum Done {
+    /// The client is told already, or is not to be told.
+    Nothing,
     /// The client is told this.
-    #[expect(dead_code, reason = "no command takes time yet")]
     Answer(String),
 }
 
@@ -35,6 +43,21 @@ pub(super) struct Talk {
     work: FuturesUnordered<Work>,
     /// It was told that a command is unknown.
     told_of_unknown: bool,
+    /// When its topics were changed last, and the time before.
+    changed: [Option<Instant>; 2],
+}
+
+impl Talk {
+    /// Whether its topics may be changed again: twice a second.
+    fn may_change(&mut self) -> bool {
+        let now = Instant::now();
+        let [last, before] = self.changed;
+        let may = before.is_none_or(|before| now >= before + SECOND);
+        if may {
+            self.changed = [Some(now), last];
+        }
+        may
+    }
 }
 
 impl<T: Transport> Session<T> {
@@ -48,6 +71,8 @@ impl<T: Transport> Session<T> {
         match command {
             Ok(Command::Ack) => {}
             Ok(Command::Ping) => self.answer_ping(),
+            Ok(Command::Follow(topics)) => self.follow(id, topics),
+            Ok(Command::Unfollow(topics)) => self.unfollow(id, topics),
             Err(Fault::NotAnObject) => return Err(CloseReason::BadFrame),
             Err(Fault::Unknown(names)) => self.answer_unknown(&names),
             Err(Fault::Shape(what)) => self.refuse(id.as_ref(), Code::BadRequest, what),
@@ -63,6 +88,7 @@ impl<T: Transport> Session<T> {
                 return;
             };
             match done {
+                Done::Nothing => {}
                 Done::Answer(json) => self.say(&json),
             }
         }
@@ -72,6 +98,54 @@ impl<T: Transport> Session<T> {
     pub(super) fn refuse(&mut self, id: Option<&Id>, code: Code, message: &str) {
         let error = answer::error(id.map(Id::as_str), code.name(), message);
         self.say(&error);
+    }
+
+    fn follow(&mut self, id: Option<Id>, topics: Vec<Topic>) {
+        let grants = self.grants.as_deref();
+        let granted = |topic| grants.is_some_and(|grants: &Grants| grants.may_follow(topic));
+        if !topics.iter().all(granted) {
+            let says = "its ticket does not grant one of these topics";
+            return self.refuse(id.as_ref(), Code::Forbidden, says);
+        }
+        let follow = topics;
+        self.change_topics(id, follow, Vec::new());
+    }
+
+    fn unfollow(&mut self, id: Option<Id>, topics: Vec<Topic>) {
+        self.change_topics(id, Vec::new(), topics);
+    }
+
+    fn change_topics(&mut self, id: Option<Id>, follow: Vec<Topic>, unfollow: Vec<Topic>) {
+        let talk = self.talk.get_or_insert_default();
+        if !talk.may_change() {
+            let says = "topics are changed twice a second at most";
+            return self.refuse(id.as_ref(), Code::TooMany, says);
+        }
+        let id = id.map(Id::into_string);
+        let change = TopicChange {
+            follow,
+            unfollow,
+            id: id.clone(),
+        };
+        let follower = self.seat.follower();
+        talk.work.push(Box::pin(async move {
+            let error = match follower.change(change).await {
+                // Its frame comes in the order of events.
+                Ok(()) | Err(FollowError::Over) => return Done::Nothing,
+                Err(error) => error,
+            };
+            let code = match error {
+                FollowError::TooMany(_) | FollowError::Full => Code::TooMany,
+                FollowError::Forbidden | FollowError::Unavailable | FollowError::Over => {
+                    Code::Unavailable
+                }
+            };
+            Done::Answer(answer::error(
+                id.as_deref(),
+                code.name(),
+                &error.to_string(),
+            ))
+        }));
     }
 
     fn answer_unknown(&mut self, names: &str) {

@@ -7,7 +7,7 @@ use crate::{
         Event, Probe, Request, Subscriber,
         wire::{Headers, ServerMessage},
     },
-    channel::Channel,
+    channel::{Audience, Channel},
     message::{EventName, Message, Stored, millis_of},
     trace::{TRACEPARENT, TraceParent},
 };
@@ -31,14 +31,17 @@ impl<K: Subscriber> Reader<K> {
         };
         let stream = self.stream.as_deref();
         let stored = stream.and_then(|stream| stored(&headers, stream));
+        let to_user = to
+            .as_ref()
+            .is_some_and(|to| matches!(to.audience(), Audience::User(_)));
         // What a stream has stored is a message, whatever its headers say.
-        let asks = to.is_some() && stored.is_none() && is_probe(&headers);
+        let asks = to_user && stored.is_none() && is_probe(&headers);
         if stream.is_some() && stored.is_none() && !asks {
             self.metrics.dropped("not_stored", 1);
             return None;
         }
         // Of what it has stored, the stream has answered already.
-        let reply = reply.filter(|_| to.is_some() && stored.is_none());
+        let reply = reply.filter(|_| to_user && stored.is_none());
         let reply = reply.and_then(|reply| String::from_utf8(reply.into()).ok());
         if asks && reply.is_none() {
             return None;

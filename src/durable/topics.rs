@@ -1,0 +1,85 @@
+//! A session that is open begins and ceases to follow topics.
+
+use std::sync::Arc;
+
+use super::Session;
+use crate::{
+    bus::stream::Look,
+    frame::{Proof, answer, sse},
+    registry::{FollowError, Followed, Outgoing, Source},
+};
+
+impl Session {
+    /// NATS delivers the new topics by now. What was published before the look is not owed;
+    /// what has come since is read.
+    ///
+    /// # Errors
+    ///
+    /// [`FollowError`]; nothing has changed then, nor if the future is dropped.
+    pub(super) async fn change_topics(
+        self: Arc<Self>,
+        mut followed: Followed,
+    ) -> Result<(), FollowError> {
+        let look = match followed.new.is_empty() {
+            true => None,
+            false => {
+                let look = self.durable.look().await;
+                Some(look.map_err(|_| FollowError::Unavailable)?)
+            }
+        };
+        let mut track = self.track();
+        if self.is_over(&track) {
+            return Err(FollowError::Over);
+        }
+        if look.as_ref().is_some_and(|look| !self.durable.is_at(look)) {
+            return Err(FollowError::Unavailable);
+        }
+        let Followed {
+            new, gone, all, id, ..
+        } = &mut followed;
+        let (new, gone) = (std::mem::take(new), gone.clone());
+        let (all, id) = (std::mem::take(all), id.take());
+        let mut wants = false;
+        let mut frame = None;
+        let changed = self.follows.change(&mut followed, || {
+            for topic in &gone {
+                if let Some(index) = track.unfollow(topic) {
+                    self.backlog().drop_channel(index);
+                }
+            }
+            let proof = look.as_ref().map_or(Proof::default(), Look::proof);
+            let proof = track.not_below_proofs(proof);
+            for topic in &new {
+                wants |= track.follow(topic, proof);
+            }
+            let protocol = self.backlog().protocol();
+            if protocol.has_own_frames() {
+                let following = answer::following(id.as_deref(), &all, Some(proof));
+                let following = protocol.frame(&following);
+                frame = Some(match track.id() {
+                    Some(id) => sse::with_id(&following, &id),
+                    None => following,
+                });
+            }
+        });
+        if !changed {
+            return Err(FollowError::Over);
+        }
+        if let Some(bytes) = frame {
+            let limits = &*self.durable.limits;
+            let outgoing = || Outgoing::new(bytes.clone(), None, Source::Own, limits);
+            if self.backlog().offer(outgoing(), limits).is_none() {
+                // What the stream has makes room for what it has not.
+                self.take_back(track, 0);
+                self.backlog().push(bytes, None, limits);
+            }
+        }
+        if wants {
+            self.clone().wait_for_round();
+        }
+        if !new.is_empty() {
+            self.durable.look_later(&self);
+        }
+        Ok(())
+    }
+}

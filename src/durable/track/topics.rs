@@ -1,0 +1,101 @@
+//! Channels that come and go while the session is open: topics.
+
+use super::{State, Track};
+use crate::{
+    channel::{Channel, Topic},
+    durable::chain::Chain,
+    frame::Proof,
+};
+
+/// Topics that the session is about to follow, each with the last message that has come of it.
+#[derive(Debug, Default)]
+pub(super) struct Expected(Option<Box<Vec<(Topic, u64)>>>);
+
+impl Track {
+    /// Messages of this topic may come from now on.
+    pub(in crate::durable) fn expect(&mut self, topic: &Topic) {
+        self.cease_to_expect(topic);
+        let expected = self.expected.0.get_or_insert_default();
+        expected.push((topic.clone(), 0));
+    }
+
+    /// It is not followed after all.
+    pub(in crate::durable) fn cease_to_expect(&mut self, topic: &Topic) {
+        self.expected.take(topic);
+    }
+
+    /// A message has come of a channel that the session does not follow.
+    pub(in crate::durable) fn came(&mut self, channel: &Channel, seq: u64) {
+        if let Channel::Topic(topic) = channel {
+            let mut expected = self.expected.0.iter_mut().flat_map(|all| all.iter_mut());
+            if let Some((_, last)) = expected.find(|(expected, _)| expected == topic) {
+                *last = seq.max(*last);
+            }
+        }
+    }
+
+    /// The session follows a topic from now on: nothing up to the proof is owed. Whether
+    /// somebody has to see to what has come after it already.
+    pub(in crate::durable) fn follow(&mut self, topic: &Topic, proof: Proof) -> bool {
+        let last = self.expected.take(topic).unwrap_or(0);
+        let mut chain = Chain::new(Channel::Topic(topic.clone()));
+        chain.begin(proof.seq, proof.seq);
+        chain.settle();
+        self.chains.push(chain);
+        self.shape = self.shape.wrapping_add(1);
+        last > proof.seq && self.miss(self.chains.len() - 1)
+    }
+
+    /// The session follows a topic no more. Its former index, if it did.
+    pub(in crate::durable) fn unfollow(&mut self, topic: &Topic) -> Option<usize> {
+        let gone = self.index(&Channel::Topic(topic.clone()))?;
+        self.chains.remove(gone);
+        self.shape = self.shape.wrapping_add(1);
+        match &mut self.state {
+            State::Joining(pending) => pending.drop_channel(gone),
+            State::CatchingUp(catching_up) => catching_up.pending.drop_channel(gone),
+            State::Live => {}
+        }
+        Some(gone)
+    }
+
+    /// The latest that the client may be told about new topics: no proof that it has is above
+    /// it. It sees this sequence.
+    pub(in crate::durable) fn not_below_proofs(&mut self, proof: Proof) -> Proof {
+        let proof = match self.proven.seq > proof.seq {
+            true => self.proven,
+            false => proof,
+        };
+        if let Some(view) = &mut self.view {
+            view.saw(proof.seq, proof.at);
+        }
+        proof
+    }
+
+    /// Grows with every change of the channels: what was read or compared before it is of
+    /// others.
+    pub(in crate::durable) fn shape(&self) -> u32 {
+        self.shape
+    }
+
+    /// Whether another round has to follow at once; where its client has yet to write something,
+    /// that asks for it later.
+    pub(in crate::durable) fn reads_again(&mut self, idle: bool) -> bool {
+        self.catching_up().is_some_and(|catching_up| {
+            catching_up.queued = idle;
+            idle
+        })
+    }
+}
+
+impl Expected {
+    fn take(&mut self, topic: &Topic) -> Option<u64> {
+        let all = self.0.as_mut()?;
+        let index = all.iter().position(|(expected, _)| expected == topic)?;
+        let (_, last) = all.swap_remove(index);
+        if all.is_empty() {
+            self.0 = None;
+        }
+        Some(last)
+    }
+}
