@@ -332,6 +332,7 @@ pub(super) fn sessions(config: &Config, gateway: &str) -> http::SessionConfig {
         max_lifetime: Some(session.max_lifetime).filter(|most| !most.is_zero()),
         max_frame: session.max_frame.0,
         frames_per_second: session.frames_per_second,
+        max_topics: config.topics.max_per_session,
         write_timeout: session.write_timeout,
     }
 }

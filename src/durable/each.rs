@@ -3,14 +3,17 @@
 
 use std::collections::BTreeMap;
 
+use tokio::time::sleep;
+
 use super::{
     Durable, Session,
-    resume::Place,
-    track::Want,
+    resume::{ELECTED, Place},
+    track::{Track, Want},
     verdict::{Shown, shown},
 };
 use crate::{
-    bus::stream::{Look, Read, StreamError},
+    bus::stream::{Bounds, Look, Read, StreamError, Wanted},
+    channel::{Channel, Topic},
     frame::centrifuge,
     position::Mark,
 };
@@ -60,7 +63,6 @@ impl Durable {
         let Some(each) = &mut place.each else {
             return Ok(false);
         };
-        let mut now = None;
         let mut fails = false;
         for (index, recovered) in each.iter_mut().enumerate() {
             if !*recovered {
@@ -71,17 +73,8 @@ impl Durable {
                 ..want.clone()
             };
             let at = index..=index;
-            let intact = match shown(&alone, &reads[at.clone()], &lasts[at]) {
-                Shown::Intact => true,
-                Shown::Lost => false,
-                Shown::IfKeptAfter(seq) => {
-                    let now = match &now {
-                        Some(now) => now,
-                        None => &*now.insert(self.look().await?),
-                    };
-                    now.is_the_same_as(look) && now.has_all_after(seq)
-                }
-            };
+            let read = (&reads[at.clone()], &lasts[at]);
+            let intact = self.is_intact_alone(&alone, read, look).await?;
             if !intact || missed[index] > self.config.max_replay {
                 *recovered = false;
                 place.at[index] = look.last;
@@ -90,5 +83,78 @@ impl Durable {
             }
         }
         Ok(fails)
+    }
+
+    async fn is_intact_alone(
+        &self,
+        want: &Want,
+        (reads, lasts): (&[Option<Read>], &[u64]),
+        look: &Look,
+    ) -> Result<bool, StreamError> {
+        Ok(match shown(want, reads, lasts) {
+            Shown::Intact => true,
+            Shown::Lost => false,
+            // One look is shared by all who want one.
+            Shown::IfKeptAfter(seq) => {
+                let now = self.look().await?;
+                now.is_the_same_as(look) && now.has_all_after(seq)
+            }
+        })
+    }
+
+    /// What the stream's leader has, where that is not less than what a client saw: a leader
+    /// that was elected just now may know less for a moment.
+    pub(super) async fn look_for(&self, since: Option<&Mark>) -> Result<Look, StreamError> {
+        let mut look = self.look().await?;
+        let Some(mark) = since else {
+            return Ok(look);
+        };
+        for _ in 0..ELECTED.1 {
+            let is_ahead = mark.epoch == look.epoch && mark.offset > look.last;
+            if !is_ahead || !look.may_be_short() {
+                break;
+            }
+            sleep(ELECTED.0).await;
+            look = self.look().await?;
+        }
+        Ok(look)
+    }
+
+    /// How many messages of a topic a client missed that follows it again; none where it can't
+    /// be shown that it gets them all.
+    pub(super) async fn missed(
+        &self,
+        session: &Session,
+        topic: &Topic,
+        mark: &Mark,
+        look: &Look,
+    ) -> Result<Option<u64>, StreamError> {
+        if mark.epoch != look.epoch || mark.offset > look.last {
+            return Ok(None);
+        }
+        let channel = Channel::Topic(topic.clone());
+        let subject = self.stream.subject(&session.user, &channel);
+        let lasts = self.stream.lasts(&[subject.clone()], look).await?;
+        let last = lasts.last(&subject);
+        let mut read = None;
+        if last > mark.offset {
+            let _permit = self.counts.acquire().await;
+            let wanted = Wanted {
+                subject,
+                after: mark.offset,
+            };
+            let only_count = Bounds {
+                messages: 0,
+                bytes: 1,
+            };
+            let reads = self.stream.read(&[Some(wanted)], only_count, look).await?;
+            read = reads.of.into_iter().next().flatten();
+        }
+        let missed = read.as_ref().map_or(0, Read::total);
+        let want = Track::joining([channel]).want_from(&[mark.offset]);
+        let intact = self
+            .is_intact_alone(&want, (&[read], &[last]), look)
+            .await?;
+        Ok((intact && missed <= self.config.max_replay).then_some(missed))
     }
 }

@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Before a leader that has less than a client saw is asked again, and how often: it may have
 /// been elected just now.
-const ELECTED: (Duration, u32) = (Duration::from_millis(100), 20);
+pub(super) const ELECTED: (Duration, u32) = (Duration::from_millis(100), 20);
 
 /// The stream is away, or slow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

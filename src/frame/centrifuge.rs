@@ -13,15 +13,19 @@ use super::{
     websocket::{self, Data},
 };
 use crate::{
-    channel::Channel,
+    channel::{Channel, Topic},
     message::Message,
-    proto::centrifuge::{Publication, Push, Reply, SubscribeResult},
+    proto::centrifuge::{
+        Error, Publication, Push, Reply, Subscribe, SubscribeResult, Unsubscribe, UnsubscribeResult,
+    },
 };
 
 /// The name of the broadcast's channel. No topic of that name is offered.
 pub const BROADCAST: &str = "broadcast";
 /// How a user's channel begins. No topic that begins so is offered.
 pub const USER: char = '#';
+/// A client does not subscribe again.
+const UNSUBSCRIBED: u32 = 2000;
 
 /// How a channel is called that a session of `user` follows.
 pub fn name(channel: &Channel, user: &str) -> String {
@@ -29,6 +33,130 @@ pub fn name(channel: &Channel, user: &str) -> String {
         Channel::User => format!("{USER}{user}"),
         Channel::Broadcast => BROADCAST.to_owned(),
         Channel::Topic(topic) => topic.as_str().to_owned(),
+    }
+}
+
+/// Whether a topic is to be had here: the name of no other channel.
+pub fn is_offered(topic: &Topic) -> bool {
+    topic.as_str() != BROADCAST && !topic.as_str().starts_with(USER)
+}
+
+/// A change of a session's subscriptions.
+#[derive(Debug)]
+pub struct Changed<'a> {
+    /// The `id` of the client's command; none where a service made the change.
+    pub id: Option<&'a str>,
+    /// Topics that it follows from now on.
+    pub new: &'a [Topic],
+    /// Topics that it follows no more.
+    pub gone: &'a [Topic],
+    /// Something was to be followed.
+    pub follows: bool,
+    /// The client wants what it missed.
+    pub recovers: bool,
+    /// Where the new topics begin; none in live mode.
+    pub stream: Option<Begins<'a>>,
+}
+
+/// Where a subscription begins.
+#[derive(Debug)]
+pub struct Begins<'a> {
+    /// Which stream.
+    pub epoch: &'a str,
+    /// After this sequence.
+    pub offset: u64,
+    /// The client gets everything that it missed.
+    pub recovered: bool,
+}
+
+impl Begins<'_> {
+    /// The subscription as a reply describes it.
+    pub fn result(&self) -> SubscribeResult {
+        SubscribeResult {
+            recoverable: true,
+            positioned: true,
+            epoch: self.epoch.to_owned(),
+            offset: self.offset,
+            recovered: self.recovered,
+            was_recovering: false,
+        }
+    }
+}
+
+/// What a client is told of a change: the reply to its command, or a push for each topic. None
+/// where there is nothing to tell.
+pub fn changed(protocol: Protocol, changed: &Changed<'_>) -> Option<Bytes> {
+    let Some(id) = changed.id else {
+        let gone = changed.gone.iter().map(|topic| {
+            let unsubscribe = Unsubscribe {
+                code: UNSUBSCRIBED,
+                reason: "server unsubscribe".to_owned(),
+            };
+            (
+                topic,
+                Push {
+                    unsubscribe: Some(unsubscribe),
+                    ..Push::default()
+                },
+            )
+        });
+        let new = changed.new.iter().map(|topic| {
+            let begins = changed.stream.as_ref();
+            let result = begins.map(Begins::result).unwrap_or_default();
+            let subscribe = Subscribe {
+                recoverable: result.recoverable,
+                epoch: result.epoch,
+                offset: result.offset,
+                positioned: result.positioned,
+            };
+            (
+                topic,
+                Push {
+                    subscribe: Some(subscribe),
+                    ..Push::default()
+                },
+            )
+        });
+        let pushes = gone.chain(new).map(|(topic, push)| {
+            let channel = topic.as_str().to_owned();
+            let push = Some(Push { channel, ..push });
+            reply(
+                protocol,
+                &Reply {
+                    push,
+                    ..Reply::default()
+                },
+            )
+        });
+        // Frames of a WebSocket may follow each other in one piece.
+        let pushes: Vec<Bytes> = pushes.collect();
+        return (!pushes.is_empty()).then(|| pushes.concat().into());
+    };
+    let id = id.parse().unwrap_or_default();
+    let mut answer = Reply {
+        id,
+        ..Reply::default()
+    };
+    if !changed.follows {
+        answer.unsubscribe = Some(UnsubscribeResult {});
+    } else if changed.new.is_empty() {
+        answer.error = Some(already_subscribed());
+    } else {
+        let begins = changed.stream.as_ref();
+        answer.subscribe = Some(SubscribeResult {
+            was_recovering: changed.recovers,
+            ..begins.map(Begins::result).unwrap_or_default()
+        });
+    }
+    Some(reply(protocol, &answer))
+}
+
+/// The answer to a client that subscribes a second time.
+pub fn already_subscribed() -> Error {
+    Error {
+        code: 105,
+        message: "the session is subscribed to this already".to_owned(),
+        temporary: false,
     }
 }
 
@@ -183,6 +311,9 @@ fn json_reply(reply: &Reply) -> Value {
         body.insert("subs".to_owned(), Value::Object(subs.collect()));
         json.insert("connect".to_owned(), Value::Object(body));
     }
+    if let Some(push) = &reply.push {
+        json.insert("push".to_owned(), Value::Object(json_change(push)));
+    }
     if let Some(result) = &reply.subscribe {
         json.insert("subscribe".to_owned(), subscription(result));
     }
@@ -199,6 +330,25 @@ fn json_reply(reply: &Reply) -> Value {
         json.insert("refresh".to_owned(), Value::Object(body));
     }
     Value::Object(json)
+}
+
+/// A push that is no publication: those are written as they are published.
+fn json_change(push: &Push) -> Map<String, Value> {
+    let mut json = object([("channel", push.channel.as_str().into())]);
+    if let Some(Unsubscribe { code, reason }) = &push.unsubscribe {
+        let body = object([("code", (*code).into()), ("reason", reason.as_str().into())]);
+        json.insert("unsubscribe".to_owned(), Value::Object(body));
+    }
+    if let Some(subscribe) = &push.subscribe {
+        let body = object([
+            ("recoverable", subscribe.recoverable.into()),
+            ("epoch", subscribe.epoch.as_str().into()),
+            ("offset", subscribe.offset.into()),
+            ("positioned", subscribe.positioned.into()),
+        ]);
+        json.insert("subscribe".to_owned(), Value::Object(body));
+    }
+    json
 }
 
 fn subscription(result: &SubscribeResult) -> Value {

@@ -262,7 +262,9 @@ impl Door {
             }
         };
         check_binding(&grant, origin(&request.headers))?;
-        let topics = self.joins.topics(&grant.grants, request.follow()?);
+        let topics = self
+            .joins
+            .topics(&grant.grants, request.follow()?, protocol);
         let joining = self.joins.join(
             &grant.user,
             (protocol, &topics),

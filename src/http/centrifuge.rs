@@ -17,7 +17,7 @@ use super::{
     closing::{LINGER, poll_flush, say},
     refusal::Refusal,
     request::Request,
-    session::{BURST, Sessions},
+    session::{Sessions, burst},
     socket::Socket,
     transport::{Kind, Transport},
     upgrade::Upgrade,
@@ -106,7 +106,7 @@ pub(super) fn begin(newcomer: Newcomer, sessions: Arc<Sessions>) -> Response {
         let Ok(upgraded) = on_upgrade.await else {
             return;
         };
-        let rate = sessions.rate().with_burst(BURST);
+        let rate = sessions.rate().with_burst(burst(&sessions.config));
         let socket = websocket::socket(&sessions, upgraded, rate, Kind::Centrifuge);
         let Some(mut socket) = socket else {
             return;

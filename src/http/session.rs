@@ -9,7 +9,7 @@ use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use prometheus::{IntCounter, IntGauge};
 
-pub(super) use self::centrifuge::BURST;
+pub(super) use self::centrifuge::burst;
 use self::open::Session;
 use super::{
     admit::Admitted,
@@ -34,6 +34,8 @@ pub struct Config {
     pub max_frame: usize,
     /// Messages and control frames from the client in one second.
     pub frames_per_second: u32,
+    /// Topics that one session follows at most.
+    pub max_topics: u32,
     /// A write without progress for this long, in which the gateway ran: closed 4000.
     pub write_timeout: Duration,
 }

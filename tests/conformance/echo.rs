@@ -50,6 +50,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         max_lifetime: None,
         max_frame: MAX_FRAME,
         frames_per_second: FRAMES_PER_SECOND,
+        max_topics: 32,
         write_timeout: Duration::from_secs(10),
     };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;

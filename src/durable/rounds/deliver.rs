@@ -57,10 +57,12 @@ impl Durable {
         } else if session.falls_short() {
             return Ok((None, Then::Lags));
         }
-        let beyond = missed
-            .iter()
-            .sum::<u64>()
-            .saturating_sub(self.config.max_replay);
+        // Over the Centrifuge protocol each channel is one by itself.
+        let longest = match session.backlog().protocol().is_centrifuge() {
+            true => missed.iter().copied().max().unwrap_or(0),
+            false => missed.iter().sum(),
+        };
+        let beyond = longest.saturating_sub(self.config.max_replay);
         let held_back = session.amend(|catching_up| catching_up.held_back.take());
         if beyond > 0 && want.why == Why::Slow && held_back.flatten().is_none() {
             let dropped = session.backlog().cut(CloseReason::SlowConsumer);

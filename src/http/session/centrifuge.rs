@@ -4,58 +4,54 @@
 use bytes::Bytes;
 use tungstenite::Message;
 
-use super::{Config, open::Session};
+use super::{Config, Sessions, open::Session, talk::Done};
 use crate::{
-    channel::Channel,
+    channel::{Channel, Topic},
     close::CloseReason,
     durable::Opening,
-    frame::centrifuge::{self, BROADCAST, USER},
+    frame::centrifuge::{self, BROADCAST, Begins, USER},
     http::{
         centrifuge::{
             Connect,
             command::{self, is_pong},
         },
+        frame_rate::FrameRate,
         transport::Transport,
     },
     proto::centrifuge::{
-        Command, ConnectResult, Error, NamedSubscription, Reply, SubscribeResult, UnsubscribeResult,
+        Command, ConnectResult, Error, NamedSubscription, Reply, SubscribeRequest, SubscribeResult,
     },
-    registry::Seat,
+    registry::{FollowError, Seat, TopicChange},
 };
 
-/// So many commands, and frames, more than `session.frames_per_second` may come at once: SDKs
-/// send one for each topic when they return.
-pub(in crate::http) const BURST: u32 = 52;
+/// Changes of topics in a second. More may come at once.
+const CHANGES: u32 = 2;
+/// Besides one command for each topic, so many may come at once.
+const MORE: u32 = 20;
 
-/// An error of the protocol's table.
-struct Refused {
-    code: u32,
-    message: &'static str,
-    temporary: bool,
+const NOT_HERE: &str = "not available: services publish, by NATS or by the API; browsers do not";
+
+/// How many commands may come at once: SDKs send one for each topic when they return.
+pub(in crate::http) fn burst(config: &Config) -> u32 {
+    config.max_topics.saturating_add(MORE)
 }
 
-const fn refused(code: u32, message: &'static str) -> Refused {
-    Refused {
-        code,
-        message,
-        temporary: false,
+/// What a client may send still.
+#[derive(Debug)]
+pub(super) struct Rates {
+    commands: FrameRate,
+    changes: FrameRate,
+}
+
+impl Rates {
+    pub(super) fn new(sessions: &Sessions) -> Self {
+        let burst = burst(&sessions.config);
+        Self {
+            commands: sessions.rate().with_burst(burst),
+            changes: FrameRate::new(CHANGES, sessions.clock.clone()).with_burst(burst),
+        }
     }
 }
-
-const FORBIDDEN: Refused = refused(103, "forbidden: this ticket does not allow the topic");
-const FOLLOWED: Refused = refused(105, "the gateway has subscribed the session to it already");
-const STAYS: Refused = refused(103, "forbidden: a session always follows this channel");
-const UNKNOWN: Refused = refused(104, "this command is not known");
-const NOT_HERE: Refused = refused(
-    108,
-    "not available: services publish through NATS or the API, not browsers",
-);
-const NO_CALLS: Refused = refused(108, "not available: this gateway takes no calls");
-const NO_REFRESH: Refused = Refused {
-    code: 100,
-    message: "a session by ticket ends with its ticket; come again with a fresh one",
-    temporary: true,
-};
 
 impl<T: Transport> Session<T> {
     /// A message of the client.
@@ -71,7 +67,7 @@ impl<T: Transport> Session<T> {
     /// Answers commands. More than the client may send end the session.
     pub(super) fn obey(&mut self, commands: Vec<Command>) -> Result<(), CloseReason> {
         let count = u32::try_from(commands.len()).unwrap_or(u32::MAX);
-        if !self.commands().take(count) {
+        if !self.rates().commands.take(count) {
             return Err(CloseReason::TooManyFrames);
         }
         commands
@@ -94,28 +90,23 @@ impl<T: Transport> Session<T> {
             Command {
                 subscribe: Some(sub),
                 ..
-            } => {
-                let error = match self.always_follows(&sub.channel) {
-                    true => FOLLOWED,
-                    false => FORBIDDEN,
-                };
-                self.fail(id, &error);
-            }
+            } => self.subscribe(id, &sub),
             Command {
                 unsubscribe: Some(sub),
                 ..
-            } => match self.always_follows(&sub.channel) {
-                true => self.fail(id, &STAYS),
-                false => self.reply(&Reply {
-                    id,
-                    unsubscribe: Some(UnsubscribeResult {}),
-                    ..Reply::default()
-                }),
-            },
-            Command { rpc: Some(_), .. } => self.fail(id, &NO_CALLS),
+            } => self.unsubscribe(id, &sub.channel),
+            Command { rpc: Some(_), .. } => {
+                self.fail(id, error(108, "not available: this gateway takes no calls"))
+            }
             Command {
                 refresh: Some(_), ..
-            } => self.fail(id, &NO_REFRESH),
+            } => self.fail(
+                id,
+                temporary(
+                    100,
+                    "a session by ticket ends with it; come again with a fresh one",
+                ),
+            ),
             Command {
                 publish: None,
                 presence: None,
@@ -125,28 +116,104 @@ impl<T: Transport> Session<T> {
                 send: None,
                 sub_refresh: None,
                 ..
-            } => self.fail(id, &UNKNOWN),
-            _ => self.fail(id, &NOT_HERE),
+            } => self.fail(id, error(104, "this command is not known")),
+            _ => self.fail(id, error(108, NOT_HERE)),
         }
         Ok(())
     }
 
-    /// Whether it is the broadcast, or a user's channel.
+    fn subscribe(&mut self, id: u32, sub: &SubscribeRequest) {
+        if self.always_follows(&sub.channel) {
+            return self.fail(id, centrifuge::already_subscribed());
+        }
+        let topic = Topic::parse(&sub.channel).ok();
+        let Some(topic) = topic.filter(centrifuge::is_offered) else {
+            return self.fail(id, error(102, "no topic is called so"));
+        };
+        let grants = self.grants.as_deref();
+        if !grants.is_some_and(|grants| grants.may_follow(&topic)) {
+            return self.fail(
+                id,
+                error(103, "forbidden: the ticket does not grant this topic"),
+            );
+        }
+        if self.seat.topics().contains(&topic) {
+            return self.fail(id, centrifuge::already_subscribed());
+        }
+        self.change_subscriptions(TopicChange {
+            follow: vec![topic],
+            unfollow: Vec::new(),
+            id: Some(id.to_string()),
+            since: command::mark(sub),
+        });
+    }
+
+    fn unsubscribe(&mut self, id: u32, channel: &str) {
+        if self.always_follows(channel) {
+            return self.fail(id, error(103, "forbidden: a session always follows this"));
+        }
+        self.change_subscriptions(TopicChange {
+            follow: Vec::new(),
+            unfollow: Topic::parse(channel).into_iter().collect(),
+            id: Some(id.to_string()),
+            since: None,
+        });
+    }
+
+    /// Has a change made. Its reply comes in the order of publications.
+    fn change_subscriptions(&mut self, change: TopicChange) {
+        let id = change.id.as_deref().and_then(|id| id.parse().ok());
+        let id = id.unwrap_or_default();
+        if !self.rates().changes.take(1) {
+            return self.fail(id, temporary(111, "too_many: topics change too often"));
+        }
+        let follower = self.seat.follower();
+        let talk = self.talk.get_or_insert_default();
+        talk.wait_for(async move {
+            let failed = match follower.change(change).await {
+                Ok(()) | Err(FollowError::Over) => return Done::Nothing,
+                Err(failed @ (FollowError::TooMany(_) | FollowError::Full)) => {
+                    error(106, &failed.to_string())
+                }
+                Err(failed) => temporary(100, &failed.to_string()),
+            };
+            Done::Reply(Box::new(failure(id, failed)))
+        });
+    }
+
+    /// Whether it is the broadcast, or the user's channel.
     fn always_follows(&self, channel: &str) -> bool {
         let user = channel.strip_prefix(USER);
         channel == BROADCAST || user.is_some_and(|user| user == self.user())
     }
 
-    fn fail(&mut self, id: u32, error: &Refused) {
-        self.reply(&Reply {
-            id,
-            error: Some(Error {
-                code: error.code,
-                message: error.message.to_owned(),
-                temporary: error.temporary,
-            }),
-            ..Reply::default()
-        });
+    fn fail(&mut self, id: u32, error: Error) {
+        self.reply(&failure(id, error));
+    }
+}
+
+/// An error of the protocol's table.
+fn error(code: u32, message: &str) -> Error {
+    Error {
+        code,
+        message: message.to_owned(),
+        temporary: false,
+    }
+}
+
+/// The same; the client may try again.
+fn temporary(code: u32, message: &str) -> Error {
+    Error {
+        temporary: true,
+        ..error(code, message)
+    }
+}
+
+fn failure(id: u32, error: Error) -> Reply {
+    Reply {
+        id,
+        error: Some(error),
+        ..Reply::default()
     }
 }
 
@@ -158,24 +225,25 @@ pub(super) fn connected(
     connect: &Connect,
 ) -> Bytes {
     let user = seat.user().as_str();
+    let topics = seat.topics().into_iter().map(Channel::Topic);
     let channels = [Channel::User, Channel::Broadcast].into_iter();
-    let subs = channels.map(|channel| {
+    let subs = channels.chain(topics).map(|channel| {
         let name = centrifuge::name(&channel, user);
-        let mut sub = SubscribeResult {
+        let begins = opening.stream.as_ref().map(|(epoch, last)| {
+            let recovered = opening.recovered.get(&name).copied();
+            Begins {
+                epoch,
+                offset: recovered.unwrap_or(last.seq),
+                recovered: recovered.is_some(),
+            }
+        });
+        let result = SubscribeResult {
             was_recovering: connect.marks.contains_key(&name),
-            ..SubscribeResult::default()
+            ..begins.as_ref().map(Begins::result).unwrap_or_default()
         };
-        if let Some((epoch, last)) = &opening.stream {
-            let recovered = opening.recovered.get(&name);
-            sub.recoverable = true;
-            sub.positioned = true;
-            sub.epoch = epoch.to_string();
-            sub.recovered = recovered.is_some();
-            sub.offset = recovered.copied().unwrap_or(last.seq);
-        }
         NamedSubscription {
             channel: name,
-            result: Some(sub),
+            result: Some(result),
         }
     });
     let connected = ConnectResult {

@@ -15,14 +15,18 @@ use tokio::{
 };
 use tungstenite::Message;
 
-use super::{Config, Sessions, centrifuge, talk::Talk};
+use super::{
+    Config, Sessions,
+    centrifuge::{self, Rates},
+    talk::Talk,
+};
 use crate::{
     channel::Topic,
     close::{CloseReason, Ending},
     durable::Opening,
     frame::{self, Protocol, Welcome, sse},
     grants::Grants,
-    http::{admit::Admitted, awake::Awake, closing, frame_rate::FrameRate, transport::Transport},
+    http::{admit::Admitted, awake::Awake, closing, transport::Transport},
     jitter,
     proto::centrifuge::Reply,
     registry::{Arrival, Next, Seat},
@@ -55,8 +59,8 @@ pub(super) struct Session<T> {
     stalled: Option<Awake>,
     /// What the client has said; none before it says anything.
     pub(super) talk: Option<Box<Talk>>,
-    /// How many commands of the Centrifuge protocol it may send still.
-    pub(super) commands: Option<Box<FrameRate>>,
+    /// What it may send still over the Centrifuge protocol.
+    rates: Option<Box<Rates>>,
 }
 
 impl<T: Transport> Session<T> {
@@ -102,7 +106,7 @@ impl<T: Transport> Session<T> {
             grants,
             stalled: None,
             talk: None,
-            commands: None,
+            rates: None,
             sessions,
             transport,
             seat,
@@ -369,11 +373,11 @@ impl<T: Transport> Session<T> {
         self.timer.as_mut().reset(next);
     }
 
-    /// How many commands it may send at once, and in a second.
-    pub(super) fn commands(&mut self) -> &mut FrameRate {
+    /// What it may send still over the Centrifuge protocol.
+    pub(super) fn rates(&mut self) -> &mut Rates {
         let sessions = &self.sessions;
-        let rate = || Box::new(sessions.rate().with_burst(centrifuge::BURST));
-        self.commands.get_or_insert_with(rate)
+        self.rates
+            .get_or_insert_with(|| Box::new(Rates::new(sessions)))
     }
 
     pub(super) fn user(&self) -> &str {

@@ -20,6 +20,7 @@ use crate::{
     frame::answer::{self, Code},
     grants::Grants,
     http::transport::Transport,
+    proto::centrifuge::Reply,
     registry::{FollowError, TopicChange},
 };
 
@@ -34,6 +35,8 @@ pub(super) enum Done {
     Nothing,
     /// The client is told this.
     Answer(String),
+    /// The same over the Centrifuge protocol.
+    Reply(Box<Reply>),
 }
 
 /// A client that says something.
@@ -48,6 +51,11 @@ pub(super) struct Talk {
 }
 
 impl Talk {
+    /// The client waits for this.
+    pub(super) fn wait_for(&mut self, work: impl Future<Output = Done> + Send + 'static) {
+        self.work.push(Box::pin(work));
+    }
+
     /// Whether its topics may be changed again: twice a second.
     fn may_change(&mut self) -> bool {
         let now = Instant::now();
@@ -90,6 +98,7 @@ impl<T: Transport> Session<T> {
             match done {
                 Done::Nothing => {}
                 Done::Answer(json) => self.say(&json),
+                Done::Reply(reply) => self.reply(&reply),
             }
         }
     }
@@ -126,6 +135,7 @@ impl<T: Transport> Session<T> {
             follow,
             unfollow,
             id: id.clone(),
+            since: None,
         };
         let follower = self.seat.follower();
         talk.work.push(Box::pin(async move {
