@@ -44,7 +44,7 @@ export function usher({ url, getTicket, onState, onEvent, onGap, since }) {
     const seen = position.take(frame);
     if (seen === "duplicate") return;
     if (welcome) onState("open", welcome);
-    // After a reconnect, only "complete" means that nothing was missed.
+    // After a reconnect, only "complete" means that nothing is lost.
     if (welcome && (sessions++ || sent) && welcome.resume !== "complete") onGap("reconnected");
     if (seen === "hole") onGap("missing");
     if (frame.event) onEvent(frame);

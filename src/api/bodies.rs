@@ -20,7 +20,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Sleep, sleep};
 use tonic::Status;
 
-use super::{certain::not_published, guard::publishes, in_flight::Held};
+use super::{certain::nothing_done, in_flight::Held};
 use crate::metrics::Metrics;
 
 /// From the beginning of a message to its end.
@@ -176,7 +176,7 @@ impl Bounded {
 
     fn exhausted(&self, reason: &str, says: impl Into<String>) -> Status {
         self.count(reason, "RESOURCE_EXHAUSTED");
-        self.certain(Status::resource_exhausted(says))
+        nothing_done(self.limit.method, Status::resource_exhausted(says))
     }
 
     fn too_slow(&self) -> Status {
@@ -185,15 +185,7 @@ impl Bounded {
             ARRIVAL.as_secs()
         );
         self.count("too_slow", "DEADLINE_EXCEEDED");
-        self.certain(Status::deadline_exceeded(says))
-    }
-
-    /// Nothing of a call is done whose message has not come whole.
-    fn certain(&self, status: Status) -> Status {
-        match self.limit.method.is_some_and(publishes) {
-            true => not_published(&status),
-            false => status,
-        }
+        nothing_done(self.limit.method, Status::deadline_exceeded(says))
     }
 
     /// The service itself does not see such a call.

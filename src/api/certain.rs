@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+use super::guard::publishes;
+
 /// The reason and the domain of the `google.rpc.ErrorInfo`.
 const NOT_PUBLISHED: (&str, &str) = ("NOT_PUBLISHED", "usher");
 
@@ -16,6 +18,14 @@ pub(super) fn not_published(status: &Status) -> Status {
     let (reason, domain) = NOT_PUBLISHED;
     let details = ErrorDetails::with_error_info(reason, domain, HashMap::new());
     Status::with_error_details(status.code(), status.message(), details)
+}
+
+/// The status of a call to this method that ended before anything of it was done.
+pub(super) fn nothing_done(method: Option<&str>, status: Status) -> Status {
+    match method.is_some_and(publishes) {
+        true => not_published(&status),
+        false => status,
+    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use tower::Service as _;
 
 use super::{
     bodies::{Bounded, Limit},
+    certain::nothing_done,
     ending::Ending,
     guard::{Guard, is_open, method, streams},
     in_flight::{Held, InFlight},
@@ -80,7 +81,7 @@ impl Entrance {
                 self.metrics.grpc_requests.with_label_values(&labels).inc();
             }
             let says = "send one of grpc.tokens as 'authorization: Bearer TOKEN'";
-            return Status::unauthenticated(says).into_http();
+            return nothing_done(method, Status::unauthenticated(says)).into_http();
         }
         peer.called();
         // Until the answer: the message lives on in the call.

@@ -66,6 +66,8 @@ pub(super) fn method(path: &str) -> Option<&'static str> {
         "Broadcast" => Some("Broadcast"),
         "PublishTopic" => Some("PublishTopic"),
         "IssueTicket" => Some("IssueTicket"),
+        "GetPresence" => Some("GetPresence"),
+        "Disconnect" => Some("Disconnect"),
         _ => None,
     }
 }

@@ -25,6 +25,7 @@ use self::{
     entry::{at, given, key, let_in, no_key, only},
     refusal::Told,
 };
+pub(super) use self::{reading::whole, shape::Asked};
 use super::{
     Operations,
     guard::Guard,

@@ -6,13 +6,16 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use async_nats::service::{Request, ServiceExt as _, endpoint::Endpoint, error::Error};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
     sync::{Semaphore, watch},
     time::timeout,
 };
 
-use super::{DisconnectOrder, Failure, LAST_ANSWERS, Operations, Phase};
+use super::{
+    Failure, LAST_ANSWERS, Operations, Phase,
+    json::{Asked, whole},
+};
 use crate::{bus, metrics::Metrics};
 
 /// As tools list the service.
@@ -24,42 +27,6 @@ const MAX_CALLS: u32 = 64;
 const MAX_BODY: usize = 512 * 1024;
 /// async-nats must take an answer within this.
 const ANSWER: Duration = Duration::from_secs(2);
-
-/// What a call to `usher.api.presence` says.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PresenceBody {
-    user_ids: Vec<String>,
-}
-
-/// What a call to `usher.api.disconnect` says.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DisconnectBody {
-    user_id: String,
-    #[serde(default)]
-    reconnect: bool,
-    #[serde(default)]
-    reason: String,
-}
-
-#[derive(Debug, Serialize)]
-struct PresenceAnswer {
-    users: HashMap<String, Online>,
-    complete: bool,
-}
-
-#[derive(Debug, Serialize)]
-struct Online {
-    sessions: u32,
-    gateways: Vec<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct DisconnectAnswer {
-    sessions: u32,
-    complete: bool,
-}
 
 /// One endpoint.
 #[derive(Debug, Clone, Copy)]
@@ -153,40 +120,14 @@ impl Calls {
     }
 
     async fn answer(&self, request: &Request, call: Call) -> Result<Bytes, Failure> {
-        let body = &request.message.payload[..];
+        let body = &request.message.payload;
         match call {
             Call::Presence => {
-                let PresenceBody { user_ids } = read(body)?;
-                let found = self.operations.presence(&user_ids).await?;
-                let users = found.users.into_iter().map(|(id, online)| {
-                    let online = Online {
-                        sessions: online.sessions,
-                        gateways: online.gateways,
-                    };
-                    (id, online)
-                });
-                Ok(json(&PresenceAnswer {
-                    users: users.collect(),
-                    complete: found.complete,
-                }))
+                let asked: Asked = read(body)?;
+                let found = self.operations.presence(&asked.user_ids.0).await?;
+                Ok(json(&found))
             }
-            Call::Disconnect => {
-                let DisconnectBody {
-                    user_id,
-                    reconnect,
-                    reason,
-                } = read(body)?;
-                let order = DisconnectOrder {
-                    user_id,
-                    reconnect,
-                    reason,
-                };
-                let ended = self.operations.disconnect(order).await?;
-                Ok(json(&DisconnectAnswer {
-                    sessions: ended.sessions,
-                    complete: ended.complete,
-                }))
-            }
+            Call::Disconnect => Ok(json(&self.operations.disconnect(read(body)?).await?)),
         }
     }
 
@@ -208,13 +149,12 @@ impl Calls {
     }
 }
 
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Failure> {
     if body.len() > MAX_BODY {
         let rule = format!("has {} bytes; it has at most {MAX_BODY}", body.len());
         return Err(Failure::invalid("body", rule));
     }
-    let read = serde_json::from_slice(body);
-    read.map_err(|error| Failure::invalid("body", format!("is not as it must be: {error}")))
+    whole(body).map_err(|refusal| Failure::invalid("body:", refusal.message()))
 }
 
 fn json(answer: &impl Serialize) -> Bytes {
@@ -244,26 +184,33 @@ fn in_a_header(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::DisconnectOrder;
 
     #[test]
     fn bodies_are_read_strictly() {
+        let read = |body: &[u8]| read(&Bytes::copy_from_slice(body));
         let good = br#"{"user_id":"42","reason":"x"}"#;
-        let body: DisconnectBody = read(good).expect("a body");
+        let body: DisconnectOrder = read(good).expect("a body");
         assert_eq!((body.user_id.as_str(), body.reconnect), ("42", false));
         for bad in [
             &b""[..],
             b"[]",
+            br#"["42"]"#,
             b"{}",
             br#"{"user_id":42}"#,
             br#"{"user_id":"42","user_id":"43"}"#,
             br#"{"user_id":"42","reconect":true}"#,
             br#"{"user_id":"42"} x"#,
         ] {
-            let error = read::<DisconnectBody>(bad).expect_err("no body");
+            let error = read(bad).expect_err("no body");
             assert_eq!(status(&error), 400);
+            assert!(
+                error.to_string().starts_with("body: line 1, column "),
+                "{error}"
+            );
         }
         let large = vec![b' '; MAX_BODY + 1];
-        assert!(read::<PresenceBody>(&large).is_err());
+        assert!(read(&large).is_err());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use serde::Deserialize;
 
 use super::Failure;
 use crate::{
@@ -100,14 +101,17 @@ pub struct Issued {
     pub position: Option<Position>,
 }
 
-/// The end of a user's sessions, as it was asked for.
-#[derive(Debug, Clone, Default)]
+/// The end of a user's sessions, as it was asked for. Its JSON is the body of such a call.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct DisconnectOrder {
     /// Whose sessions end.
     pub user_id: String,
     /// Whether their clients come again.
+    #[serde(default)]
     pub reconnect: bool,
     /// What clients are told besides; empty for nothing.
+    #[serde(default)]
     pub reason: String,
 }
 

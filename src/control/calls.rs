@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use serde::Serialize;
 use tokio::{
     sync::Semaphore,
     time::{Instant, sleep, timeout, timeout_at},
@@ -81,7 +82,7 @@ impl Users {
 }
 
 /// Where a user is online.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Online {
     /// Sessions on all gateways, at least one.
     pub sessions: u32,
@@ -89,8 +90,8 @@ pub struct Online {
     pub gateways: Vec<String>,
 }
 
-/// Who of the users is online.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Who of the users is online. As JSON, it is what callers are answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Presence {
     /// Only those who are.
     pub users: BTreeMap<String, Online>,
@@ -98,8 +99,8 @@ pub struct Presence {
     pub complete: bool,
 }
 
-/// Sessions that end, or that follow other topics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Sessions that end, or that follow other topics. As JSON, it is what callers are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Reached {
     /// On all gateways.
     pub sessions: u32,

@@ -226,6 +226,7 @@ impl Door {
         protocol: Protocol,
         since: Option<&Since>,
     ) -> Result<Admitted, Refusal> {
+        let asked = request.follow()?;
         if self.draining.load(Ordering::Relaxed) {
             return Err(Refusal::Draining);
         }
@@ -262,9 +263,7 @@ impl Door {
             }
         };
         check_binding(&grant, origin(&request.headers))?;
-        let topics = self
-            .joins
-            .topics(&grant.grants, request.follow()?, protocol);
+        let topics = self.joins.topics(&grant.grants, asked, protocol);
         let joining = self.joins.join(
             &grant.user,
             (protocol, &topics),

@@ -13,8 +13,9 @@ use serde_json::json;
 use tokio::time::Instant;
 use tonic::{Code, Request, Status};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
-use usher::proto::{IssueTicketRequest, PushRequest, PushStatus};
+use usher::proto::{GetPresenceRequest, IssueTicketRequest, PushRequest, PushStatus};
 
+use crate::grpc_unavailable::is_certain;
 use crate::support::{
     Client, Gateway, eventually,
     grpc::{push, push_with_receipt, pushed, with_token},
@@ -292,12 +293,20 @@ async fn a_listener_with_tokens_asks_for_one() {
             .await
             .expect_err("not let in");
         assert_eq!(status.code(), Code::Unauthenticated, "{status:?}");
+        assert!(is_certain(&status), "it may be published: {status:?}");
     }
     let status = grpc
         .issue_ticket(ticket_for("42"))
         .await
         .expect_err("not let in");
     assert_eq!(status.code(), Code::Unauthenticated);
+    assert!(!is_certain(&status), "a ticket is no message: {status:?}");
+    let asked = grpc.get_presence(GetPresenceRequest::default()).await;
+    let status = asked.expect_err("not let in");
+    assert_eq!(status.code(), Code::Unauthenticated);
+    assert!(!is_certain(&status), "a question is no message: {status:?}");
+    let refused = r#"usher_grpc_requests_total{method="GetPresence",code="UNAUTHENTICATED"}"#;
+    assert_eq!(gateway.metric(refused).await, 1.0);
     assert!(!gateway.log().contains("token-of-sixteen"));
     // Health needs none.
     let mut health = HealthClient::new(gateway.grpc_channel().await);

@@ -11,10 +11,9 @@ use warp::{
 
 use super::{
     call::Call,
-    position::Position,
-    reading::{read, text},
+    reading::whole,
     refusal::{Refusal, json},
-    shape::{self, Broadcasted, Ended, Found, Pushed, Ticketed},
+    shape::{self, Broadcasted, Pushed, Ticketed},
 };
 use crate::api::{BroadcastOrder, Operations, PushOrder};
 
@@ -28,7 +27,7 @@ pub(super) async fn push(
     body: Bytes,
     operations: Arc<Operations>,
 ) -> Result<Response, Rejection> {
-    let push: shape::Push<'_> = read(text(&body)?, Position::START)?;
+    let push: shape::Push<'_> = whole(&body)?;
     let order = PushOrder {
         caller: call.caller.clone(),
         ..push.order(&body, key)?
@@ -45,7 +44,7 @@ pub(super) async fn broadcast(
     body: Bytes,
     operations: Arc<Operations>,
 ) -> Result<Response, Rejection> {
-    let broadcast: shape::Broadcast<'_> = read(text(&body)?, Position::START)?;
+    let broadcast: shape::Broadcast<'_> = whole(&body)?;
     let order = BroadcastOrder {
         caller: call.caller.clone(),
         ..broadcast.order(&body, key)?
@@ -61,7 +60,7 @@ pub(super) async fn issue(
     body: Bytes,
     operations: Arc<Operations>,
 ) -> Result<Response, Rejection> {
-    let ticket: shape::Ticket = read(text(&body)?, Position::START)?;
+    let ticket: shape::Ticket = whole(&body)?;
     let issued = operations.issue(ticket.order()?).await;
     let issued = issued.map_err(Refusal::of_other)?;
     Ok(json(StatusCode::CREATED, &Ticketed::from(issued)))
@@ -73,10 +72,10 @@ pub(super) async fn presence(
     body: Bytes,
     operations: Arc<Operations>,
 ) -> Result<Response, Rejection> {
-    let asked: shape::Asked = read(text(&body)?, Position::START)?;
+    let asked: shape::Asked = whole(&body)?;
     let found = operations.presence(&asked.user_ids.0).await;
     let found = found.map_err(Refusal::of_other)?;
-    Ok(json(StatusCode::OK, &Found::from(found)))
+    Ok(json(StatusCode::OK, &found))
 }
 
 /// `POST /v1/disconnect`.
@@ -85,10 +84,9 @@ pub(super) async fn disconnect(
     body: Bytes,
     operations: Arc<Operations>,
 ) -> Result<Response, Rejection> {
-    let disconnect: shape::Disconnect = read(text(&body)?, Position::START)?;
-    let ended = operations.disconnect(disconnect.into()).await;
+    let ended = operations.disconnect(whole(&body)?).await;
     let ended = ended.map_err(Refusal::of_other)?;
-    Ok(json(StatusCode::OK, &Ended::from(ended)))
+    Ok(json(StatusCode::OK, &ended))
 }
 
 /// `GET /v1/openapi.json`.

@@ -32,6 +32,15 @@ pub(super) fn text(body: &Bytes) -> Result<&str, Refusal> {
     }
 }
 
+/// Reads a body that is one object.
+///
+/// # Errors
+///
+/// [`Refusal::Bad`], with the place in the body.
+pub(in crate::api) fn whole<'a, T: Deserialize<'a>>(body: &'a Bytes) -> Result<T, Refusal> {
+    read(text(body)?, Position::START)
+}
+
 /// Reads an object that begins at this place of the body.
 ///
 /// # Errors
@@ -65,7 +74,7 @@ pub(super) fn some<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 const MOST: usize = 1000;
 
 /// An array of 1–1,000 entries. No more of them are read.
-pub(super) struct Few<T>(pub(super) Vec<T>);
+pub(in crate::api) struct Few<T>(pub(in crate::api) Vec<T>);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Few<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -100,7 +109,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Few<T> {
 }
 
 /// A whole number that is not negative. `30.0` is one, too (JSON Schema says so).
-pub(super) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+pub(super) fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     struct Whole;
     impl de::Visitor<'_> for Whole {
         type Value = u64;

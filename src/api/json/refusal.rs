@@ -24,7 +24,7 @@ const LONGEST: usize = 500;
 
 /// Why a request, or a push of a batch, came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(in crate::api) enum Refusal {
     /// It is not what the path takes; carries what is wrong.
     Bad(String),
     /// A page sent it.
@@ -154,7 +154,8 @@ impl Refusal {
         }
     }
 
-    fn message(&self) -> Cow<'static, str> {
+    /// What is wrong, and what to do, for people.
+    pub(in crate::api) fn message(&self) -> Cow<'static, str> {
         match self {
             Self::Bad(why) => shortened(why).into(),
             Self::Origin => "web pages may not call this: a request has no Origin".into(),

@@ -1,9 +1,6 @@
 //! The JSON of requests and of answers. Fields are named as in the proto.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, UNIX_EPOCH},
-};
+use std::time::{Duration, UNIX_EPOCH};
 
 use base64::{
     Engine as _,
@@ -15,13 +12,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{
-    reading::{Few, some, whole},
+    reading::{Few, seconds, some},
     refusal::Refusal,
 };
 use crate::{
-    api::{BroadcastOrder, DisconnectOrder, Issued, PushOrder, TicketOrder},
+    api::{BroadcastOrder, Issued, PushOrder, TicketOrder},
     bus::{Published, Receipt},
-    control::{Presence, Reached},
     grants::Lists,
 };
 
@@ -168,9 +164,9 @@ impl From<Published> for Broadcasted {
 #[serde(deny_unknown_fields)]
 pub(super) struct Ticket {
     user_id: String,
-    #[serde(default, deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "seconds")]
     ttl: Option<u64>,
-    #[serde(default, deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "seconds")]
     expires_at: Option<u64>,
     #[serde(default)]
     origin: String,
@@ -232,69 +228,6 @@ impl From<Issued> for Ticketed {
 /// `POST /v1/presence`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Asked {
-    pub(super) user_ids: Few<String>,
-}
-
-/// Who is online.
-#[derive(Debug, Serialize)]
-pub(super) struct Found {
-    users: BTreeMap<String, Online>,
-    complete: bool,
-}
-
-#[derive(Debug, Serialize)]
-struct Online {
-    sessions: u32,
-    gateways: Vec<String>,
-}
-
-impl From<Presence> for Found {
-    fn from(Presence { users, complete }: Presence) -> Self {
-        let users = users.into_iter().map(|(id, online)| {
-            let online = Online {
-                sessions: online.sessions,
-                gateways: online.gateways,
-            };
-            (id, online)
-        });
-        Self {
-            users: users.collect(),
-            complete,
-        }
-    }
-}
-
-/// `POST /v1/disconnect`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Disconnect {
-    user_id: String,
-    #[serde(default)]
-    reconnect: bool,
-    #[serde(default)]
-    reason: String,
-}
-
-impl From<Disconnect> for DisconnectOrder {
-    fn from(disconnect: Disconnect) -> Self {
-        Self {
-            user_id: disconnect.user_id,
-            reconnect: disconnect.reconnect,
-            reason: disconnect.reason,
-        }
-    }
-}
-
-/// Sessions that end.
-#[derive(Debug, Serialize)]
-pub(super) struct Ended {
-    sessions: u32,
-    complete: bool,
-}
-
-impl From<Reached> for Ended {
-    fn from(Reached { sessions, complete }: Reached) -> Self {
-        Self { sessions, complete }
-    }
+pub(in crate::api) struct Asked {
+    pub(in crate::api) user_ids: Few<String>,
 }

@@ -100,8 +100,8 @@ impl fmt::Display for Welcomed<'_> {
         } = self.0;
         write!(f, "connected as {user} to {gateway}, session {session}")?;
         match self.0.resume.as_deref() {
-            Some("complete") => f.write_str("; nothing was missed"),
-            Some("gap") => f.write_str("; messages may have been missed"),
+            Some("complete") => f.write_str("; nothing is lost: what was missed follows"),
+            Some("gap") => f.write_str("; messages may be lost"),
             _ => Ok(()),
         }
     }

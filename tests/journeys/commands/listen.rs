@@ -307,6 +307,10 @@ async fn a_listener_comes_back_to_where_it_was() {
     let (code, err) = listener.end().await;
     assert_eq!(code, Some(0));
     assert!(err.contains("--since n3w.8.8.80"), "{err}");
+    // `complete` says nothing of what was missed: it is sent.
+    let complete = "session s; nothing is lost: what was missed follows\n";
+    assert_eq!(err.matches(complete).count(), 2, "{err}");
+    assert!(err.contains("session s; messages may be lost\n"), "{err}");
 }
 
 /// Pings of the protocol are seen by no browser's script: they don't count.

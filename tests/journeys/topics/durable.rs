@@ -7,7 +7,9 @@ use crate::support::{Client, Gateway, Nats, Redis, sse::Events};
 
 async fn world() -> (Nats, Redis, Gateway) {
     let (nats, redis) = tokio::join!(Nats::keeping_for_all(), Redis::start());
-    let gateway = Gateway::durable(&nats, &redis).start().await;
+    let gateway = Gateway::durable(&nats, &redis);
+    let gateway = gateway.set("session.frames_per_second", "100000");
+    let gateway = gateway.start().await;
     (nats, redis, gateway)
 }
 
