@@ -87,6 +87,9 @@ key_file = "{{ $tls }}/redis/tls.key"
 {{ include "usher.toml.section" (list "offline" $v.offline) }}
 {{- end }}
 {{ include "usher.toml.section" (list "presence" $v.presence) }}
+{{- if $v.centrifuge.enabled }}
+{{ include "usher.toml.section" (list "centrifuge" $v.centrifuge) }}
+{{- end }}
 {{ include "usher.toml.section" (list "session" $v.session) }}
 {{ include "usher.toml.section" (list "drain" $v.drain) }}
 {{ include "usher.toml.section" (list "log" $v.log) }}
