@@ -7,6 +7,7 @@ mod hostile;
 
 mod recovery;
 mod sdks;
+mod topics;
 mod wire;
 
 use std::{path::Path, process::Command};
@@ -29,6 +30,9 @@ enum Kind {
     PythonJson,
     /// Keeps its first ticket.
     PythonProtobuf,
+    /// Keep their first ticket, and are there where `make centrifuge-go` has built them.
+    GoJson,
+    GoProtobuf,
 }
 
 impl Kind {
@@ -38,11 +42,16 @@ impl Kind {
         Self::PythonJson,
         Self::PythonProtobuf,
     ];
+    /// Those of `make centrifuge-go`.
+    const GO: [Self; 2] = [Self::GoJson, Self::GoProtobuf];
     /// Those that can come again.
     const RETURNING: [Self; 3] = [Self::JsJson, Self::JsProtobuf, Self::PythonJson];
 
     fn is_protobuf(self) -> bool {
-        matches!(self, Self::JsProtobuf | Self::PythonProtobuf)
+        matches!(
+            self,
+            Self::JsProtobuf | Self::PythonProtobuf | Self::GoProtobuf
+        )
     }
 }
 
@@ -81,6 +90,10 @@ impl Sdk {
                     .env("PYTHONPATH", clients)
                     .env("PYTHONDONTWRITEBYTECODE", "1");
                 command
+            }
+            Kind::GoJson | Kind::GoProtobuf => {
+                let client = std::env::var("USHER_CENTRIFUGE_GO");
+                Command::new(client.expect("make centrifuge-go says where its client is"))
             }
         };
         command.arg(more.to_string());

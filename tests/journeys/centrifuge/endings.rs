@@ -16,13 +16,24 @@ async fn stays_away(sdk: &Sdk, gateway: &Gateway, count: f64) {
 
 #[tokio::test]
 async fn who_is_disconnected_or_replaced_stays_away() {
+    stay_away(&Kind::ALL).await;
+}
+
+/// The SDK for Go, where `make centrifuge-go` has built its client.
+#[tokio::test]
+#[ignore = "needs Go: make centrifuge-go"]
+async fn go_stays_away_when_it_is_disconnected_or_replaced() {
+    stay_away(&Kind::GO).await;
+}
+
+async fn stay_away(kinds: &[Kind]) {
     let (nats, redis) = servers().await;
     let gateway = speaking(Gateway::builder(&nats, &redis))
         .set("public.max_sessions_per_user", "1")
         .start()
         .await;
     let mut count = 0.0;
-    for kind in Kind::ALL {
+    for &kind in kinds {
         let sdk = Sdk::start(kind, &gateway, "42");
         sdk.sees("subscribed", 2).await;
         let mut grpc = gateway.grpc().await;

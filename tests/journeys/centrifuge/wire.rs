@@ -36,6 +36,16 @@ pub(super) async fn reply(socket: &mut RawWs) -> Value {
     }
 }
 
+/// A session by this ticket, and the answer to its `connect`, which recovers these.
+pub(super) async fn connect_with(gateway: &Gateway, ticket: &str, subs: Value) -> (RawWs, Value) {
+    let mut socket = raw(gateway).await;
+    let connect = json!({"data": {"ticket": ticket}, "subs": subs});
+    let connect = json!({"id": 1, "connect": connect});
+    say(&mut socket, &connect.to_string()).await;
+    let answer = reply(&mut socket).await;
+    (socket, answer)
+}
+
 pub(super) async fn connected(gateway: &Gateway, redis: &Redis, user: &str) -> RawWs {
     let mut socket = raw(gateway).await;
     let ticket = redis.ticket(user).await;
