@@ -105,7 +105,7 @@ async fn what_is_no_command_is_a_bad_request() {
     say(&mut socket, &" ".repeat(20 << 10)).await;
     let (code, reason, _) = socket.expect_close().await;
     assert_eq!((code, &*reason), (3501, "frame_too_big"));
-    assert_eq!(gateway.metric("usher_sessions").await, 0.0);
+    gateway.metric_becomes("usher_sessions", 0.0).await;
 }
 
 /// An SDK that returns sends a burst of commands; thousands are a flood, in one frame or in

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     durable, speaking,
-    wire::{connect_with, raw, reply, say},
+    wire::{connect_with, reply, say},
 };
 use crate::{
     durable::store,
