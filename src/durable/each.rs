@@ -134,7 +134,8 @@ impl Durable {
         }
         let channel = Channel::Topic(topic.clone());
         let subject = self.stream.subject(&session.user, &channel);
-        let lasts = self.stream.lasts(&[subject.clone()], look).await?;
+        let subjects = std::slice::from_ref(&subject);
+        let lasts = self.stream.lasts(subjects, look).await?;
         let last = lasts.last(&subject);
         let mut read = None;
         if last > mark.offset {
