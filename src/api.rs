@@ -23,6 +23,8 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, sync::watch};
 
+#[cfg(fuzzing)]
+pub use self::json::fuzzing;
 use self::{
     connection::Connections, entrance::Entrance, guard::Guard, in_flight::InFlight, json::Json,
     peers::Peers,

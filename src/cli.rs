@@ -17,6 +17,7 @@ mod serve;
 mod signals;
 mod subject;
 mod ticket;
+mod topic;
 mod values;
 
 use std::{
@@ -87,6 +88,8 @@ Examples:
     Push(push::Arguments),
     /// Publish a message to every session of every user, or a stream of them.
     Broadcast(broadcast::Arguments),
+    /// Publish a message to those who follow a topic, or a stream of them.
+    Topic(topic::Arguments),
     /// Say which users are online, and on which gateways.
     Presence(presence::Arguments),
     /// End all sessions of a user.
@@ -144,6 +147,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Ticket(arguments) => ticket::run(&arguments)?,
         Command::Push(arguments) => push::run(&arguments)?,
         Command::Broadcast(arguments) => broadcast::run(&arguments)?,
+        Command::Topic(arguments) => topic::run(&arguments)?,
         Command::Presence(arguments) => presence::run(&arguments)?,
         Command::Disconnect(arguments) => disconnect::run(&arguments)?,
         Command::Listen(arguments) => listen::run(arguments)?,

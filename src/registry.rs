@@ -9,10 +9,10 @@
 
 mod arrival;
 mod backlog;
-mod broadcast;
 mod delivery;
 mod dismiss;
 mod drain;
+mod fan_out;
 mod follows;
 mod limits;
 mod membership;

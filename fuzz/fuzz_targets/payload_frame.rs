@@ -31,6 +31,7 @@ fuzz_target!(|input: &[u8]| {
         broadcast,
         stored,
         probe: false,
+        trace: None,
     };
     usher_fuzz::event::check(&message, limit.unwrap_or(usize::MAX));
 });

@@ -2,10 +2,12 @@
 
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
+use bytes::Bytes;
+
 use super::{
     Auth, Config, Event, Health, Servers, Subscriber, Subscriptions,
     interest::{Decoder, Dialer, Reader, ServerOp, Supervisor},
-    stream::Reply,
+    stream::{Reply, offline_event as event_of},
 };
 use crate::{
     metrics::Metrics,
@@ -118,4 +120,33 @@ pub fn stored(bytes: &[u8]) -> Option<Option<u64>> {
         }),
         _ => None,
     }
+}
+
+/// What is published of a stored message on `usher.offline.USER`.
+#[derive(Debug)]
+pub struct OfflineEvent {
+    /// Whose message it is; none where its subject is no user's.
+    pub user: Option<String>,
+    /// Its sequence in the stream.
+    pub seq: u64,
+    /// The event's header block.
+    pub headers: Vec<u8>,
+    /// The event's payload.
+    pub payload: Bytes,
+}
+
+/// The event of a message that came from the consumer as these bytes, of at most so many bytes.
+pub fn offline_event(bytes: &[u8], limit: usize) -> Option<OfflineEvent> {
+    let mut decoder = Decoder::default();
+    decoder.buffer.extend_from_slice(bytes);
+    let Ok(Some(ServerOp::Message(message))) = decoder.next() else {
+        return None;
+    };
+    let (user, seq, (headers, payload)) = event_of(message, limit)?;
+    Some(OfflineEvent {
+        user: user.map(|user| user.as_str().to_owned()),
+        seq,
+        headers,
+        payload,
+    })
 }

@@ -6,6 +6,9 @@ mod batch;
 mod body;
 mod call;
 mod entry;
+#[cfg(fuzzing)]
+#[path = "../../fuzz/rooms/api.rs"]
+pub mod fuzzing;
 mod handlers;
 mod position;
 mod reading;
@@ -21,8 +24,8 @@ use warp::{Filter as _, filters::BoxedFilter, reply::Response};
 
 use self::{
     body::json,
-    call::{Call, Counted},
-    entry::{at, given, key, let_in, no_key, only},
+    call::{Call, Counted, TOPICS, USERS},
+    entry::{at, given, key, let_in, named, no_key, only},
     refusal::Told,
 };
 pub(super) use self::{reading::whole, shape::Asked};
@@ -70,8 +73,14 @@ fn routes(parts: &Parts) -> BoxedFilter<(Response,)> {
         at("/v1/push").and(message.clone()).and_then(handlers::push),
         at("/v1/push/batch").and(batch).and_then(batch::push),
         at("/v1/broadcast")
-            .and(message)
+            .and(message.clone())
             .and_then(handlers::broadcast),
+        named(TOPICS.0, TOPICS.1)
+            .and(message)
+            .and_then(handlers::publish_topic),
+        named(USERS.0, USERS.1)
+            .and(other.clone())
+            .and_then(handlers::update_topics),
         at("/v1/presence")
             .and(other.clone())
             .and_then(handlers::presence),

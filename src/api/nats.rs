@@ -20,7 +20,7 @@ use crate::{bus, metrics::Metrics};
 
 /// As tools list the service.
 const NAME: &str = "usher";
-const DESCRIPTION: &str = "Who is online, and the end of a user's sessions";
+const DESCRIPTION: &str = "Who is online, the end of a user's sessions, and what they follow";
 /// Calls under way at this gateway; a further one is refused at once.
 const MAX_CALLS: u32 = 64;
 /// The largest body: 1,000 of the longest user ids, with characters that JSON escapes.
@@ -33,6 +33,7 @@ const ANSWER: Duration = Duration::from_secs(2);
 enum Call {
     Presence,
     Disconnect,
+    Topics,
 }
 
 impl Call {
@@ -40,6 +41,7 @@ impl Call {
         match self {
             Self::Presence => "presence",
             Self::Disconnect => "disconnect",
+            Self::Topics => "topics",
         }
     }
 }
@@ -80,6 +82,7 @@ pub(super) async fn serve(
     };
     let presence = endpoint(Call::Presence).await?;
     let disconnect = endpoint(Call::Disconnect).await?;
+    let topics = endpoint(Call::Topics).await?;
     let calls = Arc::new(Calls {
         operations,
         metrics,
@@ -90,6 +93,7 @@ pub(super) async fn serve(
         () = calls.take(disconnect, Call::Disconnect) => {
             return Err("async-nats has ended".into());
         }
+        () = calls.take(topics, Call::Topics) => return Err("async-nats has ended".into()),
         _ = phase.wait_for(|phase| *phase == Phase::Ended) => {}
     }
     let ending = async {
@@ -128,6 +132,7 @@ impl Calls {
                 Ok(json(&found))
             }
             Call::Disconnect => Ok(json(&self.operations.disconnect(read(body)?).await?)),
+            Call::Topics => Ok(json(&self.operations.update_topics(read(body)?).await?)),
         }
     }
 

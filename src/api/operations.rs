@@ -115,14 +115,18 @@ pub struct DisconnectOrder {
     pub reason: String,
 }
 
-/// Other topics for a user's open sessions, as they were asked for.
-#[derive(Debug, Clone, Default)]
+/// Other topics for a user's open sessions, as they were asked for. Its JSON is the body of such
+/// a call.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TopicsOrder {
     /// Whose sessions.
     pub user_id: String,
     /// Followed from now on.
+    #[serde(default)]
     pub follow: Vec<String>,
     /// Followed no more.
+    #[serde(default)]
     pub unfollow: Vec<String>,
 }
 

@@ -34,7 +34,7 @@ use serde_json::Value;
 use tokio::{sync::Notify, time::timeout};
 
 #[cfg(fuzzing)]
-pub(super) use self::batch::Reply;
+pub(super) use self::{batch::Reply, offline::event as offline_event};
 use self::{caller::Caller, looks::Looks, offline::Offline, scan::Scans};
 pub use self::{
     lasts::Lasts,

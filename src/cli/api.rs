@@ -21,8 +21,8 @@ use crate::{
     position::Since,
     proto::{
         BroadcastRequest, BroadcastResponse, DisconnectRequest, DisconnectResponse,
-        GetPresenceRequest, GetPresenceResponse, IssueTicketRequest, PushRequest, PushResponse,
-        notification_client::NotificationClient,
+        GetPresenceRequest, GetPresenceResponse, IssueTicketRequest, PublishTopicRequest,
+        PublishTopicResponse, PushRequest, PushResponse, notification_client::NotificationClient,
     },
     tickets::Ticket,
     user::UserId,
@@ -124,6 +124,16 @@ impl Api {
     ) -> Result<BroadcastResponse, CallError> {
         let message = &message;
         self.call(async |mut client| client.broadcast(self.request(message.clone())).await)
+            .await
+    }
+
+    /// Publishes one message to those who follow a topic.
+    pub(super) async fn publish_topic(
+        &self,
+        message: PublishTopicRequest,
+    ) -> Result<PublishTopicResponse, CallError> {
+        let message = &message;
+        self.call(async |mut client| client.publish_topic(self.request(message.clone())).await)
             .await
     }
 

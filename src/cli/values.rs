@@ -3,6 +3,7 @@
 use std::{convert::Infallible, time::Duration};
 
 use crate::{
+    channel::{Topic, TopicError},
     config::{Config, ConfigError},
     message::{EventName, MESSAGE_ID_RULE, is_message_id},
     position::{PositionError, Since},
@@ -12,6 +13,10 @@ use crate::{
 
 pub(super) fn user(text: &str) -> Result<UserId, UserIdError> {
     UserId::parse(text)
+}
+
+pub(super) fn topic(text: &str) -> Result<Topic, TopicError> {
+    Topic::parse(text)
 }
 
 /// An event's name; the gateway takes it as text.

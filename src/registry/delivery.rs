@@ -56,13 +56,16 @@ impl Registry {
             };
             match event {
                 Event::Broadcast(message) => next = self.broadcast(&message, &mut work).await,
+                Event::Message { to, message, .. } if Self::is_for_many(&to) => {
+                    next = self.to_topic(&to, &message, &mut work).await;
+                }
                 event => self.event(event, &mut work).await,
             }
             self.give_way(&mut work.behind).await;
         }
     }
 
-    /// Handles what is no broadcast.
+    /// Handles what is not for many.
     pub(super) async fn event(self: &Arc<Self>, event: Event<Arc<Entry>>, work: &mut Work) {
         match event {
             Event::Message {
@@ -173,8 +176,8 @@ impl Registry {
         }
     }
 
-    /// Brings a message to the sessions of one user; to how many.
-    pub(super) fn deliver(
+    /// Brings a message to the sessions of one audience; to how many.
+    fn deliver(
         &self,
         held: &Entry,
         frames: &mut Frames<'_>,
@@ -183,6 +186,17 @@ impl Registry {
     ) -> usize {
         let mut sessions = Vec::new();
         held.each(|session| sessions.push(session.clone()));
+        self.offer(sessions, frames, arrivals, behind)
+    }
+
+    /// Brings a message to these sessions; to how many.
+    pub(super) fn offer(
+        &self,
+        sessions: impl IntoIterator<Item = Arc<dyn Session>>,
+        frames: &mut Frames<'_>,
+        arrivals: &mut Arrivals<'_>,
+        behind: &mut Vec<Arc<dyn Session>>,
+    ) -> usize {
         let mut reached = 0;
         for session in sessions {
             match session.clone().offer(frames, arrivals.next(), &self.limits) {
@@ -216,7 +230,7 @@ impl Registry {
     }
 
     /// Answers the probes that can be answered by now.
-    fn answer_probes(&self, work: &mut Work) {
+    pub(super) fn answer_probes(&self, work: &mut Work) {
         let Work {
             interest, probes, ..
         } = work;

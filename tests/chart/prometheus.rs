@@ -5,6 +5,7 @@
 
 mod provoke;
 mod server;
+mod services;
 
 use std::{
     collections::BTreeSet,
@@ -25,6 +26,7 @@ use usher::proto::IssueTicketRequest;
 use self::{
     provoke::{provoke_backlogs, provoke_files, provoke_forgeries, provoke_newcomers},
     server::Prometheus,
+    services::{provoke_a_vanished_gateway, provoke_refused_callers, provoke_stream_faults},
 };
 use crate::{
     helm::{NAME, NAMESPACE, Objects, Render, read},
@@ -70,7 +72,7 @@ fn the_rules_are_good_as_they_are_rendered() {
         said.contains(&format!("{} rules found", names().len())),
         "{said}"
     );
-    assert!(names().len() >= 16, "{:?}", names());
+    assert!(names().len() >= 22, "{:?}", names());
 }
 
 #[test]
@@ -165,8 +167,9 @@ fn gateway(nats: &Nats, redis: &Redis) -> crate::support::Builder {
         .set("redis.timeout", "300ms")
 }
 
-/// Pushes, receipts, tickets and sessions, until it is told to stop.
-async fn load(gateway: &Gateway, nats: &Nats, redis: &Redis, stop: &AtomicBool) {
+/// Pushes, receipts, tickets and sessions, until it is told to stop; and a session of `durable`
+/// that comes back.
+async fn load(gateway: &Gateway, durable: &Gateway, nats: &Nats, redis: &Redis, stop: &AtomicBool) {
     let mut grpc = gateway.grpc().await;
     let operator = nats.client().await;
     let mut staying = Vec::new();
@@ -191,6 +194,9 @@ async fn load(gateway: &Gateway, nats: &Nats, redis: &Redis, stop: &AtomicBool) 
             let ticket = redis.ticket("guest").await;
             let mut guest = Client::open(gateway, &ticket).await;
             guest.close(1000).await;
+            let ticket = redis.ticket("guest").await;
+            let back = Client::builder(durable, &ticket).since("0").open();
+            back.await.close(1000).await;
         }
         for client in &mut staying {
             while client
@@ -204,12 +210,35 @@ async fn load(gateway: &Gateway, nats: &Nats, redis: &Redis, stop: &AtomicBool) 
     }
 }
 
+/// Each metric of a gateway is in a panel or in an alert.
+async fn everything_is_shown(gateway: &Gateway) {
+    let mut shown: Vec<_> = panels().into_iter().map(|(_, shown)| shown).collect();
+    shown.push(rules().to_string());
+    let shown = shown.concat();
+    let words: BTreeSet<_> = shown
+        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .map(|word| word.strip_suffix("_bucket").unwrap_or(word))
+        .collect();
+    let metrics = gateway.metrics().await;
+    let ours = metrics.lines().filter_map(|line| {
+        let (name, _) = line.strip_prefix("# TYPE ")?.split_once(' ')?;
+        name.starts_with("usher_").then_some(name)
+    });
+    let hidden: Vec<_> = ours.filter(|name| !words.contains(name)).collect();
+    assert!(
+        hidden.is_empty(),
+        "neither a panel nor an alert: {hidden:?}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_panel_has_data_and_every_alert_fires() {
     let (mut nats, mut redis) = servers().await;
     let prometheus = Prometheus::start().await;
     let mut main = gateway(&nats, &redis).start().await;
-    prometheus.scrapes(&[("usher-0", &main)]);
+    let keeping = Nats::keeping().await;
+    let durable = Gateway::durable(&keeping, &redis).start().await;
+    prometheus.scrapes(&[("usher-0", &main), ("usher-1", &durable)]);
 
     // All is well.
     let stop = Arc::new(AtomicBool::new(false));
@@ -246,7 +275,10 @@ async fn every_panel_has_data_and_every_alert_fires() {
         assert!(sessions[0] >= 8.0, "{sessions:?}");
         stop.store(true, Ordering::Relaxed);
     };
-    tokio::join!(load(&main, &nats, &redis, &stop), watch);
+    tokio::join!(load(&main, &durable, &nats, &redis, &stop), watch);
+    everything_is_shown(&durable).await;
+    drop(durable);
+    prometheus.scrapes(&[("usher-0", &main)]);
 
     let mut seen = BTreeSet::new();
     provoke_backlogs(&prometheus, &main, &nats, &redis, &mut seen).await;
@@ -254,6 +286,9 @@ async fn every_panel_has_data_and_every_alert_fires() {
     provoke_files(&prometheus, &main, &nats, &redis, &mut seen).await;
 
     provoke_forgeries(&prometheus, &main, &redis, &mut seen).await;
+    provoke_stream_faults(&prometheus, &main, &redis, &mut seen).await;
+    provoke_a_vanished_gateway(&prometheus, &main, &nats, &redis, &mut seen).await;
+    provoke_refused_callers(&prometheus, &main, &nats, &redis, &mut seen).await;
 
     redis.pause();
     let newcomer = async || drop(Client::try_open(&main, &"t".repeat(43)).await);

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use crate::support::{Gateway, Response, http, wait::patiently};
 
 const TOKEN: &str = "a-token-that-is-long-enough";
-const JSON: (&str, &str) = ("Content-Type", "application/json");
+pub(crate) const JSON: (&str, &str) = ("Content-Type", "application/json");
 
 /// A request by HTTP/1.1, whole.
 fn request(address: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Vec<u8> {
@@ -34,12 +34,12 @@ fn request(address: &str, path: &str, headers: &[(&str, &str)], body: &str) -> V
 }
 
 /// Posts a body, on a connection of its own.
-async fn post(gateway: &Gateway, path: &str, body: impl ToString) -> Response {
+pub(crate) async fn post(gateway: &Gateway, path: &str, body: impl ToString) -> Response {
     post_with(gateway, path, &[], body).await
 }
 
 /// The same with other headers; one that the request has anyway takes its place.
-async fn post_with(
+pub(crate) async fn post_with(
     gateway: &Gateway,
     path: &str,
     headers: &[(&str, &str)],
@@ -50,7 +50,7 @@ async fn post_with(
 }
 
 /// Posts what is expected to go well, and returns what is answered.
-async fn posted(gateway: &Gateway, path: &str, body: impl ToString) -> Value {
+pub(crate) async fn posted(gateway: &Gateway, path: &str, body: impl ToString) -> Value {
     let response = post(gateway, path, body).await;
     assert_eq!(response.status, 200, "{response:?}");
     response.json()
@@ -58,7 +58,7 @@ async fn posted(gateway: &Gateway, path: &str, body: impl ToString) -> Value {
 
 /// Checks that this is a refusal, in all that the contract says of it; returns its message.
 #[track_caller]
-fn refused(response: &Response, status: u16, code: &str) -> String {
+pub(crate) fn refused(response: &Response, status: u16, code: &str) -> String {
     assert_eq!(response.status, status, "{response:?}");
     let body = response.json();
     assert_eq!(body.as_object().map(|body| body.len()), Some(1), "{body}");

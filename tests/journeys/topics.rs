@@ -136,7 +136,7 @@ async fn what_is_wrong_is_answered_and_changes_nothing() {
         nats.all_subjects()
             .await
             .iter()
-            .all(|it| !it.contains("topic"))
+            .all(|it| !it.contains(".topic."))
     );
 
     let answer = following(&mut client, json!({ "follow": ["room-1", "room-1"] })).await;

@@ -116,7 +116,7 @@ async fn end(under_way: UnderWay, stopped: &AtomicBool) -> Result<Pushed, Refusa
 }
 
 /// What the batch asks for; each entry by itself may be none.
-fn orders(body: &Bytes) -> Result<Vec<Result<PushOrder, Refusal>>, Refusal> {
+pub(super) fn orders(body: &Bytes) -> Result<Vec<Result<PushOrder, Refusal>>, Refusal> {
     let text = text(body)?;
     let Batch {
         pushes: Few(pushes),

@@ -19,8 +19,20 @@ pub(super) fn method(path: &str) -> Option<&'static str> {
         "/v1/presence" => Some("GetPresence"),
         "/v1/disconnect" => Some("Disconnect"),
         "/v1/tickets" => Some("IssueTicket"),
+        path if named(path, TOPICS.0, TOPICS.1).is_some() => Some("PublishTopic"),
+        path if named(path, USERS.0, USERS.1).is_some() => Some("UpdateTopics"),
         _ => None,
     }
+}
+
+/// What stands before and after the name in a topic's path, and in that of a user's topics.
+pub(super) const TOPICS: (&str, &str) = ("/v1/topics/", "");
+pub(super) const USERS: (&str, &str) = ("/v1/users/", "/topics");
+
+/// What stands between these in a path, if that is one part of it.
+pub(super) fn named<'a>(path: &'a str, before: &str, after: &str) -> Option<&'a str> {
+    let name = path.strip_prefix(before)?.strip_suffix(after)?;
+    (!name.contains('/')).then_some(name)
 }
 
 /// A request, as filters see it.

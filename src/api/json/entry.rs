@@ -13,7 +13,10 @@ use std::{
 use http::{HeaderMap, header::ORIGIN};
 use warp::{Filter, Rejection, host::Authority, path::FullPath, reject};
 
-use super::{call::Call, refusal::Refusal};
+use super::{
+    call::{self, Call},
+    refusal::Refusal,
+};
 use crate::api::guard::Guard;
 
 /// The header that stands for `message_id`.
@@ -36,6 +39,26 @@ pub(super) fn at(path: &'static str) -> impl Filter<Extract = (), Error = Reject
         ready(is_it.then_some(()).ok_or_else(reject::not_found))
     };
     warp::path::full().and_then(check).untuple_one()
+}
+
+/// A path with one part between these, which is a name, percent-encoded.
+pub(super) fn named(
+    before: &'static str,
+    after: &'static str,
+) -> impl Filter<Extract = (String,), Error = Rejection> + Copy {
+    let name = move |full: FullPath| {
+        let name = call::named(full.as_str(), before, after);
+        let Some(name) = name else {
+            return ready(Err(reject::not_found()));
+        };
+        match percent_encoding::percent_decode_str(name).decode_utf8() {
+            Ok(name) => ready(Ok(name.into_owned())),
+            Err(_) => refuse(Refusal::bad(
+                "the name in the path is not UTF-8, percent-encoded",
+            )),
+        }
+    };
+    warp::path::full().and_then(name)
 }
 
 /// A filter of methods; warp's own rejection does not say which are `allowed`.

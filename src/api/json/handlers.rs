@@ -54,6 +54,38 @@ pub(super) async fn broadcast(
     Ok(json(StatusCode::OK, &published))
 }
 
+/// `POST /v1/topics/TOPIC`.
+pub(super) async fn publish_topic(
+    topic: String,
+    key: Option<String>,
+    call: Arc<Call>,
+    body: Bytes,
+    operations: Arc<Operations>,
+) -> Result<Response, Rejection> {
+    let message: shape::Broadcast<'_> = whole(&body)?;
+    let order = BroadcastOrder {
+        caller: call.caller.clone(),
+        ..message.order(&body, key)?
+    };
+    let published = operations.publish_topic(&topic, order).await;
+    let published = published.map(Broadcasted::from);
+    let published = published.map_err(Refusal::of_publish)?;
+    Ok(json(StatusCode::OK, &published))
+}
+
+/// `POST /v1/users/USER/topics`.
+pub(super) async fn update_topics(
+    user_id: String,
+    _call: Arc<Call>,
+    body: Bytes,
+    operations: Arc<Operations>,
+) -> Result<Response, Rejection> {
+    let topics: shape::Topics = whole(&body)?;
+    let updated = operations.update_topics(topics.order(user_id)?).await;
+    let updated = updated.map_err(Refusal::of_other)?;
+    Ok(json(StatusCode::OK, &updated))
+}
+
 /// `POST /v1/tickets`.
 pub(super) async fn issue(
     _call: Arc<Call>,

@@ -16,7 +16,7 @@ use super::{
     refusal::Refusal,
 };
 use crate::{
-    api::{BroadcastOrder, Issued, PushOrder, TicketOrder},
+    api::{BroadcastOrder, Issued, PushOrder, TicketOrder, TopicsOrder},
     bus::{Published, Receipt},
     grants::Lists,
 };
@@ -230,4 +230,31 @@ impl From<Issued> for Ticketed {
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct Asked {
     pub(in crate::api) user_ids: Few<String>,
+}
+
+/// `POST /v1/users/USER/topics`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Topics {
+    user_id: Option<String>,
+    #[serde(default)]
+    follow: Vec<String>,
+    #[serde(default)]
+    unfollow: Vec<String>,
+}
+
+impl Topics {
+    /// The change, as operations take it, for the user of the path.
+    pub(super) fn order(self, user_id: String) -> Result<TopicsOrder, Refusal> {
+        if self.user_id.is_some_and(|other| other != user_id) {
+            return Err(Refusal::bad(
+                "user_id is not the user of the path; leave it out",
+            ));
+        }
+        Ok(TopicsOrder {
+            user_id,
+            follow: self.follow,
+            unfollow: self.unfollow,
+        })
+    }
 }

@@ -66,6 +66,16 @@ const GRACE: Duration = Duration::from_secs(1);
 /// After something was refused, or not known.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// Whose message the consumer delivered, its sequence, and the event that is made of it.
+#[cfg(fuzzing)]
+pub(in crate::bus) fn event(
+    message: ServerMessage,
+    limit: usize,
+) -> Option<(Option<crate::user::UserId>, u64, (Vec<u8>, bytes::Bytes))> {
+    let delivery = Delivery::read(message, "usher.user.")?;
+    Some((delivery.user(), delivery.seq, delivery.event(limit)))
+}
+
 /// The tasks that publish events, and what they hear by over the stream's connection.
 pub(super) struct Offline(mpsc::Receiver<Heard>);
 

@@ -95,7 +95,8 @@ fn block(lines: &[&[u8]]) -> Vec<u8> {
 /// behind that was no header and becomes none.
 fn kept(headers: &Headers) -> Vec<u8> {
     let mut lines = Vec::new();
-    let mut keeps = true;
+    // A first line that begins with a blank would go on with a header of ours.
+    let mut keeps = false;
     for line in headers.as_bytes().split(|&byte| byte == b'\n').skip(1) {
         let line = without_ends(line);
         if line.is_empty() {
@@ -166,7 +167,8 @@ mod tests {
 
     #[test]
     fn an_event_repeats_the_headers_but_those_of_nats() {
-        let stored = b"NATS/1.0 404 No\r\nEvent: a\r\nNats-Msg-Id: 5\r\nNats-TTL: 1h\r\n more\r\n\
+        let stored =
+            b"NATS/1.0 404 No\r\n 9\r\nEvent: a\r\nNats-Msg-Id: 5\r\nNats-TTL: 1h\r\n more\r\n\
             no colon\r\nA: \xff\nusher-seq : 9\r\nnats-Sequence: 3\r\nB: c\r\n\r\nD: e\r\n\r\n";
         let (headers, payload) = delivery(stored, b"hi").event(1000);
         let expected = b"NATS/1.0\r\nUsher-Seq: 7\r\nUsher-At: 1796008850041\r\nEvent: a\r\n\
