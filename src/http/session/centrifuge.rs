@@ -96,7 +96,7 @@ impl<T: Transport> Session<T> {
                 ..
             } => self.unsubscribe(id, &sub.channel),
             Command { rpc: Some(_), .. } => {
-                self.fail(id, error(108, "not available: this gateway takes no calls"))
+                self.fail(id, error(108, "not available: this gateway takes no calls"));
             }
             Command {
                 refresh: Some(_), ..
