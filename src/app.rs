@@ -29,7 +29,7 @@ use crate::{
     config::{Config, Drain},
     control::{Control, Gateways},
     durable::Durable,
-    http::{self, Demo, Door, Mint, MintRate, Sessions, Status},
+    http::{self, Credentials, Demo, Door, Mint, MintRate, Sessions, Status},
     metrics::Metrics,
     presence::Presence,
     readiness::Readiness,
@@ -192,12 +192,23 @@ impl App {
         for task in durable.iter().flat_map(Durable::tasks) {
             tasks.spawn(task.name, task.future);
         }
+        let judge = mint.map(|tokens| {
+            let (judge, fetching) = Tokens::new(tokens, metrics.clone());
+            if let Some(fetching) = fetching {
+                tasks.spawn("the fetching of keys for tokens", fetching);
+            }
+            judge
+        });
+        let credentials = Arc::new(Credentials {
+            tickets: tickets.clone(),
+            tokens: judge.clone().filter(|_| config.tickets_jwt.connect),
+        });
         let (sessions, clock) = Sessions::new(rooms::sessions(&config, &gateway), metrics.clone());
         let sessions = Arc::new(sessions);
         tasks.spawn("the clock of sessions", clock);
         let door = Arc::new(Door::new(
             rooms::door(&config, max_sessions, &tracer),
-            tickets.clone(),
+            credentials,
             http::Joins {
                 registry: registry.clone(),
                 durable,
@@ -226,14 +237,9 @@ impl App {
                 }),
             })
         });
-        let judge = mint.map(|tokens| {
-            let (judge, fetching) = Tokens::new(tokens, metrics.clone());
-            if let Some(fetching) = fetching {
-                tasks.spawn("the fetching of tickets.jwt.jwks_url", fetching);
-            }
-            judge
-        });
-        let mint = judge.clone().map(|tokens| {
+        // Without Redis there are no tickets to mint.
+        let mint = judge.clone().filter(|_| tickets.is_connected().is_some());
+        let mint = mint.map(|tokens| {
             Arc::new(Mint {
                 tokens,
                 tickets: tickets.clone(),

@@ -29,11 +29,11 @@ mod value;
 pub use error::ConfigError;
 pub use keys::{
     Config, Drain, Durable, Grpc, GrpcTls, Log, Nats, NatsTls, Ops, Public, PublicTls, Redis,
-    RedisSentinel, RedisTls, Session, Telemetry, Tickets, TicketsJwt,
+    RedisSentinel, RedisTls, Session, Telemetry, Tickets, TicketsJwt, TicketsJwtTls,
 };
 pub use print::{Reference, reference};
 pub use redis_url::{RedisKind, RedisServers};
-pub use servers::{HttpsUrl, NatsServers, OtlpUrl};
+pub use servers::{HttpsUrl, IssuerUrl, NatsServers, OtlpUrl};
 pub use types::{LogFormat, Ratio, Settle, Storage};
 pub use units::Size;
 

@@ -8,6 +8,7 @@ mod chunks;
 mod closing;
 mod conformance;
 mod cors;
+mod credentials;
 mod demo;
 mod events;
 mod filters;
@@ -38,6 +39,7 @@ mod websocket;
 pub use self::conformance::routes as conformance_routes;
 pub use self::{
     admit::{Config as DoorConfig, Door},
+    credentials::Credentials,
     demo::Demo,
     join::Joins,
     listen::{Bounds, serve},

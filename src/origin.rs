@@ -4,9 +4,10 @@ use std::fmt;
 
 use url::Url;
 
-/// Where a page comes from: scheme, host and port, in their normal form
-/// (lower case, punycode, default port removed).
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where a page comes from: scheme, host and port. Those of the web are in their normal
+/// form (lower case, punycode, default port removed); any other, such as
+/// `capacitor://localhost`, stands as it was given.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Origin {
     scheme: String,
     host: String,
@@ -40,13 +41,37 @@ impl Origin {
                 host: host.to_owned(),
                 port: url.port(),
             }),
-            _ => Err(OriginError),
+            _ => Self::literal(scheme, place).ok_or(OriginError),
         }
+    }
+
+    /// An origin of an app or an extension. Those have rules of their own, so nothing of it
+    /// is changed.
+    fn literal(scheme: &str, place: &str) -> Option<Self> {
+        let name = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+        let graphic = |byte: u8| byte.is_ascii_graphic() && !b"/\\?#@%*,".contains(&byte);
+        // No page has the schemes of the connection itself.
+        let web = ["http", "https", "ws", "wss"];
+        let good = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.bytes().all(name)
+            && !web.contains(&&*scheme.to_ascii_lowercase())
+            && !place.is_empty()
+            && place.bytes().all(graphic);
+        good.then(|| Self {
+            scheme: scheme.to_owned(),
+            host: place.to_owned(),
+            port: None,
+        })
+    }
+
+    fn is_of_the_web(&self) -> bool {
+        ["http", "https"].contains(&&*self.scheme)
     }
 
     /// Whether this is where a request with such a `Host` header went.
     fn is_host(&self, host: &str) -> bool {
-        Self::parse(&format!("{}://{host}", self.scheme)).is_ok_and(|own| own == *self)
+        let own = format!("{}://{host}", self.scheme);
+        self.is_of_the_web() && Self::parse(&own).is_ok_and(|own| own == *self)
     }
 }
 
@@ -112,7 +137,15 @@ impl AllowedOrigins {
 impl Pattern {
     fn parse(entry: &str) -> Result<Self, OriginError> {
         let (origin, subdomains) = match entry.split_once("://*.") {
-            Some((scheme, rest)) => (Origin::parse(&format!("{scheme}://{rest}"))?, true),
+            Some((scheme, rest)) => {
+                let apex = Origin::parse(&format!("{scheme}://{rest}"))?;
+                (
+                    Some(apex)
+                        .filter(Origin::is_of_the_web)
+                        .ok_or(OriginError)?,
+                    true,
+                )
+            }
             None => (Origin::parse(entry)?, false),
         };
         Ok(Self { origin, subdomains })
@@ -242,6 +275,46 @@ mod tests {
             "",
         ] {
             assert!(!allowed(&list, other, "x"), "{other}");
+        }
+    }
+
+    #[test]
+    fn any_other_scheme_is_compared_literally() {
+        let list = [
+            "capacitor://localhost",
+            "tauri://localhost",
+            "chrome-extension://abcdefghijklmnop",
+            "app+x.y://Main:8080",
+        ];
+        for listed in list {
+            assert!(allowed(&list, listed, "localhost"), "{listed}");
+            assert_eq!(Origin::parse(listed).expect(listed).to_string(), listed);
+            assert!(!allowed(&[], listed, "localhost"), "no own host: {listed}");
+        }
+        for other in [
+            "capacitor://LOCALHOST",
+            "Capacitor://localhost",
+            "capacitor://localhost:80",
+            "capacitor://localhost/",
+            "capacitor://a.localhost",
+            "ionic://localhost",
+            "http://localhost",
+            "chrome-extension://abcdefghijklmno",
+        ] {
+            assert!(!allowed(&list, other, "localhost"), "{other}");
+        }
+        for bad in [
+            "capacitor://",
+            "app://*.a",
+            "app://*",
+            "1a://a",
+            "a b://c",
+            "app://a b",
+        ] {
+            assert!(
+                AllowedOrigins::parse(&[bad, "https://a.example"]).is_err(),
+                "{bad}"
+            );
         }
     }
 

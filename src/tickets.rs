@@ -31,6 +31,7 @@ pub struct Tickets {
 enum Store {
     Redis(Redis),
     Embedded(Arc<Embedded>),
+    None,
 }
 
 impl Tickets {
@@ -59,11 +60,20 @@ impl Tickets {
         }
     }
 
-    /// Whether the store answered last time.
-    pub fn is_connected(&self) -> bool {
+    /// Nowhere: no ticket opens anything, and none is issued.
+    pub fn none() -> Self {
+        Self {
+            accept_plain: false,
+            store: Store::None,
+        }
+    }
+
+    /// Whether the store answered last time; none where there is none.
+    pub fn is_connected(&self) -> Option<bool> {
         match &self.store {
-            Store::Redis(redis) => redis.is_connected(),
-            Store::Embedded(_) => true,
+            Store::Redis(redis) => Some(redis.is_connected()),
+            Store::Embedded(_) => Some(true),
+            Store::None => None,
         }
     }
 
@@ -76,6 +86,7 @@ impl Tickets {
         let value = match &self.store {
             Store::Redis(redis) => redis.take(ticket).await?,
             Store::Embedded(embedded) => embedded.take(ticket),
+            Store::None => return Err(RedeemError::NoStore),
         };
         let unknown = RedeemError::Unknown("it was never issued, is used or expired");
         value::read(&value.ok_or(unknown)?, self.accept_plain, SystemTime::now())
@@ -85,13 +96,14 @@ impl Tickets {
     ///
     /// # Errors
     ///
-    /// [`Unavailable`]: the ticket is not handed out, whether or not it is stored.
-    pub async fn issue(&self, order: &Order, ttl: Duration) -> Result<Ticket, Unavailable> {
+    /// [`IssueError`]: the ticket is not handed out, whether or not it is stored.
+    pub async fn issue(&self, order: &Order, ttl: Duration) -> Result<Ticket, IssueError> {
         let ticket = Ticket::mint();
         let value = order.to_value();
         match &self.store {
             Store::Redis(redis) => redis.put(&ticket, &value, ttl).await?,
             Store::Embedded(embedded) => embedded.put(&ticket, value, ttl)?,
+            Store::None => return Err(IssueError::NoStore),
         }
         Ok(ticket)
     }
@@ -171,6 +183,20 @@ pub enum RedeemError {
     /// The store did not answer. The ticket may be used up all the same.
     #[error("the ticket store did not answer")]
     Unavailable,
+    /// There is no store.
+    #[error("there are no tickets here")]
+    NoStore,
+}
+
+/// Why there is no ticket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum IssueError {
+    /// The store did not answer.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// There is no store.
+    #[error("there are no tickets here")]
+    NoStore,
 }
 
 /// The store did not answer.

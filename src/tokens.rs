@@ -4,6 +4,8 @@
 //! may only choose among those that are both configured and the key's own
 //! (RFC 8725, 3.1).
 
+mod check;
+mod claims;
 mod fetch;
 mod jwks;
 mod keys;
@@ -20,16 +22,17 @@ use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header, errors:
 use serde_json::{Map, Value};
 use url::Url;
 
-pub use self::jwks::Lookup;
+pub use self::{
+    check::check,
+    claims::{GrantClaims, Identity},
+    jwks::Lookup,
+};
 use self::{
+    claims::Claims,
     jwks::Jwks,
     keys::{Key, Keys},
 };
-use crate::{
-    metrics::Metrics,
-    secret::Secret,
-    user::{USER_ID_RULE, UserId},
-};
+use crate::{metrics::Metrics, secret::Secret, tls::ClientFiles};
 
 /// Longer ones are not looked at.
 const MAX_TOKEN: usize = 16 * 1024;
@@ -41,10 +44,12 @@ pub struct Config {
     pub source: Source,
     /// `iss` must be this.
     pub issuer: Option<String>,
-    /// `aud` must name this.
-    pub audience: Option<String>,
+    /// The claim that names the audience, and what it must name; none: anything.
+    pub audience: Option<(String, String)>,
     /// The claim that is the user id.
     pub user_claim: String,
+    /// The claims that grant something.
+    pub grant_claims: GrantClaims,
     /// As RFC 7518 names them; empty for what goes with the key.
     pub algorithms: Vec<String>,
     /// How far clocks may differ.
@@ -58,9 +63,28 @@ pub enum Source {
     Secret(Secret),
     /// One that was read from a file.
     PublicKey(PublicKey),
-    /// A JSON Web Key Set (RFC 7517) at an https URL, and how long its keys are
-    /// good without being seen there again.
-    Jwks(Url, Duration),
+    /// Fetched by https.
+    Remote(Remote),
+}
+
+/// Keys that are fetched.
+#[derive(Debug, Clone)]
+pub struct Remote {
+    /// Where they are.
+    pub place: Place,
+    /// How long they are good without being seen there again.
+    pub max_age: Duration,
+    /// Whom to trust there.
+    pub tls: ClientFiles,
+}
+
+/// Where a JSON Web Key Set (RFC 7517) is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// At this URL.
+    Jwks(Url),
+    /// At the URL that this issuer's configuration names (OpenID Connect Discovery 1.0).
+    Oidc(String),
 }
 
 impl Source {
@@ -69,7 +93,7 @@ impl Source {
         match self {
             Self::Secret(secret) => Keys::one(Key::from_secret(&secret)),
             Self::PublicKey(PublicKey(key)) => Keys::one(key),
-            Self::Jwks(..) => Keys::default(),
+            Self::Remote(_) => Keys::default(),
         }
     }
 }
@@ -115,8 +139,7 @@ struct Judge {
     keys: KeySource,
     algorithms: Vec<Algorithm>,
     validation: Validation,
-    user_claim: String,
-    leeway: Duration,
+    claims: Claims,
 }
 
 #[derive(Debug)]
@@ -124,16 +147,6 @@ enum KeySource {
     /// Until [`Tokens::renew`].
     Fixed(RwLock<Keys>),
     Jwks(Jwks),
-}
-
-/// What a good token says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    /// Who it is.
-    pub user: UserId,
-    /// When the token expires, in Unix seconds; where its own time has just passed,
-    /// when the leeway has too.
-    pub expires_at: u64,
 }
 
 /// A token proves nothing.
@@ -159,23 +172,16 @@ impl Tokens {
         let mut validation = Validation {
             leeway: config.leeway.as_secs(),
             validate_nbf: true,
-            validate_aud: config.audience.is_some(),
+            // By `claims`, which also takes an audience under another name, and no list of
+            // issuers.
+            validate_aud: false,
             ..Validation::default()
         };
-        let mut required = vec!["exp"];
-        if let Some(issuer) = &config.issuer {
-            validation.set_issuer(&[issuer]);
-            required.push("iss");
-        }
-        if let Some(audience) = &config.audience {
-            validation.set_audience(&[audience]);
-            required.push("aud");
-        }
-        validation.set_required_spec_claims(&required);
+        validation.set_required_spec_claims(&["exp"]);
         let mut fetching: Option<Fetching> = None;
         let keys = match config.source {
-            Source::Jwks(url, max_age) => {
-                let (jwks, task) = Jwks::new(url, max_age, metrics);
+            Source::Remote(remote) => {
+                let (jwks, task) = Jwks::new(remote, metrics);
                 fetching = Some(Box::pin(task));
                 KeySource::Jwks(jwks)
             }
@@ -185,8 +191,13 @@ impl Tokens {
             keys,
             algorithms,
             validation,
-            user_claim: config.user_claim,
-            leeway: config.leeway,
+            claims: Claims {
+                issuer: config.issuer,
+                audience: config.audience,
+                user: config.user_claim,
+                grants: config.grant_claims,
+                leeway: config.leeway,
+            },
         }));
         (tokens, fetching)
     }
@@ -217,13 +228,18 @@ impl Tokens {
                 "it demands an extension (crit) that is not supported",
             ));
         }
+        if !is_login(header.typ.as_deref()) {
+            return Err(TokenError::Invalid(
+                "it is a token for another use (typ); send one of type JWT or at+jwt",
+            ));
+        }
         let key = judge.key(&header).await?;
         let mut validation = judge.validation.clone();
         validation.algorithms = vec![header.alg];
         let claims: Map<String, Value> = decode(token, key.decoding(), &validation)
             .map_err(|error| TokenError::Invalid(in_words(error.kind())))?
             .claims;
-        judge.identity(&claims)
+        judge.claims.judge(&claims)
     }
 }
 
@@ -252,31 +268,16 @@ impl Judge {
             Lookup::NoKeys => Err(TokenError::NoKeys),
         }
     }
+}
 
-    fn identity(&self, claims: &Map<String, Value>) -> Result<Identity, TokenError> {
-        let user = match claims.get(&self.user_claim) {
-            Some(Value::String(user)) => user.clone(),
-            // Many number their users.
-            Some(Value::Number(number)) if !number.is_f64() => number.to_string(),
-            _ => {
-                return Err(TokenError::Invalid(
-                    "it has no claim tickets.jwt.user_claim that is a text or a whole number",
-                ));
-            }
-        };
-        let user = UserId::parse(&user).map_err(|_| TokenError::Invalid(USER_ID_RULE))?;
-        let expires = claims.get("exp").and_then(Value::as_f64).unwrap_or(0.0);
-        // From a float it never wraps. Nobody's clock goes further than the year 9999.
-        let expires = (expires as u64).min(253_402_300_799);
-        let now = jsonwebtoken::get_current_timestamp();
-        Ok(Identity {
-            user,
-            expires_at: match expires > now {
-                true => expires,
-                false => expires + self.leeway.as_secs(),
-            },
-        })
-    }
+/// Whether a token of this type says who somebody is. One that was signed for another use,
+/// such as a logout token, is not taken (RFC 8725, 3.11). RFC 7515, 4.1.9: `application/`
+/// may be left out.
+fn is_login(typ: Option<&str>) -> bool {
+    let Some(typ) = typ else { return true };
+    let typ = typ.to_ascii_lowercase();
+    let typ = typ.strip_prefix("application/").unwrap_or(&typ);
+    ["jwt", "at+jwt"].contains(&typ)
 }
 
 /// Names that the configuration has checked.
@@ -291,18 +292,17 @@ pub fn is_symmetric(algorithm: &str) -> Option<bool> {
     Some(algorithm.family() == jsonwebtoken::AlgorithmFamily::Hmac)
 }
 
+/// Why a token is not good whose time is over.
+pub const EXPIRED: &str = "it has expired (exp)";
+
 fn in_words(kind: &ErrorKind) -> &'static str {
     match kind {
         ErrorKind::InvalidSignature => "its signature is not the key's",
-        ErrorKind::ExpiredSignature => "it has expired (exp)",
+        ErrorKind::ExpiredSignature => EXPIRED,
         ErrorKind::ImmatureSignature => "it is not valid yet (nbf)",
-        ErrorKind::InvalidIssuer => "its issuer (iss) is not tickets.jwt.issuer",
-        ErrorKind::InvalidAudience => "its audience (aud) does not include tickets.jwt.audience",
         ErrorKind::MissingRequiredClaim(claim) if claim == "exp" => {
             "it has no time of expiry (exp), or one that is no number"
         }
-        ErrorKind::MissingRequiredClaim(claim) if claim == "iss" => "it has no issuer (iss)",
-        ErrorKind::MissingRequiredClaim(claim) if claim == "aud" => "it has no audience (aud)",
         ErrorKind::InvalidAlgorithm | ErrorKind::UnsupportedAlgorithm => {
             "its algorithm does not go with the key"
         }

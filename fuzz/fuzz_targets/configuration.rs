@@ -78,8 +78,9 @@ fn replace_secrets(config: &mut Config) -> Vec<(String, String)> {
         config.nats.url = NatsServers(vec![url(NATS)]);
         set("USHER_NATS__URL", NATS);
     }
-    let redis = &mut config.redis.url;
-    if redis.user.is_some() || redis.password.is_some() {
+    if let Some(redis) = &mut config.redis.url
+        && (redis.user.is_some() || redis.password.is_some())
+    {
         redis.user = Some("u".to_owned());
         redis.password = Some(Secret::new("p"));
         let shown = format!("{redis:?}");

@@ -61,6 +61,9 @@ key_file = "{{ $tls }}/nats/tls.key"
 {{- with $v.redis.urlKey }}{{ $_ := set $redis "urlFile" (printf "%s/redis/%s" $at .) }}{{ else }}{{ $_ := set $redis "url" (include "usher.redisUrl" $) }}{{ end }}
 {{- with $v.redis.passwordKey }}{{ $_ := set $redis "passwordFile" (printf "%s/redis/%s" $at .) }}{{ end }}
 {{- include "usher.toml.section" (list "redis" $redis) }}
+{{- if include "usher.withoutRedis" . }}
+url = ""
+{{- end }}
 {{- if or $v.redis.sentinel.user $v.redis.sentinel.passwordKey }}
 {{ $sentinel := omit $v.redis.sentinel "passwordKey" }}
 {{- with $v.redis.sentinel.passwordKey }}{{ $_ := set $sentinel "passwordFile" (printf "%s/redis/%s" $at .) }}{{ end }}
@@ -81,6 +84,11 @@ key_file = "{{ $tls }}/redis/tls.key"
 {{- with $v.tickets.jwt.secretKey }}{{ $_ := set $jwt "secretFile" (printf "%s/jwt/%s" $at .) }}{{ end }}
 {{- with $v.tickets.jwt.publicKeyKey }}{{ $_ := set $jwt "publicKeyFile" (printf "%s/jwt/%s" $at .) }}{{ end }}
 {{- include "usher.toml.section" (list "tickets.jwt" $jwt) }}
+{{- if $v.tickets.jwt.tls.existingSecret }}
+
+[tickets.jwt.tls]
+ca_file = "{{ $tls }}/jwt/ca.crt"
+{{- end }}
 {{- end }}
 {{- if $v.durable.enabled }}
 {{ include "usher.toml.section" (list "durable" $v.durable) }}
@@ -98,9 +106,14 @@ key_file = "{{ $tls }}/redis/tls.key"
 {{- end }}
 {{ end -}}
 
-{{/* Whether POST /tickets is served. */}}
+{{/* Whether tokens are judged. */}}
 {{- define "usher.jwt" -}}
-{{- with .Values.tickets.jwt -}}{{- if or .secretKey .publicKeyKey .jwksUrl -}}true{{- end -}}{{- end -}}
+{{- with .Values.tickets.jwt -}}{{- if or .secretKey .publicKeyKey .jwksUrl .oidcIssuer -}}true{{- end -}}{{- end -}}
+{{- end -}}
+
+{{/* Whether tokens alone open sessions. */}}
+{{- define "usher.withoutRedis" -}}
+{{- if and .Values.tickets.jwt.connect (not (or .Values.demo.enabled .Values.redis.url .Values.redis.urlKey)) -}}true{{- end -}}
 {{- end -}}
 
 {{/* The Secrets that become files: a YAML map of folder below /etc/usher to Secret. */}}
@@ -129,6 +142,9 @@ tls/nats: {{ . | quote }}
 {{- end }}
 {{- with $v.redis.tls.existingSecret }}
 tls/redis: {{ . | quote }}
+{{- end }}
+{{- with $v.tickets.jwt.tls.existingSecret }}
+tls/jwt: {{ . | quote }}
 {{- end }}
 {{- end -}}
 

@@ -18,8 +18,8 @@ value by itself; here they are seen together. All complaints come at once.
   {{- if not (or $v.nats.url $v.nats.urlKey) -}}
     {{- $bad = append $bad "nats.url is required: where your NATS is, such as --set nats.url=nats://nats.nats.svc:4222, or nats.existingSecret and nats.urlKey where the URL is secret. For a look without either server: --set demo.enabled=true" -}}
   {{- end -}}
-  {{- if not (or $v.redis.url $v.redis.urlKey) -}}
-    {{- $bad = append $bad "redis.url is required: where tickets are kept, such as --set redis.url=redis://redis.redis.svc:6379, or redis.existingSecret and redis.urlKey where the URL is secret. For a look without either server: --set demo.enabled=true" -}}
+  {{- if not (or $v.redis.url $v.redis.urlKey $v.tickets.jwt.connect) -}}
+    {{- $bad = append $bad "redis.url is required: where tickets are kept, such as --set redis.url=redis://redis.redis.svc:6379, or redis.existingSecret and redis.urlKey where the URL is secret; none where tokens alone open sessions (tickets.jwt.connect). For a look without either server: --set demo.enabled=true" -}}
   {{- end -}}
   {{- if not (or $v.grpc.existingSecret $v.grpc.tls.clientCa $v.grpc.allowAnonymous) -}}
     {{- $bad = append $bad "grpc.existingSecret is required, since whoever reaches the push API could be any user: kubectl create secret generic usher-grpc --from-literal=tokens=$(openssl rand -hex 32), then --set grpc.existingSecret=usher-grpc; or grpc.tls.existingSecret with grpc.tls.clientCa=true; or grpc.allowAnonymous=true where something else guards the way" -}}
@@ -81,9 +81,24 @@ value by itself; here they are seen together. All complaints come at once.
 {{- end -}}
 
 {{- with $v.tickets.jwt -}}
-  {{- $sources := compact (list .secretKey .publicKeyKey .jwksUrl) -}}
+  {{- $sources := compact (list .secretKey .publicKeyKey .jwksUrl .oidcIssuer) -}}
   {{- if gt (len $sources) 1 -}}
-    {{- $bad = append $bad "tickets.jwt.secretKey, .publicKeyKey and .jwksUrl are three ways to check a token: keep one" -}}
+    {{- $bad = append $bad "tickets.jwt.secretKey, .publicKeyKey, .jwksUrl and .oidcIssuer are four ways to check a token: keep one" -}}
+  {{- end -}}
+  {{- if and .connect (not $sources) -}}
+    {{- $bad = append $bad "tickets.jwt.connect needs a way to check a token: set tickets.jwt.secretKey, .publicKeyKey, .jwksUrl or .oidcIssuer" -}}
+  {{- end -}}
+  {{- if and .oidcIssuer .issuer -}}
+    {{- $bad = append $bad "tickets.jwt.oidcIssuer is the issuer: leave tickets.jwt.issuer out" -}}
+  {{- end -}}
+  {{- if and .oidcIssuer (not .audience) -}}
+    {{- $bad = append $bad "tickets.jwt.oidcIssuer needs tickets.jwt.audience: its keys sign tokens for others too" -}}
+  {{- end -}}
+  {{- if and (ne .audienceClaim "aud") (not .audience) -}}
+    {{- $bad = append $bad "tickets.jwt.audienceClaim goes with tickets.jwt.audience: set that too" -}}
+  {{- end -}}
+  {{- if and .tls.existingSecret (not (or .jwksUrl .oidcIssuer)) -}}
+    {{- $bad = append $bad "tickets.jwt.tls.existingSecret is for tickets.jwt.jwksUrl and .oidcIssuer: set one of them" -}}
   {{- end -}}
   {{- if and (or .secretKey .publicKeyKey) (not .existingSecret) -}}
     {{- $bad = append $bad "tickets.jwt.secretKey or .publicKeyKey names a key, but no Secret: set tickets.jwt.existingSecret" -}}

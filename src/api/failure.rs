@@ -22,6 +22,9 @@ pub enum Failure {
     /// Too much is under way. Certainly not done.
     #[error("{0}")]
     Busy(String),
+    /// This gateway is not set up for it. Certainly not done.
+    #[error("{0}")]
+    NotServed(String),
     /// It may have been done, or may still be.
     #[error("{0}")]
     Unconfirmed(String),

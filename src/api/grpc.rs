@@ -377,6 +377,7 @@ impl From<Failure> for Status {
             Failure::Forbidden(_) => Code::PermissionDenied,
             Failure::Unavailable(_) => Code::Unavailable,
             Failure::Busy(_) => Code::ResourceExhausted,
+            Failure::NotServed(_) => Code::FailedPrecondition,
             Failure::Unconfirmed(_) => Code::DeadlineExceeded,
         };
         Self::new(code, failure.to_string())

@@ -68,6 +68,7 @@ pub(super) fn method(path: &str) -> Option<&'static str> {
         "IssueTicket" => Some("IssueTicket"),
         "GetPresence" => Some("GetPresence"),
         "Disconnect" => Some("Disconnect"),
+        "UpdateTopics" => Some("UpdateTopics"),
         _ => None,
     }
 }

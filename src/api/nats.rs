@@ -171,6 +171,7 @@ fn status(failure: &Failure) -> usize {
     match failure {
         Failure::Invalid { .. } => 400,
         Failure::Forbidden(_) => 403,
+        Failure::NotServed(_) => 404,
         Failure::Unavailable(_) | Failure::Busy(_) => 503,
         Failure::Unconfirmed(_) => 504,
     }

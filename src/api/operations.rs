@@ -19,7 +19,7 @@ use crate::{
     origin::Origin,
     position::Position,
     registry::{Dismissal, TopicChange},
-    tickets::{Order, Ticket, Tickets},
+    tickets::{IssueError, Order, Ticket, Tickets},
     trace::Caller,
     user::UserId,
 };
@@ -234,9 +234,16 @@ impl Operations {
         };
         let position = async { Ok(stream::end(self.stream.as_ref()).await) };
         let issued = tokio::try_join!(self.tickets.issue(&order, ttl), position);
-        let (ticket, position) = issued.map_err(|_| {
-            let says = "Redis is away; no ticket was issued, try again";
-            Failure::Unavailable(says.to_owned())
+        let (ticket, position) = issued.map_err(|error| match error {
+            IssueError::Unavailable(_) => {
+                let says = "Redis is away; no ticket was issued, try again";
+                Failure::Unavailable(says.to_owned())
+            }
+            IssueError::NoStore => {
+                let says = "this gateway has no Redis (redis.url is empty), so no tickets: \
+                            sessions are opened by tokens (tickets.jwt.connect)";
+                Failure::NotServed(says.to_owned())
+            }
         })?;
         Ok(Issued {
             ticket,

@@ -69,16 +69,27 @@ impl<K: Subscriber + Send + 'static> Outside<K> {
         for task in nats.tasks {
             tasks.spawn(task.name, task.future);
         }
-        let tickets = rooms::tickets(config);
+        let redis = rooms::tickets(config);
         let logins = Logins {
             nats: auth,
-            redis: [
-                tickets.login.password.clone(),
-                tickets.sentinel_login.password.clone(),
-            ],
+            redis: redis.as_ref().map_or([None, None], |redis| {
+                [
+                    redis.login.password.clone(),
+                    redis.sentinel_login.password.clone(),
+                ]
+            }),
         };
-        let (tickets, keeping) = Tickets::redis(tickets, metrics.clone(), readiness.clone());
-        tasks.spawn("the keeper of Redis", keeping);
+        let tickets = match redis {
+            Some(redis) => {
+                let (tickets, keeping) = Tickets::redis(redis, metrics.clone(), readiness.clone());
+                tasks.spawn("the keeper of Redis", keeping);
+                tickets
+            }
+            None => {
+                tracing::info!("redis.url is empty: tokens alone open sessions");
+                Tickets::none()
+            }
+        };
         Ok(Self {
             interest: nats.interest,
             publisher: nats.publisher,

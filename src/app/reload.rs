@@ -116,8 +116,9 @@ impl Reload {
             if !logins.nats.renew(&rooms::nats_auth(config)) {
                 note(&"nats.url_file names another user; that takes a restart");
             }
-            let tickets = rooms::tickets(config);
-            let new = [tickets.login.password, tickets.sentinel_login.password];
+            let new = rooms::tickets(config).map_or([None, None], |tickets| {
+                [tickets.login.password, tickets.sentinel_login.password]
+            });
             for (held, new) in logins.redis.iter().zip(new) {
                 if let (Some(held), Some(new)) = (held, new) {
                     held.replace(&new);

@@ -1,22 +1,22 @@
 //! The configuration → each room's own part of it.
 
 mod nats;
+mod tokens;
 
 use std::{path::PathBuf, time::Duration};
 
 pub(super) use self::nats::auth as nats_auth;
-pub(crate) use self::nats::bus;
+pub(crate) use self::{nats::bus, tokens::tokens};
 use crate::{
     api,
     client_address::TrustedProxies,
-    config::{Config, HttpsUrl, OtlpUrl, RedisKind, Settle},
+    config::{Config, OtlpUrl, RedisKind, Settle},
     durable, http,
     origin::AllowedOrigins,
     presence, registry,
     telemetry::{self, Tracer},
     tickets,
     tls::{Acceptor, ClientFiles, FileError, Identity, Reloads, ServerFiles, Which},
-    tokens::{self, PublicKey, Source},
 };
 
 /// Descriptors kept free of sessions: listeners, servers, files, and the
@@ -145,38 +145,6 @@ pub(crate) fn check_client_files(config: &Config) -> Result<(), SettingError> {
     })
 }
 
-/// Whose tokens get tickets; none where nobody's do.
-pub(crate) fn tokens(config: &Config) -> Result<Option<tokens::Config>, SettingError> {
-    let jwt = &config.tickets_jwt;
-    let source = if let Some(secret) = &jwt.secret {
-        Source::Secret(secret.clone())
-    } else if let Some(path) = &jwt.public_key_file {
-        let wrong = |complaint| SettingError {
-            key: "tickets.jwt.public_key_file".to_owned(),
-            path: path.clone(),
-            complaint,
-        };
-        let key = PublicKey::read(path).map_err(wrong)?;
-        if !key.speaks(&jwt.algorithms) {
-            let complaint = "goes with none of tickets.jwt.algorithms; leave them out";
-            return Err(wrong(complaint.to_owned()));
-        }
-        Source::PublicKey(key)
-    } else if let Some(HttpsUrl(url)) = &jwt.jwks_url {
-        Source::Jwks(url.clone(), jwt.jwks_max_age)
-    } else {
-        return Ok(None);
-    };
-    Ok(Some(tokens::Config {
-        source,
-        issuer: jwt.issuer.clone(),
-        audience: jwt.audience.clone(),
-        user_claim: jwt.user_claim.clone(),
-        algorithms: jwt.algorithms.clone(),
-        leeway: jwt.leeway,
-    }))
-}
-
 fn nats_tls(config: &Config) -> ClientFiles {
     let files = &config.nats_tls;
     ClientFiles {
@@ -217,10 +185,10 @@ fn settle(config: &Config) -> Option<Duration> {
     }
 }
 
-/// Where Redis is, and how tickets are kept there.
-pub(crate) fn tickets(config: &Config) -> tickets::Config {
+/// Where Redis is, and how tickets are kept there; none where there is no Redis.
+pub(crate) fn tickets(config: &Config) -> Option<tickets::Config> {
     let (redis, sentinel) = (&config.redis, &config.redis_sentinel);
-    let url = &redis.url;
+    let url = redis.url.as_ref()?;
     let addresses = url.hosts.iter().map(|(host, port)| tickets::Address {
         host: host.clone(),
         port: *port,
@@ -236,8 +204,7 @@ pub(crate) fn tickets(config: &Config) -> tickets::Config {
         }
         RedisKind::Cluster => tickets::Servers::Cluster(addresses.collect()),
     };
-    let jwt = &config.tickets_jwt;
-    tickets::Config {
+    Some(tickets::Config {
         servers,
         database: url.database,
         tls: url.tls.then(|| redis_tls(config)),
@@ -254,8 +221,8 @@ pub(crate) fn tickets(config: &Config) -> tickets::Config {
         max_in_flight: redis.max_in_flight as usize,
         key_prefix: config.tickets.key_prefix.clone(),
         accept_plain: config.tickets.accept_plain,
-        mints: jwt.secret.is_some() || jwt.public_key_file.is_some() || jwt.jwks_url.is_some(),
-    }
+        mints: tokens::are_judged(config),
+    })
 }
 
 pub(super) fn registry(config: &Config, gateway: &str, tracer: &Tracer) -> registry::Config {

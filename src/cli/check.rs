@@ -11,7 +11,7 @@ use crate::{
     config::Config,
     finding::{Finding, Verdict},
     telemetry::Tracer,
-    tickets,
+    tickets, tokens,
 };
 
 /// What to look at.
@@ -34,15 +34,25 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> ExitCode {
         Err(error) => return super::fail(1, &format_args!("no runtime: {error}")),
     };
     let files = rooms::listeners_tls(config).map(drop);
-    let files = files.and_then(|()| rooms::tokens(config).map(drop));
-    if let Err(error) = files.and_then(|()| rooms::check_client_files(config)) {
-        return super::fail(super::BAD_CONFIG, &error);
-    }
+    let files = files.and_then(|()| rooms::check_client_files(config));
+    let judged = match files.and_then(|()| rooms::tokens(config)) {
+        Ok(judged) => judged,
+        Err(error) => return super::fail(super::BAD_CONFIG, &error),
+    };
     let mut said = output::print("ok    configuration");
     let findings = runtime.block_on(async {
         let bus = rooms::bus(config, "usher-check", Tracer::default());
         let mut findings = nats::findings(&bus, bus::check(&bus, arguments.apply).await);
-        findings.extend(tickets::check(&rooms::tickets(config)).await);
+        match rooms::tickets(config) {
+            Some(redis) => findings.extend(tickets::check(&redis).await),
+            None => findings.push(Finding::new(
+                Verdict::Good,
+                "Redis: none (redis.url is empty); tokens alone open sessions",
+            )),
+        }
+        if let Some(judged) = judged {
+            findings.extend(tokens::check(&judged).await);
+        }
         findings
     });
     let mut code = ExitCode::SUCCESS;

@@ -7,7 +7,7 @@ use crate::secret::Secret;
 use super::{
     redis_url::RedisServers,
     rules,
-    servers::{HttpsUrl, NatsServers, OtlpUrl},
+    servers::{HttpsUrl, IssuerUrl, NatsServers, OtlpUrl},
     table::{Key, Section, table},
     types::{LogFormat, Ratio, Settle, Storage},
     units::Size,
@@ -23,9 +23,10 @@ table! {
         /// Put before every path of this listener, such as `/usher`.
         path_prefix: String = "" where path_prefix,
         /// The origins whose pages may connect, such as `https://app.example.com`,
-        /// or `https://*.example.com` for every host below it. Empty: only pages of
-        /// the host that the request itself names; `["*"]`: any page. A request
-        /// without Origin does not come from a browser, and is allowed.
+        /// or `https://*.example.com` for every host below it. Other schemes, such as
+        /// `capacitor://localhost`, are compared literally. Empty: only pages of the host
+        /// that the request itself names; `["*"]`: any page. A request without Origin does
+        /// not come from a browser, and is allowed.
         allowed_origins: Vec<String> = [] where origins,
         /// The most sessions that this gateway holds; above it newcomers get 503
         /// `full`. 0: as many as the limit of open files allows.
@@ -166,8 +167,9 @@ table! {
         /// One server: `redis://HOST:PORT`, with `/NUMBER` for another database than 0.
         /// Sentinels: `redis-sentinel://HOST:PORT,HOST:PORT/0?master=NAME`. A Cluster:
         /// `redis-cluster://HOST:PORT,HOST:PORT`. By TLS: `rediss://`,
-        /// `rediss-sentinel://`, `rediss-cluster://`.
-        url: RedisServers = "redis://127.0.0.1:6379",
+        /// `rediss-sentinel://`, `rediss-cluster://`. Empty: none, where
+        /// `tickets.jwt.connect` is on; tickets then open nothing and are not issued.
+        url: Option<RedisServers> = "redis://127.0.0.1:6379",
         /// The user to log in as, where Redis has users; goes with `redis.password`.
         user: Option<String>,
         /// The password to log in with.
@@ -214,8 +216,8 @@ table! {
         ttl: Duration = "60s" where ticket_ttl,
     }
 
-    /// Your login's tokens (JWT), for which `POST /tickets` gives tickets. With
-    /// exactly one of `secret`, `public_key_file` and `jwks_url` it is served.
+    /// Your login's tokens (JWT), for which `POST /tickets` gives tickets. With exactly
+    /// one of `secret`, `public_key_file`, `jwks_url` and `oidc_issuer` it is served.
     "tickets.jwt" => tickets_jwt: TicketsJwt {
         /// What your login signs with (HS256); at least 32 bytes.
         secret: Option<Secret> where hmac_secret,
@@ -226,12 +228,19 @@ table! {
         /// `https://login.example.com/.well-known/jwks.json`. Needs `issuer` and
         /// `audience`.
         jwks_url: Option<HttpsUrl>,
-        /// How long keys of `jwks_url` are good while it cannot be fetched.
+        /// Your login's issuer of OpenID Connect, such as `https://login.example.com`: its
+        /// configuration says where its keys are, and a token's `iss` must be it. In place
+        /// of `jwks_url` and `issuer`; needs `audience`.
+        oidc_issuer: Option<IssuerUrl>,
+        /// How long keys of `jwks_url` or `oidc_issuer` are good while they cannot be
+        /// fetched.
         jwks_max_age: Duration = "1h" where jwks_max_age,
         /// What a token's `iss` must be; not set: anything.
         issuer: Option<String>,
         /// What a token's `aud` must be or include; not set: anything.
         audience: Option<String>,
+        /// The claim that names the audience.
+        audience_claim: String = "aud" where not_empty,
         /// The claim that holds the user id, a text or a whole number.
         user_claim: String = "sub" where not_empty,
         /// The algorithms that tokens may be signed with, such as `RS256`. Empty:
@@ -242,6 +251,24 @@ table! {
         leeway: Duration = "30s" where leeway,
         /// Whether a session ends when its token expires.
         session_ends_with_token: bool = true,
+        /// Whether a token also opens a session by itself, as `Authorization: Bearer TOKEN`
+        /// or as the sub-protocol `usher.token.TOKEN`. Such a session ends when its token
+        /// expires.
+        connect: bool = false,
+        /// The claim that lists the topics that the session follows from the beginning.
+        topics_claim: Option<String>,
+        /// The claim that lists the topics that the session may follow.
+        may_follow_claim: Option<String>,
+        /// The claim that lists what topics begin with that the session may follow.
+        may_follow_prefix_claim: Option<String>,
+        /// The claim that lists the calls that the session may make.
+        calls_claim: Option<String>,
+    }
+
+    /// TLS to `tickets.jwt.jwks_url` and `tickets.jwt.oidc_issuer`.
+    "tickets.jwt.tls" => tickets_jwt_tls: TicketsJwtTls {
+        /// The authorities to trust instead of the system's, in PEM; read at each fetch.
+        ca_file: Option<PathBuf>,
     }
 
     /// Messages that are kept, in a stream of JetStream, so that clients that come back

@@ -69,12 +69,16 @@ impl RedisKind {
     }
 }
 
-impl Value for RedisServers {
+impl Value for Option<RedisServers> {
     const KIND: &'static str = "a Redis URL";
     const EXAMPLE: &'static str = r#""redis://127.0.0.1:6379""#;
     const SECRET: bool = true;
 
     fn parse(text: &str) -> Result<Self, Complaint> {
+        // Rules say when there may be none.
+        if text.is_empty() {
+            return Ok(None);
+        }
         // What stands before the first `@` may be a password with a comma in it.
         let hosts = text.split_once('@').map_or(text, |(_, hosts)| hosts);
         match scheme(text) {
@@ -82,9 +86,9 @@ impl Value for RedisServers {
                 text,
                 &format!("names several servers; write {SENTINEL}, or {CLUSTER}"),
             )),
-            "redis" | "rediss" => single(text),
-            "redis-sentinel" | "rediss-sentinel" => sentinel(text),
-            "redis-cluster" | "rediss-cluster" => cluster(text),
+            "redis" | "rediss" => single(text).map(Some),
+            "redis-sentinel" | "rediss-sentinel" => sentinel(text).map(Some),
+            "redis-cluster" | "rediss-cluster" => cluster(text).map(Some),
             other => {
                 let mend = match other {
                     _ if other.contains("sentinel") => SENTINEL,
@@ -96,22 +100,37 @@ impl Value for RedisServers {
         }
     }
 
+    /// An empty file more often is a secret that failed to arrive than a wish.
+    fn from_content(content: &str) -> Result<Self, Complaint> {
+        match content {
+            "" => Err(format!("is empty; write {SINGLE}")),
+            content => Self::parse(content),
+        }
+    }
+
     fn show(&self) -> Shown {
-        let toml = quoted(&self.without_credentials());
-        match (&self.user, &self.password) {
-            (None, None) => Shown::plain(toml),
-            _ => Shown::hidden(toml),
+        match self {
+            None => Shown::plain(quoted("")),
+            Some(servers) => servers.shown(),
         }
     }
 }
 
 impl fmt::Debug for RedisServers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.show().toml)
+        f.write_str(&self.shown().toml)
     }
 }
 
 impl RedisServers {
+    fn shown(&self) -> Shown {
+        let toml = quoted(&self.without_credentials());
+        match (&self.user, &self.password) {
+            (None, None) => Shown::plain(toml),
+            _ => Shown::hidden(toml),
+        }
+    }
+
     fn without_credentials(&self) -> String {
         let host = |(host, port): &(String, u16)| match host.contains(':') {
             true => format!("[{host}]:{port}"),

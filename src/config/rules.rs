@@ -1,5 +1,6 @@
 //! What a value must be besides its type, and what several must be together.
 
+mod jwt;
 mod together;
 
 use std::time::Duration;

@@ -15,6 +15,11 @@ pub struct NatsServers(pub Vec<Url>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpsUrl(pub Url);
 
+/// An issuer of OpenID Connect: an `https://` URL without credentials and with nothing behind
+/// its path. As it was written, since tokens and the issuer name it so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuerUrl(pub String);
+
 /// Where traces go: an `http://` or `https://` URL with a host, and nothing behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OtlpUrl(pub Url);
@@ -80,6 +85,33 @@ impl Value for Option<HttpsUrl> {
             // A query may hold a key.
             Some(HttpsUrl(url)) if url.query().is_some() => Shown::hidden(Self::EXAMPLE),
             Some(HttpsUrl(url)) => Shown::plain(quoted(url.as_str())),
+            None => Shown::unset(Self::EXAMPLE),
+        }
+    }
+}
+
+impl Value for Option<IssuerUrl> {
+    const KIND: &'static str = "an https URL";
+    const EXAMPLE: &'static str = r#""https://login.example.com""#;
+    // Somebody may put a password into it, which the complaint must not show.
+    const SECRET: bool = true;
+
+    fn parse(text: &str) -> Result<Self, Complaint> {
+        let good = scheme(text) == "https"
+            && parse(text).is_ok_and(|url| !has_credentials(&url) && !hides_credentials(&url));
+        good.then(|| Some(IssuerUrl(text.to_owned())))
+            .ok_or_else(|| {
+                wrong(
+                    text,
+                    "is not an issuer; write https://HOST/PATH as your login writes it, without \
+                     credentials, ? and #",
+                )
+            })
+    }
+
+    fn show(&self) -> Shown {
+        match self {
+            Some(IssuerUrl(url)) => Shown::plain(quoted(url)),
             None => Shown::unset(Self::EXAMPLE),
         }
     }

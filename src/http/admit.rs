@@ -21,10 +21,11 @@ use warp::http::HeaderMap;
 use super::{
     address::{AddressPermit, PermitsByAddress},
     centrifuge::Connect,
+    credentials::{Credentials, Granted},
     join::Joins,
     refusal::Refusal,
     refusal_rate::RefusalRate,
-    request::{Request, host, origin},
+    request::{Request, Shown, host, origin},
     transport::Kind,
 };
 use crate::{
@@ -33,11 +34,10 @@ use crate::{
     frame::Protocol,
     grants::Grants,
     metrics::Metrics,
-    origin::{AllowedOrigins, Origin},
+    origin::AllowedOrigins,
     position::Since,
     registry::Seat,
     telemetry::{Operation, Span, Tracer},
-    tickets::{Grant, RedeemError, Ticket, Tickets},
     trace::Caller,
 };
 
@@ -71,7 +71,7 @@ pub struct Door {
     refusals: Option<RefusalRate>,
     pending: Option<Arc<PermitsByAddress>>,
     draining: AtomicBool,
-    tickets: Tickets,
+    credentials: Arc<Credentials>,
     joins: Joins,
     metrics: Arc<Metrics>,
     tracer: Tracer,
@@ -86,7 +86,7 @@ pub(super) struct Admitted {
     pub(super) opening: Option<Opening>,
     /// One of `max_sessions`.
     pub(super) place: OwnedSemaphorePermit,
-    /// When the ticket says that the session ends.
+    /// When the ticket or token says that the session ends.
     pub(super) expires_at: Option<SystemTime>,
     /// The command that opened it, over the Centrifuge protocol.
     pub(super) connect: Option<Box<Connect>>,
@@ -96,7 +96,12 @@ pub(super) struct Admitted {
 
 impl Door {
     /// An open door.
-    pub fn new(config: Config, tickets: Tickets, joins: Joins, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        config: Config,
+        credentials: Arc<Credentials>,
+        joins: Joins,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             allowed_origins: config.allowed_origins,
             places: Arc::new(Semaphore::new(config.max_sessions)),
@@ -106,7 +111,7 @@ impl Door {
             refusals: RefusalRate::new(config.refusals_per_second),
             pending: PermitsByAddress::new(config.max_pending_per_address),
             draining: AtomicBool::new(false),
-            tickets,
+            credentials,
             joins,
             metrics,
             tracer: config.tracer,
@@ -216,13 +221,13 @@ impl Door {
         }
     }
 
-    /// All checks after those of the request's own form; of its `ticket` too it is
-    /// said only in its turn that there is none.
+    /// All checks after those of the request's own form; of what it has `shown` too it is
+    /// said only in its turn that it is not good.
     pub(super) async fn admit(
         &self,
         request: &Request,
         client: IpAddr,
-        ticket: Result<String, Refusal>,
+        shown: Vec<Shown>,
         protocol: Protocol,
         since: Option<&Since>,
     ) -> Result<Admitted, Refusal> {
@@ -240,32 +245,21 @@ impl Door {
         }
         self.check_rate(client)?;
         self.check_origin(&request.headers)?;
-        let ticket = Ticket::parse(&ticket?).map_err(|_| Refusal::TicketMalformed)?;
+        let credential = self.credentials.read(shown)?;
 
         // From here on the session is on its way in, though nobody knows whose it is.
         let began = Instant::now();
-        let grant = match self.tickets.redeem(&ticket).await {
-            Ok(grant) => grant,
-            Err(RedeemError::Unknown(reason)) => {
-                tracing::debug!(reason, "a ticket opens nothing");
-                return Err(Refusal::TicketUnknown);
-            }
-            Err(RedeemError::Unreadable(reason)) => {
-                tracing::warn!(reason, "a ticket was stored that opens nothing");
-                return Err(Refusal::TicketUnknown);
-            }
-            Err(RedeemError::Value(error)) => {
-                tracing::warn!(%error, "a ticket was stored that opens nothing");
-                return Err(Refusal::TicketUnknown);
-            }
-            Err(RedeemError::Unavailable) => {
-                return Err(Refusal::Unavailable("Redis is away; try again"));
-            }
-        };
-        check_binding(&grant, origin(&request.headers))?;
-        let topics = self.joins.topics(&grant.grants, asked, protocol);
+        let granted = self.credentials.redeem(credential).await?;
+        granted.check_binding(origin(&request.headers))?;
+        let Granted {
+            user,
+            expires_at,
+            grants,
+            ..
+        } = granted;
+        let topics = self.joins.topics(grants.as_deref(), asked, protocol);
         let joining = self.joins.join(
-            &grant.user,
+            &user,
             (protocol, &topics),
             since,
             began,
@@ -276,9 +270,9 @@ impl Door {
             seat,
             opening,
             place,
-            expires_at: grant.expires_at,
+            expires_at,
             connect: None,
-            grants: grant.grants.boxed(),
+            grants,
         })
     }
 
@@ -313,15 +307,5 @@ pub(super) fn conclude<T>(span: Option<Span>, outcome: &Result<T, Refusal>) {
                 span.fail(why);
             }
         }
-    }
-}
-
-fn check_binding(grant: &Grant, origin: Option<&str>) -> Result<(), Refusal> {
-    let Some(bound_to) = &grant.origin else {
-        return Ok(());
-    };
-    match origin.map(Origin::parse) {
-        Some(Ok(origin)) if origin == *bound_to => Ok(()),
-        _ => Err(Refusal::TicketBinding),
     }
 }

@@ -16,7 +16,7 @@ use super::{
     admit::{Admitted, Door, conclude},
     closing::{LINGER, poll_flush, say},
     refusal::Refusal,
-    request::Request,
+    request::{Request, Shown},
     session::{Sessions, burst},
     socket::Socket,
     transport::{Kind, Transport},
@@ -30,10 +30,13 @@ use crate::{
     proto::centrifuge::{Command, ConnectRequest, Error, Reply},
     telemetry::Span,
     tls::Stream,
+    tokens::EXPIRED,
 };
 
 /// Error: an SDK may try again where it is temporary.
-const INTERNAL: u32 = 100;
+pub(super) const INTERNAL: u32 = 100;
+/// Error: an SDK gets itself another token.
+const TOKEN_EXPIRED: u32 = 109;
 /// Close: the client did not say `connect` in time. It may come again.
 const STALE: u16 = 3003;
 /// Close: the client was told an error, and did not close. It may come again.
@@ -46,6 +49,8 @@ const INVALID: u16 = 3500;
 pub(super) struct Connect {
     /// Its reply repeats it.
     pub(super) id: u32,
+    /// It brought a token.
+    pub(super) by_token: bool,
     /// Where the client was, by the names of channels.
     pub(super) marks: BTreeMap<String, Mark>,
     /// What the client sent in the same message after it.
@@ -160,21 +165,23 @@ async fn admission(
     let marks = marks.filter_map(|(name, sub)| Some((name.clone(), command::mark(sub)?)));
     let marks: BTreeMap<_, _> = marks.collect();
     let since = (!marks.is_empty()).then(|| Since::Each(marks.clone()));
-    let ticket = ticket(&connect);
-    let admitted = door.admit(request, client, ticket, protocol, since.as_ref());
+    let shown = shown(&connect);
+    let by_token = matches!(&*shown, [Shown::Token(_)]);
+    let admitted = door.admit(request, client, shown, protocol, since.as_ref());
     let mut admitted = admitted
         .await
         .map_err(|refusal| End::Refused(id, door.judge(client, refusal)))?;
     admitted.connect = Some(Box::new(Connect {
         id,
+        by_token,
         marks,
         rest: commands.collect(),
     }));
     Ok(admitted)
 }
 
-/// The ticket that a `connect` brings.
-fn ticket(connect: &ConnectRequest) -> Result<String, Refusal> {
+/// The tickets and tokens that a `connect` brings.
+fn shown(connect: &ConnectRequest) -> Vec<Shown> {
     /// What Usher reads of an app's `data`.
     #[derive(Deserialize)]
     struct Data {
@@ -182,14 +189,9 @@ fn ticket(connect: &ConnectRequest) -> Result<String, Refusal> {
     }
 
     let data = serde_json::from_slice::<Data>(&connect.data).ok();
-    match (data.and_then(|data| data.ticket), &*connect.token) {
-        (Some(ticket), "") => Ok(ticket),
-        (None, "") => Err(Refusal::TicketMissing),
-        (Some(_), _) => Err(Refusal::BadRequest("pass a ticket or a token, not both")),
-        (None, _) => Err(Refusal::TokenInvalid(
-            "this gateway opens no session by a token; pass a ticket as data",
-        )),
-    }
+    let ticket = data.and_then(|data| data.ticket).map(Shown::Ticket);
+    let token = Some(connect.token.clone()).filter(|token| !token.is_empty());
+    ticket.into_iter().chain(token.map(Shown::Token)).collect()
 }
 
 /// The first message of a client; its pings are answered meanwhile.
@@ -234,13 +236,14 @@ async fn refuse(
         }
         End::Refused(id, refusal) => {
             door.count(refusal.code());
-            if is_final(refusal) {
+            if refusal != Refusal::TokenInvalid(EXPIRED) && is_final(refusal) {
                 (INVALID, refusal.code(), CloseReason::BadFrame)
             } else {
+                let expired = refusal == Refusal::TokenInvalid(EXPIRED);
                 let error = Error {
-                    code: INTERNAL,
+                    code: if expired { TOKEN_EXPIRED } else { INTERNAL },
                     message: refusal.words(),
-                    temporary: true,
+                    temporary: !expired,
                 };
                 socket.queue(centrifuge::reply(
                     protocol,
@@ -275,6 +278,8 @@ fn is_final(refusal: Refusal) -> bool {
         refusal,
         Refusal::BadRequest(_)
             | Refusal::TicketMissing
+            | Refusal::CredentialMissing
+            | Refusal::NoTickets
             | Refusal::TokenMissing
             | Refusal::TokenInvalid(_)
             | Refusal::OriginDenied

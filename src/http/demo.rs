@@ -13,7 +13,10 @@ use warp::{
     Filter, Rejection,
     http::{
         HeaderMap, HeaderValue, StatusCode,
-        header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
+        header::{
+            CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS,
+            X_FRAME_OPTIONS,
+        },
     },
     reply::{Reply, Response},
 };
@@ -37,9 +40,10 @@ const PAGE: &str = include_str!("demo/page.html");
 const CLIENT: &str = include_str!("../../clients/usher.js");
 /// Where the page takes the client in.
 const CLIENT_GOES_HERE: &str = "/*USHER_CLIENT*/";
-/// The page loads nothing from anywhere, and what it shows is never code.
+/// The page loads nothing from anywhere, what it shows is never code, and no other page frames
+/// it.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
-                      connect-src 'self' ws: wss:; img-src data:";
+                      connect-src 'self' ws: wss:; img-src data:; frame-ancestors 'none'";
 /// A message of NATS's default size, and the JSON around it.
 pub(super) const MAX_BODY: u64 = 1024 * 1024 + 4096;
 /// What a request for a ticket looks like.
@@ -209,6 +213,7 @@ pub(super) fn page() -> Response {
     let headers = response.headers_mut();
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

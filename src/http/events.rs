@@ -54,8 +54,8 @@ pub(super) async fn admit(
     let span = door.record(&mut request, Kind::Events);
     let admitted = async {
         let since = read(&request)?;
-        let ticket = request.ticket(iter::empty());
-        let admitted = door.admit(&request, client, ticket, Protocol::Sse, since.as_ref());
+        let shown = request.shown(iter::empty());
+        let admitted = door.admit(&request, client, shown, Protocol::Sse, since.as_ref());
         admitted.await
     }
     .await;

@@ -44,7 +44,8 @@ struct Body<'a> {
     reasons: Vec<Reason>,
     warnings: Vec<Reason>,
     nats_connected: bool,
-    redis_connected: bool,
+    /// None where there is no Redis.
+    redis_connected: Option<bool>,
     sessions: i64,
     users: usize,
     subscriptions: i64,

@@ -15,7 +15,11 @@ pub(super) enum Refusal {
     SinceMalformed(&'static str),
     ProtocolUnknown,
     TicketMissing,
+    /// Where a token would do, too.
+    CredentialMissing,
     TicketUnknown,
+    /// There is no Redis.
+    NoTickets,
     TokenMissing,
     TokenInvalid(&'static str),
     OriginDenied,
@@ -57,6 +61,19 @@ impl Refusal {
                 "ticket_missing",
                 "pass a ticket as ?ticket=T, as the sub-protocol usher.ticket.T, or as \
                  Authorization: Usher-Ticket T",
+            ),
+            Self::CredentialMissing => (
+                S::UNAUTHORIZED,
+                "ticket_missing",
+                "pass a ticket as ?ticket=T, as the sub-protocol usher.ticket.T, or as \
+                 Authorization: Usher-Ticket T; or your login's token as the sub-protocol \
+                 usher.token.TOKEN, or as Authorization: Bearer TOKEN",
+            ),
+            Self::NoTickets => (
+                S::UNAUTHORIZED,
+                "ticket_unknown",
+                "there are no tickets here; pass your login's token as the sub-protocol \
+                 usher.token.TOKEN, or as Authorization: Bearer TOKEN",
             ),
             Self::TicketUnknown => (
                 S::UNAUTHORIZED,
@@ -166,7 +183,7 @@ impl Reply for Refusal {
         match status {
             StatusCode::UNAUTHORIZED => {
                 let scheme = match self {
-                    Self::TokenMissing | Self::TokenInvalid(_) => "Bearer",
+                    Self::TokenMissing | Self::TokenInvalid(_) | Self::NoTickets => "Bearer",
                     _ => "Usher-Ticket",
                 };
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(scheme));

@@ -18,6 +18,14 @@ use crate::{
     trace::Trace,
 };
 
+/// What somebody shows to be let in, as it came. No `Debug`: it is a secret.
+pub(super) enum Shown {
+    /// Said to be a ticket.
+    Ticket(String),
+    /// Said to be a token.
+    Token(String),
+}
+
 /// A request. No `Debug`: the query may hold a ticket.
 pub(super) struct Request {
     pub(super) query: String,
@@ -56,28 +64,22 @@ impl Request {
         topics.map_err(|_| Refusal::BadRequest("follow is a topic of 1–128 bytes; see the docs"))
     }
 
-    /// The ticket of the query, of `Authorization`, or one `elsewhere`.
-    pub(super) fn ticket(
-        &self,
-        elsewhere: impl Iterator<Item = String>,
-    ) -> Result<String, Refusal> {
+    /// All that the request shows to be let in: of the query (tickets alone: a token can be
+    /// used again, and URLs are logged), of `Authorization`, and what is `elsewhere`.
+    pub(super) fn shown(&self, elsewhere: impl Iterator<Item = Shown>) -> Vec<Shown> {
         let in_query = query_values(&self.query, "ticket");
-        let in_header = self
-            .headers
-            .get_all(AUTHORIZATION)
-            .iter()
-            .filter_map(|value| {
-                let (scheme, ticket) = value.to_str().ok()?.split_once(' ')?;
-                scheme
-                    .eq_ignore_ascii_case("usher-ticket")
-                    .then(|| ticket.trim().to_owned())
-            });
-        let mut tickets = in_query.into_iter().chain(elsewhere).chain(in_header);
-        let ticket = tickets.next().ok_or(Refusal::TicketMissing)?;
-        match tickets.next() {
-            None => Ok(ticket),
-            Some(_) => Err(Refusal::BadRequest("pass one ticket, in one place")),
-        }
+        let in_query = in_query.into_iter().map(Shown::Ticket);
+        let headers = self.headers.get_all(AUTHORIZATION).iter();
+        let in_header = headers.filter_map(|value| {
+            let (scheme, shown) = value.to_str().ok()?.split_once(' ')?;
+            let shown = shown.trim().to_owned();
+            match &*scheme.to_ascii_lowercase() {
+                "usher-ticket" => Some(Shown::Ticket(shown)),
+                "bearer" => Some(Shown::Token(shown)),
+                _ => None,
+            }
+        });
+        in_query.chain(elsewhere).chain(in_header).collect()
     }
 }
 

@@ -96,6 +96,7 @@ pub fn public(prefix: &str, public: Public) -> BoxedFilter<(Response,)> {
     let healthz = look.map(|| ops::health(true));
     let readiness = public.readiness;
     let readyz = look.map(move || ops::health(readiness.is_ready()));
+    let is_demo = public.demo.is_some();
     let demo = public.demo.map_or_else(nothing, demo_paths);
 
     let routes = any_of![
@@ -107,15 +108,18 @@ pub fn public(prefix: &str, public: Public) -> BoxedFilter<(Response,)> {
         at!("readyz").and(readyz),
         demo,
     ];
-    under(prefix, routes)
+    let routes = under(prefix, routes);
+    match is_demo {
+        // A page that has made its own name point here gets nothing, on any path.
+        true => demo::local().and(routes).recover(answer).unify().boxed(),
+        false => routes,
+    }
 }
 
-/// The demo's paths. A page that has made its own name point here gets nothing.
+/// The demo's paths.
 fn demo_paths(demo: Arc<Demo>) -> BoxedFilter<(Response,)> {
-    let get = demo::local().and(only("GET", warp::get()));
-    let post = demo::local()
-        .and(only("POST", warp::post()))
-        .and(demo::from_own_page());
+    let get = only("GET", warp::get());
+    let post = only("POST", warp::post()).and(demo::from_own_page());
     let demo = given(&demo);
 
     let page = get.map(demo::page);

@@ -14,9 +14,8 @@ use warp::{
 use super::{admit::Door, mint_rate::MintRate, refusal::Refusal, request::Request};
 use crate::{
     bus::stream::{self, Stream},
-    grants::Grants,
-    tickets::{Order, Tickets},
-    tokens::{TokenError, Tokens},
+    tickets::{IssueError, Order, Tickets},
+    tokens::Tokens,
 };
 
 /// Mints tickets.
@@ -65,16 +64,7 @@ impl Mint {
     ) -> Result<serde_json::Value, Refusal> {
         door.check_rate(client)?;
         door.check_origin(headers)?;
-        let identity = self
-            .tokens
-            .verify(bearer(headers)?)
-            .await
-            .map_err(|error| match error {
-                TokenError::Invalid(why) => Refusal::TokenInvalid(why),
-                TokenError::NoKeys => Refusal::Unavailable(
-                    "the keys that tokens are signed with cannot be fetched now; try again",
-                ),
-            })?;
+        let identity = self.tokens.verify(bearer(headers)?).await?;
         if !self.rate.takes(&identity.user) {
             return Err(Refusal::TooManyTickets);
         }
@@ -83,7 +73,7 @@ impl Mint {
             user: identity.user,
             expires_at: ends.then_some(identity.expires_at),
             origin: None,
-            grants: Grants::default(),
+            grants: identity.grants,
         };
         issue(&self.tickets, &order, self.ticket_ttl, self.stream.as_ref()).await
     }
@@ -98,8 +88,10 @@ pub(super) async fn issue(
 ) -> Result<serde_json::Value, Refusal> {
     let position = async { Ok(stream::end(stream).await) };
     let issued = tokio::try_join!(tickets.issue(order, ttl), position);
-    let (ticket, position) =
-        issued.map_err(|_| Refusal::Unavailable("Redis is away; try again"))?;
+    let (ticket, position) = issued.map_err(|error| match error {
+        IssueError::Unavailable(_) => Refusal::Unavailable("Redis is away; try again"),
+        IssueError::NoStore => Refusal::Unavailable("this gateway has no Redis, so no tickets"),
+    })?;
     let mut body = serde_json::json!({
         "ticket": ticket.expose(),
         "expires_in": ttl.as_secs(),

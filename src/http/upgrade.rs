@@ -13,12 +13,14 @@ use warp::reply::{Reply as _, Response};
 
 use super::{
     refusal::Refusal,
-    request::{Request, tokens},
+    request::{Request, Shown, tokens},
 };
 use crate::{frame::Protocol, position::Since};
 
 /// Before the ticket in a sub-protocol.
 const TICKET_PROTOCOL: &str = "usher.ticket.";
+/// Before the token in a sub-protocol.
+const TOKEN_PROTOCOL: &str = "usher.token.";
 
 /// A request that may become a WebSocket.
 pub(super) struct Upgrade {
@@ -87,11 +89,17 @@ impl Upgrade {
         &self.request
     }
 
-    /// The ticket, in whichever of the three places it is.
-    pub(super) fn ticket(&self) -> Result<String, Refusal> {
-        let in_protocols = protocols(&self.request.headers)
-            .filter_map(|name| name.strip_prefix(TICKET_PROTOCOL).map(str::to_owned));
-        self.request.ticket(in_protocols)
+    /// All that it shows to be let in, in whichever place.
+    pub(super) fn shown(&self) -> Vec<Shown> {
+        let in_protocols = protocols(&self.request.headers).filter_map(|name| {
+            let ticket = name.strip_prefix(TICKET_PROTOCOL);
+            let ticket = ticket.map(|ticket| Shown::Ticket(ticket.to_owned()));
+            ticket.or_else(|| {
+                let token = name.strip_prefix(TOKEN_PROTOCOL)?;
+                Some(Shown::Token(token.to_owned()))
+            })
+        });
+        self.request.shown(in_protocols)
     }
 
     /// The 101, the future of the upgraded connection, and the request.

@@ -28,9 +28,9 @@ pub(super) async fn admit(
     let span = door.record(&mut request, Kind::WebSocket);
     let admitted = async {
         let upgrade = Upgrade::read(request)?;
-        let (request, ticket) = (upgrade.request(), upgrade.ticket());
+        let (request, shown) = (upgrade.request(), upgrade.shown());
         let (protocol, since) = (upgrade.protocol.0, upgrade.since.as_ref());
-        let admitted = door.admit(request, client, ticket, protocol, since);
+        let admitted = door.admit(request, client, shown, protocol, since);
         let admitted = admitted.await?;
         Ok((upgrade, admitted))
     }

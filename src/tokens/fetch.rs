@@ -1,4 +1,4 @@
-//! One GET by https, within bounds.
+//! Keys by https, within bounds.
 
 use std::time::Duration;
 
@@ -10,9 +10,11 @@ use hyper::{
     header::{ACCEPT, HOST, USER_AGENT},
 };
 use hyper_util::rt::TokioIo;
+use serde::Deserialize;
 use tokio::{net::TcpStream, time::timeout};
 use url::{Position, Url};
 
+use super::{Place, Remote, keys::Keys};
 use crate::tls::ClientFiles;
 
 /// From the look-up of the name to the last byte.
@@ -20,23 +22,77 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// More keys than anybody has.
 const MAX_BODY: usize = 256 * 1024;
 
-/// What the URL answers. Redirects are not followed.
+/// As much as is read of a text in a document of somebody else's, for people to see.
+const SHOWN: usize = 200;
+
+/// What an issuer says of itself (OpenID Connect Discovery 1.0, 3), as far as it is read.
+#[derive(Deserialize)]
+struct Discovered {
+    issuer: String,
+    jwks_uri: String,
+}
+
+/// The keys that are there now.
 ///
 /// # Errors
 ///
-/// Why there is no answer, in words.
-pub(super) async fn fetch(url: &Url) -> Result<Bytes, String> {
-    timeout(LIMIT, get(url))
+/// Why there are none, in words.
+pub(super) async fn keys(remote: &Remote) -> Result<Keys, String> {
+    let url = match &remote.place {
+        Place::Jwks(url) => url.clone(),
+        Place::Oidc(issuer) => discover(issuer, &remote.tls).await?,
+    };
+    let body = fetch(&url, &remote.tls).await?;
+    Keys::from_jwks(&body).ok_or_else(|| "it answers no JSON Web Key Set".to_owned())
+}
+
+/// Where an issuer publishes its keys. The document must be the issuer's own (OpenID Connect
+/// Discovery 1.0, 4.3), or somebody else could vouch for its users.
+async fn discover(issuer: &str, tls: &ClientFiles) -> Result<Url, String> {
+    let url = format!(
+        "{}/.well-known/openid-configuration",
+        issuer.trim_end_matches('/')
+    );
+    let document = Url::parse(&url).map_err(in_words)?;
+    let body = fetch(&document, tls).await?;
+    let discovered: Discovered = serde_json::from_slice(&body)
+        .map_err(|_| format!("{url} is no OpenID configuration with an issuer and a jwks_uri"))?;
+    if discovered.issuer != issuer {
+        return Err(format!(
+            "{url} is the configuration of another issuer, {:?}; write that one if it is yours",
+            shown(&discovered.issuer)
+        ));
+    }
+    let good = |url: &Url| {
+        let open = url.username().is_empty() && url.password().is_none();
+        url.scheme() == "https" && url.has_host() && open
+    };
+    let jwks = Url::parse(&discovered.jwks_uri).ok().filter(good);
+    jwks.ok_or_else(|| {
+        format!(
+            "{url} names a jwks_uri that is no https URL: {:?}",
+            shown(&discovered.jwks_uri)
+        )
+    })
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(SHOWN).collect()
+}
+
+/// What the URL answers. Redirects are not followed.
+async fn fetch(url: &Url, tls: &ClientFiles) -> Result<Bytes, String> {
+    timeout(LIMIT, get(url, tls))
         .await
         .unwrap_or_else(|_| Err(format!("no answer within {} s", LIMIT.as_secs())))
 }
 
-async fn get(url: &Url) -> Result<Bytes, String> {
+async fn get(url: &Url, tls: &ClientFiles) -> Result<Bytes, String> {
     let host = url.host_str().unwrap_or_default();
     let port = url.port_or_known_default().unwrap_or(443);
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let stream = TcpStream::connect((bare, port)).await.map_err(in_words)?;
-    let connector = ClientFiles::default().load().map_err(in_words)?;
+    let connector = tls.load().map_err(in_words)?;
     let stream = connector.connect(host, stream).await.map_err(in_words)?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await

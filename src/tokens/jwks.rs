@@ -15,10 +15,9 @@ use tokio::{
     sync::{Notify, watch},
     time::{Instant, sleep, timeout},
 };
-use url::Url;
 
 use super::{
-    fetch::fetch,
+    Place, Remote, fetch,
     keys::{Key, Keys},
 };
 use crate::{jitter, metrics::Metrics};
@@ -79,13 +78,13 @@ struct Budget {
 impl Jwks {
     /// Also returns what fetches, for as long as anybody wants keys.
     pub(super) fn new(
-        url: Url,
-        max_age: Duration,
+        remote: Remote,
         metrics: Arc<Metrics>,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (sender, fetched) = watch::channel(Fetched::default());
         let wanted = Arc::new(Notify::new());
-        let fetching = keep(url, max_age, sender, wanted.clone(), metrics);
+        let max_age = remote.max_age;
+        let fetching = keep(remote, sender, wanted.clone(), metrics);
         let jwks = Self {
             max_age,
             fetched,
@@ -166,26 +165,23 @@ impl Jwks {
 
 /// Fetches for as long as anybody wants keys.
 async fn keep(
-    url: Url,
-    max_age: Duration,
+    remote: Remote,
     fetched: watch::Sender<Fetched>,
     wanted: Arc<Notify>,
     metrics: Arc<Metrics>,
 ) {
+    let key = match remote.place {
+        Place::Jwks(_) => "tickets.jwt.jwks_url",
+        Place::Oidc(_) => "tickets.jwt.oidc_issuer",
+    };
     let mut pause = RETRY.0;
     let mut told = false;
     while !fetched.is_closed() {
-        let outcome = fetch(&url).await.and_then(|body| {
-            Keys::from_jwks(&body).ok_or_else(|| "it answers no JSON Web Key Set".to_owned())
-        });
-        let next = match outcome {
+        let next = match fetch::keys(&remote).await {
             Ok(keys) => {
                 metrics.jwks_fetches("ok");
                 if told || fetched.borrow().at.is_none() {
-                    tracing::info!(
-                        keys = keys.len(),
-                        "the keys of tickets.jwt.jwks_url are here"
-                    );
+                    tracing::info!(keys = keys.len(), "the keys of {key} are here");
                 }
                 (told, pause) = (false, RETRY.0);
                 fetched.send_modify(|fetched| {
@@ -193,12 +189,12 @@ async fn keep(
                     fetched.at = Some(Instant::now());
                     fetched.attempts += 1;
                 });
-                REFRESH.min(max_age / 2)
+                REFRESH.min(remote.max_age / 2)
             }
             Err(error) => {
                 metrics.jwks_fetches("failed");
                 if !told {
-                    tracing::warn!(%error, "tickets.jwt.jwks_url cannot be fetched; trying on");
+                    tracing::warn!(%error, "the keys of {key} cannot be fetched; trying on");
                 }
                 told = true;
                 fetched.send_modify(|fetched| fetched.attempts += 1);

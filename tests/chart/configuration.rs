@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Keys that values of other names make: listeners, files, and what is secret.
-const MADE: [&str; 33] = [
+const MADE: [&str; 39] = [
     "public.listen",
     "public.tls.certificate_file",
     "public.tls.key_file",
@@ -45,6 +45,12 @@ const MADE: [&str; 33] = [
     "tickets.jwt.jwks_url",
     "tickets.jwt.issuer",
     "tickets.jwt.audience",
+    "tickets.jwt.oidc_issuer",
+    "tickets.jwt.topics_claim",
+    "tickets.jwt.may_follow_claim",
+    "tickets.jwt.may_follow_prefix_claim",
+    "tickets.jwt.calls_claim",
+    "tickets.jwt.tls.ca_file",
     // Nothing where it is not set, which the program has no word for.
     "telemetry.otlp_endpoint",
     // It brings the other keys of its section.
@@ -176,7 +182,10 @@ fn redis_may_be_sentinels_or_a_cluster() {
         .objects();
     let config = loaded(&objects).expect("good");
     let master = "tickets".to_owned();
-    assert_eq!(config.redis.url.kind, RedisKind::Sentinel { master });
+    assert_eq!(
+        config.redis.url.expect("a URL").kind,
+        RedisKind::Sentinel { master }
+    );
     assert_eq!(config.redis.pool_size, 4);
     assert_eq!(config.redis_sentinel.user.as_deref(), Some("usher"));
     assert!(config.redis_sentinel.password.is_some());
@@ -184,7 +193,29 @@ fn redis_may_be_sentinels_or_a_cluster() {
         .set("redis.url=redis-cluster://a\\,b")
         .objects();
     let config = loaded(&objects).expect("good");
-    assert_eq!(config.redis.url.kind, RedisKind::Cluster);
+    assert_eq!(config.redis.url.expect("a URL").kind, RedisKind::Cluster);
+}
+
+#[test]
+fn tokens_alone_need_no_redis() {
+    let objects = Render::bare()
+        .set("nats.url=nats://nats:4222")
+        .set("grpc.allowAnonymous=true")
+        .set("tickets.jwt.connect=true")
+        .set("tickets.jwt.oidcIssuer=https://login.example.com:8443/realms/main")
+        .set("tickets.jwt.audience=app")
+        .set("tickets.jwt.topicsClaim=topics")
+        .set("tickets.jwt.tls.existingSecret=login")
+        .set("networkPolicy.enabled=true")
+        .objects();
+    let config = loaded(&objects).expect("good");
+    assert_eq!(config.redis.url, None);
+    assert!(config.tickets_jwt.connect);
+    assert_eq!(config.tickets_jwt.topics_claim.as_deref(), Some("topics"));
+    let file = config.tickets_jwt_tls.ca_file.expect("a file");
+    assert!(file.ends_with("tls/jwt/ca.crt"), "{file:?}");
+    let with_redis = Render::minimal().objects();
+    assert!(loaded(&with_redis).expect("good").redis.url.is_some());
 }
 
 #[test]

@@ -111,7 +111,31 @@ const IMPOSSIBLE: &[(&[&str], &str)] = &[
             "tickets.jwt.secretKey=k",
             "tickets.jwt.publicKeyKey=p",
         ],
-        "three ways to check a token",
+        "four ways to check a token",
+    ),
+    (
+        &["tickets.jwt.connect=true"],
+        "tickets.jwt.connect needs a way to check a token",
+    ),
+    (
+        &["tickets.jwt.oidcIssuer=https://login.example.com"],
+        "tickets.jwt.oidcIssuer needs tickets.jwt.audience",
+    ),
+    (
+        &[
+            "tickets.jwt.oidcIssuer=https://login.example.com",
+            "tickets.jwt.audience=a",
+            "tickets.jwt.issuer=i",
+        ],
+        "leave tickets.jwt.issuer out",
+    ),
+    (
+        &["tickets.jwt.audienceClaim=client_id"],
+        "tickets.jwt.audienceClaim goes with tickets.jwt.audience",
+    ),
+    (
+        &["tickets.jwt.tls.existingSecret=s"],
+        "is for tickets.jwt.jwksUrl and .oidcIssuer",
     ),
     (
         &["tickets.jwt.jwksUrl=https://login.example.com/jwks"],

@@ -26,6 +26,7 @@ mod grpc_unavailable;
 mod happened;
 mod hostile;
 mod json;
+mod jwt_connect;
 mod limits;
 mod log_lines;
 mod logins;

@@ -1,6 +1,5 @@
 //! What a ticket's value says, and what the log says of one that can't be read.
 
-use deadpool_redis::redis;
 use serde_json::json;
 
 use crate::support::{
@@ -9,7 +8,6 @@ use crate::support::{
     grpc::{issue, push},
     http,
     login::{Login, in_seconds},
-    redis::key,
     secret, servers, world,
 };
 
@@ -222,12 +220,7 @@ async fn an_issued_ticket_carries_its_grants() {
 
 /// The value of a ticket that waits.
 async fn stored(redis: &Redis, ticket: &str) -> serde_json::Value {
-    let value: String = redis::cmd("GET")
-        .arg(key(ticket))
-        .query_async(&mut redis.client().await)
-        .await
-        .expect("a value");
-    serde_json::from_str(&value).expect("JSON")
+    serde_json::from_str(&redis.value(ticket).await).expect("JSON")
 }
 
 async fn post_json(address: &str, path: &str, body: &serde_json::Value) -> Response {

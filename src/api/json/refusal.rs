@@ -134,6 +134,7 @@ impl Refusal {
                 Failure::Forbidden(_) => (S::FORBIDDEN, "forbidden", "PERMISSION_DENIED"),
                 Failure::Unavailable(_) => (S::SERVICE_UNAVAILABLE, "unavailable", "UNAVAILABLE"),
                 Failure::Busy(_) => (S::SERVICE_UNAVAILABLE, "busy", "RESOURCE_EXHAUSTED"),
+                Failure::NotServed(_) => (S::NOT_FOUND, "not_found", "FAILED_PRECONDITION"),
                 Failure::Unconfirmed(_) => (S::GATEWAY_TIMEOUT, "unconfirmed", "DEADLINE_EXCEEDED"),
             },
         }

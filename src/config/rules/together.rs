@@ -4,13 +4,11 @@ use std::path::PathBuf;
 
 use url::Url;
 
-use crate::{
-    config::{
-        keys::{Config, Nats, TicketsJwt},
-        redis_url::RedisKind,
-        value::{Complaint, Value as _, quoted},
-    },
-    tokens,
+use super::jwt::jwt_together;
+use crate::config::{
+    keys::{Config, Nats},
+    redis_url::RedisKind,
+    value::{Complaint, Value as _},
 };
 
 /// Two keys that are set both, or neither.
@@ -27,72 +25,25 @@ fn pair(
     Ok(())
 }
 
-fn jwt_together(jwt: &TicketsJwt) -> Result<(), (&'static str, Complaint)> {
-    const SECRET: &str = "tickets.jwt.secret";
-    const FILE: &str = "tickets.jwt.public_key_file";
-    const URL: &str = "tickets.jwt.jwks_url";
-    let given: Vec<_> = [
-        (SECRET, jwt.secret.is_some()),
-        (FILE, jwt.public_key_file.is_some()),
-        (URL, jwt.jwks_url.is_some()),
-    ]
-    .into_iter()
-    .filter_map(|(key, given)| given.then_some(key))
-    .collect();
-    let source = match given[..] {
-        [] => {
-            let useless = [
-                ("tickets.jwt.issuer", jwt.issuer.is_some()),
-                ("tickets.jwt.audience", jwt.audience.is_some()),
-                ("tickets.jwt.algorithms", !jwt.algorithms.is_empty()),
-            ];
-            return match useless.into_iter().find(|(_, given)| *given) {
-                None => Ok(()),
-                Some((key, _)) => {
-                    let complaint = format!("goes with a key; set {SECRET}, {FILE} or {URL} too");
-                    Err((key, complaint))
-                }
-            };
-        }
-        [source] => source,
-        [one, other, ..] => return Err((other, format!("{one} is set too; keep one of the two"))),
-    };
-    if source == URL {
-        let missing = [
-            ("tickets.jwt.issuer", jwt.issuer.is_none()),
-            ("tickets.jwt.audience", jwt.audience.is_none()),
-        ];
-        if let Some((key, _)) = missing.into_iter().find(|(_, missing)| *missing) {
-            let complaint = format!(
-                "needs tickets.jwt.issuer and tickets.jwt.audience, or tokens for others would do; \
-                 set {key}"
-            );
-            return Err((URL, complaint));
-        }
-    }
-    let wrong = |name: &&String| tokens::is_symmetric(name) != Some(source == SECRET);
-    if let Some(name) = jwt.algorithms.iter().find(wrong) {
-        let complaint = format!(
-            "{} does not go with {source}; write one that does, or leave it out",
-            quoted(name)
-        );
-        return Err(("tickets.jwt.algorithms", complaint));
-    }
-    Ok(())
-}
-
 fn redis_together(config: &Config) -> Result<(), (&'static str, Complaint)> {
     let (redis, sentinel, tls) = (&config.redis, &config.redis_sentinel, &config.redis_tls);
+    let url = redis.url.as_ref();
+    if url.is_none() && !config.tickets_jwt.connect {
+        let complaint = "is empty, and tickets are kept in Redis; write redis://HOST:PORT, or set \
+                         tickets.jwt.connect = true where tokens alone open sessions";
+        return Err(("redis.url", complaint.to_owned()));
+    }
     let files = [
         ("redis.tls.ca_file", tls.ca_file.is_some()),
         ("redis.tls.certificate_file", tls.certificate_file.is_some()),
     ];
     let file = files.into_iter().find(|(_, given)| *given);
-    if let (Some((key, _)), false) = (file, redis.url.tls) {
+    if let (Some((key, _)), false) = (file, url.is_some_and(|url| url.tls)) {
         let complaint = "is for TLS, and redis.url asks for none; write rediss://HOST:PORT there";
         return Err((key, complaint.to_owned()));
     }
-    if redis.user.is_some() && redis.password.is_none() && redis.url.password.is_none() {
+    let in_url = url.is_some_and(|url| url.password.is_some());
+    if redis.user.is_some() && redis.password.is_none() && !in_url {
         let complaint = "has no password; set redis.password, or leave redis.user out";
         return Err(("redis.user", complaint.to_owned()));
     }
@@ -101,7 +52,8 @@ fn redis_together(config: &Config) -> Result<(), (&'static str, Complaint)> {
             "has no password; set redis.sentinel.password, or leave redis.sentinel.user out";
         return Err(("redis.sentinel.user", complaint.to_owned()));
     }
-    if sentinel.password.is_some() && !matches!(redis.url.kind, RedisKind::Sentinel { .. }) {
+    let sentinels = url.is_some_and(|url| matches!(url.kind, RedisKind::Sentinel { .. }));
+    if sentinel.password.is_some() && !sentinels {
         let complaint = "is for Sentinels, and redis.url names none; write \
                          redis-sentinel://HOST:PORT,HOST:PORT/0?master=NAME there, or leave it out";
         return Err(("redis.sentinel.password", complaint.to_owned()));
@@ -120,6 +72,7 @@ pub(in crate::config) fn together(config: &Config) -> Result<(), (&'static str, 
         nats_tls,
         redis_tls,
         tickets_jwt,
+        tickets_jwt_tls,
         session,
         ..
     } = config;
@@ -165,7 +118,7 @@ pub(in crate::config) fn together(config: &Config) -> Result<(), (&'static str, 
         );
         return Err(("grpc.max_in_flight_bytes", complaint));
     }
-    jwt_together(tickets_jwt)?;
+    jwt_together(tickets_jwt, tickets_jwt_tls)?;
     let known = !grpc.tokens.is_empty() || grpc_tls.client_ca_file.is_some();
     let open = !known && !grpc.allow_anonymous;
     if open && !grpc.listen.ip().to_canonical().is_loopback() {

@@ -73,13 +73,22 @@ ttl = "60s"
 # secret = "…" # not set
 # public_key_file = "/path" # not set
 # jwks_url = "https://…" # not set
+# oidc_issuer = "https://login.example.com" # not set
 jwks_max_age = "1h"
 # issuer = "…" # not set
 # audience = "…" # not set
+audience_claim = "aud"
 user_claim = "sub"
 algorithms = []
 leeway = "30s"
 session_ends_with_token = true
+connect = false
+# topics_claim = "…" # not set
+# may_follow_claim = "…" # not set
+# may_follow_prefix_claim = "…" # not set
+# calls_claim = "…" # not set
+[tickets.jwt.tls]
+# ca_file = "/path" # not set
 [durable]
 enabled = false
 stream = "USHER"

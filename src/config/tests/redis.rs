@@ -7,6 +7,7 @@ fn read(url: &str) -> RedisServers {
     good(&row("redis.url", &format!("\"{url}\"")), &[])
         .redis
         .url
+        .expect("a URL")
 }
 
 fn complaint(url: &str) -> String {

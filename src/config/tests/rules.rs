@@ -277,7 +277,8 @@ fn files_and_keys_that_go_together_are_given_together() {
         (
             "[tickets.jwt]\nissuer = \"i\"",
             "tickets.jwt.issuer = \"i\" (in \"usher.toml\"): goes with a key; set \
-             tickets.jwt.secret, tickets.jwt.public_key_file or tickets.jwt.jwks_url too",
+             tickets.jwt.secret, tickets.jwt.public_key_file, tickets.jwt.jwks_url or \
+             tickets.jwt.oidc_issuer too",
         ),
         (
             "[tickets.jwt]\npublic_key_file = \"/k\"\nsecret = \"0123456789abcdef0123456789abcdef\"",
@@ -298,6 +299,42 @@ fn files_and_keys_that_go_together_are_given_together() {
             "[tickets.jwt]\nsecret = \"0123456789abcdef0123456789abcde\"",
             "tickets.jwt.secret (in \"usher.toml\"): has fewer than 32 bytes; `openssl rand -hex \
              32` prints a good one",
+        ),
+        (
+            "[tickets.jwt]\nconnect = true",
+            "tickets.jwt.connect = true (in \"usher.toml\"): goes with a key; set \
+             tickets.jwt.secret, tickets.jwt.public_key_file, tickets.jwt.jwks_url or \
+             tickets.jwt.oidc_issuer too",
+        ),
+        (
+            "[tickets.jwt]\noidc_issuer = \"https://h\"\naudience = \"a\"\nissuer = \"i\"",
+            "tickets.jwt.issuer = \"i\" (in \"usher.toml\"): tickets.jwt.oidc_issuer is set, which \
+             is the issuer too; leave this one out",
+        ),
+        (
+            "[tickets.jwt]\noidc_issuer = \"https://h\"",
+            "tickets.jwt.oidc_issuer (in \"usher.toml\"): needs tickets.jwt.audience, or tokens for \
+             others would do; set it",
+        ),
+        (
+            "[tickets.jwt]\noidc_issuer = \"https://h\"\njwks_url = \"https://h/k\"",
+            "tickets.jwt.oidc_issuer (in \"usher.toml\"): tickets.jwt.jwks_url is set too; keep one \
+             of the two",
+        ),
+        (
+            "[tickets.jwt]\npublic_key_file = \"/k\"\naudience_claim = \"client_id\"",
+            "tickets.jwt.audience_claim = \"client_id\" (in \"usher.toml\"): goes with \
+             tickets.jwt.audience; set that too, or leave it out",
+        ),
+        (
+            "[tickets.jwt]\npublic_key_file = \"/k\"\n[tickets.jwt.tls]\nca_file = \"/c\"",
+            "tickets.jwt.tls.ca_file = \"/c\" (in \"usher.toml\"): is for tickets.jwt.jwks_url and \
+             tickets.jwt.oidc_issuer; set one of them, or leave it out",
+        ),
+        (
+            "[redis]\nurl = \"\"",
+            "redis.url (in \"usher.toml\"): is empty, and tickets are kept in Redis; write \
+             redis://HOST:PORT, or set tickets.jwt.connect = true where tokens alone open sessions",
         ),
         (
             "[tickets.jwt]\nalgorithms = [\"none\"]",

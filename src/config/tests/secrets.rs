@@ -113,9 +113,21 @@ fn a_file_of_tokens_has_one_a_line() {
 fn a_url_may_stand_in_a_file_too() {
     let folder = folder(&[("url", "redis://:hunter2@cache:6380\n")]);
     let config = good("", &[("USHER_REDIS__URL_FILE", &path(&folder, "url"))]);
-    assert_eq!(config.redis.url.hosts, [("cache".to_owned(), 6380)]);
-    let password = config.redis.url.password.as_ref().map(Secret::expose);
+    let url = config.redis.url.expect("a URL");
+    assert_eq!(url.hosts, [("cache".to_owned(), 6380)]);
+    let password = url.password.as_ref().map(Secret::expose);
     assert_eq!(password, Some("hunter2".to_owned()));
+}
+
+/// An empty one more often is a secret that did not arrive than a wish for no Redis.
+#[test]
+fn a_file_without_a_url_is_no_wish_for_none() {
+    let folder = folder(&[("url", "\n")]);
+    let line = error(
+        "[tickets.jwt]\nsecret = \"0123456789abcdef0123456789abcdef\"\nconnect = true",
+        &[("USHER_REDIS__URL_FILE", &path(&folder, "url"))],
+    );
+    assert!(line.contains("is empty; write redis://HOST:PORT"), "{line}");
 }
 
 #[test]

@@ -46,9 +46,14 @@ impl Gateway {
 
     /// One that has these servers, and any free ports.
     pub(crate) fn builder(nats: &Nats, redis: &Redis) -> Builder {
+        Self::without_redis(nats).set("redis.url", redis.url())
+    }
+
+    /// One that has no Redis; it needs `tickets.jwt.connect`.
+    pub(crate) fn without_redis(nats: &Nats) -> Builder {
         let builder = Builder::new()
             .set("nats.url", nats.url())
-            .set("redis.url", redis.url());
+            .set("redis.url", "");
         match nats.gateways_login() {
             None => builder,
             Some((user, password)) => builder

@@ -111,6 +111,11 @@ impl Redis {
         ticket
     }
 
+    /// The value of a ticket that waits.
+    pub(crate) async fn value(&self, ticket: &str) -> String {
+        self.command(&["GET", &key(ticket)]).await
+    }
+
     /// Whether a ticket is still there to be used.
     pub(crate) async fn exists(&self, ticket: &str) -> bool {
         driver::cmd("EXISTS")

@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, SystemTime},
@@ -158,7 +158,7 @@ pub(crate) struct Page {
     /// Its URL.
     pub(crate) url: String,
     content: watch::Sender<Option<String>>,
-    asked: Arc<AtomicUsize>,
+    asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Page {
@@ -166,15 +166,18 @@ impl Page {
         let (listener, address) = listener().await;
         let acceptor = ca.acceptor(false);
         let (content, now) = watch::channel(Some(content));
-        let asked = Arc::new(AtomicUsize::new(0));
-        let count = asked.clone();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let paths = asked.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (acceptor, now, count) = (acceptor.clone(), now.clone(), count.clone());
+                let (acceptor, now, paths) = (acceptor.clone(), now.clone(), paths.clone());
                 tokio::spawn(async move {
                     let mut stream = acceptor.accept(stream).await?;
-                    let _ = stream.read(&mut [0; 4096]).await?;
-                    count.fetch_add(1, Ordering::Relaxed);
+                    let mut request = [0; 4096];
+                    let length = stream.read(&mut request).await?;
+                    let request = String::from_utf8_lossy(&request[..length]).into_owned();
+                    let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
+                    paths.lock().expect("no panic").push(path);
                     let content = now.borrow().clone();
                     let (status, body) = match content {
                         Some(body) => ("200 OK", body),
@@ -202,7 +205,12 @@ impl Page {
 
     /// How often it was asked for.
     pub(crate) fn asked(&self) -> usize {
-        self.asked.load(Ordering::Relaxed)
+        self.asked_for().len()
+    }
+
+    /// The paths that it was asked for.
+    pub(crate) fn asked_for(&self) -> Vec<String> {
+        self.asked.lock().expect("no panic").clone()
     }
 }
 
