@@ -2,10 +2,12 @@
 //
 //   node client.mjs '{"url":"ws://…","tickets":"http://…/v1/tickets","user":"42"}'
 //
-// Takes a ticket of the API for each attempt to connect. With "protobuf" it speaks Protobuf,
-// with "ask" it sends commands once connected. Prints `ticket T` for each ticket, and
+// Takes a ticket of the API for each attempt to connect, or with "secret" signs itself a JWT
+// that lives for "life" seconds, where "token" is not the first one. With "protobuf" it speaks
+// Protobuf, with "ask" it sends commands once connected, with "call" it makes that call. Prints `ticket T` for each ticket, and
 // everything that happens as one JSON object a line, until it is killed.
 
+import { createHmac } from "node:crypto";
 import { createRequire } from "node:module";
 
 const require = createRequire(new URL("../../.servers/node/", import.meta.url));
@@ -30,14 +32,23 @@ async function ticket() {
   return ticket;
 }
 
+function token() {
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const claims = { sub: options.user, exp: Math.floor(Date.now() / 1000) + options.life };
+  const signed = `${part({ alg: "HS256", typ: "JWT" })}.${part(claims)}`;
+  const signature = createHmac("sha256", options.secret).update(signed).digest("base64url");
+  say("token", {});
+  console.log(`ticket ${signed}.${signature}`);
+  return `${signed}.${signature}`;
+}
+
 const client = new Centrifuge(options.url, {
   websocket,
   minReconnectDelay: 50,
   maxReconnectDelay: 300,
-  getData: options.data
-    ? async () => encode(options.data)
-    : async () => encode({ ticket: await ticket() }),
-  ...(options.token && { token: options.token }),
+  ...(options.secret
+    ? { token: options.token, getToken: async () => token() }
+    : { getData: async () => encode({ ticket: await ticket() }) }),
 });
 
 for (const state of ["connecting", "connected", "disconnected"]) {
@@ -69,6 +80,16 @@ if (options.ask) {
     const subscription = client.newSubscription(options.ask);
     subscription.on("unsubscribed", ({ code }) => say("answer", { name: "subscribe", code }));
     subscription.subscribe();
+  });
+}
+if (options.call) {
+  client.on("connected", async () => {
+    for (const [name, data] of options.call) {
+      const { code, message, data: answer } = await client
+        .rpc(name, encode(data))
+        .catch((error) => error);
+      say("answer", { name, code, message, data: answer && decode(answer) });
+    }
   });
 }
 client.connect();

@@ -5,14 +5,18 @@ tests/journeys/centrifuge.rs:
 
 The SDK keeps the same `data` for all its connections. Over JSON that is a dictionary, and
 this client puts a fresh ticket into it each time that it begins to connect. With "protobuf"
-it speaks Protobuf, with one ticket. Prints `ticket T` for each ticket, and everything that
+it speaks Protobuf, with one ticket. With "secret" it signs itself JWTs that live for "life"
+seconds instead. Prints `ticket T` for each ticket, and everything that
 happens as one JSON object a line, until it is killed.
 """
 
 import asyncio
 import json
 import sys
+import time
 import urllib.request
+
+import jwt
 
 from centrifuge import Client, ClientEventHandler
 
@@ -33,6 +37,14 @@ def ticket():
         ticket = json.load(answer)["ticket"]
     print(f"ticket {ticket}", flush=True)
     return ticket
+
+
+async def token():
+    claims = {"sub": OPTIONS["user"], "exp": int(time.time()) + OPTIONS["life"]}
+    token = jwt.encode(claims, OPTIONS["secret"], "HS256")
+    say("token")
+    print(f"ticket {token}", flush=True)
+    return token
 
 
 class Handler(ClientEventHandler):
@@ -80,12 +92,16 @@ class Handler(ClientEventHandler):
 
 async def main():
     protobuf = OPTIONS.get("protobuf", False)
-    data = json.dumps({"ticket": ticket()}).encode() if protobuf else {"ticket": None}
+    data = None
+    if "secret" not in OPTIONS:
+        data = json.dumps({"ticket": ticket()}).encode() if protobuf else {"ticket": None}
     client = Client(
         OPTIONS["url"],
         events=Handler(data),
         use_protobuf=protobuf,
         data=data,
+        token=OPTIONS.get("token") or "",
+        get_token=token if "secret" in OPTIONS else None,
         min_reconnect_delay=0.05,
         max_reconnect_delay=0.3,
         proxy=None,

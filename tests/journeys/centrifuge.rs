@@ -7,6 +7,7 @@ mod hostile;
 
 mod recovery;
 mod sdks;
+mod tokens;
 mod topics;
 mod wire;
 

@@ -1,6 +1,8 @@
 //! A session that speaks the Centrifuge protocol: the answer to its `connect`, and what it
 //! does with its client's commands.
 
+use std::time::{Duration, SystemTime};
+
 use bytes::Bytes;
 use tungstenite::Message;
 
@@ -18,6 +20,7 @@ use crate::{
         frame_rate::FrameRate,
         transport::Transport,
     },
+    jitter,
     proto::centrifuge::{
         Command, ConnectResult, Error, NamedSubscription, Reply, SubscribeRequest, SubscribeResult,
     },
@@ -28,6 +31,9 @@ use crate::{
 const CHANGES: u32 = 2;
 /// Besides one command for each topic, so many may come at once.
 const MORE: u32 = 20;
+
+/// How long before its end a session is to be refreshed.
+const NOTICE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(90));
 
 const NOT_HERE: &str = "not available: services publish, by NATS or by the API; browsers do not";
 
@@ -217,12 +223,24 @@ fn failure(id: u32, error: Error) -> Reply {
     }
 }
 
+/// After so many seconds an SDK refreshes its token: 60–90 s before the session ends, at
+/// random, so that not all do so at once; in the middle of a life that is not longer.
+fn ttl(expires_at: SystemTime) -> u32 {
+    let left = expires_at.duration_since(SystemTime::now());
+    let left = left.unwrap_or(Duration::ZERO);
+    let after = match left > NOTICE.1 {
+        true => left - jitter::between(NOTICE.0, NOTICE.1),
+        false => left / 2,
+    };
+    u32::try_from(after.as_secs().max(1)).unwrap_or(u32::MAX)
+}
+
 /// The answer to the `connect` that opened a session.
 pub(super) fn connected(
     config: &Config,
     seat: &Seat,
     opening: &Opening,
-    connect: &Connect,
+    (connect, expires_at): (&Connect, Option<SystemTime>),
 ) -> Bytes {
     let user = seat.user().as_str();
     let topics = seat.topics().into_iter().map(Channel::Topic);
@@ -249,6 +267,8 @@ pub(super) fn connected(
     let connected = ConnectResult {
         client: ulid::Ulid::new().to_string(),
         subs: subs.collect(),
+        expires: connect.by_token,
+        ttl: expires_at.filter(|_| connect.by_token).map_or(0, ttl),
         // A client gives up where no ping came for so long, and ten seconds more.
         ping: u32::try_from(config.ping_interval.as_secs().max(1)).unwrap_or(u32::MAX),
         pong: true,

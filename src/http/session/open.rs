@@ -80,6 +80,7 @@ impl<T: Transport> Session<T> {
             None => drop(seat.backlog().cut(CloseReason::Disconnected)),
             Some(opening) => {
                 if let Some(connect) = &connect {
+                    let connect = (&**connect, expires_at);
                     transport.queue(centrifuge::connected(config, &seat, &opening, connect));
                 } else if seat.backlog().protocol().has_own_frames() {
                     transport.queue(welcome(config, &seat, &opening));
