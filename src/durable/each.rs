@@ -63,7 +63,7 @@ impl Durable {
         let Some(each) = &mut place.each else {
             return Ok(false);
         };
-        let mut fails = false;
+        let (mut fails, mut now) = (false, None);
         for (index, recovered) in each.iter_mut().enumerate() {
             if !*recovered {
                 continue;
@@ -74,7 +74,8 @@ impl Durable {
             };
             let at = index..=index;
             let read = (&reads[at.clone()], &lasts[at]);
-            let intact = self.is_intact_alone(&alone, read, look).await?;
+            let intact = self.is_intact_alone(&alone, read, (look, &mut now));
+            let intact = intact.await?;
             if !intact || missed[index] > self.config.max_replay {
                 *recovered = false;
                 place.at[index] = look.last;
@@ -89,14 +90,16 @@ impl Durable {
         &self,
         want: &Want,
         (reads, lasts): (&[Option<Read>], &[u64]),
-        look: &Look,
+        (look, now): (&Look, &mut Option<Look>),
     ) -> Result<bool, StreamError> {
         Ok(match shown(want, reads, lasts) {
             Shown::Intact => true,
             Shown::Lost => false,
-            // One look is shared by all who want one.
             Shown::IfKeptAfter(seq) => {
-                let now = self.look().await?;
+                let now = match now {
+                    Some(now) => now,
+                    None => now.insert(self.look().await?),
+                };
                 now.is_the_same_as(look) && now.has_all_after(seq)
             }
         })
@@ -154,7 +157,7 @@ impl Durable {
         let missed = read.as_ref().map_or(0, Read::total);
         let want = Track::joining([channel]).want_from(&[mark.offset]);
         let intact = self
-            .is_intact_alone(&want, (&[read], &[last]), look)
+            .is_intact_alone(&want, (&[read], &[last]), (look, &mut None))
             .await?;
         Ok((intact && missed <= self.config.max_replay).then_some(missed))
     }

@@ -130,11 +130,12 @@ pub(super) fn begin(newcomer: Newcomer, sessions: Arc<Sessions>) -> Response {
         let admitted = admission.await;
         // Its permits among the pending connections go with it.
         drop(request);
-        let outcome = match &admitted {
-            Err(End::Refused(_, refusal)) => Err(*refusal),
-            _ => Ok(()),
-        };
-        conclude(span, &outcome);
+        match &admitted {
+            Ok(_) => conclude(span, &Ok(())),
+            Err(End::Refused(_, refusal)) => conclude(span, &Err::<(), _>(*refusal)),
+            // It says already that the client is gone.
+            Err(End::Broken(_) | End::TooSlow) => drop(span),
+        }
         match admitted {
             Ok(admitted) => {
                 door.count("admitted");

@@ -72,6 +72,9 @@ impl<T: Transport> Session<T> {
 
     /// Answers commands. More than the client may send end the session.
     pub(super) fn obey(&mut self, commands: Vec<Command>) -> Result<(), CloseReason> {
+        if commands.is_empty() {
+            return Ok(());
+        }
         let count = u32::try_from(commands.len()).unwrap_or(u32::MAX);
         if !self.rates().commands.take(count) {
             return Err(CloseReason::TooManyFrames);
