@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run up test check bench hostile rolling storm durable return presence api recovery interest chaos churn stuck chart image-check conformance drain-go examples-go centrifuge-go trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
+.PHONY: help run up test check bench hostile rolling storm durable return presence api calls recovery interest chaos churn stuck chart image-check conformance drain-go examples-go centrifuge-go trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
 
 CARGO ?= cargo
 # Where cargo builds, asked only by who needs it.
@@ -93,6 +93,9 @@ return: tools servers ## measure what clients cost that come back in durable mod
 
 presence: tools servers ## measure what it costs to ask who of 1,000 users is online, into benches/presence.txt; fails above 150 ms
 	$(CARGO) bench --bench gateway -- presence | tee benches/presence.txt
+
+calls: tools servers ## measure clients' calls to a service beside NATS requests, into benches/calls.txt
+	$(CARGO) bench --bench gateway -- calls | tee benches/calls.txt
 
 api: tools servers ## measure pushes over a stream, and messages beside a broadcast to 15,000 sessions, into benches/broadcast.txt; fails beyond the bounds
 	$(CARGO) bench --bench gateway -- api | tee benches/broadcast.txt

@@ -145,6 +145,7 @@ impl App {
         let Outside {
             interest,
             publisher,
+            calls,
             shared,
             stream,
             tickets,
@@ -203,7 +204,8 @@ impl App {
             tickets: tickets.clone(),
             tokens: judge.clone().filter(|_| config.tickets_jwt.connect),
         });
-        let (sessions, clock) = Sessions::new(rooms::sessions(&config, &gateway), metrics.clone());
+        let (sessions, clock) =
+            Sessions::new(rooms::sessions(&config, &gateway), calls, metrics.clone());
         let sessions = Arc::new(sessions);
         tasks.spawn("the clock of sessions", clock);
         let door = Arc::new(Door::new(

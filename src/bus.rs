@@ -2,12 +2,14 @@
 //!
 //! What strangers publish is read by our own reader, which no odd byte of theirs can cut off:
 //! the interest connection ([`Interest`]) and reads of stored messages ([`stream`]), both over
-//! one supervisor. Everything that the gateway says or asks itself goes through async-nats:
+//! one supervisor, and so do the answers of services to clients' calls ([`Calls`]). Everything that the gateway says or asks itself goes through async-nats:
 //! pushes ([`Publisher`]) and JetStream's administration. Or all of it happens inside this
 //! process.
 
 mod asking;
 mod auth;
+mod caller;
+mod calls;
 mod check;
 mod client;
 mod embedded;
@@ -30,6 +32,7 @@ use url::Url;
 pub use self::{
     asking::Elsewhere,
     auth::{Auth, AuthError},
+    calls::{CallError, Calls, Config as CallsConfig, SessionCalls},
     check::{Seen, Server, check},
     client::{Answers, Listener, Peers, Said, Topic},
     interest::{Commands, DialError, Event, Interest, Probe, Request, Subscriber, Subscriptions},
@@ -38,6 +41,7 @@ pub use self::{
     subject::Subjects,
 };
 use self::{
+    caller::Caller,
     health::Health,
     interest::{Dialer, Reader, Supervisor},
     publisher::Way,
@@ -66,6 +70,8 @@ pub struct Nats<K> {
     pub peers: Peers,
     /// The service API.
     pub service: Service,
+    /// Calls of clients, which services answer.
+    pub calls: Calls,
     /// Whether the others hold a user, and what services are told of that.
     pub elsewhere: Elsewhere,
     /// In durable mode.
@@ -100,6 +106,16 @@ pub async fn nats<K: Subscriber>(
     let (service, task) =
         service::start(&config, servers.clone(), health("service", Part::Service)).await?;
     tasks.push(Task::new("the service connection", task));
+    let connection = supervised("calls", Part::Calls).lingering(config.calls.timeout);
+    let (caller, task) = Caller::new(connection, &config.reply_prefix, None);
+    tasks.push(Task::new("the connection of calls", task));
+    let calls = Calls::new(
+        config.calls.clone(),
+        Some(caller),
+        subjects.clone(),
+        &config.name,
+        (metrics.clone(), config.tracer.clone()),
+    );
     let peers = Peers::new(client.clone(), &config.reply_prefix);
     let elsewhere = Elsewhere::new(client.clone(), &config.name);
     let (way, stream) = match config.stream.clone() {
@@ -138,6 +154,7 @@ pub async fn nats<K: Subscriber>(
         publisher: Publisher::new(way, config.tracer),
         peers,
         service,
+        calls,
         elsewhere,
         stream,
         tasks,
@@ -179,6 +196,8 @@ pub struct Config {
     /// What a reply subject begins with: those that receipts are sent to, and
     /// those that we ask receipts for.
     pub reply_prefix: String,
+    /// The bounds of clients' calls.
+    pub calls: CallsConfig,
     /// Whether services are told who comes and goes.
     pub presence_events: bool,
     /// The stream of durable mode; none in live mode.

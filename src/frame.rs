@@ -343,6 +343,12 @@ fn event(message: &Message, out: &mut Vec<u8>) {
     if let Some(Stored { seq, prev, at }) = message.stored {
         let _ = write!(out, ",\"seq\":{seq},\"prev\":{prev},\"at\":{at}");
     }
+    data(payload, out);
+    out.push(b'}');
+}
+
+/// `,"data":…` or `,"base64":…`: a payload inside an object.
+fn data(payload: &[u8], out: &mut Vec<u8>) {
     match std::str::from_utf8(payload) {
         Ok(text) => {
             out.extend_from_slice(b",\"data\":");
@@ -358,7 +364,6 @@ fn event(message: &Message, out: &mut Vec<u8>) {
             out.push(b'"');
         }
     }
-    out.push(b'}');
 }
 
 fn raw(message: &Message) -> Bytes {

@@ -1,6 +1,7 @@
 //! What is counted, in Prometheus's terms. No label carries a user, a ticket
 //! or an address.
 
+mod calls;
 mod labels;
 mod register;
 mod rounds;
@@ -9,7 +10,7 @@ mod text;
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use self::register::{counter, counters, gauge, gauges, histogram, register};
-pub use self::{rounds::Rounds, text::LOG_LINES_LOST};
+pub use self::{calls::Calls, rounds::Rounds, text::LOG_LINES_LOST};
 
 /// All metrics of one gateway.
 #[derive(Debug)]
@@ -69,6 +70,8 @@ pub struct Metrics {
     pub delivery_seconds: Histogram,
     /// Users' subjects subscribed to.
     pub subscriptions: IntGauge,
+    /// Clients' calls.
+    pub calls: Calls,
     /// Bytes waiting to be written to sessions.
     pub queued_bytes: IntGauge,
     /// Tasks of the runtime.
@@ -271,6 +274,7 @@ impl Metrics {
                 "From the message's arrival from NATS to the kernel's taking it.",
             ),
             subscriptions: gauge(&r, "usher_subscriptions", "Users' subjects subscribed to."),
+            calls: Calls::new(&r),
             queued_bytes: gauge(
                 &r,
                 "usher_queued_bytes",
@@ -285,8 +289,8 @@ impl Metrics {
                 &r,
                 "usher_nats_connected",
                 "1 while this connection to NATS works; connection is 'interest' (what is \
-                 published to sessions), 'push' (what leaves), 'service' (the service API), or, in durable mode, 'stream' \
-                 (what is read back).",
+                 published to sessions), 'push' (what leaves), 'service' (the service API), 'calls' \
+                 (clients' calls), or, in durable mode, 'stream' (what is read back).",
                 "connection",
             ),
             gateways: gauge(

@@ -22,13 +22,15 @@ pub enum Part {
     StreamConnection,
     /// The NATS connection of the service API. Without it the gateway is ready all the same.
     Service,
+    /// The NATS connection of clients' calls. Without it the gateway is ready all the same.
+    Calls,
     /// The stream, as durable mode needs it, with a leader that answers.
     Stream,
     /// Where tickets are.
     Redis,
 }
 
-const PARTS: usize = 6;
+const PARTS: usize = 7;
 
 /// Sessions that are held back for less than this are no finding.
 const HELD_BACK: Duration = Duration::from_secs(5);
@@ -232,7 +234,7 @@ impl Readiness {
         for (part, state) in facts.states() {
             let finding = match state {
                 State::NotUsed | State::Up => None,
-                State::NotReached => Some((part.not_reached(), part != Part::Service)),
+                State::NotReached => Some((part.not_reached(), part.is_needed())),
                 State::Away(since) => Some((part.away(), part.is_missed() && too_long(since))),
                 State::Unusable(reason) => Some((reason, true)),
             };
@@ -301,6 +303,7 @@ impl Facts {
             Part::Push,
             Part::StreamConnection,
             Part::Service,
+            Part::Calls,
             Part::Stream,
             Part::Redis,
         ];
@@ -311,7 +314,7 @@ impl Facts {
 impl Part {
     fn not_reached(self) -> Reason {
         match self {
-            Self::Interest | Self::Push | Self::StreamConnection | Self::Service => {
+            Self::Interest | Self::Push | Self::StreamConnection | Self::Service | Self::Calls => {
                 Reason::NatsNotReached
             }
             Self::Stream => Reason::StreamNotReady,
@@ -321,12 +324,17 @@ impl Part {
 
     /// Whether its being away for long takes a gateway out of service.
     fn is_missed(self) -> bool {
-        !matches!(self, Self::Redis | Self::Service)
+        self.is_needed() && self != Self::Redis
+    }
+
+    /// Whether there are no sessions without it.
+    fn is_needed(self) -> bool {
+        !matches!(self, Self::Service | Self::Calls)
     }
 
     fn away(self) -> Reason {
         match self {
-            Self::Interest | Self::Push | Self::StreamConnection | Self::Service => {
+            Self::Interest | Self::Push | Self::StreamConnection | Self::Service | Self::Calls => {
                 Reason::NatsAway
             }
             Self::Stream => Reason::StreamAway,

@@ -43,7 +43,10 @@ use std::{
 };
 
 use dashmap::DashMap;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, timeout_at},
+};
 
 pub use self::{
     arrival::Arrival,
@@ -171,6 +174,8 @@ pub struct Registry {
     topics: Audiences,
     subscriptions: Arc<Subscriptions<Arc<Entry>>>,
     limits: Arc<Limits>,
+    /// What no message of the bus has queued exceeds the bound of all backlogs.
+    exceeded: Notify,
     dismissals: Dismissals,
     /// Grows with every loss of the connection; a confirmation counts only in
     /// the life in which it was given.
@@ -203,6 +208,7 @@ impl Registry {
             config,
             users: Audiences::default(),
             topics: Audiences::default(),
+            exceeded: Notify::new(),
             dismissals: Dismissals::default(),
             subscriptions,
             life: AtomicU64::new(0),

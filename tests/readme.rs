@@ -25,16 +25,18 @@ fn publishing_shows_the_lines_of_the_readme_and_the_examples() {
         "examples/publishers/node/push.mjs",
         "examples/publishers/go/push/main.go",
         "examples/publishers/go/pushgrpc/main.go",
+        "examples/publishers/python/answer_calls.py",
+        "examples/publishers/node/answer_calls.mjs",
     ]
     .map(file);
-    let document = file("docs/publishing.md");
+    let document = file("docs/publishing.md") + &file("docs/calls.md");
     let mut shown = 0;
     for kind in ["python", "js", "go"] {
         for block in document.split(&format!("```{kind}\n")).skip(1) {
             let block = block.split("```").next().unwrap_or_default();
             assert!(
                 sources.iter().any(|text| text.contains(block)),
-                "docs/publishing.md shows lines that stand neither in README.md nor in the examples:\n{block}"
+                "the documents show lines that stand neither in README.md nor in the examples:\n{block}"
             );
             shown += 1;
         }
@@ -62,6 +64,7 @@ fn every_file_that_it_links_to_is_there() {
     for document in [
         "README.md",
         "docs/publishing.md",
+        "docs/calls.md",
         "docs/frontend.md",
         "docs/architecture.md",
         "docs/delivery.md",

@@ -5,7 +5,7 @@
 //! that depends on the machine stands beside a floor that was measured in the
 //! same run, in turns; only the ratio of the two travels.
 //!
-//! `hostile`, `rolling`, `storm`, `durable`, `presence` and `api` are parts that are run only
+//! `hostile`, `rolling`, `storm`, `durable`, `presence`, `api` and `calls` are parts that are run only
 //! when they are asked for, and that fail where a bound is missed. `return [ROW…]` is another: it
 //! fails where a client that comes back gets anything but what it missed.
 
@@ -14,6 +14,7 @@ mod attackers;
 mod attacks;
 mod balancer;
 mod browser;
+mod calls;
 mod crowd;
 mod durable;
 mod events;
@@ -44,7 +45,7 @@ use crate::{
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-const PARTS: [&str; 13] = [
+const PARTS: [&str; 14] = [
     "memory",
     "burst",
     "unicast",
@@ -58,6 +59,7 @@ const PARTS: [&str; 13] = [
     RETURN,
     "presence",
     "api",
+    "calls",
 ];
 /// What follows it are names of its rows.
 const RETURN: &str = "return";
@@ -181,6 +183,9 @@ fn bench(arguments: Vec<String>) -> Outcome<()> {
     }
     if asked_for("api") {
         outcome = outcome.and(bench.api());
+    }
+    if asked_for("calls") {
+        outcome = outcome.and(bench.calls());
     }
     bench.report.end();
     outcome

@@ -5,7 +5,7 @@ use std::{fmt::Debug, sync::Arc, time::Duration};
 use bytes::Bytes;
 
 use super::{
-    Auth, Config, Event, Health, Servers, Subscriber, Subscriptions,
+    Auth, CallsConfig, Config, Event, Health, Servers, Subscriber, Subscriptions,
     interest::{Decoder, Dialer, Reader, ServerOp, Supervisor},
     stream::{Reply, offline_event as event_of},
 };
@@ -67,6 +67,12 @@ impl<K: Subscriber> Gateway<K> {
             prefix: "usher".to_owned(),
             settle: None,
             reply_prefix: "_INBOX.".to_owned(),
+            calls: CallsConfig {
+                timeout: Duration::ZERO,
+                max_in_flight: 0,
+                max_total: 0,
+                echoes: false,
+            },
             presence_events: false,
             stream: None,
             tracer: Tracer::default(),

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::{Mode, RunError, reload::Logins, rooms, tasks::Tasks};
 use crate::{
     bus::{
-        self, Commands, Elsewhere, Interest, Peers, Publisher, Service, Subscriber, stream::Stream,
+        self, Calls, Commands, Elsewhere, Interest, Peers, Publisher, Service, Subscriber,
+        stream::Stream,
     },
     config::Config,
     metrics::Metrics,
@@ -19,6 +20,8 @@ use crate::{
 pub(super) struct Outside<K> {
     pub(super) interest: Interest<K>,
     pub(super) publisher: Publisher,
+    /// What clients ask services for.
+    pub(super) calls: Calls,
     /// None where this gateway is the only one.
     pub(super) shared: Option<Shared>,
     /// In durable mode.
@@ -46,7 +49,8 @@ impl<K: Subscriber + Send + 'static> Outside<K> {
         (metrics, readiness, tracer): (&Arc<Metrics>, &Readiness, &Tracer),
         tasks: &mut Tasks,
     ) -> Result<Self, RunError> {
-        let bus = rooms::bus(config, gateway, tracer.clone());
+        let mut bus = rooms::bus(config, gateway, tracer.clone());
+        bus.calls.echoes = mode.demo;
         if mode.embedded {
             tracing::warn!(
                 "embedded: messages and tickets stay in this process and end with it; \
@@ -55,6 +59,7 @@ impl<K: Subscriber + Send + 'static> Outside<K> {
             let (interest, publisher) =
                 bus::embedded(&bus.reply_prefix, commands, metrics.clone(), tracer.clone());
             return Ok(Self {
+                calls: Calls::embedded(bus.calls, metrics.clone(), tracer.clone()),
                 interest,
                 publisher,
                 shared: None,
@@ -93,6 +98,7 @@ impl<K: Subscriber + Send + 'static> Outside<K> {
         Ok(Self {
             interest: nats.interest,
             publisher: nats.publisher,
+            calls: nats.calls,
             shared: Some(Shared {
                 peers: nats.peers,
                 elsewhere: nats.elsewhere,

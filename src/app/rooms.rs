@@ -8,7 +8,7 @@ use std::{path::PathBuf, time::Duration};
 pub(super) use self::nats::auth as nats_auth;
 pub(crate) use self::{nats::bus, tokens::tokens};
 use crate::{
-    api,
+    api, bus,
     client_address::TrustedProxies,
     config::{Config, OtlpUrl, RedisKind, Settle},
     durable, http,
@@ -178,6 +178,16 @@ pub(super) fn durable(config: &Config) -> durable::Config {
     }
 }
 
+/// The bounds of clients' calls.
+fn calls(config: &Config) -> bus::CallsConfig {
+    bus::CallsConfig {
+        timeout: config.calls.timeout,
+        max_in_flight: config.calls.max_in_flight as usize,
+        max_total: config.calls.max_total as usize,
+        echoes: false,
+    }
+}
+
 fn settle(config: &Config) -> Option<Duration> {
     match config.nats.settle {
         Settle::Auto => None,
@@ -298,6 +308,7 @@ pub(super) fn sessions(config: &Config, gateway: &str) -> http::SessionConfig {
         idle_timeout: session.idle_timeout,
         max_lifetime: Some(session.max_lifetime).filter(|most| !most.is_zero()),
         max_frame: session.max_frame.0,
+        max_outgoing_frame: session.max_outgoing_frame.0,
         frames_per_second: session.frames_per_second,
         max_topics: config.topics.max_per_session,
         write_timeout: session.write_timeout,

@@ -31,6 +31,8 @@ pub struct Seen {
     pub forbidden: Vec<String>,
     /// The same of what only the service API needs.
     pub service_forbidden: Vec<String>,
+    /// The same of what only clients' calls need.
+    pub calls_forbidden: Vec<String>,
     /// NATS has not answered a PING for so long.
     pub silent: Option<Duration>,
     /// The stream, in durable mode, where a server answered.
@@ -104,6 +106,7 @@ fn published(config: &Config, subjects: &Subjects) -> Vec<(String, &'static [u8]
         // Gateways ignore what is empty.
         (subjects.gateways(), b""),
         (subjects.control(), b""),
+        (subjects.call_check(), b""),
     ];
     if config.presence_events {
         published.push((subjects.presence("$check"), b""));
@@ -153,10 +156,12 @@ async fn permissions(
                 let of_service = service
                     .iter()
                     .any(|subject| text.contains(subject.as_str()));
-                match of_service {
-                    true => seen.service_forbidden.push(text),
-                    false => seen.forbidden.push(text),
-                }
+                let forbidden = match of_service {
+                    true => &mut seen.service_forbidden,
+                    false if text.contains(&subjects.call_check()) => &mut seen.calls_forbidden,
+                    false => &mut seen.forbidden,
+                };
+                forbidden.push(text);
             }
             Ok(Received::Pong(_)) | Err(_) => return,
             Ok(_) => {}

@@ -9,7 +9,6 @@
 //! ([`Look`]).
 
 mod batch;
-mod caller;
 mod index;
 mod lasts;
 mod looks;
@@ -35,7 +34,6 @@ use tokio::{sync::Notify, time::timeout};
 
 #[cfg(fuzzing)]
 pub(super) use self::{batch::Reply, offline::event as offline_event};
-use self::{caller::Caller, looks::Looks, offline::Offline, scan::Scans};
 pub use self::{
     lasts::Lasts,
     looks::Look,
@@ -46,13 +44,15 @@ pub use self::{
     shape::{Difference, Mend},
     upkeep::Checked,
 };
+use self::{looks::Looks, offline::Offline, scan::Scans};
 pub(super) use self::{
     odd::odd,
-    offline::{NAME as OFFLINE, see_to as see_to_offline},
+    offline::{Delivery, NAME as OFFLINE, see_to as see_to_offline},
     upkeep::{Reach, see_to},
 };
 use super::{
     Subjects, Task,
+    caller::{Caller, Lost},
     client::{Client, Failure, Outgoing},
     interest::{Event, Supervisor},
 };
@@ -114,6 +114,12 @@ pub enum StreamError {
     /// It says something else than is expected of it.
     #[error("the stream's answer is not understood: {0}")]
     Odd(String),
+}
+
+impl From<Lost> for StreamError {
+    fn from(Lost: Lost) -> Self {
+        Self::Away
+    }
 }
 
 /// The stream. Clones share it.

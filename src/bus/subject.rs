@@ -2,6 +2,7 @@
 
 use crate::{
     channel::{Audience, Channel, Topic},
+    grants::CallName,
     user::{UserId, from_subject_token, subject_token},
 };
 
@@ -134,6 +135,16 @@ impl Subjects {
     /// Where gateways say that they are there: `usher.gateways`.
     pub fn gateways(&self) -> String {
         format!("{}.gateways", self.prefix)
+    }
+
+    /// Where a call of a client is published: `usher.call.NAME`. A name stands there as it is.
+    pub(super) fn call(&self, name: &CallName) -> String {
+        format!("{}.call.{}", self.prefix, name.as_str())
+    }
+
+    /// Where `usher check` publishes to see whether calls may be: no call has such a name.
+    pub(super) fn call_check(&self) -> String {
+        format!("{}.call.$check", self.prefix)
     }
 
     /// Where gateways ask and command each other: `usher.control`.

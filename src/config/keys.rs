@@ -334,6 +334,19 @@ table! {
         max: u32 = 100000 where above_zero,
     }
 
+    /// What clients ask services for, over `usher.v1`, as far as their tickets or tokens
+    /// grant it.
+    "calls" => calls: Calls {
+        /// How long a call may take; then the client is told `timeout`. A service reads the
+        /// same in the header `Usher-Deadline`.
+        timeout: Duration = "5s" where above_zero,
+        /// The most calls of one session that are under way; above it the client is told
+        /// `too_many`.
+        max_in_flight: u32 = 16 where above_zero,
+        /// The same of this gateway.
+        max_total: u32 = 4096 where above_zero,
+    }
+
     /// One client's connection.
     "session" => session: Session {
         /// How often a session is pinged.

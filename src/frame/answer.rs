@@ -14,6 +14,8 @@ pub enum Code {
     Forbidden,
     /// It would be one too many.
     TooMany,
+    /// The answer is larger than a frame may be.
+    TooLarge,
     /// NATS, or what else it needs, is away.
     Unavailable,
 }
@@ -26,6 +28,7 @@ impl Code {
             Self::UnknownCommand => "unknown_command",
             Self::Forbidden => "forbidden",
             Self::TooMany => "too_many",
+            Self::TooLarge => "too_large",
             Self::Unavailable => "unavailable",
         }
     }
@@ -49,6 +52,16 @@ pub fn following(id: Option<&str>, topics: &[Topic], proof: Option<Proof>) -> St
         body["at"] = at.into();
     }
     control("following", with_id(id, body))
+}
+
+/// `{"reply":{"id":"7","data":…}}`: an answer's payload, by the rule for events.
+pub fn reply(id: &str, payload: &[u8]) -> String {
+    let mut out = Vec::with_capacity(payload.len() + id.len() + 48);
+    out.extend_from_slice(b"{\"reply\":{\"id\":");
+    serde_json::to_writer(&mut out, id).expect("a text is always JSON");
+    super::data(payload, &mut out);
+    out.extend_from_slice(b"}}");
+    String::from_utf8(out).expect("JSON is UTF-8")
 }
 
 /// The same body, with what the command had as its `id`.

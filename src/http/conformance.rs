@@ -2,7 +2,7 @@
 //! it sends, and wants back what it sent. Anyone who asks is let in, so nothing that
 //! serves users leads here; `tests/conformance/echo.rs` does.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{sync::Semaphore, time::Instant};
@@ -28,11 +28,24 @@ use super::{
     upgrade::Upgrade,
     websocket,
 };
-use crate::{frame::Protocol, metrics::Metrics, user::UserId};
+use crate::{
+    bus::{Calls, CallsConfig},
+    frame::Protocol,
+    metrics::Metrics,
+    telemetry::Tracer,
+    user::UserId,
+};
 
 /// Every path is the echo.
 pub fn routes(config: Config, metrics: Arc<Metrics>, joins: Joins) -> BoxedFilter<(Response,)> {
-    let (sessions, clock) = Sessions::new(config, metrics);
+    let calls = CallsConfig {
+        timeout: Duration::ZERO,
+        max_in_flight: 0,
+        max_total: 0,
+        echoes: false,
+    };
+    let calls = Calls::embedded(calls, metrics.clone(), Tracer::default());
+    let (sessions, clock) = Sessions::new(config, calls, metrics);
     tokio::spawn(clock);
     let sessions = Arc::new(sessions.echoing(echo));
     let places = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));

@@ -17,7 +17,9 @@ use super::{
     frame_rate::FrameRate,
     transport::{Echo, Kind, Transport},
 };
-use crate::{close::CloseReason, metrics::Metrics, provoke, supervision::contained_now};
+use crate::{
+    bus::Calls, close::CloseReason, metrics::Metrics, provoke, supervision::contained_now,
+};
 
 /// How sessions are kept.
 #[derive(Debug, Clone)]
@@ -32,6 +34,8 @@ pub struct Config {
     pub max_lifetime: Option<Duration>,
     /// Bytes of one message from the client.
     pub max_frame: usize,
+    /// The largest frame that a session is sent.
+    pub max_outgoing_frame: usize,
     /// Messages and control frames from the client in one second.
     pub frames_per_second: u32,
     /// Topics that one session follows at most.
@@ -46,6 +50,8 @@ pub struct Sessions {
     pub(super) config: Config,
     /// By which clients are judged.
     pub(super) clock: Arc<AwakeClock>,
+    /// What clients ask services for.
+    calls: Calls,
     metrics: Arc<Metrics>,
     counts: [Counts; Kind::ALL.len()],
     /// The frame that echoes a client's message: none, but in `conformance`.
@@ -71,6 +77,7 @@ impl Sessions {
     /// there are sessions.
     pub fn new(
         config: Config,
+        calls: Calls,
         metrics: Arc<Metrics>,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (clock, ticks) = AwakeClock::ticking();
@@ -82,6 +89,7 @@ impl Sessions {
             counts: Kind::ALL.map(counts),
             config,
             clock,
+            calls,
             metrics,
             echo: |_| None,
         };
@@ -115,7 +123,7 @@ impl Sessions {
             // A fault in it ends this session and no other; its client may come again.
             let ending = poll_fn(|cx| {
                 let polled = contained_now(|| {
-                    provoke::here("session", session.user());
+                    provoke::here("session", session.user().as_str());
                     session.poll_open(cx)
                 });
                 polled.unwrap_or(Poll::Ready(CloseReason::Internal.into()))

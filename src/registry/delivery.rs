@@ -48,6 +48,10 @@ impl Registry {
                 Some(event) => event,
                 None => tokio::select! {
                     event = work.interest.next() => event,
+                    () = self.exceeded.notified() => {
+                        self.keep_within_total().await;
+                        continue;
+                    }
                     () = work.probes.tick() => {
                         self.answer_probes(&mut work);
                         continue;

@@ -5,7 +5,8 @@ use std::{future::poll_fn, sync::Arc};
 use bytes::Bytes;
 
 use super::{
-    Admission, Backlog, Entry, FollowError, JoinError, Registry, Session, TopicChange, membership,
+    Admission, Backlog, Entry, FollowError, JoinError, Outgoing, Pushed, Registry, Session, Source,
+    TopicChange, membership,
 };
 use crate::{
     channel::Topic,
@@ -107,6 +108,24 @@ impl Seat {
     pub fn pong(&self) -> Bytes {
         let proof = self.session.last_proof();
         self.backlog().protocol().frame(&frame::ping(proof))
+    }
+
+    /// Queues a frame for this session alone that can't be sent again. It keeps to the bounds
+    /// of backlogs: where it has no room, what the stream can send again makes room, or the
+    /// session ends.
+    pub fn give(&self, frame: Bytes) {
+        let limits = &self.registry.limits;
+        let outgoing = Outgoing::new(frame.clone(), None, Source::Own, limits);
+        let backlog = self.backlog();
+        if backlog.offer(outgoing, limits).is_none() {
+            self.session.clone().shed();
+            if let Pushed::Overflowed(lost) = backlog.push(frame, None, limits) {
+                self.registry.metrics.dropped("slow_consumer", lost);
+            }
+        }
+        if limits.exceeded() {
+            self.registry.exceeded.notify_one();
+        }
     }
 
     /// The session has written frames that it had taken. Returns whether it is still open.

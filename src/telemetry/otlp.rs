@@ -42,6 +42,7 @@ fn span(ended: &Ended) -> Span {
     let kind = match ended.operation {
         Operation::Admission | Operation::Push => SpanKind::Server,
         Operation::Deliver | Operation::Replay => SpanKind::Consumer,
+        Operation::Call => SpanKind::Client,
     };
     let attributes = ended.attributes.iter();
     Span {

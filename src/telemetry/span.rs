@@ -17,6 +17,8 @@ pub enum Operation {
     Admission,
     /// A push, until NATS has it, and until its receipts are there.
     Push,
+    /// A client's call, until a service has answered it.
+    Call,
     /// A message to one session, from its arrival until the kernel has it.
     Deliver,
     /// A message that is sent again, until the kernel has it; or all that a session missed,
@@ -30,6 +32,7 @@ impl Operation {
         match self {
             Self::Admission => "admission",
             Self::Push => "push",
+            Self::Call => "call",
             Self::Deliver => "deliver",
             Self::Replay => "replay",
         }

@@ -49,6 +49,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         idle_timeout: Duration::from_secs(60),
         max_lifetime: None,
         max_frame: MAX_FRAME,
+        max_outgoing_frame: usize::MAX,
         frames_per_second: FRAMES_PER_SECOND,
         max_topics: 32,
         write_timeout: Duration::from_secs(10),

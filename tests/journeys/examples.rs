@@ -212,6 +212,29 @@ async fn in_live_mode(examples: Examples) {
     ends(examples.by_api(&gateway, &[USER, ORDER]), code, says).await;
 }
 
+/// The service reads who asks, and its error is the page's.
+async fn answering_calls(examples: Examples) {
+    let (nats, redis) = servers().await;
+    let gateway = Gateway::start(&nats, &redis).await;
+    let mut service = examples.by_nats("answer_calls", &nats, Role::Responder, &[]);
+    eventually("the service listens", || {
+        assert!(service.try_wait().is_none(), "{}", service.output());
+        std::future::ready(service.output().starts_with("listening\n"))
+    })
+    .await;
+    let grants = json!({"user_id": USER, "calls": ["orders.*"]});
+    let mut client = Client::open(&gateway, &redis.ticket_json(grants).await).await;
+    let call = |order: u32| json!({"id": "7", "call": "orders.cancel", "data": {"order": order}});
+    client.send_text(&call(123).to_string()).await;
+    let reply = json!({"id": "7", "data": {"cancelled": 123, "by": USER}});
+    assert_eq!(client.next_json().await, json!({ "reply": reply }));
+    client.send_text(&call(99).to_string()).await;
+    let error = json!({"id": "7", "code": "409", "message": "the order has left the house"});
+    assert_eq!(client.next_json().await, json!({ "error": error }));
+    service.signal(rustix::process::Signal::TERM);
+    assert!(service.wait().await.success(), "{}", service.output());
+}
+
 async fn presence_and_disconnect(examples: Examples) {
     let (nats, redis) = servers().await;
     let nobody = "no gateway is there";
@@ -308,6 +331,16 @@ async fn python_in_live_mode() {
 #[tokio::test]
 async fn python_presence_and_disconnect() {
     presence_and_disconnect(Examples::Python).await;
+}
+
+#[tokio::test]
+async fn python_answers_calls() {
+    answering_calls(Examples::Python).await;
+}
+
+#[tokio::test]
+async fn node_answers_calls() {
+    answering_calls(Examples::node()).await;
 }
 
 #[tokio::test]

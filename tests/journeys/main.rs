@@ -7,6 +7,7 @@ mod admission;
 mod broadcasts;
 mod browser;
 mod bus_faults;
+mod calls;
 mod centrifuge;
 mod clear_token;
 mod closing;

@@ -9,12 +9,15 @@ use serde_json::Value;
 use tonic::{Request, metadata::MetadataValue};
 
 use self::collector::Collector;
-use crate::support::{
-    Client, Events, Gateway, Nats, Redis,
-    grpc::{push, push_with_receipt},
-    servers,
-    tls::Ca,
-    wait::patiently,
+use crate::{
+    calls::service::{self, Service, call, fails, header, works},
+    support::{
+        Client, Events, Gateway, Nats, Redis,
+        grpc::{push, push_with_receipt},
+        servers,
+        tls::Ca,
+        wait::patiently,
+    },
 };
 
 /// Whose name is in no span.
@@ -329,6 +332,32 @@ async fn with_a_ratio_of_1_all_that_has_no_header_is_recorded() {
         .find(|span| !of_push(span))
         .expect("another");
     assert!(begun(other), "{other}");
+}
+
+/// A client has no `traceparent`, so the trace of a call begins here; a service goes on with it.
+#[tokio::test]
+async fn a_call_is_recorded_and_its_service_told() {
+    let (nats, redis, collector, gateway) = world("1").await;
+    let mut answering = Service::of(&nats, "a").await;
+    let mut client = service::caller(&gateway, &redis, USER).await;
+    works(&mut client, &mut answering, "a").await;
+    call(&mut client, "1", "nobody.here", 1.into()).await;
+    fails(&mut client, "1", "no_responders").await;
+    call(&mut client, "2", "a", 1.into()).await;
+    let told = header(&answering.next().await, "traceparent");
+    drop(client);
+    let result = |result: &'static str| {
+        move |span: &Value| span["name"] == "call" && span["attributes"]["usher.result"] == result
+    };
+    for ended in ["ok", "no_responders", "client_gone"] {
+        let span = collector.expect(ended, 1, result(ended)).await.remove(0);
+        assert_eq!(span["parent"], "", "{span}");
+        if ended == "client_gone" {
+            let text = |key: &str| span[key].as_str().expect("a text").to_owned();
+            assert_eq!(told, format!("00-{}-{}-01", text("trace"), text("span")));
+            assert_eq!(span["attributes"]["usher.call"], "a", "{span}");
+        }
+    }
 }
 
 #[tokio::test]

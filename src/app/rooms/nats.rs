@@ -22,6 +22,7 @@ pub(crate) fn bus(config: &Config, name: &str, tracer: Tracer) -> bus::Config {
         prefix: nats.prefix.clone(),
         settle: super::settle(config),
         reply_prefix: nats.reply_prefix.clone(),
+        calls: super::calls(config),
         presence_events: config.presence.events,
         stream: config.durable.enabled.then(|| stream(config)),
         tracer,

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::bus::health::Health;
 
-/// A connection that was left is heard for this long. Its server gives it longer.
+/// A connection that was left is heard for this long at least. Its server gives it longer.
 const LINGER: Duration = Duration::from_secs(2);
 
 type Dialing = Pin<Box<dyn Future<Output = Link> + Send>>;
@@ -36,6 +36,8 @@ pub(in crate::bus) struct Supervisor {
     /// Takes over when the owner says so.
     next: Option<Link>,
     left: Option<(Link, Pin<Box<Sleep>>)>,
+    /// How long a connection that was left is heard.
+    linger: Duration,
 }
 
 /// What happened.
@@ -78,7 +80,15 @@ impl Supervisor {
             current: None,
             next: None,
             left: None,
+            linger: LINGER,
         }
+    }
+
+    /// The same for an owner whose answers take so long.
+    #[must_use]
+    pub(in crate::bus) fn lingering(self, linger: Duration) -> Self {
+        let linger = linger.max(LINGER);
+        Self { linger, ..self }
     }
 
     pub(in crate::bus) fn health(&self) -> &Health {
@@ -113,7 +123,7 @@ impl Supervisor {
         let Some(next) = self.next.take() else { return };
         self.health.moved(next.info());
         if let Some(left) = self.current.replace(next) {
-            self.left = Some((left, Box::pin(sleep(LINGER))));
+            self.left = Some((left, Box::pin(sleep(self.linger))));
         }
     }
 

@@ -91,15 +91,14 @@ impl Headers {
     /// The one value under `name`, in upper or lower case: some libraries write names as
     /// HTTP's customs want them. None where there are several.
     pub(in crate::bus) fn only(&self, name: &str) -> Option<&[u8]> {
-        let mut values = self.lines().skip(1).filter_map(|line| {
-            let (found, value) = line.split_at_checked(name.len())?;
-            let value = value.strip_prefix(b":")?;
-            found
-                .eq_ignore_ascii_case(name.as_bytes())
-                .then(|| value.trim_ascii())
-        });
+        let mut values = self.in_any_case(name);
         let value = values.next()?;
         values.next().is_none().then_some(value)
+    }
+
+    /// The first value under `name`, in upper or lower case.
+    pub(in crate::bus) fn any(&self, name: &str) -> Option<&[u8]> {
+        self.in_any_case(name).next()
     }
 
     /// All of it, for telling two apart.
@@ -120,6 +119,16 @@ impl Headers {
         let line = self.lines().next()?;
         let status = line.strip_prefix(b"NATS/1.0 ")?.get(..3)?;
         std::str::from_utf8(status).ok()?.parse().ok()
+    }
+
+    fn in_any_case(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        self.lines().skip(1).filter_map(|line| {
+            let (found, value) = line.split_at_checked(name.len())?;
+            let value = value.strip_prefix(b":")?;
+            found
+                .eq_ignore_ascii_case(name.as_bytes())
+                .then(|| value.trim_ascii())
+        })
     }
 
     fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {

@@ -37,14 +37,12 @@ use tokio::{
 
 pub use self::consumer::ConsumerError;
 pub(in crate::bus) use self::consumer::{NAME, see_to};
-pub(super) use self::event::Delivery;
-use super::{
-    Stream,
-    caller::{Heard, Saying},
-};
+pub(in crate::bus) use self::event::Delivery;
+use super::Stream;
 use crate::{
     bus::{
         Task, asking,
+        caller::{Heard, Saying},
         client::{Client, Failure},
         interest::{ServerMessage, is_probe},
     },

@@ -41,6 +41,13 @@ pub(super) fn findings(config: &Config, seen: Seen) -> Vec<Finding> {
         );
         findings.push(Finding::new(Verdict::Warning, text));
     }
+    for text in &seen.calls_forbidden {
+        let text = format!(
+            "NATS: {text}; without that right clients' calls are answered `unavailable`, and all \
+             else works; see examples/nats-permissions.conf"
+        );
+        findings.push(Finding::new(Verdict::Warning, text));
+    }
     if let Some(silent) = seen.silent {
         let text = format!("NATS: no answer to a PING within {} s", silent.as_secs());
         findings.push(Finding::new(Verdict::Bad, text));

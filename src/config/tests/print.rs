@@ -107,6 +107,10 @@ events = false
 offline_delay = "15s"
 [offline]
 events = false
+[calls]
+timeout = "5s"
+max_in_flight = 16
+max_total = 4096
 [session]
 ping_interval = "25s"
 idle_timeout = "60s"

@@ -1,17 +1,23 @@
 //! A session that speaks the Centrifuge protocol: the answer to its `connect`, and what it
 //! does with its client's commands.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    ops::RangeInclusive,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use tungstenite::Message;
+use ulid::Ulid;
 
 use super::{Config, Sessions, open::Session, talk::Done};
 use crate::{
+    bus::CallError,
     channel::{Channel, Topic},
     close::CloseReason,
     durable::Opening,
     frame::centrifuge::{self, BROADCAST, Begins, USER},
+    grants::CallName,
     http::{
         centrifuge::{
             Connect,
@@ -22,7 +28,8 @@ use crate::{
     },
     jitter,
     proto::centrifuge::{
-        Command, ConnectResult, Error, NamedSubscription, Reply, SubscribeRequest, SubscribeResult,
+        Command, ConnectResult, Error, NamedSubscription, Reply, RpcRequest, RpcResult,
+        SubscribeRequest, SubscribeResult,
     },
     registry::{FollowError, Seat, TopicChange},
 };
@@ -31,6 +38,9 @@ use crate::{
 const CHANGES: u32 = 2;
 /// Besides one command for each topic, so many may come at once.
 const MORE: u32 = 20;
+
+/// The codes of errors that belong to apps.
+const APPS: RangeInclusive<u32> = 400..=1999;
 
 /// How long before its end a session is to be refreshed.
 const NOTICE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(90));
@@ -104,9 +114,9 @@ impl<T: Transport> Session<T> {
                 unsubscribe: Some(sub),
                 ..
             } => self.unsubscribe(id, &sub.channel),
-            Command { rpc: Some(_), .. } => {
-                self.fail(id, error(108, "not available: this gateway takes no calls"));
-            }
+            Command {
+                rpc: Some(call), ..
+            } => self.rpc(id, call),
             Command {
                 refresh: Some(_), ..
             } => self.fail(
@@ -176,7 +186,7 @@ impl<T: Transport> Session<T> {
         if !self.rates().changes.take(1) {
             return self.fail(id, temporary(111, "too_many: topics change too often"));
         }
-        let follower = self.seat.follower();
+        let (follower, protocol) = (self.seat.follower(), self.protocol());
         let talk = self.talk.get_or_insert_default();
         talk.wait_for(async move {
             let failed = match follower.change(change).await {
@@ -186,14 +196,50 @@ impl<T: Transport> Session<T> {
                 }
                 Err(failed) => temporary(100, &failed.to_string()),
             };
-            Done::Reply(Box::new(failure(id, failed)))
+            Done::Reply(centrifuge::reply(protocol, &failure(id, failed)))
+        });
+    }
+
+    /// The client wants a service's answer.
+    fn rpc(&mut self, id: u32, call: RpcRequest) {
+        let grants = self.grants.as_deref();
+        let granted = |name: &CallName| grants.is_some_and(|grants| grants.may_call(name));
+        let Some(name) = CallName::parse(&call.method).ok().filter(granted) else {
+            self.sessions.calls.forbidden();
+            let message = "forbidden: the ticket or token grants no such call";
+            return self.fail(id, error(103, message));
+        };
+        let calling = self.calls().call(&name, call.data);
+        let limit = self.sessions.config.max_outgoing_frame;
+        let protocol = self.protocol();
+        let talk = self.talk.get_or_insert_default();
+        talk.wait_for(async move {
+            let outcome = calling.await;
+            let answer = match &outcome {
+                Ok(data) => Reply {
+                    id,
+                    rpc: Some(RpcResult { data: data.clone() }),
+                    ..Reply::default()
+                },
+                Err(error) => failure(id, unanswered(error)),
+            };
+            let frame = centrifuge::reply(protocol, &answer);
+            if frame.len() <= limit {
+                return Done::Reply(frame);
+            }
+            let message = "too_large: the answer is larger than session.max_outgoing_frame; the \
+                           call was done";
+            Done::Reply(centrifuge::reply(
+                protocol,
+                &failure(id, error(107, message)),
+            ))
         });
     }
 
     /// Whether it is the broadcast, or the user's channel.
     fn always_follows(&self, channel: &str) -> bool {
         let user = channel.strip_prefix(USER);
-        channel == BROADCAST || user.is_some_and(|user| user == self.user())
+        channel == BROADCAST || user.is_some_and(|user| user == self.user().as_str())
     }
 
     fn fail(&mut self, id: u32, error: Error) {
@@ -215,6 +261,23 @@ fn temporary(code: u32, message: &str) -> Error {
     Error {
         temporary: true,
         ..error(code, message)
+    }
+}
+
+/// Why a call has no answer. A service's own code stands where it is one that apps may have.
+fn unanswered(why: &CallError) -> Error {
+    let message = format!("{}: {why}", why.code());
+    match why {
+        CallError::NoResponders => error(104, &message),
+        CallError::TooLarge => error(107, &message),
+        CallError::TooManyOfSession | CallError::TooManyOfGateway => temporary(111, &message),
+        CallError::TimedOut | CallError::Lost | CallError::Unavailable | CallError::Refused => {
+            temporary(100, &message)
+        }
+        CallError::Service { code, .. } => {
+            let code = code.parse().ok().filter(|code| APPS.contains(code));
+            error(code.unwrap_or(*APPS.start()), &message)
+        }
     }
 }
 
@@ -241,6 +304,7 @@ fn ttl(expires_at: SystemTime) -> u32 {
 /// The answer to the `connect` that opened a session.
 pub(super) fn connected(
     config: &Config,
+    session: Ulid,
     seat: &Seat,
     opening: &Opening,
     (connect, expires_at): (&Connect, Option<SystemTime>),
@@ -268,7 +332,7 @@ pub(super) fn connected(
         }
     });
     let connected = ConnectResult {
-        client: ulid::Ulid::new().to_string(),
+        client: session.to_string(),
         subs: subs.collect(),
         expires: connect.by_token,
         ttl: expires_at.filter(|_| connect.by_token).map_or(0, ttl),

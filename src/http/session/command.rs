@@ -2,13 +2,14 @@
 
 use std::{borrow::Cow, fmt};
 
+use bytes::Bytes;
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
 
-use crate::channel::Topic;
+use crate::{channel::Topic, grants::CallName};
 
 /// The longest `id` of a command, in bytes.
 const MAX_ID: usize = 64;
@@ -40,6 +41,13 @@ pub(super) enum Command {
     Follow(Vec<Topic>),
     /// Topics to follow no more.
     Unfollow(Vec<Topic>),
+    /// A service's answer.
+    Call {
+        /// None where the name breaks the rule of names.
+        name: Option<CallName>,
+        /// The bytes of `data` as the client sent them; none where it sent none.
+        data: Bytes,
+    },
 }
 
 /// Why a message is no command.
@@ -65,11 +73,12 @@ pub(super) struct Said {
 type Reader = fn(&Entries<'_>, &RawValue) -> Result<Command, Fault>;
 
 /// The keys of commands.
-const COMMANDS: [(&str, Reader); 4] = [
+const COMMANDS: [(&str, Reader); 5] = [
     ("ack", |_, _| Ok(Command::Ack)),
     ("ping", ping),
     ("follow", |_, value| Ok(Command::Follow(topics(value)?))),
     ("unfollow", |_, value| Ok(Command::Unfollow(topics(value)?))),
+    ("call", call),
 ];
 
 impl Said {
@@ -121,6 +130,20 @@ fn topics(value: &RawValue) -> Result<Vec<Topic>, Fault> {
              white space, and does not begin with {",
         )
     })
+}
+
+fn call(entries: &Entries<'_>, value: &RawValue) -> Result<Command, Fault> {
+    let name: Option<String> = serde_json::from_str(value.get()).ok();
+    let name = name.ok_or(Fault::Shape("call is a text: {\"call\":\"orders.cancel\"}"))?;
+    let mut data = entries.all("data").map(RawValue::get);
+    let first = data.next().unwrap_or_default();
+    match data.next() {
+        Some(_) => Err(Fault::Shape("a call has data once")),
+        None => Ok(Command::Call {
+            name: CallName::parse(&name).ok(),
+            data: Bytes::copy_from_slice(first.as_bytes()),
+        }),
+    }
 }
 
 /// An object's keys in their order, values unread: a key that stands there twice shows.
@@ -229,12 +252,32 @@ mod tests {
     }
 
     #[test]
+    fn a_call_has_a_name_and_the_bytes_of_its_data() {
+        let call = |text: &str| match Said::read(text).command {
+            Ok(Command::Call { name, data }) => (name, data),
+            other => panic!("{text}: {other:?}"),
+        };
+        let name = CallName::parse("orders.cancel").ok();
+        let spaced = r#"{"data": {"a" : 1.0} ,"call":"orders.cancel"}"#;
+        assert_eq!(call(spaced), (name.clone(), r#"{"a" : 1.0}"#.into()));
+        let bare = r#"{"call":"orders\u002ecancel"}"#;
+        assert_eq!(call(bare), (name, Bytes::new()));
+        for wrong in ["", "a..b", "a b", "usher.>", "ü"] {
+            let text = format!(r#"{{"call":"{wrong}","data":null}}"#);
+            assert_eq!(call(&text), (None, "null".into()));
+        }
+    }
+
+    #[test]
     fn a_wrong_shape_is_said() {
         for bad in [
             r#"{"follow":"a"}"#,
             r#"{"follow":[1]}"#,
             r#"{"follow":[""]}"#,
             r#"{"follow":["a"],"unfollow":["b"]}"#,
+            r#"{"call":1}"#,
+            r#"{"call":"a","data":1,"data":1}"#,
+            r#"{"call":"a","ping":{}}"#,
             r#"{"ping":1}"#,
             r#"{"ping":{},"ping":{}}"#,
             r#"{"ping":{},"ack":1}"#,

@@ -14,6 +14,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 use tungstenite::Message;
+use ulid::Ulid;
 
 use super::{
     Config, Sessions,
@@ -30,6 +31,7 @@ use crate::{
     jitter,
     proto::centrifuge::Reply,
     registry::{Arrival, Next, Seat},
+    user::UserId,
 };
 
 /// Frames taken from the backlog at a time.
@@ -41,7 +43,7 @@ const WRITES: usize = 32;
 const UNSENT: usize = BATCH + 16;
 
 pub(super) struct Session<T> {
-    sessions: Arc<Sessions>,
+    pub(super) sessions: Arc<Sessions>,
     transport: T,
     pub(super) seat: Seat,
     /// One of `public.max_sessions`.
@@ -57,6 +59,8 @@ pub(super) struct Session<T> {
     pub(super) grants: Option<Box<Grants>>,
     /// Since when the kernel takes nothing.
     stalled: Option<Awake>,
+    /// As in `welcome`.
+    pub(super) id: Ulid,
     /// What the client has said; none before it says anything.
     pub(super) talk: Option<Box<Talk>>,
     /// What it may send still over the Centrifuge protocol.
@@ -74,16 +78,17 @@ impl<T: Transport> Session<T> {
             grants,
         } = admitted;
         let config = &sessions.config;
-        let now = Instant::now();
+        let (now, id) = (Instant::now(), Ulid::new());
         match opening {
             // A service has ended it on its way in: it gets no message, and keeps its position.
             None => drop(seat.backlog().cut(CloseReason::Disconnected)),
             Some(opening) => {
                 if let Some(connect) = &connect {
                     let connect = (&**connect, expires_at);
-                    transport.queue(centrifuge::connected(config, &seat, &opening, connect));
+                    let connected = centrifuge::connected(config, id, &seat, &opening, connect);
+                    transport.queue(connected);
                 } else if seat.backlog().protocol().has_own_frames() {
-                    transport.queue(welcome(config, &seat, &opening));
+                    transport.queue(welcome(config, id, &seat, &opening));
                 }
                 seat.welcomed();
             }
@@ -106,6 +111,7 @@ impl<T: Transport> Session<T> {
             expires: ticket_ends.into_iter().chain(lifetime_ends).min(),
             grants,
             stalled: None,
+            id,
             talk: None,
             rates: None,
             sessions,
@@ -128,11 +134,14 @@ impl<T: Transport> Session<T> {
             mut transport,
             seat,
             place,
+            talk,
             ..
         } = self;
         let protocol = seat.backlog().protocol();
         // Nothing more is sent to it, so it holds no subscription while it goes.
         drop(seat);
+        // Nor an answer.
+        drop(talk);
         let closes = &sessions.metrics.session_closes;
         closes.with_label_values(&[ending.reason.name()]).inc();
         closing::close(
@@ -225,6 +234,11 @@ impl<T: Transport> Session<T> {
     /// Queues a frame that nobody else gets.
     pub(super) fn say(&mut self, json: &str) {
         self.transport.queue(self.protocol().frame(json));
+    }
+
+    /// Queues an answer of any size: it counts in the backlog, as a message does.
+    pub(super) fn give(&mut self, frame: Bytes) {
+        self.seat.give(frame);
     }
 
     /// The client asks for a sign of life: it is told of no more than it was before.
@@ -381,8 +395,8 @@ impl<T: Transport> Session<T> {
             .get_or_insert_with(|| Box::new(Rates::new(sessions)))
     }
 
-    pub(super) fn user(&self) -> &str {
-        self.seat.user().as_str()
+    pub(super) fn user(&self) -> &UserId {
+        self.seat.user()
     }
 
     pub(super) fn protocol(&self) -> Protocol {
@@ -391,11 +405,11 @@ impl<T: Transport> Session<T> {
 }
 
 /// The first frame of a session.
-fn welcome(config: &Config, seat: &Seat, opening: &Opening) -> Bytes {
+fn welcome(config: &Config, session: Ulid, seat: &Seat, opening: &Opening) -> Bytes {
     let stream = opening.stream.as_ref();
     let topics = seat.topics();
     let welcome = Welcome {
-        session: &ulid::Ulid::new().to_string(),
+        session: &session.to_string(),
         user: seat.user().as_str(),
         gateway: &config.gateway,
         ping: config.ping_interval,

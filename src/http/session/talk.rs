@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::time::Instant;
 
@@ -15,12 +16,15 @@ use super::{
     open::Session,
 };
 use crate::{
+    bus::{CallError, SessionCalls},
     channel::Topic,
     close::CloseReason,
-    frame::answer::{self, Code},
-    grants::Grants,
+    frame::{
+        Protocol,
+        answer::{self, Code},
+    },
+    grants::{CallName, Grants},
     http::transport::Transport,
-    proto::centrifuge::Reply,
     registry::{FollowError, TopicChange},
 };
 
@@ -35,19 +39,21 @@ pub(super) enum Done {
     Nothing,
     /// The client is told this.
     Answer(String),
-    /// The same over the Centrifuge protocol.
-    Reply(Box<Reply>),
+    /// A service's answer, as the frame that the client is sent.
+    Reply(Bytes),
 }
 
 /// A client that says something.
 #[derive(Default)]
 pub(super) struct Talk {
-    /// What is under way for it.
+    /// What is under way for it; the bounds of each kind of work keep it short.
     work: FuturesUnordered<Work>,
     /// It was told that a command is unknown.
     told_of_unknown: bool,
     /// When its topics were changed last, and the time before.
     changed: [Option<Instant>; 2],
+    /// Its calls, from the first one on.
+    calls: Option<SessionCalls>,
 }
 
 impl Talk {
@@ -81,6 +87,7 @@ impl<T: Transport> Session<T> {
             Ok(Command::Ping) => self.answer_ping(),
             Ok(Command::Follow(topics)) => self.follow(id, topics),
             Ok(Command::Unfollow(topics)) => self.unfollow(id, topics),
+            Ok(Command::Call { name, data }) => self.call(id, name, data),
             Err(Fault::NotAnObject) => return Err(CloseReason::BadFrame),
             Err(Fault::Unknown(names)) => self.answer_unknown(&names),
             Err(Fault::Shape(what)) => self.refuse(id.as_ref(), Code::BadRequest, what),
@@ -98,7 +105,7 @@ impl<T: Transport> Session<T> {
             match done {
                 Done::Nothing => {}
                 Done::Answer(json) => self.say(&json),
-                Done::Reply(reply) => self.reply(&reply),
+                Done::Reply(frame) => self.give(frame),
             }
         }
     }
@@ -158,6 +165,50 @@ impl<T: Transport> Session<T> {
         }));
     }
 
+    /// What makes the session's calls.
+    pub(super) fn calls(&mut self) -> SessionCalls {
+        let known = self.talk.as_ref().and_then(|talk| talk.calls.clone());
+        let calls = known.unwrap_or_else(|| self.sessions.calls.of(self.user().clone(), self.id));
+        let talk = self.talk.get_or_insert_default();
+        talk.calls.get_or_insert(calls).clone()
+    }
+
+    /// The client wants a service's answer. Without an id nobody waits for it.
+    fn call(&mut self, id: Option<Id>, name: Option<CallName>, data: Bytes) {
+        let granted = |name: &CallName| {
+            let grants = self.grants.as_ref();
+            grants.is_some_and(|grants| grants.may_call(name))
+        };
+        let Some(name) = name.filter(granted) else {
+            self.sessions.calls.forbidden();
+            if id.is_some() {
+                let message = "this session's ticket or token grants no such call";
+                self.refuse(id.as_ref(), Code::Forbidden, message);
+            }
+            return;
+        };
+        let limit = self.sessions.config.max_outgoing_frame;
+        let protocol = self.protocol();
+        let calls = self.calls();
+        let work: Work = match id {
+            None => {
+                let telling = calls.tell(&name, data);
+                Box::pin(async {
+                    telling.await;
+                    Done::Nothing
+                })
+            }
+            Some(id) => {
+                let calling = calls.call(&name, data);
+                Box::pin(async move {
+                    let outcome = calling.await;
+                    Done::Reply(reply(&id, outcome, protocol, limit))
+                })
+            }
+        };
+        self.talk.get_or_insert_default().work.push(work);
+    }
+
     fn answer_unknown(&mut self, names: &str) {
         let talk = self.talk.get_or_insert_default();
         if !std::mem::replace(&mut talk.told_of_unknown, true) {
@@ -165,4 +216,22 @@ impl<T: Transport> Session<T> {
             self.refuse(None, Code::UnknownCommand, &message);
         }
     }
+}
+
+/// The frame with what became of a call. One that would be larger than a frame may be is an
+/// error in its place.
+fn reply(id: &Id, outcome: Result<Bytes, CallError>, protocol: Protocol, limit: usize) -> Bytes {
+    let error = |code: &str, message: &str| {
+        let error = answer::error(Some(id.as_str()), code, message);
+        protocol.frame(&error)
+    };
+    let frame = match &outcome {
+        Ok(payload) => protocol.frame(&answer::reply(id.as_str(), payload)),
+        Err(why) => error(why.code(), &why.to_string()),
+    };
+    if frame.len() > limit {
+        let message = "the answer is larger than session.max_outgoing_frame; the call was done";
+        return error(Code::TooLarge.name(), message);
+    }
+    frame
 }

@@ -50,6 +50,7 @@ pub(crate) enum Role {
     Gateway,
     Publisher,
     Caller,
+    Responder,
     Worker,
     Operator,
 }
@@ -60,6 +61,7 @@ impl Role {
             Self::Gateway => "gateway",
             Self::Publisher => "publisher",
             Self::Caller => "caller",
+            Self::Responder => "responder",
             Self::Worker => "worker",
             Self::Operator => "operator",
         };
@@ -187,6 +189,11 @@ impl Nats {
     /// A connection of its own, as a publisher has one.
     pub(crate) async fn client(&self) -> async_nats::Client {
         self.connect(self.login.clone()).await
+    }
+
+    /// A connection of a service that answers calls.
+    pub(crate) async fn responder(&self) -> async_nats::Client {
+        self.connect(Some(Role::Responder.login())).await
     }
 
     /// A connection of somebody who looks.
@@ -373,6 +380,7 @@ fn run(program: &str, folder: &TempDir, options: &[String], port: i32) -> Proces
         Role::Gateway,
         Role::Publisher,
         Role::Caller,
+        Role::Responder,
         Role::Worker,
         Role::Operator,
     ] {

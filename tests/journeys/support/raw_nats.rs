@@ -1,12 +1,13 @@
 //! A publisher that writes NATS's protocol by hand, and so may write what no client
 //! library would.
 
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpStream,
 };
 
-use super::{Nats, wait::patiently};
+use super::{Nats, nats::Role, wait::patiently};
 
 /// A connection of its own.
 pub(crate) struct RawNats(BufReader<TcpStream>);
@@ -15,6 +16,7 @@ pub(crate) struct RawNats(BufReader<TcpStream>);
 #[derive(Debug)]
 pub(crate) struct RawMessage {
     pub(crate) subject: String,
+    pub(crate) reply: Option<String>,
     pub(crate) headers: Vec<u8>,
     pub(crate) payload: Vec<u8>,
 }
@@ -22,12 +24,23 @@ pub(crate) struct RawMessage {
 impl RawNats {
     /// Connects to a server that lets anyone in.
     pub(crate) async fn connect(nats: &Nats) -> Self {
+        Self::log_in(nats, json!({})).await
+    }
+
+    /// Connects to a server that knows the users of `examples/nats-permissions.conf`.
+    pub(crate) async fn connect_as(nats: &Nats, role: Role) -> Self {
+        let (user, password) = role.login();
+        Self::log_in(nats, json!({"user": user, "pass": password})).await
+    }
+
+    async fn log_in(nats: &Nats, mut connect: Value) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", nats.port())).await;
         let mut raw = Self(BufReader::new(
             stream.expect("nats-server takes connections"),
         ));
-        raw.send(b"CONNECT {\"verbose\":false,\"headers\":true}\r\n")
-            .await;
+        connect["verbose"] = false.into();
+        connect["headers"] = true.into();
+        raw.send(format!("CONNECT {connect}\r\n").as_bytes()).await;
         raw.confirmed().await;
         raw
     }
@@ -68,13 +81,17 @@ impl RawNats {
                 let mut line = String::new();
                 self.0.read_line(&mut line).await.expect("a line");
                 let fields: Vec<_> = line.split_whitespace().collect();
-                let (subject, length, total) = match fields[..] {
+                let (subject, reply, length, total) = match fields[..] {
                     ["PING"] => {
                         self.send(b"PONG\r\n").await;
                         continue;
                     }
-                    ["MSG", subject, _, total] => (subject, "0", total),
-                    ["HMSG", subject, _, length, total] => (subject, length, total),
+                    ["MSG", subject, _, total] => (subject, None, "0", total),
+                    ["MSG", subject, _, reply, total] => (subject, Some(reply), "0", total),
+                    ["HMSG", subject, _, length, total] => (subject, None, length, total),
+                    ["HMSG", subject, _, reply, length, total] => {
+                        (subject, Some(reply), length, total)
+                    }
                     _ => panic!("unexpected: {line}"),
                 };
                 let [length, total] =
@@ -85,6 +102,7 @@ impl RawNats {
                 bytes.truncate(length);
                 return RawMessage {
                     subject: subject.to_owned(),
+                    reply: reply.map(str::to_owned),
                     headers: bytes,
                     payload,
                 };

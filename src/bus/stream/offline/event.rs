@@ -13,7 +13,7 @@ const TOO_LARGE: &[u8] = b"Usher-Too-Large: 1\r\n";
 /// A message as the consumer delivers it. Where it is comes in its reply subject, which the
 /// server writes: no publisher can forge that.
 #[derive(Debug, Clone)]
-pub(in crate::bus::stream) struct Delivery {
+pub(in crate::bus) struct Delivery {
     /// The token of its subject that stands for the user.
     pub(super) token: String,
     pub(super) seq: u64,
@@ -56,7 +56,7 @@ impl Delivery {
     }
 
     /// The event's header block and payload, of at most `limit` bytes together.
-    pub(in crate::bus::stream) fn event(&self, limit: usize) -> (Vec<u8>, Bytes) {
+    pub(in crate::bus) fn event(&self, limit: usize) -> (Vec<u8>, Bytes) {
         let ours = format!("Usher-Seq: {}\r\nUsher-At: {}\r\n", self.seq, self.at);
         let payload = self.message.payload.clone();
         let theirs = kept(&self.message.headers);

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::Task;
 use crate::bus::{
     interest::{Link, ServerMessage, Window},
-    stream::offline::Delivery,
+    stream::Delivery,
 };
 
 /// Subscription id of what pulls bring.
@@ -19,7 +19,7 @@ pub(super) const PULLS: u64 = 2;
 
 /// What the reader of the consumer says.
 #[derive(Debug)]
-pub(in crate::bus::stream) enum Saying {
+pub(in crate::bus) enum Saying {
     /// Asks for messages; statuses come to an inbox with this number.
     Pull {
         number: u64,
@@ -38,7 +38,7 @@ pub(in crate::bus::stream) enum Saying {
 
 /// What the reader of the consumer hears.
 #[derive(Debug)]
-pub(in crate::bus::stream) enum Heard {
+pub(in crate::bus) enum Heard {
     /// There is a connection: the first one, or another than before. What was asked for on
     /// the one before comes no more.
     Up,
@@ -130,14 +130,10 @@ impl Feed {
         }
     }
 
-    /// NATS refuses an operation, and says so before the PONG that follows it.
-    pub(super) fn refused(&self, text: &str) {
-        let is_one = text
-            .to_ascii_lowercase()
-            .contains("permissions violation for publish");
-        if let (true, Some(subject)) = (is_one, text.split('"').nth(1)) {
-            self.tell(Heard::Refused(subject.to_owned()));
-        }
+    /// NATS does not permit to publish to this subject, and says so before the PONG that
+    /// follows it.
+    pub(super) fn refused(&self, subject: &str) {
+        self.tell(Heard::Refused(subject.to_owned()));
     }
 
     pub(super) fn message(&self, message: ServerMessage) {

@@ -1,30 +1,33 @@
-//! The connection over which the stream is read: questions, each with the answers that come
-//! for it.
+//! A connection on which questions are asked whose answers hold anyone's bytes: reads of
+//! stored messages, and calls of clients.
 //!
 //! Each connection has an inbox of its own. So while the caller moves to another server no
 //! answer can come twice: it comes on the connection on which its question was asked.
 //!
-//! What else is said and heard over the connection, for events of what nobody was given, is
-//! in `feed`.
+//! What else is said and heard over the connection of the stream, for events of what nobody
+//! was given, is in `feed`.
 
 mod feed;
+mod questions;
 
-use std::{
-    collections::HashMap,
-    future::poll_fn,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::{future::poll_fn, sync::Arc};
+
+use bytes::Bytes;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, timeout_at},
 };
-
-use tokio::sync::{mpsc, watch};
 use ulid::Ulid;
 
-use self::feed::{Feed, PULLS};
-pub(super) use self::feed::{Heard, Saying};
-use super::StreamError;
-use crate::bus::interest::{Link, News, Received, ServerMessage, Supervisor};
+use self::{
+    feed::{Feed, PULLS},
+    questions::{Answers, Open, Questions},
+};
+pub(super) use self::{
+    feed::{Heard, Saying},
+    questions::Unanswered,
+};
+use super::interest::{Link, News, Received, ServerMessage, Supervisor, header_length};
 
 /// Questions that wait for their turn on the connection; a caller beyond it waits.
 const QUEUE: usize = 1024;
@@ -41,34 +44,34 @@ pub(super) struct Caller {
     up: watch::Receiver<bool>,
 }
 
+/// A message for NATS.
+#[derive(Debug)]
+pub(super) struct Request {
+    /// Where it is published: built from checked parts.
+    pub(super) subject: Arc<str>,
+    /// Names, and values free of line breaks.
+    pub(super) headers: Vec<(&'static str, String)>,
+    pub(super) body: Bytes,
+}
+
 #[derive(Debug)]
 enum Job {
     Ask {
-        subject: String,
         number: u64,
-        body: Vec<u8>,
+        request: Request,
+        /// Whether an answer is wanted.
+        answered: bool,
     },
     Say(Saying),
 }
 
-/// The open questions, by number, and the connection on which each was asked.
-#[derive(Debug, Default)]
-struct Questions {
-    next: AtomicU64,
-    open: Mutex<HashMap<u64, Question>>,
-}
-
+/// The connection is lost.
 #[derive(Debug)]
-struct Question {
-    /// None while it waits for its turn.
-    asked_on: Option<Ulid>,
-    answers: mpsc::Sender<ServerMessage>,
-}
+pub(super) struct Lost;
 
 /// The answers to a question, as they come. Dropping it forgets the question.
 pub(super) struct Replies {
-    number: u64,
-    questions: Arc<Questions>,
+    _open: Open,
     answers: mpsc::Receiver<ServerMessage>,
 }
 
@@ -78,43 +81,8 @@ impl Replies {
     /// # Errors
     ///
     /// The connection was lost, or more came than was asked for: no more can come.
-    pub(super) async fn next(&mut self) -> Result<ServerMessage, StreamError> {
-        self.answers.recv().await.ok_or(StreamError::Away)
-    }
-}
-
-impl Drop for Replies {
-    fn drop(&mut self) {
-        self.questions.open().remove(&self.number);
-    }
-}
-
-impl Questions {
-    fn open(&self) -> MutexGuard<'_, HashMap<u64, Question>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Nothing more comes on this connection; none: on any.
-    fn lost(&self, connection: Option<Ulid>) {
-        let mut open = self.open();
-        open.retain(|_, question| connection.is_some() && question.asked_on != connection);
-    }
-
-    /// An answer came on a connection.
-    fn answered(&self, connection: Ulid, message: ServerMessage, reply_prefix: &str) {
-        let subject = std::str::from_utf8(&message.subject).unwrap_or_default();
-        let number = subject.strip_prefix(&inbox(reply_prefix, connection));
-        let Some(number) = number.and_then(|number| number.parse().ok()) else {
-            return;
-        };
-        let mut open = self.open();
-        let asked_here = |question: &Question| question.asked_on == Some(connection);
-        if let Some(question) = open.get(&number).filter(|question| asked_here(question))
-            && question.answers.try_send(message).is_err()
-        {
-            // One is missing now, so those that are here are of no use.
-            open.remove(&number);
-        }
+    pub(super) async fn next(&mut self) -> Result<ServerMessage, Lost> {
+        self.answers.recv().await.ok_or(Lost)
     }
 }
 
@@ -158,30 +126,89 @@ impl Caller {
         subject: &str,
         body: &impl serde::Serialize,
         answers: usize,
-    ) -> Result<Replies, StreamError> {
+    ) -> Result<Replies, Lost> {
         if !*self.up.borrow() {
-            return Err(StreamError::Away);
+            return Err(Lost);
         }
-        let (sender, receiver) = mpsc::channel(answers);
-        let number = self.questions.next.fetch_add(1, Ordering::Relaxed);
-        let question = Question {
-            asked_on: None,
-            answers: sender,
-        };
-        self.questions.open().insert(number, question);
-        let replies = Replies {
-            number,
-            questions: self.questions.clone(),
-            answers: receiver,
-        };
+        let (sender, answers) = mpsc::channel(answers);
+        let open = self.questions.add(Answers::Many(sender));
+        let body = serde_json::to_vec(body).expect("such a value is always JSON");
         let job = Job::Ask {
-            subject: subject.to_owned(),
-            number,
-            body: serde_json::to_vec(body).expect("such a value is always JSON"),
+            number: open.number,
+            request: Request {
+                subject: subject.into(),
+                headers: Vec::new(),
+                body: body.into(),
+            },
+            answered: true,
         };
-        let sent = self.jobs.send(job).await;
-        sent.map_err(|_| StreamError::Away)?;
-        Ok(replies)
+        self.jobs.send(job).await.map_err(|_| Lost)?;
+        let _open = open;
+        Ok(Replies { _open, answers })
+    }
+
+    /// Asks, and returns the first answer. Dropping the future forgets the question; it may
+    /// have been asked.
+    ///
+    /// # Errors
+    ///
+    /// [`Unanswered`]
+    pub(super) async fn request(
+        &self,
+        request: Request,
+        deadline: Instant,
+    ) -> Result<ServerMessage, Unanswered> {
+        let (answer, answered) = oneshot::channel();
+        let subject = request.subject.clone();
+        let answers = Answers::One { subject, answer };
+        self.hand_over(request, (answers, answered), deadline).await
+    }
+
+    /// Publishes, and returns when the message is written to the connection.
+    ///
+    /// # Errors
+    ///
+    /// [`Unanswered`]; never `TimedOut` or `Forbidden`.
+    pub(super) async fn publish(
+        &self,
+        request: Request,
+        deadline: Instant,
+    ) -> Result<(), Unanswered> {
+        let (done, written) = oneshot::channel();
+        let answers = Answers::Written(done);
+        self.hand_over(request, (answers, written), deadline).await
+    }
+
+    async fn hand_over<T>(
+        &self,
+        request: Request,
+        (answers, mut answer): (Answers, oneshot::Receiver<Result<T, Unanswered>>),
+        deadline: Instant,
+    ) -> Result<T, Unanswered> {
+        if !*self.up.borrow() {
+            return Err(Unanswered::Away);
+        }
+        let answered = matches!(answers, Answers::One { .. });
+        let open = self.questions.add(answers);
+        let job = Job::Ask {
+            number: open.number,
+            request,
+            answered,
+        };
+        let asking = async {
+            let sent = self.jobs.send(job).await;
+            sent.map_err(|_| Unanswered::Away)?;
+            (&mut answer).await.unwrap_or(Err(Unanswered::Lost))
+        };
+        match timeout_at(deadline, asking).await {
+            Ok(outcome) => outcome,
+            Err(_) => match open.forget() {
+                // It never will be.
+                Some(false) => Err(Unanswered::Away),
+                Some(true) => Err(Unanswered::TimedOut),
+                None => answer.try_recv().unwrap_or(Err(Unanswered::TimedOut)),
+            },
+        }
     }
 
     /// Says something when the connection has room for it.
@@ -212,7 +239,9 @@ impl Task {
             tokio::select! {
                 news = poll_fn(|cx| self.connection.poll_next(cx)) => self.handle(news),
                 job = queue.recv(), if room => match job {
-                    Some(Job::Ask { subject, number, body }) => self.ask(&subject, number, &body),
+                    Some(Job::Ask { number, request, answered }) => {
+                        self.ask(number, &request, answered);
+                    }
                     Some(Job::Say(saying)) => self.say(saying),
                     None => return,
                 },
@@ -271,10 +300,13 @@ impl Task {
                     feed.pong(window, None);
                 }
             }
-            News::Received(Received::Error(text)) | News::FromLeft(Received::Error(text)) => {
-                if let Some(feed) = &self.feed {
-                    feed.refused(&text);
-                }
+            News::Received(Received::Error(text)) => {
+                let id = self.connection.current().map(|link| link.id());
+                self.refused(id, &text);
+            }
+            News::FromLeft(Received::Error(text)) => {
+                let id = self.connection.left();
+                self.refused(id, &text);
             }
             News::Received(_) | News::FromLeft(_) | News::FromNext(_) | News::NextLost => {}
         }
@@ -286,20 +318,54 @@ impl Task {
                 feed.message(message);
             }
         } else if let Some(connection) = connection {
-            self.questions
-                .answered(connection, message, &self.reply_prefix);
+            let subject = std::str::from_utf8(&message.subject).unwrap_or_default();
+            let number = subject.strip_prefix(&inbox(&self.reply_prefix, connection));
+            if let Some(number) = number.and_then(|number| number.parse().ok()) {
+                self.questions.answered(connection, number, message);
+            }
         }
     }
 
-    fn ask(&mut self, subject: &str, number: u64, body: &[u8]) {
+    /// NATS refuses an operation on this connection. Of a publish it names the subject.
+    fn refused(&self, connection: Option<Ulid>, text: &str) {
+        let is_one = text
+            .to_ascii_lowercase()
+            .contains("permissions violation for publish");
+        let Some(subject) = text.split('"').nth(1).filter(|_| is_one) else {
+            return;
+        };
+        if let Some(feed) = &self.feed {
+            feed.refused(subject);
+        }
+        if let Some(connection) = connection {
+            self.questions.refused(connection, subject);
+        }
+    }
+
+    fn ask(&mut self, number: u64, request: &Request, answered: bool) {
         let Some(link) = self.connection.current() else {
             return;
         };
+        let Request {
+            subject,
+            headers,
+            body,
+        } = request;
+        let headers = headers.iter().map(|(name, value)| (*name, &**value));
+        let headers: Vec<_> = headers.collect();
+        // NATS ends a connection over a message that is too large.
+        let size = header_length(headers.iter().copied()) + body.len();
+        if size > link.info().max_payload {
+            return self.questions.fail(number, Unanswered::TooLarge);
+        }
         // A caller that has gone needs no answer.
-        if let Some(question) = self.questions.open().get_mut(&number) {
-            question.asked_on = Some(link.id());
+        if self.questions.ask(number, link.id()) {
             let reply = format!("{}{number}", inbox(&self.reply_prefix, link.id()));
-            link.publish(subject, Some(&reply), &[], body);
+            let reply = answered.then_some(&*reply);
+            link.publish(subject, reply, &headers, body);
+            if !answered {
+                self.questions.written(number);
+            }
         }
     }
 }
