@@ -2,7 +2,7 @@
 //
 //   node client.mjs '{"url":"ws://…","tickets":"http://…/v1/tickets","user":"42"}'
 //
-// Takes a ticket of the API for each attempt to connect, or with "secret" signs itself a JWT
+// Takes a ticket of the API, with "grants", for each attempt to connect, or with "secret" signs itself a JWT
 // that lives for "life" seconds, where "token" is not the first one. With "protobuf" it speaks
 // Protobuf, with "ask" it sends commands once connected, with "call" it makes that call. Prints `ticket T` for each ticket, and
 // everything that happens as one JSON object a line, until it is killed.
@@ -24,7 +24,7 @@ async function ticket() {
   const answer = await fetch(options.tickets, {
     method: "POST",
     headers: { "content-type": "application/json" },
-    body: JSON.stringify({ user_id: options.user }),
+    body: JSON.stringify({ user_id: options.user, ...options.grants }),
   });
   if (!answer.ok) throw new Error(`tickets: ${answer.status}`);
   const { ticket } = await answer.json();

@@ -1,6 +1,7 @@
 //! The Centrifuge protocol: its SDKs, unchanged (`tests/centrifuge`), and clients that break
 //! its rules.
 
+mod calls;
 mod cuts;
 mod endings;
 mod hostile;

@@ -151,7 +151,7 @@ async fn what_a_browser_may_not_do_is_answered_with_an_error() {
             ("history", 108),
             ("presence", 108),
             ("presenceStats", 108),
-            ("rpc", 108),
+            ("rpc", 103),
             ("subscribe", 103),
         ];
         let expected = expected.map(|(name, code)| (format!("{name:?}"), Some(code)));

@@ -110,7 +110,7 @@ async fn connect_says_all_that_an_sdk_needs() {
     let answer = reply(&mut socket).await;
     assert_eq!(
         (&answer["id"], &answer["error"]["code"]),
-        (&json!(6), &json!(108))
+        (&json!(6), &json!(103))
     );
 }
 
