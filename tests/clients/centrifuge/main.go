@@ -4,12 +4,16 @@
 //	client '{"url":"ws://…","tickets":"http://…/v1/tickets","user":"42"}'
 //
 // The SDK keeps the same data for all its connections, so one ticket opens one of them. With
-// "protobuf" it speaks Protobuf. It prints `ticket T` for its ticket, and everything that
+// "secret" it signs itself JWTs that live for "life" seconds instead, where "token" is not the
+// first one. With "protobuf" it speaks Protobuf. It prints `ticket T` for its ticket, and everything that
 // happens as one JSON object a line, until it is killed.
 package main
 
 import (
 	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,8 +27,9 @@ import (
 type object = map[string]any
 
 var options struct {
-	URL, Tickets, User string
-	Protobuf           bool
+	URL, Tickets, User, Secret, Token string
+	Life                              int64
+	Protobuf                          bool
 }
 
 func check(err error) {
@@ -53,6 +58,23 @@ func ticket() string {
 	return minted.Ticket
 }
 
+func token() string {
+	part := func(value object) string {
+		text, err := json.Marshal(value)
+		check(err)
+		return base64.RawURLEncoding.EncodeToString(text)
+	}
+	head := part(object{"alg": "HS256", "typ": "JWT"})
+	claims := part(object{"sub": options.User, "exp": time.Now().Unix() + options.Life})
+	signer := hmac.New(sha256.New, []byte(options.Secret))
+	signer.Write([]byte(head + "." + claims))
+	signature := base64.RawURLEncoding.EncodeToString(signer.Sum(nil))
+	say("token", object{})
+	signed := head + "." + claims + "." + signature
+	fmt.Println("ticket " + signed)
+	return signed
+}
+
 // What came, as the other clients print it: JSON, or each byte as a character.
 func shown(data []byte) any {
 	if !options.Protobuf {
@@ -67,12 +89,19 @@ func shown(data []byte) any {
 
 func main() {
 	check(json.Unmarshal([]byte(os.Args[1]), &options))
-	data, err := json.Marshal(object{"ticket": ticket()})
-	check(err)
 	config := centrifuge.Config{
-		Data:              data,
 		MinReconnectDelay: 50 * time.Millisecond,
 		MaxReconnectDelay: 300 * time.Millisecond,
+	}
+	if options.Secret != "" {
+		config.Token = options.Token
+		config.GetToken = func(centrifuge.ConnectionTokenEvent) (string, error) {
+			return token(), nil
+		}
+	} else {
+		data, err := json.Marshal(object{"ticket": ticket()})
+		check(err)
+		config.Data = data
 	}
 	var client *centrifuge.Client
 	if options.Protobuf {

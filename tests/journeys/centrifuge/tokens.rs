@@ -24,15 +24,24 @@ fn options(life: u64) -> Value {
     json!({"secret": SECRET, "life": life})
 }
 
-const KINDS: [Kind; 4] = Kind::ALL;
-
 /// Longer than the first token, and than several after it.
 #[tokio::test]
 async fn sdks_refresh_and_stay() {
+    refresh_and_stay(&Kind::ALL).await;
+}
+
+/// The SDK for Go, where `make centrifuge-go` has built its client.
+#[tokio::test]
+#[ignore = "needs Go: make centrifuge-go"]
+async fn go_refreshes_and_stays() {
+    refresh_and_stay(&Kind::GO).await;
+}
+
+async fn refresh_and_stay(kinds: &[Kind]) {
     let (nats, redis) = servers().await;
     let gateway = connecting(Gateway::builder(&nats, &redis)).start().await;
     let sdk = |kind: Kind| Sdk::with(kind, &gateway, "42", &gateway.public, options(14));
-    let sdks = KINDS.map(|kind| (kind, sdk(kind)));
+    let sdks: Vec<_> = kinds.iter().map(|&kind| (kind, sdk(kind))).collect();
     for (_, sdk) in &sdks {
         sdk.sees("connected", 1).await;
         sdk.sees("token", 4).await;
@@ -48,12 +57,23 @@ async fn sdks_refresh_and_stay() {
 /// Each SDK gets itself another token, in place of one that has expired.
 #[tokio::test]
 async fn an_expired_token_is_replaced_and_a_bad_one_is_final() {
+    replace_expired(&Kind::ALL).await;
+}
+
+/// The SDK for Go, where `make centrifuge-go` has built its client.
+#[tokio::test]
+#[ignore = "needs Go: make centrifuge-go"]
+async fn go_replaces_an_expired_token() {
+    replace_expired(&Kind::GO).await;
+}
+
+async fn replace_expired(kinds: &[Kind]) {
     let (nats, redis) = servers().await;
     let gateway = connecting(Gateway::builder(&nats, &redis)).start().await;
     let mut login = Login::start();
     let expired = json!({"sub": "42", "exp": login::in_seconds(-100)});
     let expired = login.sign_with_secret(SECRET, "HS256", &expired);
-    for kind in KINDS {
+    for &kind in kinds {
         let mut more = options(600);
         more["token"] = expired.clone().into();
         let sdk = Sdk::with(kind, &gateway, "42", &gateway.public, more);
@@ -72,6 +92,17 @@ async fn an_expired_token_is_replaced_and_a_bad_one_is_final() {
 /// With tokens all of them come back, and recover.
 #[tokio::test]
 async fn sdks_come_back_by_their_token() {
+    come_back(&Kind::ALL).await;
+}
+
+/// The SDK for Go, where `make centrifuge-go` has built its client.
+#[tokio::test]
+#[ignore = "needs Go: make centrifuge-go"]
+async fn go_comes_back_by_its_token() {
+    come_back(&Kind::GO).await;
+}
+
+async fn come_back(kinds: &[Kind]) {
     let (nats, redis, mut gateway) = durable(&[
         ("tickets.jwt.secret", SECRET),
         ("tickets.jwt.connect", "true"),
@@ -79,7 +110,7 @@ async fn sdks_come_back_by_their_token() {
     .await;
     let network = Network::to(&format!("ws://{}", gateway.public)).await;
     let sdk = |kind: Kind| Sdk::with(kind, &gateway, "42", network.address(), options(600));
-    let sdks = KINDS.map(|kind| (kind, sdk(kind)));
+    let sdks: Vec<_> = kinds.iter().map(|&kind| (kind, sdk(kind))).collect();
     for (_, sdk) in &sdks {
         sdk.sees("subscribed", 2).await;
     }
