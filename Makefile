@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run up test js check bench hostile rolling storm durable return presence api calls recovery interest chaos churn stuck chart image-check conformance drain-go examples-go trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
+.PHONY: help run up test js check bench hostile rolling storm durable return presence api calls recovery interest chaos churn stuck chart image-check conformance drain-go examples-go centrifuge-go trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
 
 CARGO ?= cargo
 # Where cargo builds, asked only by who needs it.
@@ -54,6 +54,12 @@ examples-go: tools servers ## run the publishers' examples in Go against real se
 	PYTHONPATH="$$PWD/.servers/python" examples/publishers/go/stubs.sh
 	cd examples/publishers/go && go vet ./... && mkdir -p "$(TARGET)/examples-go" && go build -o "$(TARGET)/examples-go/" ./...
 	USHER_EXAMPLES_GO="$(TARGET)/examples-go" $(CARGO) test --test journeys -- --ignored --nocapture examples::go
+
+# Those in JavaScript and Python are in the suite.
+centrifuge-go: tools servers ## run Centrifuge's SDK for Go against a gateway
+	@command -v go >/dev/null || { echo "Go is missing: install it, https://go.dev/dl" >&2; exit 1; }
+	cd tests/clients/centrifuge && go vet . && go build -o "$(TARGET)/centrifuge-go" .
+	USHER_CENTRIFUGE_GO="$(TARGET)/centrifuge-go" $(CARGO) test --test journeys -- --ignored --nocapture centrifuge::
 
 # Each has a small form in the suite. CHAOS_SEED repeats the faults of another run.
 chaos: tools servers ## ten minutes of faults, with an auditor who knows what was sent

@@ -5,6 +5,8 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost_types::FileDescriptorSet;
 
 const PROTO: &str = "usher/v1/notification.proto";
+/// Not among the descriptors: no service of ours speaks it.
+const CENTRIFUGE: &str = "centrifuge/client.proto";
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
@@ -17,5 +19,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .extern_path(".google.rpc", "::tonic_types::pb")
         .compile_fds(files)?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        .btree_map(".")
+        .compile_fds(protox::compile([CENTRIFUGE], ["proto"])?)?;
     Ok(())
 }

@@ -254,6 +254,7 @@ impl App {
             sessions: sessions.clone(),
             readiness: readiness.clone(),
             mint,
+            centrifuge: config.centrifuge.enabled,
             demo,
         };
         let routes = http::public_routes(&config.public.path_prefix, served);

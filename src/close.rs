@@ -149,6 +149,28 @@ impl CloseReason {
         self.row().1
     }
 
+    /// The same over the Centrifuge client protocol, whose clients come back on 3000–3499 and
+    /// stay away on 3500–3999.
+    pub const fn centrifuge_code(self) -> Option<u16> {
+        match self {
+            Self::ClientLeft | Self::ConnectionLost => None,
+            Self::Drain => Some(3001),
+            Self::Internal => Some(3004),
+            Self::SessionExpired => Some(3005),
+            Self::SlowConsumer => Some(3008),
+            Self::BusLost | Self::TooLarge => Some(3010),
+            Self::Idle => Some(3012),
+            Self::Reconnect => Some(3014),
+            Self::ProtocolError
+            | Self::BadUtf8
+            | Self::TooManyFrames
+            | Self::FrameTooBig
+            | Self::BadFrame => Some(3501),
+            Self::Disconnected => Some(3503),
+            Self::Replaced => Some(3504),
+        }
+    }
+
     /// Whether a service ends the session.
     pub const fn is_of_a_service(self) -> bool {
         matches!(self, Self::Reconnect | Self::Disconnected)
@@ -204,6 +226,11 @@ mod tests {
             BadFrame,
         ] {
             assert!(reason.code().is_some_and(stays_away), "{reason:?}");
+        }
+        for reason in CloseReason::ALL {
+            let centrifuge = reason.centrifuge_code();
+            let away = centrifuge.is_some_and(|code| (3500..4000).contains(&code));
+            assert_eq!(reason.code().is_some_and(stays_away), away, "{reason:?}");
         }
         for reason in [
             Internal,

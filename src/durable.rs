@@ -9,6 +9,7 @@
 mod audit;
 mod brought;
 mod chain;
+mod each;
 mod held_back;
 mod resume;
 mod rounds;

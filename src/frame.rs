@@ -2,6 +2,7 @@
 //! same protocol; and the frames that a session says of itself.
 
 pub mod answer;
+pub mod centrifuge;
 pub mod sse;
 mod websocket;
 
@@ -28,30 +29,46 @@ pub enum Protocol {
     RawV1,
     /// Server-sent events: the JSON of `usher.v1` as each one's `data`.
     Sse,
+    /// The Centrifuge client protocol in JSON.
+    CentrifugeJson,
+    /// The Centrifuge client protocol in Protobuf.
+    CentrifugeProtobuf,
 }
 
 impl Protocol {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::UsherV1, Self::RawV1, Self::Sse];
+    pub const ALL: [Self; 5] = [
+        Self::UsherV1,
+        Self::RawV1,
+        Self::Sse,
+        Self::CentrifugeJson,
+        Self::CentrifugeProtobuf,
+    ];
 
     /// The name of the WebSocket sub-protocol, where it is one.
     pub const fn name(self) -> Option<&'static str> {
         match self {
             Self::UsherV1 => Some("usher.v1"),
             Self::RawV1 => Some("usher.raw.v1"),
-            Self::Sse => None,
+            Self::CentrifugeProtobuf => Some("centrifuge-protobuf"),
+            Self::Sse | Self::CentrifugeJson => None,
         }
     }
 
-    /// Whether it has frames besides those of messages.
+    /// Whether it has the frames of `usher.v1` besides those of messages.
     pub const fn has_own_frames(self) -> bool {
-        !matches!(self, Self::RawV1)
+        matches!(self, Self::UsherV1 | Self::Sse)
     }
 
-    /// The frame of a JSON text.
+    /// Whether it is the Centrifuge client protocol.
+    pub const fn is_centrifuge(self) -> bool {
+        matches!(self, Self::CentrifugeJson | Self::CentrifugeProtobuf)
+    }
+
+    /// The frame of a JSON text of `usher.v1`.
     pub fn frame(self, json: &str) -> Bytes {
         match self {
-            Self::UsherV1 | Self::RawV1 => {
+            Self::UsherV1 | Self::RawV1 | Self::CentrifugeJson | Self::CentrifugeProtobuf => {
                 let body = |out: &mut Vec<u8>| out.extend_from_slice(json.as_bytes());
                 websocket::frame(Data::Text, json.len(), body)
             }
@@ -64,11 +81,11 @@ impl Protocol {
 #[derive(Debug)]
 pub struct Frames<'a> {
     message: &'a Message,
+    /// Whose message it is; empty for one to many users.
+    user: &'a str,
     /// The largest frame that a session is sent.
     limit: usize,
-    usher_v1: Option<Framed>,
-    raw_v1: Option<Framed>,
-    sse: Option<Framed>,
+    built: [Option<Framed>; Protocol::ALL.len()],
 }
 
 /// What a session is sent of a message. Clones share the bytes.
@@ -86,11 +103,15 @@ impl<'a> Frames<'a> {
     pub fn new(message: &'a Message, limit: usize) -> Self {
         Self {
             message,
+            user: "",
             limit,
-            usher_v1: None,
-            raw_v1: None,
-            sse: None,
+            built: Default::default(),
         }
+    }
+
+    /// The message is one of this user's own channel. The Centrifuge protocol names it.
+    pub fn to_user(self, user: &'a str) -> Self {
+        Self { user, ..self }
     }
 
     /// The message.
@@ -100,46 +121,47 @@ impl<'a> Frames<'a> {
 
     /// The frame for a session that speaks `protocol`.
     pub fn get(&mut self, protocol: Protocol) -> Framed {
-        let (message, limit) = (self.message, self.limit);
-        let framed = match protocol {
-            Protocol::UsherV1 => &mut self.usher_v1,
-            Protocol::RawV1 => &mut self.raw_v1,
-            Protocol::Sse => &mut self.sse,
-        };
-        framed
-            .get_or_insert_with(|| framed_within(message, protocol, limit))
+        let (message, user, limit) = (self.message, self.user, self.limit);
+        self.built[protocol as usize]
+            .get_or_insert_with(|| framed_within(message, user, protocol, limit))
             .clone()
     }
 
     /// The frame for a session that speaks `protocol` and was sent this one before it.
     pub fn after(&mut self, prev: u64, protocol: Protocol) -> Framed {
         match self.message.stored {
-            Some(stored) if stored.prev != prev => {
+            Some(stored) if stored.prev != prev && protocol.has_own_frames() => {
                 let stored = Some(Stored { prev, ..stored });
                 let message = Message {
                     stored,
                     ..self.message.clone()
                 };
-                framed_within(&message, protocol, self.limit)
+                framed_within(&message, self.user, protocol, self.limit)
             }
             _ => self.get(protocol),
         }
     }
 }
 
-fn framed_within(message: &Message, protocol: Protocol, limit: usize) -> Framed {
-    let bytes = build(message, protocol);
+fn framed_within(message: &Message, user: &str, protocol: Protocol, limit: usize) -> Framed {
+    let bytes = build(message, user, protocol);
     match bytes.len() > limit {
         false => Framed::Whole(bytes),
         true => Framed::TooLarge(match protocol {
             Protocol::RawV1 => None,
-            protocol => Some(protocol.frame(&too_large(message))),
+            Protocol::CentrifugeJson | Protocol::CentrifugeProtobuf => {
+                Some(centrifuge::too_large(protocol, message, user))
+            }
+            Protocol::UsherV1 | Protocol::Sse => Some(protocol.frame(&too_large(message))),
         }),
     }
 }
 
-fn build(message: &Message, protocol: Protocol) -> Bytes {
+fn build(message: &Message, user: &str, protocol: Protocol) -> Bytes {
     match protocol {
+        Protocol::CentrifugeJson | Protocol::CentrifugeProtobuf => {
+            centrifuge::publication(protocol, message, user)
+        }
         Protocol::UsherV1 => {
             websocket::frame(Data::Text, event_size(message), |out| event(message, out))
         }

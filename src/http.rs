@@ -3,6 +3,7 @@
 mod address;
 mod admit;
 mod awake;
+mod centrifuge;
 mod chunks;
 mod closing;
 mod conformance;

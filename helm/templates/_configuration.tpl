@@ -96,6 +96,9 @@ ca_file = "{{ $tls }}/jwt/ca.crt"
 {{- end }}
 {{ include "usher.toml.section" (list "presence" $v.presence) }}
 {{ include "usher.toml.section" (list "calls" $v.calls) }}
+{{- if $v.centrifuge.enabled }}
+{{ include "usher.toml.section" (list "centrifuge" $v.centrifuge) }}
+{{- end }}
 {{ include "usher.toml.section" (list "session" $v.session) }}
 {{ include "usher.toml.section" (list "drain" $v.drain) }}
 {{ include "usher.toml.section" (list "log" $v.log) }}

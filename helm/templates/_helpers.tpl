@@ -162,6 +162,9 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- range list "/ws" "/events" "/tickets" }}
 - {{ $prefix }}{{ . }}
 {{- end }}
+{{- if .Values.centrifuge.enabled }}
+- {{ $prefix }}/connection/websocket
+{{- end }}
 {{- end -}}
 
 {{/* Where Prometheus finds this release's metrics, in its own words. */}}

@@ -291,6 +291,7 @@ impl Operations {
             follow: topics("follow", &order.follow)?,
             unfollow: topics("unfollow", &order.unfollow)?,
             id: None,
+            since: None,
         };
         Ok(self.control.change_topics(&user, &change).await?)
     }

@@ -310,6 +310,7 @@ pub(super) fn sessions(config: &Config, gateway: &str) -> http::SessionConfig {
         max_frame: session.max_frame.0,
         max_outgoing_frame: session.max_outgoing_frame.0,
         frames_per_second: session.frames_per_second,
+        max_topics: config.topics.max_per_session,
         write_timeout: session.write_timeout,
     }
 }

@@ -106,6 +106,13 @@ table! {
         client_ca_file: Option<PathBuf>,
     }
 
+    /// Clients of others.
+    "centrifuge" => centrifuge: Centrifuge {
+        /// Serves the Centrifuge client protocol at `/connection/websocket` of the public
+        /// listener, for that protocol's SDKs.
+        enabled: bool = false,
+    }
+
     /// What operators reach.
     "ops" => ops: Ops {
         /// Where health, metrics and status are served.

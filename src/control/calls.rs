@@ -375,6 +375,7 @@ impl Inner {
             follow: topics(follow)?,
             unfollow: topics(unfollow)?,
             id: None,
+            since: None,
         };
         Some((UserId::parse(user).ok()?, change))
     }

@@ -1,6 +1,6 @@
 //! Where a session begins: a client's position, judged by the stream.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{
     sync::oneshot,
@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Before a leader that has less than a client saw is asked again, and how often: it may have
 /// been elected just now.
-const ELECTED: (Duration, u32) = (Duration::from_millis(100), 20);
+pub(super) const ELECTED: (Duration, u32) = (Duration::from_millis(100), 20);
 
 /// The stream is away, or slow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +44,9 @@ pub struct Opening {
     pub id: Option<String>,
     /// What became of the client's position.
     pub resume: Resume,
+    /// The channels of [`Since::Each`] that the client gets everything of, each with the last
+    /// message that it had.
+    pub recovered: BTreeMap<String, u64>,
 }
 
 impl Opening {
@@ -53,6 +56,7 @@ impl Opening {
             stream: None,
             id: None,
             resume: since.map_or(Resume::None, |_| Resume::Gap),
+            recovered: BTreeMap::new(),
         }
     }
 }
@@ -75,6 +79,9 @@ pub(super) struct Place {
     pub(super) position: Option<Position>,
     /// Whether the stream can show that it gets everything after it.
     pub(super) known: bool,
+    /// Of [`Since::Each`]: whether that is so of each channel. One of which it is not begins at
+    /// the stream's end.
+    pub(super) each: Option<Vec<bool>>,
 }
 
 /// What a round found for a client that was here before.
@@ -143,13 +150,10 @@ impl Durable {
         since: &Since,
         look: &Look,
     ) -> Result<Option<Place>, StreamError> {
-        if let Since::Position(position) = since
-            && is_ahead(position, look)
-            && look.may_be_short()
-        {
+        if is_ahead(since, look) && look.may_be_short() {
             for _ in 0..ELECTED.1 {
                 sleep(ELECTED.0).await;
-                if !is_ahead(position, &self.look().await?) {
+                if !is_ahead(since, &self.look().await?) {
                     return Ok(None);
                 }
             }
@@ -168,15 +172,18 @@ impl Durable {
             at: channels().map(|_| 0).collect(),
             position: None,
             known,
+            each: None,
         };
         Ok(match since {
             Since::Beginning => nowhere(true),
             Since::Former => nowhere(false),
+            Since::Each(marks) => session.place_of_each(marks, look),
             Since::Position(position) => match self.is_of(session, position, look).await? {
                 true => Place {
                     at: channels().map(|channel| position.of(&channel)).collect(),
                     position: Some(position.clone()),
                     known: true,
+                    each: None,
                 },
                 // Of a stream that is no more, or that was set back to an older state: all that
                 // there is may be new to it.
@@ -209,7 +216,17 @@ impl Durable {
 }
 
 /// Whether the client has seen more of this stream than its leader had.
-fn is_ahead(position: &Position, look: &Look) -> bool {
+fn is_ahead(since: &Since, look: &Look) -> bool {
+    match since {
+        Since::Beginning | Since::Former => false,
+        Since::Position(position) => is_position_ahead(position, look),
+        Since::Each(marks) => marks
+            .values()
+            .any(|mark| mark.epoch == look.epoch && mark.offset > look.last),
+    }
+}
+
+fn is_position_ahead(position: &Position, look: &Look) -> bool {
     let seen = [position.top, position.proven].into_iter();
     let mut seen = seen.chain(position.marks.values().copied());
     position.epoch == look.epoch && seen.any(|seq| seq > look.last)
@@ -218,7 +235,7 @@ fn is_ahead(position: &Position, look: &Look) -> bool {
 /// The same, where the leader's last message decides it; else the largest sequence that the
 /// client saw has to be looked at.
 pub(super) fn is_of(position: &Position, look: &Look) -> Option<bool> {
-    if position.epoch != look.epoch || is_ahead(position, look) {
+    if position.epoch != look.epoch || is_position_ahead(position, look) {
         return Some(false);
     }
     match position.top {
@@ -258,6 +275,9 @@ impl Session {
         tracker.welcome(Some(look.epoch.clone()), proof.seq, proof.at, begun);
         let position = tracker.position().expect("a welcome with an epoch").clone();
         let resumed = found.is_some();
+        let recovered = found
+            .as_ref()
+            .map_or_else(BTreeMap::new, |found| self.recovered(&found.place));
         let mut beginning = Beginning {
             at: vec![proof.seq; self.channels().len()],
             proven: if resumed { Proof::default() } else { proof },
@@ -287,6 +307,7 @@ impl Session {
             stream: Some((look.epoch.clone(), proof)),
             id,
             resume,
+            recovered,
         })
     }
 }

@@ -5,7 +5,11 @@ use std::sync::Arc;
 use super::Session;
 use crate::{
     bus::stream::Look,
-    frame::{Proof, answer, sse},
+    frame::{
+        Proof, answer,
+        centrifuge::{self, Begins, Changed},
+        sse,
+    },
     registry::{FollowError, Followed, Outgoing, Source},
 };
 
@@ -23,9 +27,17 @@ impl Session {
         let look = match followed.new.is_empty() {
             true => None,
             false => {
-                let look = self.durable.look().await;
+                let look = self.durable.look_for(followed.since.as_ref()).await;
                 Some(look.map_err(|_| FollowError::Unavailable)?)
             }
+        };
+        let recovered = match (&followed.since, &*followed.new, &look) {
+            (Some(mark), [topic], Some(look)) => {
+                let missed = self.durable.missed(&self, topic, mark, look).await;
+                let missed = missed.map_err(|_| FollowError::Unavailable)?;
+                missed.map(|missed| (mark.offset, missed))
+            }
+            _ => None,
         };
         let mut track = self.track();
         if self.is_over(&track) {
@@ -39,6 +51,7 @@ impl Session {
         } = &mut followed;
         let (new, gone) = (std::mem::take(new), gone.clone());
         let (all, id) = (std::mem::take(all), id.take());
+        let (recovers, follows) = (followed.since.is_some(), followed.follows);
         let mut wants = false;
         let mut frame = None;
         let changed = self.follows.change(&mut followed, || {
@@ -50,7 +63,10 @@ impl Session {
             let proof = look.as_ref().map_or(Proof::default(), Look::proof);
             let proof = track.not_below_proofs(proof);
             for topic in &new {
-                wants |= track.follow(topic, proof);
+                wants |= match recovered {
+                    None => track.follow(topic, proof),
+                    Some((offset, missed)) => track.follow_again(topic, offset, missed),
+                };
             }
             let protocol = self.backlog().protocol();
             if protocol.has_own_frames() {
@@ -60,6 +76,23 @@ impl Session {
                     Some(id) => sse::with_id(&following, &id),
                     None => following,
                 });
+            } else if protocol.is_centrifuge() {
+                let stream = look.as_ref().map(|look| Begins {
+                    epoch: &look.epoch,
+                    offset: recovered.map_or(proof.seq, |(offset, _)| offset),
+                    recovered: recovered.is_some(),
+                });
+                frame = centrifuge::changed(
+                    protocol,
+                    &Changed {
+                        id: id.as_deref(),
+                        new: &new,
+                        gone: &gone,
+                        follows,
+                        recovers,
+                        stream,
+                    },
+                );
             }
         });
         if !changed {

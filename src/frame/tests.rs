@@ -163,9 +163,31 @@ fn a_gap_stands_for_a_message_that_is_too_large() {
             (Protocol::Sse, Framed::TooLarge(Some(frame))) => {
                 assert!(frame.starts_with(b"data: {\"gap\":"), "{frame:?}");
             }
+            (Protocol::CentrifugeJson, Framed::TooLarge(Some(frame))) => {
+                let value: Value = serde_json::from_str(&text(&frame)).expect("JSON");
+                let tags = json!({"gap": "too_large"});
+                let publication = json!({"data": null, "offset": 122, "tags": tags});
+                let push = json!({"channel": "broadcast", "pub": publication});
+                assert_eq!(value, json!({ "push": push }));
+            }
+            (Protocol::CentrifugeProtobuf, Framed::TooLarge(Some(frame))) => {
+                let publication = publication(&frame);
+                assert_eq!(publication.offset, 122);
+                assert_eq!(publication.tags["gap"], "too_large");
+            }
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// What a client of the Centrifuge protocol reads of a frame in Protobuf.
+fn publication(frame: &[u8]) -> crate::proto::centrifuge::Publication {
+    let (is_text, body) = read(frame);
+    assert!(!is_text);
+    let reply: crate::proto::centrifuge::Reply =
+        prost::Message::decode_length_delimited(&*body).expect("a reply");
+    let push = reply.push.expect("a push");
+    push.r#pub.expect("a publication")
 }
 
 #[test]
@@ -183,7 +205,39 @@ fn every_protocol_frames_the_same_text() {
     assert_eq!(frame, event);
 }
 
+/// Any bytes, and what looks like JSON with line breaks.
+fn payload() -> impl proptest::strategy::Strategy<Value = Vec<u8>> {
+    use proptest::prelude::*;
+    prop_oneof![
+        any::<Vec<u8>>(),
+        "[\\[{\"1,:}\\]\n\r ]{0,8}".prop_map(String::into_bytes),
+        "\\[\n?1\r?\n?(, \"a\")?\r?\\]\n?".prop_map(String::into_bytes),
+    ]
+}
+
 proptest::proptest! {
+    /// Of the Centrifuge protocol too: one object on one line, and the payload as it is.
+    #[test]
+    fn no_payload_breaks_a_publication(payload in payload()) {
+        let message = message(payload.clone());
+        let frame = whole(&message, Protocol::CentrifugeProtobuf);
+        proptest::prop_assert_eq!(&publication(&frame).data[..], &payload[..]);
+        let text = text(&whole(&message, Protocol::CentrifugeJson));
+        proptest::prop_assert!(!text.contains(['\n', '\r']));
+        let value: Value = serde_json::from_str(&text).expect("JSON");
+        let data = &value["push"]["pub"]["data"];
+        match std::str::from_utf8(&payload) {
+            Err(_) => proptest::prop_assert_eq!(
+                BASE64.decode(data["base64"].as_str().expect("text")).expect("base64"),
+                payload
+            ),
+            Ok(text) => match serde_json::from_str::<Value>(text) {
+                Ok(json) => proptest::prop_assert_eq!(data, &json),
+                Err(_) => proptest::prop_assert_eq!(data.as_str(), Some(text)),
+            },
+        }
+    }
+
     /// No payload yields a frame that parses as anything but one event
     /// with exactly that payload.
     #[test]

@@ -20,6 +20,7 @@ use warp::http::HeaderMap;
 
 use super::{
     address::{AddressPermit, PermitsByAddress},
+    centrifuge::Connect,
     credentials::{Credentials, Granted, OriginMark},
     join::Joins,
     refusal::Refusal,
@@ -89,6 +90,8 @@ pub(super) struct Admitted {
     pub(super) expires_at: Option<SystemTime>,
     /// What the session keeps of its origin, where it may be refreshed.
     pub(super) origin: Option<OriginMark>,
+    /// The command that opened it, over the Centrifuge protocol.
+    pub(super) connect: Option<Box<Connect>>,
     /// What the session may do; most have none.
     pub(super) grants: Option<Box<Grants>>,
 }
@@ -175,6 +178,11 @@ impl Door {
         self.pending_peer(self.client(peer, headers))
     }
 
+    /// Counts what became of a client that was judged after its upgrade.
+    pub(super) fn count(&self, result: &str) {
+        self.metrics.admissions.with_label_values(&[result]).inc();
+    }
+
     /// Counts a connection that `public.max_pending` or `public.max_pending_per_ip` has
     /// no room for.
     pub(super) fn count_full(&self, reason: &str) {
@@ -251,7 +259,7 @@ impl Door {
             grants,
             ..
         } = granted;
-        let topics = self.joins.topics(grants.as_deref(), asked);
+        let topics = self.joins.topics(grants.as_deref(), asked, protocol);
         let joining = self.joins.join(
             &user,
             (protocol, &topics),
@@ -267,9 +275,10 @@ impl Door {
             expires_at,
             origin: match protocol {
                 Protocol::UsherV1 => self.credentials.mark(origin(&request.headers)),
-                // Cannot be refreshed.
-                Protocol::RawV1 | Protocol::Sse => None,
+                // Is not refreshed by a ticket.
+                _ => None,
             },
+            connect: None,
             grants,
         })
     }

@@ -17,7 +17,7 @@ use crate::{
 
 /// After our last bytes the client's are awaited: a connection dropped with
 /// unread bytes in it is reset, and what was under way is lost with it.
-const LINGER: Duration = Duration::from_secs(2);
+pub(super) const LINGER: Duration = Duration::from_secs(2);
 
 /// Says why the session ends, where the client is still there, and waits until
 /// it has been heard. `patience` is for a reader that takes no bytes.
@@ -28,7 +28,11 @@ pub(super) async fn close<T: Transport>(
     patience: Duration,
 ) {
     let reason = ending.reason;
-    let Some(code) = reason.code() else {
+    let code = match protocol.is_centrifuge() {
+        false => reason.code(),
+        true => reason.centrifuge_code(),
+    };
+    let Some(code) = code else {
         // The answer to the client's own goodbye.
         if reason == CloseReason::ClientLeft {
             let _ = timeout(LINGER, poll_fn(|cx| poll_flush(transport, cx))).await;
@@ -43,11 +47,22 @@ pub(super) async fn close<T: Transport>(
         transport.queue(protocol.frame(&frame::goodbye(&ending)));
     }
     let words = match ending.reconnect_after {
-        Some(after) if !own_frames => format!("{} {}", reason.name(), frame::millis(after)),
+        Some(after) if protocol == Protocol::RawV1 => {
+            format!("{} {}", reason.name(), frame::millis(after))
+        }
         _ => reason.name().to_owned(),
     };
-    transport.close(code, words);
+    say(transport, (code, words), reason, patience).await;
+}
 
+/// Sends a close code, and waits until the client has heard it.
+pub(super) async fn say<T: Transport>(
+    transport: &mut T,
+    (code, words): (u16, String),
+    reason: CloseReason,
+    patience: Duration,
+) {
+    transport.close(code, words);
     let flushed = timeout(
         patience.max(LINGER),
         poll_fn(|cx| poll_flush(transport, cx)),
@@ -60,7 +75,7 @@ pub(super) async fn close<T: Transport>(
 }
 
 /// Ready when all is written (true), or nothing more can be.
-fn poll_flush<T: Transport>(transport: &mut T, cx: &mut Context<'_>) -> Poll<bool> {
+pub(super) fn poll_flush<T: Transport>(transport: &mut T, cx: &mut Context<'_>) -> Poll<bool> {
     while transport.has_unsent() {
         match transport.poll_write(cx, drop) {
             Poll::Ready(Ok(_)) => {}

@@ -89,6 +89,7 @@ async fn open(
         place,
         expires_at: None,
         origin: None,
+        connect: None,
         grants: None,
     };
     Ok(websocket::begin((upgrade, admitted), sessions.clone()))

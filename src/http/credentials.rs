@@ -12,7 +12,7 @@ use crate::{
     origin::Origin,
     secret::Secret,
     tickets::{RedeemError, Ticket, Tickets},
-    tokens::{TokenError, Tokens},
+    tokens::{EXPIRED, TokenError, Tokens},
     user::UserId,
 };
 
@@ -142,7 +142,7 @@ impl Credentials {
         let identity = tokens.verify(token).await?;
         let expires_at = UNIX_EPOCH + Duration::from_secs(identity.exp);
         if expires_at <= SystemTime::now() {
-            return Err(Refusal::TokenInvalid("it has expired (exp)"));
+            return Err(Refusal::TokenInvalid(EXPIRED));
         }
         Ok(Granted {
             user: identity.user,

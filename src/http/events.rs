@@ -159,8 +159,11 @@ fn written(head: &Response) -> Bytes {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Transport for Events<S> {
-    const KIND: Kind = Kind::Events;
     const ANSWERS: bool = false;
+
+    fn kind(&self) -> Kind {
+        Kind::Events
+    }
 
     /// What a client sends after its request means nothing. The end of its side means
     /// that it has left.

@@ -121,12 +121,25 @@ where
     T: Send,
     F: Filter<Extract = (T,), Error = Rejection> + Clone + Send,
 {
-    let (goods, refusals) = (counter.clone(), counter.clone());
+    let goods = counter.clone();
     let good = move |extracted: T| {
         goods.with_label_values(&[good]).inc();
         extracted
     };
-    filter.map(good).or_else(move |rejection| {
+    counted_refusals(counter, filter.map(good))
+}
+
+/// Counts refusals alone, by their codes.
+pub(super) fn counted_refusals<T, F>(
+    counter: &IntCounterVec,
+    filter: F,
+) -> impl Filter<Extract = (T,), Error = Rejection> + Clone + use<T, F>
+where
+    T: Send,
+    F: Filter<Extract = (T,), Error = Rejection> + Clone + Send,
+{
+    let refusals = counter.clone();
+    filter.or_else(move |rejection| {
         let code = refusal(&rejection).code();
         refusals.with_label_values(&[code]).inc();
         ready(Err(rejection))

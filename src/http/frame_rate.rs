@@ -15,6 +15,10 @@ const MAX_HEADER: usize = 14;
 #[derive(Debug)]
 pub(super) struct FrameRate {
     per_second: u32,
+    /// So many more may come at once,
+    burst: u32,
+    /// of which so many are left.
+    spare: u32,
     clock: Arc<AwakeClock>,
     second: Instant,
     /// How long the gateway had stood still when the second began.
@@ -32,6 +36,8 @@ impl FrameRate {
     pub(super) fn new(per_second: u32, clock: Arc<AwakeClock>) -> Self {
         Self {
             per_second,
+            burst: 0,
+            spare: 0,
             second: Instant::now(),
             stood_still: clock.stood_still(),
             clock,
@@ -43,13 +49,34 @@ impl FrameRate {
         }
     }
 
+    /// So many more may come at once. What is used of them comes back at the same rate.
+    pub(super) fn with_burst(self, burst: u32) -> Self {
+        Self {
+            burst,
+            spare: burst,
+            ..self
+        }
+    }
+
     /// Looks at what was read; false where it holds one frame too many.
     pub(super) fn allow(&mut self, bytes: &[u8]) -> bool {
         let frames = self.headers_in(bytes);
+        self.take(frames)
+    }
+
+    /// Counts so many; false where that is too many.
+    pub(super) fn take(&mut self, frames: u32) -> bool {
         if frames == 0 {
             return true;
         }
-        if self.second.elapsed() >= Duration::from_secs(1) {
+        let elapsed = self.second.elapsed();
+        if elapsed >= Duration::from_secs(1) {
+            let used = self.count.saturating_sub(self.allowed);
+            let unused = self.allowed.saturating_sub(self.count);
+            let more = self.per_second.saturating_mul(elapsed.as_secs() as u32 - 1);
+            let spare = self.spare.saturating_sub(used);
+            let spare = spare.saturating_add(unused).saturating_add(more);
+            self.spare = spare.min(self.burst);
             self.second = Instant::now();
             self.count = 0;
             // What the client sent while the gateway stood still comes all at once.
@@ -60,7 +87,7 @@ impl FrameRate {
             self.stood_still = stood_still;
         }
         self.count = self.count.saturating_add(frames);
-        self.count <= self.allowed
+        self.count <= self.allowed.saturating_add(self.spare)
     }
 
     fn headers_in(&mut self, mut bytes: &[u8]) -> u32 {
@@ -130,6 +157,22 @@ mod tests {
                 .sum();
             assert_eq!(counted, 4, "in chunks of {size}");
         }
+    }
+
+    #[test]
+    fn a_burst_is_allowed_once_and_comes_back() {
+        let mut rate = FrameRate::new(3, AwakeClock::never_still()).with_burst(4);
+        assert!(rate.take(7));
+        assert!(!rate.take(1));
+        let mut rate = FrameRate::new(3, AwakeClock::never_still()).with_burst(4);
+        assert!(rate.take(7));
+        rate.second -= Duration::from_secs(1);
+        assert!(rate.take(3), "the rate, but no burst yet");
+        assert!(!rate.take(1));
+        let mut rate = FrameRate::new(3, AwakeClock::never_still()).with_burst(4);
+        assert!(rate.take(7));
+        rate.second -= Duration::from_secs(3);
+        assert!(rate.take(7));
     }
 
     #[test]

@@ -50,6 +50,14 @@ impl Handshake {
         Waits(&self.0)
     }
 
+    /// From now on it has the time of a handshake again: its client is upgraded, and has yet
+    /// to say who it is.
+    pub(super) fn begins_anew(&self) {
+        self.0
+            .until
+            .send_replace(Some(Instant::now() + self.0.time));
+    }
+
     /// Returns when its time is over.
     pub(super) async fn over(&self) {
         let mut until = self.0.until.subscribe();

@@ -9,7 +9,7 @@ use super::{handshake::Handshake, refusal::Refusal};
 use crate::{
     channel::Topic,
     durable::{Durable, Opening},
-    frame::Protocol,
+    frame::{Protocol, centrifuge},
     grants::Grants,
     position::Since,
     registry::{JoinError, Live, Registry, Seat},
@@ -29,13 +29,20 @@ pub struct Joins {
 impl Joins {
     /// What a session follows from the beginning: what its ticket names, and of what its client
     /// asks for what is granted; as many topics as a session may follow.
-    pub(super) fn topics(&self, grants: Option<&Grants>, asked: Vec<Topic>) -> Vec<Topic> {
+    pub(super) fn topics(
+        &self,
+        grants: Option<&Grants>,
+        asked: Vec<Topic>,
+        protocol: Protocol,
+    ) -> Vec<Topic> {
         let mut topics: Vec<Topic> = Vec::new();
         let Some(grants) = grants else {
             return topics;
         };
         let granted = asked.into_iter().filter(|topic| grants.may_follow(topic));
-        for topic in grants.topics.iter().cloned().chain(granted) {
+        let wanted = grants.topics.iter().cloned().chain(granted);
+        let offered = |topic: &Topic| !protocol.is_centrifuge() || centrifuge::is_offered(topic);
+        for topic in wanted.filter(offered) {
             if topics.len() < self.registry.max_topics_per_session() && !topics.contains(&topic) {
                 topics.push(topic);
             }

@@ -165,6 +165,12 @@ impl Refusal {
         self.row().1
     }
 
+    /// The same for a person: the code, and what it means.
+    pub(super) fn words(self) -> String {
+        let (_, code, message) = self.row();
+        format!("{code}: {message}")
+    }
+
     /// The body: `{"error":{"code":"…","message":"…"}}`.
     pub(super) fn body(self) -> String {
         let (_, code, message) = self.row();

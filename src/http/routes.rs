@@ -9,11 +9,12 @@ use warp::{Filter, filters::BoxedFilter, reply::Response};
 
 use super::{
     admit::Door,
+    centrifuge,
     demo::{self, Demo},
     events,
     filters::{
-        answer, asked, body, counted, exact, given, nothing, only, preflight, readable, slash,
-        under,
+        answer, asked, body, counted, counted_refusals, exact, given, nothing, only, preflight,
+        readable, slash, under,
     },
     ops::{self, Status},
     session::Sessions,
@@ -47,6 +48,8 @@ pub struct Public {
     pub readiness: Readiness,
     /// Who gets tickets for a login; none where nobody does.
     pub mint: Option<Arc<Mint>>,
+    /// Whether the Centrifuge protocol is spoken.
+    pub centrifuge: bool,
     /// The demo, where it is served.
     pub demo: Option<Arc<Demo>>,
 }
@@ -62,6 +65,18 @@ pub fn public(prefix: &str, public: Public) -> BoxedFilter<(Response,)> {
     let ws = get.and(asked(door)).and_then(websocket::admit);
     let ws = counted(admissions, "admitted", ws);
     let ws = ws.and(given(sessions)).map(websocket::begin);
+
+    let centrifuge = match public.centrifuge {
+        false => nothing(),
+        true => {
+            let centrifuge = get.and(asked(door)).and_then(centrifuge::check);
+            let centrifuge = counted_refusals(admissions, centrifuge);
+            centrifuge
+                .and(given(sessions))
+                .map(centrifuge::begin)
+                .boxed()
+        }
+    };
 
     let events = get.and(asked(door)).and_then(events::admit);
     let events = counted(admissions, "admitted", events);
@@ -86,6 +101,7 @@ pub fn public(prefix: &str, public: Public) -> BoxedFilter<(Response,)> {
 
     let routes = any_of![
         at!("ws").and(ws),
+        at!("connection" / "websocket").and(centrifuge),
         at!("events").and(events),
         at!("tickets").and(tickets),
         at!("healthz").and(healthz),

@@ -1,5 +1,6 @@
 //! Sessions: what they share, and how one begins.
 
+mod centrifuge;
 mod command;
 mod ends;
 mod open;
@@ -10,11 +11,13 @@ use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use prometheus::{IntCounter, IntGauge};
 
+pub(super) use self::centrifuge::burst;
 use self::open::Session;
 use super::{
     admit::Admitted,
     awake::AwakeClock,
     credentials::Credentials,
+    frame_rate::FrameRate,
     transport::{Echo, Kind, Transport},
 };
 use crate::{
@@ -38,6 +41,8 @@ pub struct Config {
     pub max_outgoing_frame: usize,
     /// Messages and control frames from the client in one second.
     pub frames_per_second: u32,
+    /// Topics that one session follows at most.
+    pub max_topics: u32,
     /// A write without progress for this long, in which the gateway ran: closed 4000.
     pub write_timeout: Duration,
 }
@@ -103,6 +108,11 @@ impl Sessions {
         Self { echo, ..self }
     }
 
+    /// How many frames a client may send.
+    pub(super) fn rate(&self) -> FrameRate {
+        FrameRate::new(self.config.frames_per_second, self.clock.clone())
+    }
+
     /// How many are open.
     pub fn open(&self) -> i64 {
         self.counts.iter().map(|counts| counts.open.get()).sum()
@@ -130,7 +140,7 @@ impl Sessions {
         });
     }
 
-    fn counts<T: Transport>(&self) -> &Counts {
-        &self.counts[T::KIND as usize]
+    fn counts(&self, kind: Kind) -> &Counts {
+        &self.counts[kind as usize]
     }
 }

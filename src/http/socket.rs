@@ -35,6 +35,7 @@ const READ_BUFFER: usize = 256;
 pub(super) struct Socket<S> {
     websocket: WebSocket<Wire<S>>,
     chunks: Chunks,
+    kind: Kind,
 }
 
 /// What tungstenite reads from and writes to.
@@ -51,7 +52,13 @@ struct Wire<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// `early` is what the client sent before it saw the 101.
-    pub(super) fn new(stream: S, early: &[u8], max_frame: usize, mut rate: FrameRate) -> Self {
+    pub(super) fn new(
+        stream: S,
+        early: &[u8],
+        max_frame: usize,
+        mut rate: FrameRate,
+        kind: Kind,
+    ) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(0)
@@ -72,6 +79,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                 WebSocket::from_partially_read(wire, early, Role::Server, Some(config))
             },
             chunks: Chunks::default(),
+            kind,
         }
     }
 
@@ -116,8 +124,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Transport for Socket<S> {
-    const KIND: Kind = Kind::WebSocket;
     const ANSWERS: bool = true;
+
+    fn kind(&self) -> Kind {
+        self.kind
+    }
 
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Message>, CloseReason>> {
         let message = ready!(self.poll_message(cx))?;

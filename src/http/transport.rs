@@ -24,27 +24,30 @@ pub(super) type Echo = fn(&Message) -> Option<Bytes>;
 pub(super) enum Kind {
     WebSocket,
     Events,
+    Centrifuge,
 }
 
 impl Kind {
     /// All of them, in the order of their numbers.
-    pub(super) const ALL: [Self; 2] = [Self::WebSocket, Self::Events];
+    pub(super) const ALL: [Self; 3] = [Self::WebSocket, Self::Events, Self::Centrifuge];
 
     /// The metrics' label.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::WebSocket => "websocket",
             Self::Events => "sse",
+            Self::Centrifuge => "centrifuge",
         }
     }
 }
 
 /// One client's connection. What is queued is written in order.
 pub(super) trait Transport {
-    /// Which it is.
-    const KIND: Kind;
     /// A client answers heartbeats, so one of which nothing is heard is gone.
     const ANSWERS: bool;
+
+    /// Which it is.
+    fn kind(&self) -> Kind;
 
     /// Ready when something of the client was heard: a message, or a sign of life.
     ///

@@ -35,7 +35,24 @@ pub(super) struct Upgrade {
 impl Upgrade {
     /// Checks all that the contract checks between the method and the gateway's own
     /// state: upgrade headers, sub-protocol, `since`.
-    pub(super) fn read(mut request: Request) -> Result<Self, Refusal> {
+    pub(super) fn read(request: Request) -> Result<Self, Refusal> {
+        let mut upgrade = Self::handshake(request, choose)?;
+        upgrade.since = upgrade.request.since()?;
+        if upgrade.since.is_some() && upgrade.protocol.0 == Protocol::RawV1 {
+            return Err(Refusal::SinceMalformed("usher.raw.v1 has no since"));
+        }
+        Ok(upgrade)
+    }
+
+    /// The same for the Centrifuge protocol, which says the rest after the upgrade.
+    pub(super) fn read_centrifuge(request: Request) -> Result<Self, Refusal> {
+        Self::handshake(request, choose_centrifuge)
+    }
+
+    fn handshake(
+        mut request: Request,
+        choose: fn(&HeaderMap) -> Result<(Protocol, bool), Refusal>,
+    ) -> Result<Self, Refusal> {
         let headers = &request.headers;
         let asks = lists(headers, &UPGRADE, "websocket") && lists(headers, &CONNECTION, "upgrade");
         let version = headers
@@ -59,16 +76,12 @@ impl Upgrade {
         };
         let on_upgrade = request.on_upgrade.take().ok_or(Refusal::UpgradeRequired)?;
         let protocol = choose(headers)?;
-        let since = request.since()?;
-        if since.is_some() && protocol.0 == Protocol::RawV1 {
-            return Err(Refusal::SinceMalformed("usher.raw.v1 has no since"));
-        }
         Ok(Self {
             request,
             on_upgrade,
             key,
             protocol,
-            since,
+            since: None,
         })
     }
 
@@ -89,8 +102,8 @@ impl Upgrade {
         self.request.shown(in_protocols)
     }
 
-    /// The 101, and the future of the upgraded connection.
-    pub(super) fn accept(self) -> (Response, OnUpgrade) {
+    /// The 101, the future of the upgraded connection, and the request.
+    pub(super) fn accept(self) -> (Response, OnUpgrade, Request) {
         let accept = tungstenite::handshake::derive_accept_key(self.key.as_bytes());
         let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
         let headers = response.headers_mut();
@@ -103,7 +116,7 @@ impl Upgrade {
         if let (Some(name), true) = (self.protocol.0.name(), self.protocol.1) {
             headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(name));
         }
-        (response, self.on_upgrade)
+        (response, self.on_upgrade, self.request)
     }
 }
 
@@ -113,13 +126,23 @@ fn choose(headers: &HeaderMap) -> Result<(Protocol, bool), Refusal> {
     if !headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
         return Ok((Protocol::UsherV1, false));
     }
+    first_of(headers, &[Protocol::UsherV1, Protocol::RawV1])
+}
+
+/// The same where the Centrifuge protocol is spoken: JSON has no name there.
+fn choose_centrifuge(headers: &HeaderMap) -> Result<(Protocol, bool), Refusal> {
+    if !headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
+        return Ok((Protocol::CentrifugeJson, false));
+    }
+    first_of(headers, &[Protocol::CentrifugeProtobuf]).map_err(|_| {
+        Refusal::BadRequest("offer the sub-protocol centrifuge-protobuf, or none for JSON")
+    })
+}
+
+fn first_of(headers: &HeaderMap, known: &[Protocol]) -> Result<(Protocol, bool), Refusal> {
     protocols(headers)
-        .find_map(|name| {
-            Protocol::ALL
-                .into_iter()
-                .find(|known| known.name() == Some(name))
-        })
-        .map(|protocol| (protocol, true))
+        .find_map(|name| known.iter().find(|known| known.name() == Some(name)))
+        .map(|protocol| (*protocol, true))
         .ok_or(Refusal::ProtocolUnknown)
 }
 

@@ -43,27 +43,35 @@ pub(super) async fn admit(
 /// Answers 101; the session begins once that is written. This is not `warp::ws()`, which
 /// gives each session a read buffer of 128 KiB.
 pub(super) fn begin((upgrade, admitted): (Upgrade, Admitted), sessions: Arc<Sessions>) -> Response {
-    let (response, on_upgrade) = upgrade.accept();
+    let (response, on_upgrade, _) = upgrade.accept();
     tokio::spawn(async move {
         // A failed upgrade merely drops the seat.
         let Ok(upgraded) = on_upgrade.await else {
             return;
         };
-        match socket(&sessions, upgraded) {
-            Some(socket) => sessions.begin(socket, admitted),
-            None => tracing::error!("an upgraded connection is not the one that was accepted"),
+        let rate = sessions.rate();
+        if let Some(socket) = socket(&sessions, upgraded, rate, Kind::WebSocket) {
+            sessions.begin(socket, admitted);
         }
     });
     response
 }
 
-fn socket(sessions: &Sessions, upgraded: Upgraded) -> Option<Socket<Stream>> {
-    let Parts { io, read_buf, .. } = upgraded.downcast::<TokioIo<Handover>>().ok()?;
-    let config = &sessions.config;
-    Some(Socket::new(
-        io.into_inner().take()?,
-        &read_buf,
-        config.max_frame,
-        FrameRate::new(config.frames_per_second, sessions.clock.clone()),
-    ))
+/// An upgraded connection as a WebSocket.
+pub(super) fn socket(
+    sessions: &Sessions,
+    upgraded: Upgraded,
+    rate: FrameRate,
+    kind: Kind,
+) -> Option<Socket<Stream>> {
+    let max_frame = sessions.config.max_frame;
+    let parts = upgraded.downcast::<TokioIo<Handover>>().ok();
+    let socket = parts.and_then(|Parts { io, read_buf, .. }| {
+        let stream = io.into_inner().take()?;
+        Some(Socket::new(stream, &read_buf, max_frame, rate, kind))
+    });
+    if socket.is_none() {
+        tracing::error!("an upgraded connection is not the one that was accepted");
+    }
+    socket
 }

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use tokio::task::yield_now;
 
 use super::{
-    Entry, Registry,
+    Entry, Held, Registry,
     arrival::Arrivals,
     probes::Probes,
     session::{Pushed, Session},
 };
 use crate::{
     bus::{Event, Interest, Probe, Request},
+    channel::Audience,
     close::CloseReason,
     frame::Frames,
     message::Message,
@@ -118,6 +119,9 @@ impl Registry {
             return;
         }
         let mut frames = Frames::new(message, self.config.max_frame);
+        if let Audience::User(user) = Held::key(&to) {
+            frames = frames.to_user(user.as_str());
+        }
         let mut arrivals = Arrivals::of(message, &self.config.tracer);
         let reached = self.deliver(&to, &mut frames, &mut arrivals, &mut work.behind);
         if let (Some(request), 1..) = (request, reached) {

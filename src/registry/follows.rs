@@ -19,6 +19,8 @@ use super::{
 };
 use crate::{
     channel::{Audience, Topic},
+    frame::centrifuge,
+    position::Mark,
     user::UserId,
 };
 
@@ -52,6 +54,8 @@ pub struct Change {
     pub unfollow: Vec<Topic>,
     /// The `id` of the client's command, which its answer repeats.
     pub id: Option<String>,
+    /// Over the Centrifuge protocol: where the client was in the topic.
+    pub since: Option<Mark>,
 }
 
 /// A change that is about to be made: NATS delivers the new topics' messages.
@@ -65,6 +69,10 @@ pub struct Followed {
     pub all: Vec<Topic>,
     /// [`Change::id`]
     pub id: Option<String>,
+    /// [`Change::since`]
+    pub since: Option<Mark>,
+    /// Something was to be followed.
+    pub follows: bool,
     entries: Vec<Arc<Entry>>,
 }
 
@@ -177,7 +185,11 @@ impl Registry {
         let deadline = Instant::now() + CONFIRM;
         let now = follows.topics();
         let mut new: Vec<Topic> = Vec::new();
-        for topic in change.follow {
+        let follows_some = !change.follow.is_empty();
+        let offered = |topic: &Topic| {
+            !session.backlog().protocol().is_centrifuge() || centrifuge::is_offered(topic)
+        };
+        for topic in change.follow.into_iter().filter(offered) {
             if !now.contains(&topic) && !new.contains(&topic) && !change.unfollow.contains(&topic) {
                 new.push(topic);
             }
@@ -201,6 +213,8 @@ impl Registry {
             gone,
             all,
             id: change.id,
+            since: change.since,
+            follows: follows_some,
             entries: pending.entries.clone(),
         };
         session.clone().follow(followed).await?;
@@ -313,6 +327,8 @@ impl Pending<'_> {
             gone: Vec::new(),
             all: Vec::new(),
             id: None,
+            since: None,
+            follows: false,
             entries: std::mem::take(&mut self.entries),
         };
         self.session.follows().change(&mut followed, || {});

@@ -15,7 +15,10 @@ use super::{
 use crate::{
     channel::{Audience, Channel, Topic},
     close::CloseReason,
-    frame::{Framed, Frames, Proof, Protocol, answer},
+    frame::{
+        Framed, Frames, Proof, Protocol, answer,
+        centrifuge::{self, Changed},
+    },
 };
 
 /// What became of a message at one session.
@@ -150,10 +153,23 @@ impl Session for Live {
         mut followed: Followed,
     ) -> BoxFuture<'static, Result<(), FollowError>> {
         let protocol = self.backlog.protocol();
-        let frame = protocol.has_own_frames().then(|| {
-            let following = answer::following(followed.id.as_deref(), &followed.all, None);
-            protocol.frame(&following)
-        });
+        let frame = match protocol.is_centrifuge() {
+            true => centrifuge::changed(
+                protocol,
+                &Changed {
+                    id: followed.id.as_deref(),
+                    new: &followed.new,
+                    gone: &followed.gone,
+                    follows: followed.follows,
+                    recovers: followed.since.is_some(),
+                    stream: None,
+                },
+            ),
+            false => protocol.has_own_frames().then(|| {
+                let following = answer::following(followed.id.as_deref(), &followed.all, None);
+                protocol.frame(&following)
+            }),
+        };
         let changed = self.follows.change(&mut followed, || {
             if let Some(frame) = frame {
                 self.backlog.push(frame, None, &self.limits);

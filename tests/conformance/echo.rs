@@ -51,6 +51,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         max_frame: MAX_FRAME,
         max_outgoing_frame: usize::MAX,
         frames_per_second: FRAMES_PER_SECOND,
+        max_topics: 32,
         write_timeout: Duration::from_secs(10),
     };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;

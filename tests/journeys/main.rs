@@ -8,6 +8,7 @@ mod broadcasts;
 mod browser;
 mod bus_faults;
 mod calls;
+mod centrifuge;
 mod clear_token;
 mod closing;
 mod cluster;

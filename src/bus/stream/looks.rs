@@ -69,6 +69,11 @@ impl Look {
         self.replicated
     }
 
+    /// Whether the stream was neither made anew nor set back between two looks.
+    pub fn is_the_same_as(&self, other: &Self) -> bool {
+        self.epoch == other.epoch && self.set_backs == other.set_backs
+    }
+
     /// Whether nothing after this sequence was removed from the stream's beginning: by
     /// its age, or for want of room.
     pub fn has_all_after(&self, seq: u64) -> bool {

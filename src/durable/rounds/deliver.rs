@@ -44,7 +44,7 @@ impl Durable {
             ..
         } = reader;
         let of = std::mem::take(&mut reads.of);
-        let missed: Vec<u64> = of
+        let mut missed: Vec<u64> = of
             .iter()
             .map(|read| read.as_ref().map_or(0, Read::total))
             .collect();
@@ -57,10 +57,12 @@ impl Durable {
         } else if session.falls_short() {
             return Ok((None, Then::Lags));
         }
-        let beyond = missed
-            .iter()
-            .sum::<u64>()
-            .saturating_sub(self.config.max_replay);
+        // Over the Centrifuge protocol each channel is one by itself.
+        let longest = match session.backlog().protocol().is_centrifuge() {
+            true => missed.iter().copied().max().unwrap_or(0),
+            false => missed.iter().sum(),
+        };
+        let beyond = longest.saturating_sub(self.config.max_replay);
         let held_back = session.amend(|catching_up| catching_up.held_back.take());
         if beyond > 0 && want.why == Why::Slow && held_back.flatten().is_none() {
             let dropped = session.backlog().cut(CloseReason::SlowConsumer);
@@ -78,9 +80,15 @@ impl Durable {
                 session.record(want.why, span);
             }
         }
+        let each = place.as_ref().is_some_and(|place| place.each.is_some());
+        // Of each channel it is decided by itself.
+        let (lost, too_many) = if each { (false, 0) } else { (lost, too_many) };
         let mut brought = Brought::default();
         let mut opening = None;
-        if let Some(place) = place {
+        if let Some(mut place) = place {
+            let read = (&*of, &**lasts);
+            let cut = self.judge_each(&mut place, want, read, &mut missed, &facts.look);
+            let cut = cut.await?;
             let found = resume::Found {
                 complete: place.known && !lost,
                 place,
@@ -90,12 +98,12 @@ impl Durable {
             let counted = found.missed.iter().any(|missed| *missed > 0)
                 && of.iter().flatten().all(|read| read.found.is_empty());
             opening = Some(session.open(&facts.look, Some(found))?);
-            if counted {
+            if counted || cut {
                 // It is read in the next round.
                 return Ok((opening, Then::Again));
             }
         } else if lost {
-            if session.backlog().protocol() == Protocol::RawV1 {
+            if !session.backlog().protocol().has_own_frames() {
                 session.backlog().end(CloseReason::BusLost.into());
                 return Ok((None, Then::Rest));
             }
@@ -161,8 +169,7 @@ impl Durable {
             Shown::Lost => false,
             Shown::IfKeptAfter(seq) => {
                 let now = self.look().await?;
-                let same = now.epoch == facts.look.epoch && now.set_backs == facts.look.set_backs;
-                same && now.has_all_after(seq)
+                now.is_the_same_as(&facts.look) && now.has_all_after(seq)
             }
         })
     }
@@ -223,7 +230,8 @@ impl Durable {
         let build = || {
             let framed = contained_now(|| {
                 provoke::here("message", message.event.as_str());
-                Frames::new(message, self.config.max_frame).get(protocol)
+                let frames = Frames::new(message, self.config.max_frame);
+                frames.to_user(session.user.as_str()).get(protocol)
             });
             framed.ok()
         };

@@ -46,6 +46,24 @@ impl Track {
         last > proof.seq && self.miss(self.chains.len() - 1)
     }
 
+    /// The session follows a topic again, whose client has everything up to `offset` and missed
+    /// so many messages after it. Whether somebody has to see to those.
+    pub(in crate::durable) fn follow_again(
+        &mut self,
+        topic: &Topic,
+        offset: u64,
+        missed: u64,
+    ) -> bool {
+        let last = self.expected.take(topic).unwrap_or(0);
+        let mut chain = Chain::new(Channel::Topic(topic.clone()));
+        chain.begin(offset, offset);
+        chain.settle();
+        chain.owed = missed;
+        self.chains.push(chain);
+        self.shape = self.shape.wrapping_add(1);
+        (missed > 0 || last > offset) && self.miss(self.chains.len() - 1)
+    }
+
     /// The session follows a topic no more. Its former index, if it did.
     pub(in crate::durable) fn unfollow(&mut self, topic: &Topic) -> Option<usize> {
         let gone = self.index(&Channel::Topic(topic.clone()))?;

@@ -18,6 +18,7 @@ use ulid::Ulid;
 
 use super::{
     Config, Sessions,
+    centrifuge::{self, Rates},
     ends::{Ends, in_seconds, instant},
     talk::Talk,
 };
@@ -25,10 +26,11 @@ use crate::{
     channel::Topic,
     close::{CloseReason, Ending},
     durable::Opening,
-    frame::{Protocol, Welcome, answer, sse},
+    frame::{self, Protocol, Welcome, answer, sse},
     grants::Grants,
     http::{admit::Admitted, awake::Awake, closing, credentials::OriginMark, transport::Transport},
     jitter,
+    proto::centrifuge::Reply,
     registry::{Arrival, Next, Seat},
     user::UserId,
 };
@@ -64,6 +66,8 @@ pub(super) struct Session<T> {
     pub(super) id: Ulid,
     /// What the client has said; none before it says anything.
     pub(super) talk: Option<Box<Talk>>,
+    /// What it may send still over the Centrifuge protocol.
+    rates: Option<Box<Rates>>,
 }
 
 impl<T: Transport> Session<T> {
@@ -74,6 +78,7 @@ impl<T: Transport> Session<T> {
             place,
             expires_at,
             origin,
+            connect,
             grants,
         } = admitted;
         let config = &sessions.config;
@@ -82,7 +87,11 @@ impl<T: Transport> Session<T> {
             // A service has ended it on its way in: it gets no message, and keeps its position.
             None => drop(seat.backlog().cut(CloseReason::Disconnected)),
             Some(opening) => {
-                if seat.backlog().protocol().has_own_frames() {
+                if let Some(connect) = &connect {
+                    let connect = (&**connect, expires_at);
+                    let connected = centrifuge::connected(config, id, &seat, &opening, connect);
+                    transport.queue(connected);
+                } else if seat.backlog().protocol().has_own_frames() {
                     transport.queue(welcome(config, id, &seat, &opening));
                 }
                 seat.welcomed();
@@ -93,7 +102,7 @@ impl<T: Transport> Session<T> {
             .max_lifetime
             .map(|most| now + jitter::fraction_of(most, 0.9, 1.0));
         let ping_at = now + config.ping_interval;
-        sessions.counts::<T>().open.inc();
+        sessions.counts(transport.kind()).open.inc();
         let mut session = Self {
             timer: Box::pin(sleep_until(ping_at)),
             ping_at,
@@ -105,12 +114,18 @@ impl<T: Transport> Session<T> {
             stalled: None,
             id,
             talk: None,
+            rates: None,
             sessions,
             transport,
             seat,
             place,
         };
         session.arm();
+        if let Some(connect) = connect
+            && let Err(reason) = session.obey(connect.rest)
+        {
+            session.seat.backlog().end(reason.into());
+        }
         session
     }
 
@@ -137,7 +152,7 @@ impl<T: Transport> Session<T> {
             sessions.config.write_timeout,
         )
         .await;
-        sessions.counts::<T>().open.dec();
+        sessions.counts(transport.kind()).open.dec();
         drop(place);
     }
 
@@ -206,10 +221,17 @@ impl<T: Transport> Session<T> {
             self.transport.queue(echo);
         }
         match message {
+            _ if self.protocol().is_centrifuge() => self.hear_centrifuge(message),
             _ if !self.protocol().has_own_frames() => Ok(()),
             Message::Text(text) => self.hear(text),
             _ => Err(CloseReason::BadFrame),
         }
+    }
+
+    /// Queues a reply of the Centrifuge protocol.
+    pub(super) fn reply(&mut self, reply: &Reply) {
+        let frame = frame::centrifuge::reply(self.protocol(), reply);
+        self.transport.queue(frame);
     }
 
     /// Queues a frame that nobody else gets.
@@ -255,10 +277,10 @@ impl<T: Transport> Session<T> {
 
     /// One write; pending where the kernel takes nothing.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CloseReason>> {
-        let sessions = &self.sessions;
+        let (sessions, kind) = (&self.sessions, self.transport.kind());
         let delivered = |arrival: Arrival| {
-            if let Some(at) = arrival.written(T::KIND.name()) {
-                sessions.counts::<T>().delivered.inc();
+            if let Some(at) = arrival.written(kind.name()) {
+                sessions.counts(kind).delivered.inc();
                 let seconds = at.elapsed().as_secs_f64();
                 sessions.metrics.delivery_seconds.observe(seconds);
             }
@@ -328,6 +350,10 @@ impl<T: Transport> Session<T> {
                 // A client that does not read gets no pile of pings.
                 if self.stalled.is_none() {
                     self.transport.heartbeat();
+                    if self.protocol().is_centrifuge() {
+                        self.transport
+                            .queue(frame::centrifuge::ping(self.protocol()));
+                    }
                     queued = true;
                 }
             }
@@ -368,6 +394,13 @@ impl<T: Transport> Session<T> {
             next = next.min(passes(stalled, config.write_timeout));
         }
         self.timer.as_mut().reset(next);
+    }
+
+    /// What it may send still over the Centrifuge protocol.
+    pub(super) fn rates(&mut self) -> &mut Rates {
+        let sessions = &self.sessions;
+        self.rates
+            .get_or_insert_with(|| Box::new(Rates::new(sessions)))
     }
 
     pub(super) fn user(&self) -> &UserId {

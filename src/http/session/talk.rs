@@ -61,6 +61,11 @@ pub(super) struct Talk {
 }
 
 impl Talk {
+    /// The client waits for this.
+    pub(super) fn wait_for(&mut self, work: impl Future<Output = Done> + Send + 'static) {
+        self.work.push(Box::pin(work));
+    }
+
     /// Whether its topics may be changed again: twice a second.
     fn may_change(&mut self) -> bool {
         let now = Instant::now();
@@ -160,6 +165,7 @@ impl<T: Transport> Session<T> {
             follow,
             unfollow,
             id: id.clone(),
+            since: None,
         };
         let talk = self.talk.get_or_insert_default();
         let follower = self.seat.follower();
@@ -183,6 +189,14 @@ impl<T: Transport> Session<T> {
         }));
     }
 
+    /// What makes the session's calls.
+    pub(super) fn calls(&mut self) -> SessionCalls {
+        let known = self.talk.as_ref().and_then(|talk| talk.calls.clone());
+        let calls = known.unwrap_or_else(|| self.sessions.calls.of(self.user().clone(), self.id));
+        let talk = self.talk.get_or_insert_default();
+        talk.calls.get_or_insert(calls).clone()
+    }
+
     /// The client wants a service's answer. Without an id nobody waits for it.
     fn call(&mut self, id: Option<Id>, name: Option<CallName>, data: Bytes) {
         let granted = |name: &CallName| {
@@ -197,12 +211,9 @@ impl<T: Transport> Session<T> {
             }
             return;
         };
-        let calls = &self.sessions.calls;
         let limit = self.sessions.config.max_outgoing_frame;
         let protocol = self.protocol();
-        let (user, session) = (self.user(), self.id);
-        let known = self.talk.as_ref().and_then(|talk| talk.calls.clone());
-        let calls = known.unwrap_or_else(|| calls.of(user.clone(), session));
+        let calls = self.calls();
         let work: Work = match id {
             None => {
                 let telling = calls.tell(&name, data);
@@ -219,9 +230,7 @@ impl<T: Transport> Session<T> {
                 })
             }
         };
-        let talk = self.talk.get_or_insert_default();
-        talk.calls.get_or_insert(calls);
-        talk.work.push(work);
+        self.talk.get_or_insert_default().work.push(work);
     }
 
     fn answer_unknown(&mut self, names: &str) {

@@ -1,0 +1,164 @@
+//! Clients of the Centrifuge protocol keep no position of a session: each channel has an offset
+//! of its own, and is judged by it alone.
+
+use std::collections::BTreeMap;
+
+use tokio::time::sleep;
+
+use super::{
+    Durable, Session,
+    resume::{ELECTED, Place},
+    track::{Track, Want},
+    verdict::{Shown, shown},
+};
+use crate::{
+    bus::stream::{Bounds, Look, Read, StreamError, Wanted},
+    channel::{Channel, Topic},
+    frame::centrifuge,
+    position::Mark,
+};
+
+impl Session {
+    /// Where a client was in each channel. A stream that was set back shows here only where it
+    /// is shorter than what the client saw.
+    pub(super) fn place_of_each(&self, marks: &BTreeMap<String, Mark>, look: &Look) -> Place {
+        let channels = self.channels().into_iter();
+        let places = channels.map(|channel| {
+            let mark = marks.get(&centrifuge::name(&channel, self.user.as_str()));
+            let known = mark.filter(|mark| mark.epoch == look.epoch && mark.offset <= look.last);
+            (known.map_or(look.last, |mark| mark.offset), known.is_some())
+        });
+        let (at, each) = places.unzip();
+        Place {
+            at,
+            position: None,
+            known: true,
+            each: Some(each),
+        }
+    }
+
+    /// The channels that the client gets everything of, and where it was in each.
+    pub(super) fn recovered(&self, place: &Place) -> BTreeMap<String, u64> {
+        let channels = self.channels().into_iter().zip(&place.at);
+        let each = place.each.iter().flatten();
+        let recovered = channels.zip(each).filter(|(_, recovered)| **recovered);
+        let named = recovered
+            .map(|((channel, at), _)| (centrifuge::name(&channel, self.user.as_str()), *at));
+        named.collect()
+    }
+}
+
+impl Durable {
+    /// Judges each channel as if the session had no other. One that lost something begins at
+    /// the end of the stream, so that nothing of what was read of it is sent. Whether there is
+    /// such a channel.
+    pub(super) async fn judge_each(
+        &self,
+        place: &mut Place,
+        want: &Want,
+        (reads, lasts): (&[Option<Read>], &[u64]),
+        missed: &mut [u64],
+        look: &Look,
+    ) -> Result<bool, StreamError> {
+        let Some(each) = &mut place.each else {
+            return Ok(false);
+        };
+        let (mut fails, mut now) = (false, None);
+        for (index, recovered) in each.iter_mut().enumerate() {
+            if !*recovered {
+                continue;
+            }
+            let alone = Want {
+                chains: vec![want.chains[index].clone()],
+                ..want.clone()
+            };
+            let at = index..=index;
+            let read = (&reads[at.clone()], &lasts[at]);
+            let intact = self.is_intact_alone(&alone, read, (look, &mut now));
+            let intact = intact.await?;
+            if !intact || missed[index] > self.config.max_replay {
+                *recovered = false;
+                place.at[index] = look.last;
+                missed[index] = 0;
+                fails = true;
+            }
+        }
+        Ok(fails)
+    }
+
+    async fn is_intact_alone(
+        &self,
+        want: &Want,
+        (reads, lasts): (&[Option<Read>], &[u64]),
+        (look, now): (&Look, &mut Option<Look>),
+    ) -> Result<bool, StreamError> {
+        Ok(match shown(want, reads, lasts) {
+            Shown::Intact => true,
+            Shown::Lost => false,
+            Shown::IfKeptAfter(seq) => {
+                let now = match now {
+                    Some(now) => now,
+                    None => now.insert(self.look().await?),
+                };
+                now.is_the_same_as(look) && now.has_all_after(seq)
+            }
+        })
+    }
+
+    /// What the stream's leader has, where that is not less than what a client saw: a leader
+    /// that was elected just now may know less for a moment.
+    pub(super) async fn look_for(&self, since: Option<&Mark>) -> Result<Look, StreamError> {
+        let mut look = self.look().await?;
+        let Some(mark) = since else {
+            return Ok(look);
+        };
+        for _ in 0..ELECTED.1 {
+            let is_ahead = mark.epoch == look.epoch && mark.offset > look.last;
+            if !is_ahead || !look.may_be_short() {
+                break;
+            }
+            sleep(ELECTED.0).await;
+            look = self.look().await?;
+        }
+        Ok(look)
+    }
+
+    /// How many messages of a topic a client missed that follows it again; none where it can't
+    /// be shown that it gets them all.
+    pub(super) async fn missed(
+        &self,
+        session: &Session,
+        topic: &Topic,
+        mark: &Mark,
+        look: &Look,
+    ) -> Result<Option<u64>, StreamError> {
+        if mark.epoch != look.epoch || mark.offset > look.last {
+            return Ok(None);
+        }
+        let channel = Channel::Topic(topic.clone());
+        let subject = self.stream.subject(&session.user, &channel);
+        let subjects = std::slice::from_ref(&subject);
+        let lasts = self.stream.lasts(subjects, look).await?;
+        let last = lasts.last(&subject);
+        let mut read = None;
+        if last > mark.offset {
+            let _permit = self.counts.acquire().await;
+            let wanted = Wanted {
+                subject,
+                after: mark.offset,
+            };
+            let only_count = Bounds {
+                messages: 0,
+                bytes: 1,
+            };
+            let reads = self.stream.read(&[Some(wanted)], only_count, look).await?;
+            read = reads.of.into_iter().next().flatten();
+        }
+        let missed = read.as_ref().map_or(0, Read::total);
+        let want = Track::joining([channel]).want_from(&[mark.offset]);
+        let intact = self
+            .is_intact_alone(&want, (&[read], &[last]), (look, &mut None))
+            .await?;
+        Ok((intact && missed <= self.config.max_replay).then_some(missed))
+    }
+}

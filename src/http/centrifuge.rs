@@ -1,0 +1,288 @@
+//! The Centrifuge client protocol: from a request for a WebSocket to its session.
+//!
+//! The client says who it is in its first command, so a session is admitted after the
+//! upgrade. Until then the connection counts as pending, and has the time of a handshake.
+
+pub(super) mod command;
+
+use std::{collections::BTreeMap, future::poll_fn, net::IpAddr, sync::Arc, task::Poll};
+
+use serde::Deserialize;
+use tokio::time::timeout;
+use tungstenite::Message;
+use warp::{Rejection, reply::Response};
+
+use super::{
+    admit::{Admitted, Door, conclude},
+    closing::{LINGER, poll_flush, say},
+    refusal::Refusal,
+    request::{Request, Shown},
+    session::{Sessions, burst},
+    socket::Socket,
+    transport::{Kind, Transport},
+    upgrade::Upgrade,
+    websocket,
+};
+use crate::{
+    close::CloseReason,
+    frame::{Protocol, centrifuge},
+    position::{Mark, Since},
+    proto::centrifuge::{Command, ConnectRequest, Error, Reply},
+    telemetry::Span,
+    tls::Stream,
+    tokens::EXPIRED,
+};
+
+/// Error: an SDK may try again where it is temporary.
+pub(super) const INTERNAL: u32 = 100;
+/// Error: an SDK gets itself another token.
+const TOKEN_EXPIRED: u32 = 109;
+/// Close: the client did not say `connect` in time. It may come again.
+const STALE: u16 = 3003;
+/// Close: the client was told an error, and did not close. It may come again.
+const REFUSED: u16 = 3000;
+/// Close: no other ticket and no other time changes the answer.
+const INVALID: u16 = 3500;
+
+/// The command that opened a session.
+#[derive(Debug)]
+pub(super) struct Connect {
+    /// Its reply repeats it.
+    pub(super) id: u32,
+    /// It brought a token.
+    pub(super) by_token: bool,
+    /// Where the client was, by the names of channels.
+    pub(super) marks: BTreeMap<String, Mark>,
+    /// What the client sent in the same message after it.
+    pub(super) rest: Vec<Command>,
+}
+
+/// A connection whose client has yet to say who it is.
+pub(super) struct Newcomer {
+    client: IpAddr,
+    door: Arc<Door>,
+    upgrade: Upgrade,
+    span: Option<Span>,
+}
+
+/// Why no session begins.
+enum End {
+    /// The client left, or sent what is not this protocol.
+    Broken(CloseReason),
+    /// The client took too long.
+    TooSlow,
+    /// The command of this id is refused.
+    Refused(u32, Refusal),
+}
+
+/// Checks a request for an upgrade.
+pub(super) async fn check(
+    client: IpAddr,
+    door: Arc<Door>,
+    mut request: Request,
+) -> Result<Newcomer, Rejection> {
+    let span = door.record(&mut request, Kind::Centrifuge);
+    match Upgrade::read_centrifuge(request) {
+        Ok(upgrade) => Ok(Newcomer {
+            client,
+            door,
+            upgrade,
+            span,
+        }),
+        Err(refusal) => {
+            let refusal = door.judge(client, refusal);
+            conclude(span, &Err::<(), _>(refusal));
+            Err(refusal.into())
+        }
+    }
+}
+
+/// Answers 101. What follows happens on the WebSocket.
+pub(super) fn begin(newcomer: Newcomer, sessions: Arc<Sessions>) -> Response {
+    let Newcomer {
+        client,
+        door,
+        upgrade,
+        span,
+    } = newcomer;
+    let protocol = upgrade.protocol.0;
+    let (response, on_upgrade, request) = upgrade.accept();
+    tokio::spawn(async move {
+        let Ok(upgraded) = on_upgrade.await else {
+            return;
+        };
+        let rate = sessions.rate().with_burst(burst(&sessions.config));
+        let socket = websocket::socket(&sessions, upgraded, rate, Kind::Centrifuge);
+        let Some(mut socket) = socket else {
+            return;
+        };
+        let admission = async {
+            let admitted = admission(&mut socket, &door, (&request, client), protocol);
+            let Some(handshake) = &request.handshake else {
+                return admitted.await;
+            };
+            handshake.begins_anew();
+            tokio::select! {
+                admitted = admitted => admitted,
+                () = handshake.over() => Err(End::TooSlow),
+            }
+        };
+        let admitted = admission.await;
+        // Its permits among the pending connections go with it.
+        drop(request);
+        match &admitted {
+            Ok(_) => conclude(span, &Ok(())),
+            Err(End::Refused(_, refusal)) => conclude(span, &Err::<(), _>(*refusal)),
+            // It says already that the client is gone.
+            Err(End::Broken(_) | End::TooSlow) => drop(span),
+        }
+        match admitted {
+            Ok(admitted) => {
+                door.count("admitted");
+                sessions.begin(socket, admitted);
+            }
+            Err(end) => refuse(socket, protocol, end, &door, &sessions).await,
+        }
+    });
+    response
+}
+
+/// Waits for the client's `connect`, and admits its session.
+async fn admission(
+    socket: &mut Socket<Stream>,
+    door: &Door,
+    (request, client): (&Request, IpAddr),
+    protocol: Protocol,
+) -> Result<Admitted, End> {
+    let message = first_message(socket).await.map_err(End::Broken)?;
+    let mut commands = command::read(protocol, &message)
+        .map_err(End::Broken)?
+        .into_iter();
+    let first = commands.next().filter(|first| first.id > 0);
+    let Some((id, connect)) = first.and_then(|first| Some((first.id, first.connect?))) else {
+        return Err(End::Broken(CloseReason::BadFrame));
+    };
+    let marks = connect.subs.iter();
+    let marks = marks.filter_map(|(name, sub)| Some((name.clone(), command::mark(sub)?)));
+    let marks: BTreeMap<_, _> = marks.collect();
+    let since = (!marks.is_empty()).then(|| Since::Each(marks.clone()));
+    let shown = shown(&connect);
+    let by_token = matches!(&*shown, [Shown::Token(_)]);
+    let admitted = door.admit(request, client, shown, protocol, since.as_ref());
+    let mut admitted = admitted
+        .await
+        .map_err(|refusal| End::Refused(id, door.judge(client, refusal)))?;
+    admitted.connect = Some(Box::new(Connect {
+        id,
+        by_token,
+        marks,
+        rest: commands.collect(),
+    }));
+    Ok(admitted)
+}
+
+/// The tickets and tokens that a `connect` brings.
+fn shown(connect: &ConnectRequest) -> Vec<Shown> {
+    /// What Usher reads of an app's `data`.
+    #[derive(Deserialize)]
+    struct Data {
+        ticket: Option<String>,
+    }
+
+    let data = serde_json::from_slice::<Data>(&connect.data).ok();
+    let ticket = data.and_then(|data| data.ticket).map(Shown::Ticket);
+    let token = Some(connect.token.clone()).filter(|token| !token.is_empty());
+    ticket.into_iter().chain(token.map(Shown::Token)).collect()
+}
+
+/// The first message of a client; its pings are answered meanwhile.
+async fn first_message(socket: &mut Socket<Stream>) -> Result<Message, CloseReason> {
+    poll_fn(|cx| {
+        loop {
+            match socket.poll_receive(cx) {
+                Poll::Ready(Ok(None)) => {}
+                Poll::Ready(Ok(Some(message))) => return Poll::Ready(Ok(message)),
+                Poll::Ready(Err(reason)) => return Poll::Ready(Err(reason)),
+                Poll::Pending => break,
+            }
+        }
+        match poll_flush(socket, cx) {
+            Poll::Ready(false) => Poll::Ready(Err(CloseReason::ConnectionLost)),
+            Poll::Ready(true) | Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Tells a client that no session begins, and why.
+async fn refuse(
+    mut socket: Socket<Stream>,
+    protocol: Protocol,
+    end: End,
+    door: &Door,
+    sessions: &Sessions,
+) {
+    let patience = sessions.config.write_timeout;
+    let (code, words, reason) = match end {
+        End::Broken(reason) => {
+            door.metrics().connections_cut(reason.name());
+            let Some(code) = reason.centrifuge_code() else {
+                return;
+            };
+            (code, reason.name(), reason)
+        }
+        End::TooSlow => {
+            door.metrics().connections_cut("too_slow");
+            (STALE, "stale", CloseReason::Idle)
+        }
+        End::Refused(id, refusal) => {
+            door.count(refusal.code());
+            if refusal != Refusal::TokenInvalid(EXPIRED) && is_final(refusal) {
+                (INVALID, refusal.code(), CloseReason::BadFrame)
+            } else {
+                let expired = refusal == Refusal::TokenInvalid(EXPIRED);
+                let error = Error {
+                    code: if expired { TOKEN_EXPIRED } else { INTERNAL },
+                    message: refusal.words(),
+                    temporary: !expired,
+                };
+                socket.queue(centrifuge::reply(
+                    protocol,
+                    &Reply {
+                        id,
+                        error: Some(error),
+                        ..Reply::default()
+                    },
+                ));
+                // An SDK acts on the error and closes. A close code that overtakes that in
+                // the SDK would hide the error.
+                let heard = poll_fn(|cx| match poll_flush(&mut socket, cx) {
+                    Poll::Ready(true) => socket.poll_heard(cx, CloseReason::ClientLeft),
+                    Poll::Ready(false) => Poll::Ready(()),
+                    Poll::Pending => Poll::Pending,
+                });
+                if timeout(LINGER, heard).await.is_ok() {
+                    let flushed = poll_fn(|cx| poll_flush(&mut socket, cx));
+                    let _ = timeout(LINGER, flushed).await;
+                    return;
+                }
+                (REFUSED, refusal.code(), CloseReason::ClientLeft)
+            }
+        }
+    };
+    say(&mut socket, (code, words.to_owned()), reason, patience).await;
+}
+
+/// Whether neither another ticket nor another time changes the answer.
+fn is_final(refusal: Refusal) -> bool {
+    matches!(
+        refusal,
+        Refusal::BadRequest(_)
+            | Refusal::TicketMissing
+            | Refusal::CredentialMissing
+            | Refusal::NoTickets
+            | Refusal::TokenMissing
+            | Refusal::TokenInvalid(_)
+            | Refusal::OriginDenied
+    )
+}

@@ -1,0 +1,351 @@
+//! A session that speaks the Centrifuge protocol: the answer to its `connect`, and what it
+//! does with its client's commands.
+
+use std::{
+    ops::RangeInclusive,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use tungstenite::Message;
+use ulid::Ulid;
+
+use super::{Config, Sessions, open::Session, talk::Done};
+use crate::{
+    bus::CallError,
+    channel::{Channel, Topic},
+    close::CloseReason,
+    durable::Opening,
+    frame::centrifuge::{self, BROADCAST, Begins, USER},
+    grants::CallName,
+    http::{
+        centrifuge::{
+            Connect,
+            command::{self, is_pong},
+        },
+        frame_rate::FrameRate,
+        transport::Transport,
+    },
+    jitter,
+    proto::centrifuge::{
+        Command, ConnectResult, Error, NamedSubscription, Reply, RpcRequest, RpcResult,
+        SubscribeRequest, SubscribeResult,
+    },
+    registry::{FollowError, Seat, TopicChange},
+};
+
+/// Changes of topics in a second. More may come at once.
+const CHANGES: u32 = 2;
+/// Besides one command for each topic, so many may come at once.
+const MORE: u32 = 20;
+
+/// The codes of errors that belong to apps.
+const APPS: RangeInclusive<u32> = 400..=1999;
+
+/// How long before its end a session is to be refreshed.
+const NOTICE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(90));
+
+const NOT_HERE: &str = "not available: services publish, by NATS or by the API; browsers do not";
+
+/// How many commands may come at once: SDKs send one for each topic when they return.
+pub(in crate::http) fn burst(config: &Config) -> u32 {
+    config.max_topics.saturating_add(MORE)
+}
+
+/// What a client may send still.
+#[derive(Debug)]
+pub(super) struct Rates {
+    commands: FrameRate,
+    changes: FrameRate,
+}
+
+impl Rates {
+    pub(super) fn new(sessions: &Sessions) -> Self {
+        let burst = burst(&sessions.config);
+        Self {
+            commands: sessions.rate().with_burst(burst),
+            changes: FrameRate::new(CHANGES, sessions.clock.clone()).with_burst(burst),
+        }
+    }
+}
+
+impl<T: Transport> Session<T> {
+    /// A message of the client.
+    ///
+    /// # Errors
+    ///
+    /// How the session ends.
+    pub(super) fn hear_centrifuge(&mut self, message: &Message) -> Result<(), CloseReason> {
+        let commands = command::read(self.protocol(), message)?;
+        self.obey(commands)
+    }
+
+    /// Answers commands. More than the client may send end the session.
+    pub(super) fn obey(&mut self, commands: Vec<Command>) -> Result<(), CloseReason> {
+        if commands.is_empty() {
+            return Ok(());
+        }
+        let count = u32::try_from(commands.len()).unwrap_or(u32::MAX);
+        if !self.rates().commands.take(count) {
+            return Err(CloseReason::TooManyFrames);
+        }
+        commands
+            .into_iter()
+            .try_for_each(|command| self.answer(command))
+    }
+
+    fn answer(&mut self, command: Command) -> Result<(), CloseReason> {
+        let id = command.id;
+        match command {
+            // Nothing answers these.
+            Command { id: 0, .. } if is_pong(&command) || command.send.is_some() => return Ok(()),
+            // What wants an answer names itself, and a session is opened once.
+            Command { id: 0, .. }
+            | Command {
+                connect: Some(_), ..
+            } => {
+                return Err(CloseReason::BadFrame);
+            }
+            Command {
+                subscribe: Some(sub),
+                ..
+            } => self.subscribe(id, &sub),
+            Command {
+                unsubscribe: Some(sub),
+                ..
+            } => self.unsubscribe(id, &sub.channel),
+            Command {
+                rpc: Some(call), ..
+            } => self.rpc(id, call),
+            Command {
+                refresh: Some(_), ..
+            } => self.fail(
+                id,
+                temporary(
+                    100,
+                    "a session by ticket ends with it; come again with a fresh one",
+                ),
+            ),
+            Command {
+                publish: None,
+                presence: None,
+                presence_stats: None,
+                history: None,
+                ping: None,
+                send: None,
+                sub_refresh: None,
+                ..
+            } => self.fail(id, error(104, "this command is not known")),
+            _ => self.fail(id, error(108, NOT_HERE)),
+        }
+        Ok(())
+    }
+
+    fn subscribe(&mut self, id: u32, sub: &SubscribeRequest) {
+        if self.always_follows(&sub.channel) {
+            return self.fail(id, centrifuge::already_subscribed());
+        }
+        let topic = Topic::parse(&sub.channel).ok();
+        let Some(topic) = topic.filter(centrifuge::is_offered) else {
+            return self.fail(id, error(102, "no topic is called so"));
+        };
+        let grants = self.grants.as_deref();
+        if !grants.is_some_and(|grants| grants.may_follow(&topic)) {
+            return self.fail(
+                id,
+                error(103, "forbidden: the ticket does not grant this topic"),
+            );
+        }
+        if self.seat.topics().contains(&topic) {
+            return self.fail(id, centrifuge::already_subscribed());
+        }
+        self.change_subscriptions(TopicChange {
+            follow: vec![topic],
+            unfollow: Vec::new(),
+            id: Some(id.to_string()),
+            since: command::mark(sub),
+        });
+    }
+
+    fn unsubscribe(&mut self, id: u32, channel: &str) {
+        if self.always_follows(channel) {
+            return self.fail(id, error(103, "forbidden: a session always follows this"));
+        }
+        self.change_subscriptions(TopicChange {
+            follow: Vec::new(),
+            unfollow: Topic::parse(channel).into_iter().collect(),
+            id: Some(id.to_string()),
+            since: None,
+        });
+    }
+
+    /// Has a change made. Its reply comes in the order of publications.
+    fn change_subscriptions(&mut self, change: TopicChange) {
+        let id = change.id.as_deref().and_then(|id| id.parse().ok());
+        let id = id.unwrap_or_default();
+        if !self.rates().changes.take(1) {
+            return self.fail(id, temporary(111, "too_many: topics change too often"));
+        }
+        let (follower, protocol) = (self.seat.follower(), self.protocol());
+        let talk = self.talk.get_or_insert_default();
+        talk.wait_for(async move {
+            let failed = match follower.change(change).await {
+                Ok(()) | Err(FollowError::Over) => return Done::Nothing,
+                Err(failed @ (FollowError::TooMany(_) | FollowError::Full)) => {
+                    error(106, &failed.to_string())
+                }
+                Err(failed) => temporary(100, &failed.to_string()),
+            };
+            Done::Reply(centrifuge::reply(protocol, &failure(id, failed)))
+        });
+    }
+
+    /// The client wants a service's answer.
+    fn rpc(&mut self, id: u32, call: RpcRequest) {
+        let grants = self.grants.as_deref();
+        let granted = |name: &CallName| grants.is_some_and(|grants| grants.may_call(name));
+        let Some(name) = CallName::parse(&call.method).ok().filter(granted) else {
+            self.sessions.calls.forbidden();
+            let message = "forbidden: the ticket or token grants no such call";
+            return self.fail(id, error(103, message));
+        };
+        let calling = self.calls().call(&name, call.data);
+        let limit = self.sessions.config.max_outgoing_frame;
+        let protocol = self.protocol();
+        let talk = self.talk.get_or_insert_default();
+        talk.wait_for(async move {
+            let outcome = calling.await;
+            let answer = match &outcome {
+                Ok(data) => Reply {
+                    id,
+                    rpc: Some(RpcResult { data: data.clone() }),
+                    ..Reply::default()
+                },
+                Err(error) => failure(id, unanswered(error)),
+            };
+            let frame = centrifuge::reply(protocol, &answer);
+            if frame.len() <= limit {
+                return Done::Reply(frame);
+            }
+            let message = "too_large: the answer is larger than session.max_outgoing_frame; the \
+                           call was done";
+            Done::Reply(centrifuge::reply(
+                protocol,
+                &failure(id, error(107, message)),
+            ))
+        });
+    }
+
+    /// Whether it is the broadcast, or the user's channel.
+    fn always_follows(&self, channel: &str) -> bool {
+        let user = channel.strip_prefix(USER);
+        channel == BROADCAST || user.is_some_and(|user| user == self.user().as_str())
+    }
+
+    fn fail(&mut self, id: u32, error: Error) {
+        self.reply(&failure(id, error));
+    }
+}
+
+/// An error of the protocol's table.
+fn error(code: u32, message: &str) -> Error {
+    Error {
+        code,
+        message: message.to_owned(),
+        temporary: false,
+    }
+}
+
+/// The same; the client may try again.
+fn temporary(code: u32, message: &str) -> Error {
+    Error {
+        temporary: true,
+        ..error(code, message)
+    }
+}
+
+/// Why a call has no answer. A service's own code stands where it is one that apps may have.
+fn unanswered(why: &CallError) -> Error {
+    let message = format!("{}: {why}", why.code());
+    match why {
+        CallError::NoResponders => error(104, &message),
+        CallError::TooLarge => error(107, &message),
+        CallError::TooManyOfSession | CallError::TooManyOfGateway => temporary(111, &message),
+        CallError::TimedOut | CallError::Lost | CallError::Unavailable | CallError::Refused => {
+            temporary(100, &message)
+        }
+        CallError::Service { code, .. } => {
+            let code = code.parse().ok().filter(|code| APPS.contains(code));
+            error(code.unwrap_or(*APPS.start()), &message)
+        }
+    }
+}
+
+fn failure(id: u32, error: Error) -> Reply {
+    Reply {
+        id,
+        error: Some(error),
+        ..Reply::default()
+    }
+}
+
+/// After so many seconds an SDK refreshes its token: 60–90 s before the session ends, at
+/// random, so that not all do so at once; in the middle of a life that is not longer.
+fn ttl(expires_at: SystemTime) -> u32 {
+    let left = expires_at.duration_since(SystemTime::now());
+    let left = left.unwrap_or(Duration::ZERO);
+    let after = match left > NOTICE.1 {
+        true => left - jitter::between(NOTICE.0, NOTICE.1),
+        false => left / 2,
+    };
+    u32::try_from(after.as_secs().max(1)).unwrap_or(u32::MAX)
+}
+
+/// The answer to the `connect` that opened a session.
+pub(super) fn connected(
+    config: &Config,
+    session: Ulid,
+    seat: &Seat,
+    opening: &Opening,
+    (connect, expires_at): (&Connect, Option<SystemTime>),
+) -> Bytes {
+    let user = seat.user().as_str();
+    let topics = seat.topics().into_iter().map(Channel::Topic);
+    let channels = [Channel::User, Channel::Broadcast].into_iter();
+    let subs = channels.chain(topics).map(|channel| {
+        let name = centrifuge::name(&channel, user);
+        let begins = opening.stream.as_ref().map(|(epoch, last)| {
+            let recovered = opening.recovered.get(&name).copied();
+            Begins {
+                epoch,
+                offset: recovered.unwrap_or(last.seq),
+                recovered: recovered.is_some(),
+            }
+        });
+        let result = SubscribeResult {
+            was_recovering: connect.marks.contains_key(&name),
+            ..begins.as_ref().map(Begins::result).unwrap_or_default()
+        };
+        NamedSubscription {
+            channel: name,
+            result: Some(result),
+        }
+    });
+    let connected = ConnectResult {
+        client: session.to_string(),
+        subs: subs.collect(),
+        expires: connect.by_token,
+        ttl: expires_at.filter(|_| connect.by_token).map_or(0, ttl),
+        // A client gives up where no ping came for so long, and ten seconds more.
+        ping: u32::try_from(config.ping_interval.as_secs().max(1)).unwrap_or(u32::MAX),
+        pong: true,
+        node: config.gateway.clone(),
+        ..ConnectResult::default()
+    };
+    let reply = Reply {
+        id: connect.id,
+        connect: Some(connected),
+        ..Reply::default()
+    };
+    centrifuge::reply(seat.backlog().protocol(), &reply)
+}

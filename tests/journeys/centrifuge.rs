@@ -1,0 +1,182 @@
+//! The Centrifuge protocol: its SDKs, unchanged (`tests/centrifuge`), and clients that break
+//! its rules.
+
+mod calls;
+mod cuts;
+mod endings;
+mod hostile;
+
+mod recovery;
+mod sdks;
+mod tokens;
+mod topics;
+mod wire;
+
+use std::{path::Path, process::Command};
+
+use serde_json::{Value, json};
+
+use crate::{
+    browser::{has_package, remember_tickets},
+    support::{
+        Builder, Gateway, Nats, Redis, eventually,
+        process::{self, Process},
+    },
+};
+
+/// Which SDK, and what it speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    JsJson,
+    JsProtobuf,
+    PythonJson,
+    /// Keeps its first ticket.
+    PythonProtobuf,
+    /// Keep their first ticket, and are there where `make centrifuge-go` has built them.
+    GoJson,
+    GoProtobuf,
+}
+
+impl Kind {
+    const ALL: [Self; 4] = [
+        Self::JsJson,
+        Self::JsProtobuf,
+        Self::PythonJson,
+        Self::PythonProtobuf,
+    ];
+    /// Those of `make centrifuge-go`.
+    const GO: [Self; 2] = [Self::GoJson, Self::GoProtobuf];
+    /// Those that can come again.
+    const RETURNING: [Self; 3] = [Self::JsJson, Self::JsProtobuf, Self::PythonJson];
+
+    fn is_protobuf(self) -> bool {
+        matches!(
+            self,
+            Self::JsProtobuf | Self::PythonProtobuf | Self::GoProtobuf
+        )
+    }
+}
+
+/// A program made of an SDK.
+struct Sdk(Process);
+
+impl Sdk {
+    fn start(kind: Kind, gateway: &Gateway, user: &str) -> Self {
+        Self::with(kind, gateway, user, &gateway.public, json!({}))
+    }
+
+    /// One that connects there, has its tickets of this gateway, and more options.
+    fn with(kind: Kind, gateway: &Gateway, user: &str, address: &str, mut more: Value) -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        more["url"] = format!("ws://{address}/connection/websocket").into();
+        more["tickets"] = format!("http://{}/v1/tickets", gateway.grpc).into();
+        more["user"] = user.into();
+        more["protobuf"] = kind.is_protobuf().into();
+        let scripts = root.join("tests/centrifuge");
+        let mut command = match kind {
+            Kind::JsJson | Kind::JsProtobuf => {
+                has_package("centrifuge");
+                let mut command = Command::new(process::server("node"));
+                command.arg(scripts.join("client.mjs"));
+                command
+            }
+            Kind::PythonJson | Kind::PythonProtobuf => {
+                let clients = root.join(".servers/python");
+                assert!(
+                    clients.join("centrifuge").exists(),
+                    "there is no centrifuge-python yet: run \"make test\" once"
+                );
+                let mut command = Command::new("python3");
+                command
+                    .arg(scripts.join("client.py"))
+                    .env("PYTHONPATH", clients)
+                    .env("PYTHONDONTWRITEBYTECODE", "1");
+                command
+            }
+            Kind::GoJson | Kind::GoProtobuf => {
+                let client = std::env::var("USHER_CENTRIFUGE_GO");
+                Command::new(client.expect("make centrifuge-go says where its client is"))
+            }
+        };
+        command.arg(more.to_string());
+        Self(Process::spawn(command))
+    }
+
+    /// All that it has printed of what happened.
+    fn seen(&self) -> Vec<Value> {
+        let output = self.0.output();
+        let whole = output.rfind('\n').map_or("", |end| &output[..end]);
+        let lines = whole.lines();
+        lines
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
+    }
+
+    /// What happened of this kind.
+    fn all(&self, on: &str) -> Vec<Value> {
+        let mut seen = self.seen();
+        seen.retain(|one| one["on"] == on);
+        seen
+    }
+
+    /// Waits until that has happened so often; returns the last.
+    async fn sees(&self, on: &str, count: usize) -> Value {
+        self.sees_such(&format!("{count} {on}"), count, |one| one["on"] == on)
+            .await
+    }
+
+    async fn sees_such(&self, what: &str, count: usize, is_it: impl Fn(&Value) -> bool) -> Value {
+        let such = || self.seen().into_iter().filter(&is_it).nth(count - 1);
+        eventually(&format!("{what}, not only:\n{}", self.end()), || {
+            std::future::ready(such().is_some())
+        })
+        .await;
+        such().expect("it was there")
+    }
+
+    fn end(&self) -> String {
+        let output = self.0.output();
+        output.lines().rev().take(5).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Channel, data and tags of its publications.
+    fn publications(&self) -> Vec<(String, Value, Value)> {
+        let publications = self.all("publication").into_iter();
+        let parts = publications.map(|mut one| {
+            let channel = one["channel"].as_str().expect("a channel").to_owned();
+            (channel, one["data"].take(), one["tags"].take())
+        });
+        parts.collect()
+    }
+}
+
+impl Drop for Sdk {
+    fn drop(&mut self) {
+        self.0.kill();
+        remember_tickets(&self.0);
+        if std::thread::panicking() {
+            eprintln!("--- an SDK printed:\n{}---", self.0.output());
+        }
+    }
+}
+
+/// A gateway to be that speaks the protocol.
+fn speaking(gateway: Builder) -> Builder {
+    gateway.set("centrifuge.enabled", "true")
+}
+
+/// A NATS that keeps messages, Redis, and a gateway of durable mode that speaks the protocol.
+async fn durable(settings: &[(&str, &str)]) -> (Nats, Redis, Gateway) {
+    let (nats, redis) = tokio::join!(Nats::keeping_for_all(), Redis::start());
+    let gateway = again(&nats, &redis, settings).await;
+    (nats, redis, gateway)
+}
+
+/// Another such gateway.
+async fn again(nats: &Nats, redis: &Redis, settings: &[(&str, &str)]) -> Gateway {
+    let mut gateway = speaking(Gateway::durable(nats, redis));
+    for (key, value) in settings {
+        gateway = gateway.set(key, *value);
+    }
+    gateway.start().await
+}

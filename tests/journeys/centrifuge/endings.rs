@@ -1,0 +1,186 @@
+//! How a session ends, and what an SDK does then.
+
+use serde_json::json;
+
+use super::{Kind, Sdk, again, durable, speaking};
+use crate::support::{Gateway, eventually, grpc::disconnect, network::Network, servers};
+
+/// Waits until something happens after which an SDK that comes again would have done so.
+async fn stays_away(sdk: &Sdk, gateway: &Gateway, count: f64) {
+    // Its next attempt would come within 300 ms.
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert_eq!(sdk.all("connecting").len(), 1, "{}", sdk.end());
+    let admitted = gateway.metric("usher_admissions_total").await;
+    assert_eq!(admitted, count);
+}
+
+#[tokio::test]
+async fn who_is_disconnected_or_replaced_stays_away() {
+    stay_away(&Kind::ALL).await;
+}
+
+/// The SDK for Go, where `make centrifuge-go` has built its client.
+#[tokio::test]
+#[ignore = "needs Go: make centrifuge-go"]
+async fn go_stays_away_when_it_is_disconnected_or_replaced() {
+    stay_away(&Kind::GO).await;
+}
+
+async fn stay_away(kinds: &[Kind]) {
+    let (nats, redis) = servers().await;
+    let gateway = speaking(Gateway::builder(&nats, &redis))
+        .set("public.max_sessions_per_user", "1")
+        .start()
+        .await;
+    let mut count = 0.0;
+    for &kind in kinds {
+        let sdk = Sdk::start(kind, &gateway, "42");
+        sdk.sees("subscribed", 2).await;
+        let mut grpc = gateway.grpc().await;
+        let ended = disconnect(&mut grpc, "42", false, "").await.expect("ended");
+        assert_eq!(ended.sessions, 1);
+        let end = sdk.sees("disconnected", 1).await;
+        assert_eq!(
+            (&end["code"], &end["reason"]),
+            (&json!(3503), &json!("disconnected")),
+            "{kind:?}"
+        );
+        count += 1.0;
+        stays_away(&sdk, &gateway, count).await;
+
+        let older = Sdk::start(kind, &gateway, "43");
+        older.sees("subscribed", 2).await;
+        let newer = Sdk::start(kind, &gateway, "43");
+        newer.sees("subscribed", 2).await;
+        let end = older.sees("disconnected", 1).await;
+        assert_eq!(end["code"], 3504, "{kind:?}");
+        count += 2.0;
+        stays_away(&older, &gateway, count).await;
+        assert_eq!(newer.all("disconnected").len(), 0);
+    }
+}
+
+#[tokio::test]
+async fn who_is_asked_to_reconnect_comes_with_a_fresh_ticket() {
+    let (nats, redis) = servers().await;
+    let gateway = speaking(Gateway::builder(&nats, &redis)).start().await;
+    for kind in Kind::RETURNING {
+        let sdk = Sdk::start(kind, &gateway, "42");
+        sdk.sees("subscribed", 2).await;
+        let mut grpc = gateway.grpc().await;
+        let ended = disconnect(&mut grpc, "42", true, "").await.expect("ended");
+        assert_eq!(ended.sessions, 1);
+        let connecting = sdk.sees("connecting", 2).await;
+        assert_eq!(connecting["code"], 3014, "{kind:?}");
+        sdk.sees("connected", 2).await;
+    }
+}
+
+#[tokio::test]
+async fn a_ticket_that_expires_ends_its_session() {
+    let (nats, redis) = servers().await;
+    let gateway = speaking(Gateway::builder(&nats, &redis))
+        .set("session.max_lifetime", "2s")
+        .start()
+        .await;
+    for kind in [Kind::JsJson, Kind::PythonJson] {
+        let sdk = Sdk::start(kind, &gateway, "42");
+        let connecting = sdk.sees("connecting", 2).await;
+        assert_eq!(connecting["code"], 3005, "{kind:?}");
+        sdk.sees("connected", 2).await;
+    }
+}
+
+/// Drained, then killed: each time another gateway goes on where it was.
+#[tokio::test]
+async fn a_drain_and_a_kill_lose_nothing() {
+    let settings = [("drain.delay", "100ms"), ("drain.window", "300ms")];
+    let (nats, redis, mut gateway) = durable(&settings).await;
+    let tickets = again(&nats, &redis, &settings).await;
+    let network = Network::to(&format!("ws://{}", gateway.public)).await;
+    let sdks = Kind::RETURNING.map(|kind| {
+        (
+            kind,
+            Sdk::with(kind, &tickets, "42", network.address(), json!({})),
+        )
+    });
+    for (_, sdk) in &sdks {
+        sdk.sees("subscribed", 2).await;
+    }
+    let publisher = nats.client().await;
+    let mut numbers = 0..;
+    let mut publish = async || {
+        for number in numbers.by_ref().take(3) {
+            let subject = ["usher.user.42", "usher.broadcast"][number % 2];
+            crate::durable::store(&publisher, subject, number).await;
+        }
+    };
+    publish().await;
+    for kills in [false, true] {
+        let next = again(&nats, &redis, &settings).await;
+        match kills {
+            false => gateway.terminate(),
+            true => gateway.kill(),
+        }
+        if kills {
+            publish().await;
+        }
+        network.lead_to(&format!("ws://{}", next.public));
+        gateway.wait().await;
+        publish().await;
+        gateway = next;
+        for (kind, sdk) in &sdks {
+            let connected = if kills { 3 } else { 2 };
+            sdk.sees("connected", connected).await;
+            let connecting = &sdk.all("connecting")[connected - 1];
+            let code = if kills { 1 } else { 3001 };
+            assert_eq!(connecting["code"], code, "{kind:?}: {connecting}");
+            let subscribed = sdk.sees("subscribed", 2 * connected).await;
+            assert_eq!(subscribed["recovered"], true, "{kind:?}");
+        }
+    }
+    let expected: Vec<usize> = (0..12).collect();
+    for (kind, sdk) in &sdks {
+        sdk.sees("publication", 12).await;
+        let seen = sdk.publications();
+        let numbers = seen.iter().map(|(_, data, _)| match kind.is_protobuf() {
+            true => data.as_str().and_then(|text| text.parse().ok()),
+            false => data.as_u64().map(|number| number as usize),
+        });
+        let mut numbers: Vec<_> = numbers.map(|number| number.expect("a number")).collect();
+        // Between channels a return has the stream's order too.
+        assert_eq!(numbers, expected, "{kind:?}");
+        numbers.dedup();
+        assert_eq!(numbers.len(), 12);
+    }
+}
+
+/// Live mode cannot keep what a client does not read.
+#[tokio::test]
+async fn a_client_that_does_not_read_is_closed_and_comes_again() {
+    let (nats, redis) = servers().await;
+    let gateway = speaking(Gateway::builder(&nats, &redis))
+        .set("session.queue_messages", "20")
+        .set("session.write_timeout", "10m")
+        .start()
+        .await;
+    for kind in [Kind::JsJson, Kind::PythonJson] {
+        let user = format!("{kind:?}");
+        let mut sdk = Sdk::start(kind, &gateway, &user);
+        sdk.sees("subscribed", 2).await;
+        sdk.0.pause();
+        let slow = "usher_session_closes_total{reason=\"slow_consumer\"}";
+        let before = gateway.metric(slow).await;
+        let payload = json!("x".repeat(100_000)).to_string();
+        let subject = format!("usher.user.{user}");
+        eventually("the session is closed", || async {
+            nats.publish(&subject, &payload).await;
+            gateway.metric(slow).await > before
+        })
+        .await;
+        sdk.0.resume();
+        let connecting = sdk.sees("connecting", 2).await;
+        assert_eq!(connecting["code"], 3008, "{kind:?}");
+        sdk.sees("connected", 2).await;
+    }
+}

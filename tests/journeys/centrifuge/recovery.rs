@@ -1,0 +1,171 @@
+//! An SDK comes back, and each of its channels is judged by its own offset.
+
+use serde_json::{Value, json};
+
+use super::{Kind, Sdk, again, durable};
+use crate::{
+    durable::store,
+    support::{eventually, network::Network},
+};
+
+/// The user's channel lost something, the broadcast did not.
+#[tokio::test]
+async fn each_channel_is_recovered_by_itself() {
+    let settings = [("durable.max_messages_per_channel", "5")];
+    let (nats, redis, mut gateway) = durable(&settings).await;
+    let tickets = again(&nats, &redis, &settings).await;
+    let network = Network::to(&format!("ws://{}", gateway.public)).await;
+    let publisher = nats.client().await;
+    store(&publisher, "usher.broadcast", 1).await;
+    store(&publisher, "usher.user.42", 2).await;
+    let sdks = Kind::RETURNING.map(|kind| {
+        (
+            kind,
+            Sdk::with(kind, &tickets, "42", network.address(), json!({})),
+        )
+    });
+    for (_, sdk) in &sdks {
+        sdk.sees("subscribed", 2).await;
+    }
+    store(&publisher, "usher.broadcast", 3).await;
+    store(&publisher, "usher.user.42", 4).await;
+    for (_, sdk) in &sdks {
+        sdk.sees("publication", 2).await;
+    }
+    gateway.kill();
+    gateway.wait().await;
+    for number in 5..15 {
+        store(&publisher, "usher.user.42", number).await;
+    }
+    store(&publisher, "usher.broadcast", 15).await;
+    let next = again(&nats, &redis, &settings).await;
+    network.lead_to(&format!("ws://{}", next.public));
+
+    for (kind, sdk) in &sdks {
+        sdk.sees("subscribed", 4).await;
+        let subscribed = sdk.all("subscribed");
+        for one in &subscribed[2..] {
+            assert_eq!(one["wasRecovering"], true, "{kind:?}");
+            let (recovered, offset) = match one["channel"].as_str() {
+                Some("broadcast") => (true, 3),
+                // Its end: nothing older is sent.
+                _ => (false, 15),
+            };
+            assert_eq!(one["recovered"], recovered, "{kind:?}: {one}");
+            assert_eq!(one["streamPosition"]["offset"], offset, "{kind:?}: {one}");
+        }
+    }
+    store(&publisher, "usher.user.42", 16).await;
+    for (kind, sdk) in &sdks {
+        sdk.sees("publication", 4).await;
+        let offsets: Vec<_> = sdk
+            .all("publication")
+            .iter()
+            .map(|one| one["offset"].as_u64())
+            .collect();
+        assert_eq!(offsets, [3, 4, 15, 16].map(Some), "{kind:?}");
+    }
+}
+
+/// Also where more was missed than is sent again: that is told of the channel alone.
+#[tokio::test]
+async fn more_than_max_replay_is_not_recovered() {
+    let settings = [("durable.max_replay", "5")];
+    let (nats, redis, mut gateway) = durable(&settings).await;
+    let tickets = again(&nats, &redis, &settings).await;
+    let network = Network::to(&format!("ws://{}", gateway.public)).await;
+    let publisher = nats.client().await;
+    store(&publisher, "usher.user.42", 1).await;
+    let sdk = Sdk::with(Kind::JsJson, &tickets, "42", network.address(), json!({}));
+    sdk.sees("subscribed", 2).await;
+    gateway.kill();
+    gateway.wait().await;
+    for number in 2..=6 {
+        store(&publisher, "usher.user.42", number).await;
+        store(&publisher, "usher.broadcast", number).await;
+    }
+    store(&publisher, "usher.broadcast", 7).await;
+    let next = again(&nats, &redis, &settings).await;
+    network.lead_to(&format!("ws://{}", next.public));
+    sdk.sees("subscribed", 4).await;
+    let recovered: Vec<_> = sdk.all("subscribed")[2..]
+        .iter()
+        .map(|one| (one["channel"].clone(), one["recovered"].clone()))
+        .collect();
+    let as_wanted = |channel: &str, is: bool| recovered.contains(&(json!(channel), json!(is)));
+    assert!(
+        as_wanted("#42", true) && as_wanted("broadcast", false),
+        "{recovered:?}"
+    );
+    sdk.sees("publication", 5).await;
+    store(&publisher, "usher.broadcast", "\"end\"").await;
+    sdk.sees("publication", 6).await;
+    let data: Vec<_> = sdk.publications().into_iter().map(|one| one.1).collect();
+    assert_eq!(
+        data,
+        [
+            json!(2),
+            json!(3),
+            json!(4),
+            json!(5),
+            json!(6),
+            json!("end")
+        ]
+    );
+}
+
+/// A stream that was made anew has another epoch.
+#[tokio::test]
+async fn nothing_of_another_stream_is_recovered() {
+    let (nats, redis, mut gateway) = durable(&[]).await;
+    let tickets = again(&nats, &redis, &[]).await;
+    let network = Network::to(&format!("ws://{}", gateway.public)).await;
+    let publisher = nats.client().await;
+    store(&publisher, "usher.user.42", 1).await;
+    let sdk = Sdk::with(Kind::JsJson, &tickets, "42", network.address(), json!({}));
+    sdk.sees("subscribed", 2).await;
+    gateway.kill();
+    gateway.wait().await;
+    let jetstream = async_nats::jetstream::new(publisher.clone());
+    jetstream.delete_stream("USHER").await.expect("deleted");
+    let next = again(&nats, &redis, &[]).await;
+    for number in 0..3 {
+        store(&publisher, "usher.user.42", number).await;
+    }
+    network.lead_to(&format!("ws://{}", next.public));
+    sdk.sees("subscribed", 4).await;
+    for one in &sdk.all("subscribed")[2..] {
+        assert_eq!(one["recovered"], false, "{one}");
+        assert_eq!(one["streamPosition"]["offset"], 3, "{one}");
+    }
+    store(&publisher, "usher.user.42", "\"new\"").await;
+    sdk.sees("publication", 1).await;
+    assert_eq!(sdk.publications()[0].1, json!("new"));
+}
+
+/// NATS goes and comes: durable sessions are caught up, and stay.
+#[tokio::test]
+async fn an_outage_of_nats_closes_no_durable_session() {
+    let (mut nats, _redis, gateway) = durable(&[]).await;
+    let sdk = Sdk::start(Kind::JsJson, &gateway, "42");
+    sdk.sees("subscribed", 2).await;
+    nats.restart().await;
+    let publisher = nats.client().await;
+    let mut number = 0;
+    eventually("messages arrive again", || {
+        number += 1;
+        let (publisher, sdk) = (publisher.clone(), &sdk);
+        async move {
+            store(&publisher, "usher.user.42", number).await;
+            !sdk.all("publication").is_empty()
+        }
+    })
+    .await;
+    sdk.sees("publication", number).await;
+    let data: Vec<Value> = sdk.publications().into_iter().map(|one| one.1).collect();
+    assert!(
+        data.iter()
+            .eq(&(1..=number).map(Value::from).collect::<Vec<_>>())
+    );
+    assert_eq!(sdk.all("connecting").len(), 1, "it was never closed");
+}

@@ -1,0 +1,201 @@
+//! A JWT opens a session by itself, and an SDK refreshes it.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{Kind, Sdk, durable, speaking, wire};
+use crate::support::{
+    Builder, Gateway,
+    login::{self, Login},
+    network::Network,
+    servers,
+};
+
+const SECRET: &str = "a secret of at least thirty-two bytes";
+
+fn connecting(gateway: Builder) -> Builder {
+    speaking(gateway)
+        .set("tickets.jwt.secret", SECRET)
+        .set("tickets.jwt.connect", "true")
+}
+
+fn options(life: u64) -> Value {
+    json!({"secret": SECRET, "life": life})
+}
+
+/// Longer than the first token, and than several after it.
+#[tokio::test]
+async fn sdks_refresh_and_stay() {
+    refresh_and_stay(&Kind::ALL).await;
+}
+
+/// The SDK for Go, where `make centrifuge-go` has built its client.
+#[tokio::test]
+#[ignore = "needs Go: make centrifuge-go"]
+async fn go_refreshes_and_stays() {
+    refresh_and_stay(&Kind::GO).await;
+}
+
+async fn refresh_and_stay(kinds: &[Kind]) {
+    let (nats, redis) = servers().await;
+    let gateway = connecting(Gateway::builder(&nats, &redis)).start().await;
+    let sdk = |kind: Kind| Sdk::with(kind, &gateway, "42", &gateway.public, options(14));
+    let sdks: Vec<_> = kinds.iter().map(|&kind| (kind, sdk(kind))).collect();
+    for (_, sdk) in &sdks {
+        sdk.sees("connected", 1).await;
+        sdk.sees("token", 4).await;
+    }
+    nats.publish("usher.user.42", "1").await;
+    for (kind, sdk) in &sdks {
+        sdk.sees("publication", 1).await;
+        assert_eq!(sdk.all("connecting").len(), 1, "{kind:?}");
+    }
+    assert_eq!(gateway.metric("usher_session_closes_total").await, 0.0);
+}
+
+/// Each SDK gets itself another token, in place of one that has expired.
+#[tokio::test]
+async fn an_expired_token_is_replaced_and_a_bad_one_is_final() {
+    replace_expired(&Kind::ALL).await;
+}
+
+/// The SDK for Go, where `make centrifuge-go` has built its client.
+#[tokio::test]
+#[ignore = "needs Go: make centrifuge-go"]
+async fn go_replaces_an_expired_token() {
+    replace_expired(&Kind::GO).await;
+}
+
+async fn replace_expired(kinds: &[Kind]) {
+    let (nats, redis) = servers().await;
+    let gateway = connecting(Gateway::builder(&nats, &redis)).start().await;
+    let mut login = Login::start();
+    let expired = json!({"sub": "42", "exp": login::in_seconds(-100)});
+    let expired = login.sign_with_secret(SECRET, "HS256", &expired);
+    for &kind in kinds {
+        let mut more = options(600);
+        more["token"] = expired.clone().into();
+        let sdk = Sdk::with(kind, &gateway, "42", &gateway.public, more);
+        sdk.sees("connected", 1).await;
+        assert_eq!(sdk.all("token").len(), 1, "{kind:?}");
+
+        let mut more = options(600);
+        more["secret"] = "another secret of at least 32 bytes".into();
+        let sdk = Sdk::with(kind, &gateway, "42", &gateway.public, more);
+        let end = sdk.sees("disconnected", 1).await;
+        assert_eq!(end["code"], 3500, "{kind:?}");
+        assert_eq!(end["reason"], "token_invalid", "{kind:?}");
+    }
+}
+
+/// With tokens all of them come back, and recover.
+#[tokio::test]
+async fn sdks_come_back_by_their_token() {
+    come_back(&Kind::ALL).await;
+}
+
+/// The SDK for Go, where `make centrifuge-go` has built its client.
+#[tokio::test]
+#[ignore = "needs Go: make centrifuge-go"]
+async fn go_comes_back_by_its_token() {
+    come_back(&Kind::GO).await;
+}
+
+async fn come_back(kinds: &[Kind]) {
+    let (nats, redis, mut gateway) = durable(&[
+        ("tickets.jwt.secret", SECRET),
+        ("tickets.jwt.connect", "true"),
+    ])
+    .await;
+    let network = Network::to(&format!("ws://{}", gateway.public)).await;
+    let sdk = |kind: Kind| Sdk::with(kind, &gateway, "42", network.address(), options(600));
+    let sdks: Vec<_> = kinds.iter().map(|&kind| (kind, sdk(kind))).collect();
+    for (_, sdk) in &sdks {
+        sdk.sees("subscribed", 2).await;
+    }
+    gateway.kill();
+    gateway.wait().await;
+    let publisher = nats.client().await;
+    crate::durable::store(&publisher, "usher.user.42", 7).await;
+    let next = connecting(Gateway::durable(&nats, &redis)).start().await;
+    network.lead_to(&format!("ws://{}", next.public));
+    for (kind, sdk) in &sdks {
+        let subscribed = sdk.sees("subscribed", 4).await;
+        assert_eq!(subscribed["recovered"], true, "{kind:?}");
+        sdk.sees("publication", 1).await;
+    }
+}
+
+#[tokio::test]
+async fn connect_says_when_to_refresh_and_refresh_prolongs() {
+    let (nats, redis) = servers().await;
+    let gateway = connecting(Gateway::builder(&nats, &redis)).start().await;
+    let mut login = Login::start();
+    let mut sign = |user: &str, life: i64| {
+        let claims = json!({"sub": user, "exp": login::in_seconds(life)});
+        login.sign_with_secret(SECRET, "HS256", &claims)
+    };
+    for (life, least, most) in [(600, 508, 541), (80, 38, 41), (7, 2, 4)] {
+        let mut socket = wire::raw(&gateway).await;
+        let connect = json!({"id": 1, "connect": {"token": sign("42", life)}});
+        wire::say(&mut socket, &connect.to_string()).await;
+        let answer = wire::reply(&mut socket).await;
+        assert_eq!(answer["connect"]["expires"], true, "{answer}");
+        let ttl = answer["connect"]["ttl"].as_u64().expect("seconds");
+        assert!((least..=most).contains(&ttl), "{ttl} of {life}");
+    }
+    // Both at once are one too many, and use nothing up.
+    let ticket = redis.ticket("42").await;
+    let both = json!({"token": sign("42", 600), "data": {"ticket": ticket}});
+    let mut socket = wire::raw(&gateway).await;
+    wire::say(&mut socket, &json!({"id": 1, "connect": both}).to_string()).await;
+    let (code, reason, _) = socket.expect_close().await;
+    assert_eq!((code, &*reason), (3500, "bad_request"));
+    assert!(redis.exists(&ticket).await);
+    // One by a ticket says nothing of the kind, and can't be refreshed.
+    let mut socket = wire::connected(&gateway, &redis, "42").await;
+    let refresh = |token: &str| json!({"id": 2, "refresh": {"token": token}}).to_string();
+    wire::say(&mut socket, &refresh("a.b.c")).await;
+    let answer = wire::reply(&mut socket).await;
+    let error = &answer["error"];
+    assert_eq!(
+        (&error["code"], &error["temporary"]),
+        (&json!(100), &json!(true))
+    );
+
+    let mut socket = wire::raw(&gateway).await;
+    let connect = json!({"id": 1, "connect": {"token": sign("42", 8)}});
+    wire::say(&mut socket, &connect.to_string()).await;
+    wire::reply(&mut socket).await;
+    wire::say(&mut socket, &refresh(&sign("42", 600))).await;
+    let answer = wire::reply(&mut socket).await;
+    assert_eq!(answer["refresh"]["expires"], true, "{answer}");
+    assert!(answer["refresh"]["ttl"].as_u64() > Some(500), "{answer}");
+    // Too soon, and so nothing is changed.
+    wire::say(&mut socket, &refresh(&sign("42", 1))).await;
+    assert_eq!(wire::reply(&mut socket).await["error"]["code"], 100);
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    nats.publish("usher.user.42", "1").await;
+    assert_eq!(wire::reply(&mut socket).await["push"]["pub"]["data"], 1);
+    // Another user's.
+    wire::say(&mut socket, &refresh(&sign("43", 600))).await;
+    let (code, reason, _) = socket.expect_close().await;
+    assert_eq!((code, &*reason), (3501, "bad_frame"));
+}
+
+/// A session that is not refreshed ends with its token.
+#[tokio::test]
+async fn a_token_that_expires_ends_its_session() {
+    let (nats, redis) = servers().await;
+    let gateway = connecting(Gateway::builder(&nats, &redis)).start().await;
+    let mut login = Login::start();
+    let claims = json!({"sub": "42", "exp": login::in_seconds(3)});
+    let token = login.sign_with_secret(SECRET, "HS256", &claims);
+    let mut socket = wire::raw(&gateway).await;
+    let connect = json!({"id": 1, "connect": {"token": token}});
+    wire::say(&mut socket, &connect.to_string()).await;
+    wire::reply(&mut socket).await;
+    let (code, reason, _) = socket.expect_close().await;
+    assert_eq!((code, &*reason), (3005, "session_expired"));
+}
