@@ -30,6 +30,7 @@ const [{ endpoints, version, metadata }] = await all(services.info("usher", ping
 check("subjects", endpoints.map((one) => one.subject).sort(), [
   "usher.api.disconnect",
   "usher.api.presence",
+  "usher.api.topics",
 ]);
 if (!/^\d+\.\d+\.\d+/.test(version)) throw new Error(`no version: ${version}`);
 if (!metadata.gateway) throw new Error("no gateway in the metadata");

@@ -47,9 +47,9 @@ async def journey(url, user, password, gateways):
     check("ids", len({ping["id"] for ping in pings}), count)
     [info] = await several(bus, f"$SRV.INFO.usher.{pings[0]['id']}", 1)
     names = sorted(endpoint["name"] for endpoint in info["endpoints"])
-    check("endpoints", names, ["disconnect", "presence"])
+    check("endpoints", names, ["disconnect", "presence", "topics"])
     subjects = sorted(endpoint["subject"] for endpoint in info["endpoints"])
-    check("subjects", subjects, ["usher.api.disconnect", "usher.api.presence"])
+    check("subjects", subjects, ["usher.api.disconnect", "usher.api.presence", "usher.api.topics"])
 
     found = await call(bus, "presence", {"user_ids": ["42", "nobody"]})
     check("who is online", list(found["users"]), ["42"])
