@@ -2,6 +2,7 @@
 
 mod centrifuge;
 mod command;
+mod connected;
 mod ends;
 mod open;
 mod refresh;

@@ -18,7 +18,8 @@ use ulid::Ulid;
 
 use super::{
     Config, Sessions,
-    centrifuge::{self, Rates},
+    centrifuge::Rates,
+    connected::connected,
     ends::{Ends, in_seconds, instant},
     talk::Talk,
 };
@@ -89,7 +90,7 @@ impl<T: Transport> Session<T> {
             Some(opening) => {
                 if let Some(connect) = &connect {
                     let connect = (&**connect, expires_at);
-                    let connected = centrifuge::connected(config, id, &seat, &opening, connect);
+                    let connected = connected(config, id, &seat, &opening, connect);
                     transport.queue(connected);
                 } else if seat.backlog().protocol().has_own_frames() {
                     transport.queue(welcome(config, id, &seat, &opening));
@@ -234,9 +235,11 @@ impl<T: Transport> Session<T> {
         self.transport.queue(frame);
     }
 
-    /// Queues a frame that nobody else gets.
+    /// Queues a frame of `usher.v1` that nobody else gets; nothing in other protocols.
     pub(super) fn say(&mut self, json: &str) {
-        self.transport.queue(self.protocol().frame(json));
+        if self.protocol().has_own_frames() {
+            self.transport.queue(self.protocol().frame(json));
+        }
     }
 
     /// Queues an answer of any size: it counts in the backlog, as a message does.
