@@ -7,6 +7,7 @@ mod ends;
 mod open;
 mod refresh;
 mod talk;
+mod welcome;
 
 use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 

@@ -282,6 +282,19 @@ impl<T: Transport> Session<T> {
         channel == BROADCAST || user.is_some_and(|user| user == self.user().as_str())
     }
 
+    /// Queues a reply of the Centrifuge protocol.
+    pub(super) fn reply(&mut self, reply: &Reply) {
+        let frame = frame::centrifuge::reply(self.protocol(), reply);
+        self.transport.queue(frame);
+    }
+
+    /// What it may send still over the Centrifuge protocol.
+    pub(super) fn rates(&mut self) -> &mut Rates {
+        let sessions = &self.sessions;
+        self.rates
+            .get_or_insert_with(|| Box::new(Rates::new(sessions)))
+    }
+
     fn fail(&mut self, id: u32, error: Error) {
         self.reply(&failure(id, error));
     }
