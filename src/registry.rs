@@ -343,7 +343,7 @@ impl Registry {
                     Audience::User(_) if !session.backlog().is_welcomed() => joining.push(session),
                     // It is about to follow it: who waits for that is told.
                     Audience::Topic(topic) if follows.with(topic, || ()).is_none() => {
-                        follows.told()
+                        follows.told();
                     }
                     Audience::User(_) | Audience::Topic(_) => welcomed.push(session),
                 }

@@ -9,14 +9,13 @@ use crate::{
 
 /// Topics that the session is about to follow, each with the last message that has come of it.
 #[derive(Debug, Default)]
-pub(super) struct Expected(Option<Box<Vec<(Topic, u64)>>>);
+pub(super) struct Expected(Vec<(Topic, u64)>);
 
 impl Track {
     /// Messages of this topic may come from now on.
     pub(in crate::durable) fn expect(&mut self, topic: &Topic) {
         self.cease_to_expect(topic);
-        let expected = self.expected.0.get_or_insert_default();
-        expected.push((topic.clone(), 0));
+        self.expected.0.push((topic.clone(), 0));
     }
 
     /// It is not followed after all.
@@ -27,7 +26,7 @@ impl Track {
     /// A message has come of a channel that the session does not follow.
     pub(in crate::durable) fn came(&mut self, channel: &Channel, seq: u64) {
         if let Channel::Topic(topic) = channel {
-            let mut expected = self.expected.0.iter_mut().flat_map(|all| all.iter_mut());
+            let mut expected = self.expected.0.iter_mut();
             if let Some((_, last)) = expected.find(|(expected, _)| expected == topic) {
                 *last = seq.max(*last);
             }
@@ -108,11 +107,11 @@ impl Track {
 
 impl Expected {
     fn take(&mut self, topic: &Topic) -> Option<u64> {
-        let all = self.0.as_mut()?;
-        let index = all.iter().position(|(expected, _)| expected == topic)?;
-        let (_, last) = all.swap_remove(index);
-        if all.is_empty() {
-            self.0 = None;
+        let mut all = self.0.iter();
+        let index = all.position(|(expected, _)| expected == topic)?;
+        let (_, last) = self.0.swap_remove(index);
+        if self.0.is_empty() {
+            self.0 = Vec::new();
         }
         Some(last)
     }
