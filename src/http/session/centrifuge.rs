@@ -284,7 +284,7 @@ impl<T: Transport> Session<T> {
 
     /// Queues a reply of the Centrifuge protocol.
     pub(super) fn reply(&mut self, reply: &Reply) {
-        let frame = frame::centrifuge::reply(self.protocol(), reply);
+        let frame = centrifuge::reply(self.protocol(), reply);
         self.transport.queue(frame);
     }
 
