@@ -38,7 +38,7 @@ const FLOORS: [&[&str]; 8] = [
 ];
 
 /// The same floor, yet one of them may look at the other.
-const NEIGHBOURS: [(&str, &str); 12] = [
+const NEIGHBOURS: [(&str, &str); 13] = [
     // A message may belong to a trace.
     ("message", "trace"),
     // Spans that are lost are counted.
@@ -51,6 +51,8 @@ const NEIGHBOURS: [(&str, &str); 12] = [
     ("grants", "channel"),
     ("message", "channel"),
     ("frame", "channel"),
+    // The Centrifuge protocol's messages in Protobuf.
+    ("frame", "proto"),
     ("position", "channel"),
     ("position", "user"),
     // A test may ask any task to panic.

@@ -2,10 +2,12 @@
 
 mod centrifuge;
 mod command;
+mod connected;
 mod ends;
 mod open;
 mod refresh;
 mod talk;
+mod welcome;
 
 use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 

@@ -47,7 +47,7 @@ const client = new Centrifuge(options.url, {
   minReconnectDelay: 50,
   maxReconnectDelay: 300,
   ...(options.secret
-    ? { token: options.token, getToken: async () => token() }
+    ? { token: options.token ?? "", getToken: async () => token() }
     : { getData: async () => encode({ ticket: await ticket() }) }),
 });
 

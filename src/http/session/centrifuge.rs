@@ -1,37 +1,33 @@
 //! A session that speaks the Centrifuge protocol: the answer to its `connect`, and what it
 //! does with its client's commands.
 
-use std::{
-    ops::RangeInclusive,
-    time::{Duration, SystemTime},
-};
+use std::ops::RangeInclusive;
 
-use bytes::Bytes;
+use tokio::time::Instant;
 use tungstenite::Message;
-use ulid::Ulid;
 
-use super::{Config, Sessions, open::Session, talk::Done};
+use super::{Config, Sessions, connected::ttl, open::Session, refresh::PAUSE, talk::Done};
 use crate::{
     bus::CallError,
-    channel::{Channel, Topic},
+    channel::Topic,
     close::CloseReason,
-    durable::Opening,
-    frame::centrifuge::{self, BROADCAST, Begins, USER},
+    frame::centrifuge::{self, BROADCAST, USER},
     grants::CallName,
     http::{
         centrifuge::{
-            Connect,
+            INTERNAL,
             command::{self, is_pong},
         },
+        credentials::{Credential, Granted},
         frame_rate::FrameRate,
+        refusal::Refusal,
+        request::Shown,
         transport::Transport,
     },
-    jitter,
     proto::centrifuge::{
-        Command, ConnectResult, Error, NamedSubscription, Reply, RpcRequest, RpcResult,
-        SubscribeRequest, SubscribeResult,
+        Command, Error, RefreshResult, Reply, RpcRequest, RpcResult, SubscribeRequest,
     },
-    registry::{FollowError, Seat, TopicChange},
+    registry::{FollowError, TopicChange},
 };
 
 /// Changes of topics in a second. More may come at once.
@@ -41,9 +37,6 @@ const MORE: u32 = 20;
 
 /// The codes of errors that belong to apps.
 const APPS: RangeInclusive<u32> = 400..=1999;
-
-/// How long before its end a session is to be refreshed.
-const NOTICE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(90));
 
 const NOT_HERE: &str = "not available: services publish, by NATS or by the API; browsers do not";
 
@@ -118,14 +111,9 @@ impl<T: Transport> Session<T> {
                 rpc: Some(call), ..
             } => self.rpc(id, call),
             Command {
-                refresh: Some(_), ..
-            } => self.fail(
-                id,
-                temporary(
-                    100,
-                    "a session by ticket ends with it; come again with a fresh one",
-                ),
-            ),
+                refresh: Some(refresh),
+                ..
+            } => self.prolong(id, refresh.token),
             Command {
                 publish: None,
                 presence: None,
@@ -194,10 +182,62 @@ impl<T: Transport> Session<T> {
                 Err(failed @ (FollowError::TooMany(_) | FollowError::Full)) => {
                     error(106, &failed.to_string())
                 }
-                Err(failed) => temporary(100, &failed.to_string()),
+                Err(failed) => temporary(INTERNAL, &failed.to_string()),
             };
             Done::Reply(centrifuge::reply(protocol, &failure(id, failed)))
         });
+    }
+
+    /// The client has another token. What is wrong with it another one may mend.
+    fn prolong(&mut self, id: u32, token: String) {
+        let now = Instant::now();
+        let talk = self.talk.get_or_insert_default();
+        if talk.refreshed.is_some_and(|at| now < at + PAUSE) {
+            let message = "too_many: a session is refreshed once in 5 s";
+            return self.fail(id, temporary(INTERNAL, message));
+        }
+        talk.refreshed = Some(now);
+        let credentials = self.sessions.credentials.clone();
+        talk.wait_for(async move {
+            let granted = async {
+                let credential = Credential::read(Shown::Token(token))?;
+                credentials.redeem(credential).await
+            };
+            Done::Prolonged(id, granted.await)
+        });
+    }
+
+    /// The session goes on as another token says.
+    ///
+    /// # Errors
+    ///
+    /// How the session ends: it is another user's.
+    pub(super) fn prolonged(
+        &mut self,
+        id: u32,
+        granted: Result<Granted, Refusal>,
+    ) -> Result<(), CloseReason> {
+        let granted = match granted {
+            Ok(granted) => granted,
+            Err(refusal) => {
+                self.fail(id, temporary(INTERNAL, &refusal.words()));
+                return Ok(());
+            }
+        };
+        let ttl = granted.expires_at.map_or(0, ttl);
+        let before = self.take_over(granted)?;
+        self.reply(&Reply {
+            id,
+            refresh: Some(RefreshResult {
+                client: self.id.to_string(),
+                expires: true,
+                ttl,
+                ..RefreshResult::default()
+            }),
+            ..Reply::default()
+        });
+        self.grants_changed(None, before.as_deref());
+        Ok(())
     }
 
     /// The client wants a service's answer.
@@ -242,6 +282,19 @@ impl<T: Transport> Session<T> {
         channel == BROADCAST || user.is_some_and(|user| user == self.user().as_str())
     }
 
+    /// Queues a reply of the Centrifuge protocol.
+    pub(super) fn reply(&mut self, reply: &Reply) {
+        let frame = centrifuge::reply(self.protocol(), reply);
+        self.transport.queue(frame);
+    }
+
+    /// What it may send still over the Centrifuge protocol.
+    pub(super) fn rates(&mut self) -> &mut Rates {
+        let sessions = &self.sessions;
+        self.rates
+            .get_or_insert_with(|| Box::new(Rates::new(sessions)))
+    }
+
     fn fail(&mut self, id: u32, error: Error) {
         self.reply(&failure(id, error));
     }
@@ -272,7 +325,7 @@ fn unanswered(why: &CallError) -> Error {
         CallError::TooLarge => error(107, &message),
         CallError::TooManyOfSession | CallError::TooManyOfGateway => temporary(111, &message),
         CallError::TimedOut | CallError::Lost | CallError::Unavailable | CallError::Refused => {
-            temporary(100, &message)
+            temporary(INTERNAL, &message)
         }
         CallError::Service { code, .. } => {
             let code = code.parse().ok().filter(|code| APPS.contains(code));
@@ -287,65 +340,4 @@ fn failure(id: u32, error: Error) -> Reply {
         error: Some(error),
         ..Reply::default()
     }
-}
-
-/// After so many seconds an SDK refreshes its token: 60–90 s before the session ends, at
-/// random, so that not all do so at once; in the middle of a life that is not longer.
-fn ttl(expires_at: SystemTime) -> u32 {
-    let left = expires_at.duration_since(SystemTime::now());
-    let left = left.unwrap_or(Duration::ZERO);
-    let after = match left > NOTICE.1 {
-        true => left - jitter::between(NOTICE.0, NOTICE.1),
-        false => left / 2,
-    };
-    u32::try_from(after.as_secs().max(1)).unwrap_or(u32::MAX)
-}
-
-/// The answer to the `connect` that opened a session.
-pub(super) fn connected(
-    config: &Config,
-    session: Ulid,
-    seat: &Seat,
-    opening: &Opening,
-    (connect, expires_at): (&Connect, Option<SystemTime>),
-) -> Bytes {
-    let user = seat.user().as_str();
-    let topics = seat.topics().into_iter().map(Channel::Topic);
-    let channels = [Channel::User, Channel::Broadcast].into_iter();
-    let subs = channels.chain(topics).map(|channel| {
-        let name = centrifuge::name(&channel, user);
-        let begins = opening.stream.as_ref().map(|(epoch, last)| {
-            let recovered = opening.recovered.get(&name).copied();
-            Begins {
-                epoch,
-                offset: recovered.unwrap_or(last.seq),
-                recovered: recovered.is_some(),
-            }
-        });
-        let result = SubscribeResult {
-            was_recovering: connect.marks.contains_key(&name),
-            ..begins.as_ref().map(Begins::result).unwrap_or_default()
-        };
-        NamedSubscription {
-            channel: name,
-            result: Some(result),
-        }
-    });
-    let connected = ConnectResult {
-        client: session.to_string(),
-        subs: subs.collect(),
-        expires: connect.by_token,
-        ttl: expires_at.filter(|_| connect.by_token).map_or(0, ttl),
-        // A client gives up where no ping came for so long, and ten seconds more.
-        ping: u32::try_from(config.ping_interval.as_secs().max(1)).unwrap_or(u32::MAX),
-        pong: true,
-        node: config.gateway.clone(),
-        ..ConnectResult::default()
-    };
-    let reply = Reply {
-        id: connect.id,
-        connect: Some(connected),
-        ..Reply::default()
-    };
-    centrifuge::reply(seat.backlog().protocol(), &reply)
 }

@@ -17,20 +17,19 @@ use tungstenite::Message;
 use ulid::Ulid;
 
 use super::{
-    Config, Sessions,
-    centrifuge::{self, Rates},
+    Sessions,
+    centrifuge::Rates,
+    connected::connected,
     ends::{Ends, in_seconds, instant},
     talk::Talk,
+    welcome::welcome,
 };
 use crate::{
-    channel::Topic,
     close::{CloseReason, Ending},
-    durable::Opening,
-    frame::{self, Protocol, Welcome, answer, sse},
+    frame::{self, Protocol, answer},
     grants::Grants,
     http::{admit::Admitted, awake::Awake, closing, credentials::OriginMark, transport::Transport},
     jitter,
-    proto::centrifuge::Reply,
     registry::{Arrival, Next, Seat},
     user::UserId,
 };
@@ -45,7 +44,7 @@ const UNSENT: usize = BATCH + 16;
 
 pub(super) struct Session<T> {
     pub(super) sessions: Arc<Sessions>,
-    transport: T,
+    pub(super) transport: T,
     pub(super) seat: Seat,
     /// One of `public.max_sessions`.
     place: OwnedSemaphorePermit,
@@ -67,7 +66,7 @@ pub(super) struct Session<T> {
     /// What the client has said; none before it says anything.
     pub(super) talk: Option<Box<Talk>>,
     /// What it may send still over the Centrifuge protocol.
-    rates: Option<Box<Rates>>,
+    pub(super) rates: Option<Box<Rates>>,
 }
 
 impl<T: Transport> Session<T> {
@@ -89,8 +88,7 @@ impl<T: Transport> Session<T> {
             Some(opening) => {
                 if let Some(connect) = &connect {
                     let connect = (&**connect, expires_at);
-                    let connected = centrifuge::connected(config, id, &seat, &opening, connect);
-                    transport.queue(connected);
+                    transport.queue(connected(config, id, &seat, &opening, connect));
                 } else if seat.backlog().protocol().has_own_frames() {
                     transport.queue(welcome(config, id, &seat, &opening));
                 }
@@ -228,15 +226,11 @@ impl<T: Transport> Session<T> {
         }
     }
 
-    /// Queues a reply of the Centrifuge protocol.
-    pub(super) fn reply(&mut self, reply: &Reply) {
-        let frame = frame::centrifuge::reply(self.protocol(), reply);
-        self.transport.queue(frame);
-    }
-
-    /// Queues a frame that nobody else gets.
+    /// Queues a frame of `usher.v1` that nobody else gets; nothing in other protocols.
     pub(super) fn say(&mut self, json: &str) {
-        self.transport.queue(self.protocol().frame(json));
+        if self.protocol().has_own_frames() {
+            self.transport.queue(self.protocol().frame(json));
+        }
     }
 
     /// Queues an answer of any size: it counts in the backlog, as a message does.
@@ -396,40 +390,11 @@ impl<T: Transport> Session<T> {
         self.timer.as_mut().reset(next);
     }
 
-    /// What it may send still over the Centrifuge protocol.
-    pub(super) fn rates(&mut self) -> &mut Rates {
-        let sessions = &self.sessions;
-        self.rates
-            .get_or_insert_with(|| Box::new(Rates::new(sessions)))
-    }
-
     pub(super) fn user(&self) -> &UserId {
         self.seat.user()
     }
 
     pub(super) fn protocol(&self) -> Protocol {
         self.seat.backlog().protocol()
-    }
-}
-
-/// The first frame of a session.
-fn welcome(config: &Config, session: Ulid, seat: &Seat, opening: &Opening) -> Bytes {
-    let stream = opening.stream.as_ref();
-    let topics = seat.topics();
-    let welcome = Welcome {
-        session: &session.to_string(),
-        user: seat.user().as_str(),
-        gateway: &config.gateway,
-        ping: config.ping_interval,
-        epoch: stream.map(|(epoch, _)| &**epoch),
-        seq: stream.map(|(_, last)| last.seq),
-        at: stream.map(|(_, last)| last.at),
-        resume: opening.resume,
-        topics: topics.iter().map(Topic::as_str).collect(),
-    };
-    let welcome = seat.backlog().protocol().frame(&welcome.json());
-    match &opening.id {
-        Some(id) => sse::with_id(&welcome, id),
-        None => welcome,
     }
 }

@@ -24,7 +24,7 @@ use crate::{
 
 /// Between two refreshes of one session. Each may cost Redis a command, or a login a fetch of
 /// its keys.
-const PAUSE: Duration = Duration::from_secs(5);
+pub(super) const PAUSE: Duration = Duration::from_secs(5);
 
 impl<T: Transport> Session<T> {
     /// Begins to judge a ticket or a token that the client sends.
@@ -67,14 +67,8 @@ impl<T: Transport> Session<T> {
                 return Ok(());
             }
         };
-        if granted.user != *self.seat.user() {
-            return Err(CloseReason::BadFrame);
-        }
+        let before = self.take_over(granted)?;
         let now = Instant::now();
-        let end = granted.expires_at.map(|at| instant(at, now));
-        self.ends.grant(end, now);
-        self.arm();
-        let before = std::mem::replace(&mut self.grants, granted.grants);
         let left = self
             .ends
             .end()
@@ -84,10 +78,30 @@ impl<T: Transport> Session<T> {
         Ok(())
     }
 
+    /// The session's end and grants are the new ones. Returns the grants before;
+    /// [`Session::grants_changed`] has to follow.
+    ///
+    /// # Errors
+    ///
+    /// How the session ends: they are another user's.
+    pub(super) fn take_over(
+        &mut self,
+        granted: Granted,
+    ) -> Result<Option<Box<Grants>>, CloseReason> {
+        if granted.user != *self.seat.user() {
+            return Err(CloseReason::BadFrame);
+        }
+        let now = Instant::now();
+        let end = granted.expires_at.map(|at| instant(at, now));
+        self.ends.grant(end, now);
+        self.arm();
+        Ok(std::mem::replace(&mut self.grants, granted.grants))
+    }
+
     /// The session's grants have become other ones: topics that are granted no longer are
     /// unfollowed, and those that are named for the first time are followed. The client is told
     /// what it follows then.
-    fn grants_changed(&mut self, id: Option<Id>, before: Option<&Grants>) {
+    pub(super) fn grants_changed(&mut self, id: Option<Id>, before: Option<&Grants>) {
         let none = Grants::default();
         let grants = self.grants.as_deref().unwrap_or(&none);
         let named = before.map_or(&[][..], |before| &before.topics);

@@ -43,6 +43,8 @@ pub(super) enum Done {
     Reply(Bytes),
     /// A fresh ticket or token was judged.
     Refreshed(Option<Id>, Result<Granted, Refusal>),
+    /// The same over the Centrifuge protocol.
+    Prolonged(u32, Result<Granted, Refusal>),
 }
 
 /// A client that says something.
@@ -121,6 +123,7 @@ impl<T: Transport> Session<T> {
                     Ok(())
                 }
                 Done::Refreshed(id, granted) => self.refreshed(id.as_ref(), granted),
+                Done::Prolonged(id, granted) => self.prolonged(id, granted),
             };
             if let Err(reason) = told {
                 return Poll::Ready(reason);
