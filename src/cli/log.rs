@@ -16,6 +16,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tracing::{Dispatch, dispatcher, level_filters::LevelFilter};
+use tracing_log::{AsLog as _, LogTracer};
 use tracing_subscriber::EnvFilter;
 
 use super::output::harmless;
@@ -28,6 +30,9 @@ use crate::{
 const MOST: usize = 1024 * 1024;
 /// What a line costs besides its bytes.
 const OVERHEAD: usize = 64;
+/// The library of WebSockets logs what clients send, and tickets and tokens are among it. So
+/// it says nothing here, whatever `log.filter` is.
+const SHOWS_MESSAGES: &str = "tungstenite";
 /// Before another try where standard error is not blocking and takes nothing.
 const RETRY: Duration = Duration::from_millis(20);
 /// At the end the thread may take this long for a line, and that long for all.
@@ -84,16 +89,21 @@ impl Log {
         let builder = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_writer(move || Line(lines.clone()));
-        if json {
-            builder
-                .json()
-                .flatten_event(true)
-                .with_current_span(false)
-                .with_span_list(false)
-                .init();
+        let lines = if json {
+            let builder = builder.json().flatten_event(true);
+            let builder = builder.with_current_span(false).with_span_list(false);
+            Dispatch::new(builder.finish())
         } else {
-            builder.with_ansi(io::stderr().is_terminal()).init();
-        }
+            let builder = builder.with_ansi(io::stderr().is_terminal());
+            Dispatch::new(builder.finish())
+        };
+        let twice = |error: &dyn fmt::Display| format!("a log was begun already: {error}");
+        dispatcher::set_global_default(lines).map_err(|error| twice(&error))?;
+        LogTracer::builder()
+            .with_max_level(LevelFilter::current().as_log())
+            .ignore_crate(SHOWS_MESSAGES)
+            .init()
+            .map_err(|error| twice(&error))?;
         panic::set_hook(Box::new(told));
         Ok(Self(queue))
     }

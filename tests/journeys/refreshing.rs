@@ -70,10 +70,17 @@ async fn a_fresh_token_prolongs_a_session() {
     assert!((soon - 1..soon + 25).contains(&in_seconds(0)));
 }
 
+/// With every log line on: what clients send is in none of them.
 #[tokio::test]
 async fn a_fresh_ticket_is_used_up_and_may_have_no_end() {
     let (nats, redis) = servers().await;
-    let gateway = Gateway::start(&nats, &redis).await;
+    let gateway = Gateway::builder(&nats, &redis)
+        .set(
+            "log.filter",
+            "trace,tungstenite=trace,tungstenite::protocol=trace",
+        )
+        .start()
+        .await;
     let own = format!("http://{}", gateway.public);
     let end = in_seconds(14);
     let first = json!({ "user_id": "42", "expires_at": end });

@@ -146,7 +146,6 @@ fn a_url_of_something_else_is_told_the_mend() {
     for (key, url, complaint) in [
         ("nats", "nats://a/b", "\"nats://a/b\" has a path"),
         ("nats", "stan://a", "\"stan://a\" is not a URL of NATS"),
-        ("redis", "", "\"…\" is not a URL of Redis"),
         ("redis", "cache:6379", "\"…\" is not a URL of Redis"),
         ("redis", "unix:///a", "\"unix://…\" is not a URL of Redis"),
     ] {
