@@ -199,6 +199,50 @@ async fn answers_of_all_sessions_keep_to_the_bound_of_all() {
     .await;
 }
 
+/// In durable mode what the stream can send again makes room for an answer, which it can't.
+#[tokio::test]
+async fn an_answer_displaces_messages_that_come_again() {
+    const MESSAGES: u64 = 200;
+    let (nats, redis) = tokio::join!(Nats::keeping(), Redis::start());
+    let gateway = Gateway::durable(&nats, &redis)
+        .set("calls.timeout", "10m")
+        .set("session.queue_messages", "16")
+        .set("session.write_timeout", "10m")
+        .start()
+        .await;
+    let mut service = Service::of(&nats, "a").await;
+    let ticket = ticket(&redis, "42", &[">"]).await;
+    let builder = Client::builder(&gateway, &ticket).small_buffers();
+    let mut client = builder.open().await;
+    call(&mut client, "1", "a", json!(1)).await;
+    let waiting = service.next().await;
+    let publisher = nats.client().await;
+    for number in 0..MESSAGES {
+        let message = json!({"number": number, "rest": "x".repeat(60_000)});
+        let sent = publisher.request("usher.user.42", message.to_string().into());
+        sent.await.expect("stored");
+    }
+    eventually("the client is behind", || async {
+        gateway.metric("usher_messages_postponed_total").await > 0.0
+    })
+    .await;
+    service.answer(&waiting, "2").await;
+    gateway
+        .metric_becomes("usher_calls_total{result=\"ok\"}", 1.0)
+        .await;
+    let (mut numbers, mut replies) = (Vec::new(), 0);
+    while numbers.len() < MESSAGES as usize || replies == 0 {
+        let frame = client.next_json().await;
+        assert!(frame["gap"].is_null(), "{frame}");
+        match frame["data"]["number"].as_u64() {
+            Some(number) => numbers.push(number),
+            None => replies += usize::from(frame["reply"]["data"] == 2),
+        }
+    }
+    assert_eq!(replies, 1);
+    assert_eq!(numbers, (0..MESSAGES).collect::<Vec<_>>());
+}
+
 /// A client that has asked for more than it is sent at once, and reads nothing.
 async fn hoards(nats: &Nats, redis: &Redis, gateway: &Gateway, user: &str) -> Client {
     let mut service = Service::of(nats, user).await;
