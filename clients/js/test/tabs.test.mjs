@@ -197,7 +197,13 @@ test("a final close ends all tabs", async (context) => {
   for (const tab of all) await tab.is("open");
   session.end(4100, "disconnected");
   for (const tab of all) await tab.is("closed 4100");
-  await all[0].page.reload(); // which begins anew, and takes the lock
+  // Nobody takes over.
+  const locks = () => all[0].page.evaluate(() => navigator.locks.query());
+  await until("nobody has the lock, or waits for it", async () => {
+    const { held, pending } = await locks();
+    return held.length + pending.length === 0;
+  });
+  await all[0].page.reload(); // which begins anew
   await all[0].page.evaluate(begin, { url: "/push/ws" });
   (await server.sessions.next()).welcome();
   await all[0].is("open");
