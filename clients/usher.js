@@ -79,7 +79,7 @@ export function usher({ url, getTicket, onState, onEvent, onGap, since, store })
     if (closed) return;
     closed = final || isFinal(code);
     if (closed) {
-      listen("removeEventListener");
+      eachWake((target, event) => target.removeEventListener(event, wake));
       return onState("closed", { code, reason });
     }
     if (performance.now() - openedAt >= 30_000) attempts = 0;
@@ -114,13 +114,13 @@ export function usher({ url, getTicket, onState, onEvent, onGap, since, store })
     probe = setTimeout(lost, 2000, { code: 1006, reason: "silent" }, soon);
   }
 
-  function listen(method) {
+  function eachWake(action) {
     for (const target of [window, document]) {
-      for (const event of ["online", "visibilitychange", "resume", "pageshow"]) target[method](event, wake);
+      for (const event of ["online", "visibilitychange", "resume", "pageshow"]) action(target, event);
     }
   }
 
-  listen("addEventListener");
+  eachWake((target, event) => target.addEventListener(event, wake));
   connect();
   return {
     get position() { return position.text || undefined; },

@@ -223,15 +223,15 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
       if (held) letGo();
       ({ holder } = message);
     }
-    holderIsThere();
     if (message.state) {
       tellState(message.state);
-      if (state === "closed") end();
+      if (state === "closed") return end();
     }
     if (message.frame) receive(message.frame, message.sent!);
-    if (message.to !== me) return;
-    if (message.status) join(message.status);
-    if (message.answer) requests.received(message.answer);
+    if (message.to === me && message.status) join(message.status);
+    if (message.to === me && message.answer) requests.received(message.answer);
+    // A handler may have closed this client.
+    if (!isOver) holderIsThere();
   };
 
   const listen = ({ data: message }: MessageEvent<Message>) => {

@@ -58,6 +58,9 @@ async function tabs(context, count, options = {}) {
   return { server, all, open };
 }
 
+/** How many tickets each tab has asked for. */
+const tickets = (all) => Promise.all(all.map(async (tab) => (await tab.told()).tickets));
+
 test("one connection serves all tabs, and its events reach each once", async (context) => {
   const { server, all, open } = await tabs(context, 2);
   const session = await server.sessions.next();
@@ -107,28 +110,45 @@ test("when the tab that holds it is closed, another goes on, and nobody misses a
 
 test("a tab that holds it and stands still is robbed, and goes on when it can", async (context) => {
   const { server, all } = await tabs(context, 2);
-  const first = await server.sessions.next();
-  first.durable(120, "none", { ping: 1 });
+  const [held, other] = all;
+  /** Opens a session, which is never silent: the network is well. */
+  const lively = (session, resume) => {
+    session.durable(120, resume, { ping: 1 });
+    const timer = setInterval(() => session.isClosed || session.send({ ping: {} }), 300);
+    context.after(() => clearInterval(timer));
+    return session;
+  };
+  const first = lively(await server.sessions.next(), "none");
   for (const tab of all) await tab.is("open");
-  const holder = (await all[0].told()).tickets > 0 ? 0 : 1;
-  const [frozen, other] = [all[holder], all[1 - holder]];
-  const devtools = await frozen.page.context().newCDPSession(frozen.page);
+  assert.deepEqual(await tickets(all), [1, 0]);
+
   await other.page.bringToFront();
-  await devtools.send("Page.setWebLifecycleState", { state: "frozen" });
-  const second = await server.sessions.next();
-  second.durable(120, "complete", { ping: 1 });
-  const alive = setInterval(() => !second.isClosed && second.send({ ping: { seq: 121, at: 1121 } }), 400);
-  context.after(() => clearInterval(alive));
+  await held.page.evaluate(() => {
+    setTimeout(() => {
+      const request = new XMLHttpRequest();
+      request.open("GET", "/still", false); // until the server answers, this page does nothing
+      request.send();
+    });
+  });
+  const second = lively(await server.sessions.next(), "complete");
+  assert.ok(!first.isClosed, "it stands still");
   second.event(121, 0);
   await other.got(121);
-  await devtools.send("Page.setWebLifecycleState", { state: "active" });
+
+  (await server.still.next()).end();
   await until("its socket is closed", () => first.isClosed);
-  await frozen.got(121);
-  await frozen.is("open");
+  await held.got(121);
+  await held.is("open");
   second.event(122, 121);
   for (const tab of all) await tab.got(121, 122);
   for (const tab of all) assert.deepEqual((await tab.told()).gaps, []);
+  assert.deepEqual(await tickets(all), [1, 1]);
   assert.equal(server.requests.length, 2);
+
+  // The one that was robbed is next again.
+  await other.page.close();
+  lively(await server.sessions.next(), "complete").event(123, 122);
+  await held.got(121, 122, 123);
 });
 
 test("each tab follows and calls by itself", async (context) => {
@@ -177,7 +197,13 @@ test("a final close ends all tabs", async (context) => {
   for (const tab of all) await tab.is("open");
   session.end(4100, "disconnected");
   for (const tab of all) await tab.is("closed 4100");
-  await all[0].page.reload(); // which begins anew, and takes the lock
+  // Nobody takes over.
+  const locks = () => all[0].page.evaluate(() => navigator.locks.query());
+  await until("nobody has the lock, or waits for it", async () => {
+    const { held, pending } = await locks();
+    return held.length + pending.length === 0;
+  });
+  await all[0].page.reload(); // which begins anew
   await all[0].page.evaluate(begin, { url: "/push/ws" });
   (await server.sessions.next()).welcome();
   await all[0].is("open");

@@ -50,6 +50,8 @@ export class Server {
   requests = [];
   /** By kind, a status with which the next requests are refused. */
   refusals = {};
+  /** Requests by which a page stands still until they are answered. */
+  still = new Queue();
   /** Where its pages are; without one of its own, `/` is an empty page. */
   pages = new URL("../../", import.meta.url);
   #open = new Set();
@@ -86,6 +88,7 @@ export class Server {
 
   #events(request, response) {
     if (request.url === "/favicon.ico") return response.writeHead(404).end();
+    if (request.url === "/still") return this.still.push(response);
     if (/\/$|\.js$/.test(request.url)) return this.#page(request, response);
     this.requests.push("sse");
     const { status, headers, body } = this.refusals.sse ?? {};
