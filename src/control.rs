@@ -3,9 +3,11 @@
 
 mod calls;
 mod gateways;
+mod users;
 mod wire;
 
 pub use self::{
-    calls::{Control, ControlError, Online, Presence, Reached, Users, UsersError},
+    calls::{Control, ControlError, Online, Presence, Reached},
     gateways::{Gateways, Known},
+    users::{Users, UsersError},
 };

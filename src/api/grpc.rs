@@ -1,5 +1,6 @@
 //! The door for gRPC: `usher.v1.Notification`, health and reflection.
 
+mod codes;
 mod pushes;
 
 use std::{
@@ -11,10 +12,13 @@ use std::{
 use tokio::sync::Semaphore;
 use tonic::{Code, Request, Response, Status, Streaming, service::Routes};
 
-use self::pushes::{Answers, Pushes};
+use self::{
+    codes::{name, publishing},
+    pushes::{Answers, Pushes},
+};
 use super::{
-    BroadcastOrder, DisconnectOrder, Failure, Issued, Operations, PushOrder, TicketOrder,
-    TopicsOrder, certain::not_published, entrance::Streamed,
+    BroadcastOrder, DisconnectOrder, Issued, Operations, PushOrder, TicketOrder, TopicsOrder,
+    certain::not_published, entrance::Streamed,
 };
 use crate::{
     bus::{Published, Receipt},
@@ -367,52 +371,5 @@ impl Notification for Calls {
             self.end_sessions(request).await
         })
         .await
-    }
-}
-
-impl From<Failure> for Status {
-    fn from(failure: Failure) -> Self {
-        let code = match &failure {
-            Failure::Invalid { .. } => Code::InvalidArgument,
-            Failure::Forbidden(_) => Code::PermissionDenied,
-            Failure::Unavailable(_) => Code::Unavailable,
-            Failure::Busy(_) => Code::ResourceExhausted,
-            Failure::NotServed(_) => Code::FailedPrecondition,
-            Failure::Unconfirmed(_) => Code::DeadlineExceeded,
-        };
-        Self::new(code, failure.to_string())
-    }
-}
-
-/// Why a message was not published, or is not known to be.
-fn publishing(failure: Failure) -> Status {
-    let certain = failure.is_certain();
-    let status = failure.into();
-    match certain {
-        true => not_published(&status),
-        false => status,
-    }
-}
-
-/// A code as gRPC's documents write it.
-fn name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }

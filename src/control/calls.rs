@@ -18,6 +18,7 @@ use tokio::{
 
 use super::{
     gateways::{Gateways, MAX_GATEWAYS},
+    users::{MAX_USERS, Users},
     wire::{Answer, Request},
 };
 use crate::{
@@ -27,7 +28,7 @@ use crate::{
     metrics::Metrics,
     registry::{Dismissal, Registry, TopicChange},
     supervision,
-    user::{UserId, UserIdError},
+    user::UserId,
 };
 
 /// Answers are collected for so long at most.
@@ -40,46 +41,6 @@ const LOOK: Duration = Duration::from_millis(50);
 const MAX_CALLS: usize = 64;
 /// Changes of topics under way at this gateway; a further one is not answered.
 const MAX_CHANGES: usize = 1024;
-/// User ids of one call.
-const MAX_USERS: usize = 1000;
-
-/// The users of one call: 1–1,000, each once.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Users(Vec<UserId>);
-
-/// Why texts are not the users of a call.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum UsersError {
-    /// None, or more than 1,000.
-    #[error("has {0} ids; a call has 1–1,000 of them")]
-    Count(usize),
-    /// One of them is no user id.
-    #[error("has at index {0} what is no user id: it {1}")]
-    Id(usize, UserIdError),
-}
-
-impl Users {
-    /// Reads user ids. One that is there several times counts once.
-    ///
-    /// # Errors
-    ///
-    /// [`UsersError`]
-    pub fn parse<T: AsRef<str>>(ids: &[T]) -> Result<Self, UsersError> {
-        if ids.is_empty() || ids.len() > MAX_USERS {
-            return Err(UsersError::Count(ids.len()));
-        }
-        let mut seen = HashSet::with_capacity(ids.len());
-        let mut users = Vec::with_capacity(ids.len());
-        for (index, id) in ids.iter().enumerate() {
-            let user = UserId::parse(id.as_ref());
-            let user = user.map_err(|error| UsersError::Id(index, error))?;
-            if seen.insert(user.clone()) {
-                users.push(user);
-            }
-        }
-        Ok(Self(users))
-    }
-}
 
 /// Where a user is online.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -433,26 +394,5 @@ impl From<PublishError> for ControlError {
             PublishError::Forbidden => Self::Forbidden,
             PublishError::TooLarge { size, limit } => Self::TooLarge { size, limit },
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_call_has_one_to_a_thousand_users() {
-        let ids = |count: usize| (0..count).map(|id| id.to_string()).collect::<Vec<_>>();
-        for (count, good) in [(0, false), (1, true), (1000, true), (1001, false)] {
-            let users = Users::parse(&ids(count));
-            assert_eq!(users.is_ok(), good, "{count}");
-            if let Err(error) = users {
-                let words = error.to_string();
-                assert!(words.contains(&count.to_string()) && words.contains("1–1,000"));
-            }
-        }
-        assert_eq!(Users::parse(&["a", "b", "a"]), Users::parse(&["a", "b"]));
-        let error = Users::parse(&["a", ""]).expect_err("no user id");
-        assert!(error.to_string().contains("index 1"), "{error}");
     }
 }

@@ -7,6 +7,7 @@
 
 mod parts;
 mod pending;
+mod seen;
 mod topics;
 mod view;
 
@@ -365,44 +366,6 @@ impl Track {
         let view = self.view.as_ref()?;
         let marks = self.chains.iter();
         Some(view.id(marks.map(|chain| (chain.channel.clone(), chain.mark()))))
-    }
-
-    /// Nothing more of the stream is for this session.
-    pub(super) fn disown(&mut self) {
-        self.disowned = true;
-    }
-
-    pub(super) fn is_disowned(&self) -> bool {
-        self.disowned
-    }
-
-    pub(super) fn is_live(&self) -> bool {
-        matches!(self.state, State::Live)
-    }
-
-    pub(super) fn chains(&self) -> &[Chain] {
-        &self.chains
-    }
-
-    /// Of each channel: everything up to here is covered.
-    pub(super) fn covered(&self) -> Vec<u64> {
-        self.chains.iter().map(|chain| chain.covered).collect()
-    }
-
-    /// The index of a channel; none where the session does not follow it.
-    pub(super) fn index(&self, channel: &Channel) -> Option<usize> {
-        self.chains
-            .iter()
-            .position(|chain| chain.channel == *channel)
-    }
-
-    /// Bytes of live messages that wait.
-    pub(super) fn pending_bytes(&self) -> usize {
-        match &self.state {
-            State::Joining(pending) => pending.bytes(),
-            State::CatchingUp(catching_up) => catching_up.pending.bytes(),
-            State::Live => 0,
-        }
     }
 }
 

@@ -48,7 +48,10 @@ async fn it_is_made_as_the_configuration_says() {
     let found = config(&client, "USHER").await;
     let hour = 3_600_000_000_000_u64;
     for (field, value) in [
-        ("subjects", json!(["usher.user.*", "usher.broadcast"])),
+        (
+            "subjects",
+            json!(["usher.user.*", "usher.broadcast", "usher.topic.*"]),
+        ),
         (
             "republish",
             json!({"src": "usher.>", "dest": "usher.live.>"}),
@@ -95,7 +98,12 @@ async fn it_is_changed_only_where_it_keeps_more() {
     let found = config(&client, "USHER").await;
     assert_eq!(
         found["subjects"],
-        json!(["orders.*", "usher.user.*", "usher.broadcast"])
+        json!([
+            "orders.*",
+            "usher.user.*",
+            "usher.broadcast",
+            "usher.topic.*"
+        ])
     );
     assert_eq!(found["allow_direct"], true);
     assert_eq!(found["republish"]["dest"], "usher.live.>");

@@ -1,0 +1,50 @@
+use super::*;
+
+fn look(json: serde_json::Value) -> Result<Option<Look>, StreamError> {
+    let answer: Answer = serde_json::from_value(json).expect("an answer");
+    answer.look("USHER")
+}
+
+fn info(created: &str, cluster: serde_json::Value) -> serde_json::Value {
+    serde_json::json!({
+        "config": {"name": "USHER", "max_msgs_per_subject": 5, "num_replicas": 3},
+        "created": created,
+        "state": {"first_seq": 4, "last_seq": 8, "messages": 5, "last_ts": created},
+        "cluster": cluster,
+    })
+}
+
+#[test]
+fn a_leaders_answer_counts_and_an_orphans_does_not() {
+    let led = info(
+        "2026-11-24T18:19:55.646780212Z",
+        serde_json::json!({"leader": "a"}),
+    );
+    let led = look(led).expect("an answer").expect("a look");
+    assert_eq!((led.first, led.last, led.per_subject), (4, 8, Some(5)));
+    assert!(led.replicated);
+    for orphan in [serde_json::json!({}), serde_json::json!({"leader": ""})] {
+        assert_eq!(look(info("2026-11-24T18:19:55Z", orphan)), Ok(None));
+    }
+}
+
+#[test]
+fn an_epoch_is_a_position_s_and_tells_streams_apart() {
+    let epoch = |created| epoch(created).expect("a time").to_string();
+    let (one, other) = (
+        epoch("2026-11-24T18:19:55.646780212Z"),
+        epoch("2026-11-24T18:19:55.646780213Z"),
+    );
+    assert_ne!(one, other);
+    let position = format!("{one}.7.7.1");
+    assert!(
+        crate::position::Since::parse(&position).is_ok(),
+        "{position}"
+    );
+}
+
+#[test]
+fn no_stream_is_said_so() {
+    let none = serde_json::json!({"error": {"code": 404, "description": "stream not found"}});
+    assert_eq!(look(none), Err(StreamError::NotThere("USHER".to_owned())));
+}

@@ -1,0 +1,44 @@
+//! What others see of a track.
+
+use super::{State, Track};
+use crate::{channel::Channel, durable::chain::Chain};
+
+impl Track {
+    /// Nothing more of the stream is for this session.
+    pub(in crate::durable) fn disown(&mut self) {
+        self.disowned = true;
+    }
+
+    pub(in crate::durable) fn is_disowned(&self) -> bool {
+        self.disowned
+    }
+
+    pub(in crate::durable) fn is_live(&self) -> bool {
+        matches!(self.state, State::Live)
+    }
+
+    pub(in crate::durable) fn chains(&self) -> &[Chain] {
+        &self.chains
+    }
+
+    /// Of each channel: everything up to here is covered.
+    pub(in crate::durable) fn covered(&self) -> Vec<u64> {
+        self.chains.iter().map(|chain| chain.covered).collect()
+    }
+
+    /// The index of a channel; none where the session does not follow it.
+    pub(in crate::durable) fn index(&self, channel: &Channel) -> Option<usize> {
+        self.chains
+            .iter()
+            .position(|chain| chain.channel == *channel)
+    }
+
+    /// Bytes of live messages that wait.
+    pub(in crate::durable) fn pending_bytes(&self) -> usize {
+        match &self.state {
+            State::Joining(pending) => pending.bytes(),
+            State::CatchingUp(catching_up) => catching_up.pending.bytes(),
+            State::Live => 0,
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! A frame on its way to one session.
+
+use bytes::Bytes;
+
+use crate::registry::{
+    arrival::Arrival,
+    limits::{Charge, Limits},
+};
+
+/// One frame on its way.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// The frame's bytes, shared with other sessions.
+    pub bytes: Bytes,
+    /// How the message came, where that is measured; none for a frame of our own.
+    pub arrived: Option<Arrival>,
+    /// Keep it for as long as the bytes.
+    pub charge: Charge,
+    /// Where the frame comes from.
+    pub source: Source,
+}
+
+impl Outgoing {
+    /// A frame; its memory counts from here on.
+    pub fn new(bytes: Bytes, arrived: Option<Arrival>, source: Source, limits: &Limits) -> Self {
+        Self {
+            charge: Charge::new(bytes.len(), limits),
+            bytes,
+            arrived,
+            source,
+        }
+    }
+}
+
+/// Where a frame comes from, and what its session restores if the frame is taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// From the gateway, or from where nothing is kept: it can't be sent again.
+    Own,
+    /// A proof; with the client's proof before it.
+    Proof {
+        /// Its sequence.
+        before: u64,
+    },
+    /// A message that is kept, of one of the session's channels; with what the session had of
+    /// that channel before it.
+    Kept {
+        /// Which channel, as the session numbers them.
+        channel: usize,
+        /// Everything up to here was covered.
+        covered: u64,
+        /// The last message that was sent.
+        sent: u64,
+    },
+}
