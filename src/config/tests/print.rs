@@ -34,6 +34,8 @@ max_in_flight_bytes = "64MiB"
 # certificate_file = "/path" # not set
 # key_file = "/path" # not set
 # client_ca_file = "/path" # not set
+[centrifuge]
+enabled = false
 [ops]
 listen = "127.0.0.1:9100"
 nats_grace = "0s"
@@ -107,6 +109,9 @@ events = false
 offline_delay = "15s"
 [offline]
 events = false
+[topics]
+max_per_session = 32
+max = 100000
 [calls]
 timeout = "5s"
 max_in_flight = 16
