@@ -303,8 +303,8 @@ async fn what_is_not_there_is_said() {
         "/v1//push",
         "/v1/Push",
         "/v1/push%2f",
-        "/v1/topics/news",
-        "/v1/users/42/topics",
+        "/v1/topics/news/more",
+        "/v1/users/42",
         "/usher.v1.Notification/PushNotification",
         "/grpc.health.v1.Health/Check",
     ] {
