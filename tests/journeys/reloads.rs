@@ -226,7 +226,7 @@ async fn a_new_password_of_nats(config: impl Fn(&str) -> String, key: &str, buil
     // Kept out, until it has read the new password.
     nats.write_config(&config("second-sesame"));
     nats.reload().await;
-    let connections = ["interest", "push", "service"];
+    let connections = ["interest", "push", "service", "calls"];
     for connection in connections {
         let metric = format!("usher_nats_connected{{connection={connection:?}}}");
         gateway.metric_becomes(&metric, 0.0).await;

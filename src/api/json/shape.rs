@@ -236,6 +236,7 @@ pub(in crate::api) struct Asked {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Topics {
+    #[serde(default, deserialize_with = "some")]
     user_id: Option<String>,
     #[serde(default)]
     follow: Vec<String>,
