@@ -9,7 +9,7 @@ use super::{
     rules,
     servers::{HttpsUrl, IssuerUrl, NatsServers, OtlpUrl},
     table::{Key, Section, table},
-    types::{LogFormat, Ratio, Settle, Storage},
+    types::{Compression, LogFormat, Ratio, Settle, Storage},
     units::Size,
     value::Value,
 };
@@ -371,6 +371,11 @@ table! {
         /// The largest frame that a session is sent. In the place of a larger one it gets a
         /// `gap` with the reason `too_large`; lower it where clients refuse as much.
         max_outgoing_frame: Size = "2MiB" where above_zero,
+        /// Whether messages are compressed (permessage-deflate) where the client offers it:
+        /// `off`. This build's WebSocket library can't, so `on` is refused.
+        compression: Compression = "off" where compression,
+        /// From this size on messages are compressed.
+        compression_threshold: Size = "1KiB" where above_zero,
         /// The largest message from a client, its fragments together; above it the
         /// session is closed.
         max_frame: Size = "16KiB" where above_zero,

@@ -15,6 +15,7 @@ use crate::{
 };
 
 use super::{
+    types::Compression,
     units::Size,
     value::{Complaint, quoted},
 };
@@ -32,6 +33,14 @@ fn must(good: bool, complaint: &str) -> Verdict {
 
 pub(super) fn above_zero<T: Default + PartialEq>(value: &T) -> Verdict {
     must(*value != T::default(), "must be more than 0")
+}
+
+pub(super) fn compression(compression: &Compression) -> Verdict {
+    must(
+        *compression == Compression::Off,
+        "must be \"off\": this build's WebSocket library has no permessage-deflate; let the proxy \
+         in front compress, or send less",
+    )
 }
 
 pub(super) fn pool_size(size: &u32) -> Verdict {

@@ -24,6 +24,15 @@ pub enum Storage {
     Memory,
 }
 
+/// Whether messages are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// Where the client offers it.
+    On,
+    /// Never.
+    Off,
+}
+
 /// A part of a whole: from 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ratio(pub f64);
@@ -272,6 +281,26 @@ impl Value for Storage {
         Shown::plain(quoted(match self {
             Self::File => "file",
             Self::Memory => "memory",
+        }))
+    }
+}
+
+impl Value for Compression {
+    const KIND: &'static str = "`on` or `off`";
+    const EXAMPLE: &'static str = r#""off""#;
+
+    fn parse(text: &str) -> Result<Self, Complaint> {
+        match text {
+            "on" => Ok(Self::On),
+            "off" => Ok(Self::Off),
+            _ => Err(not::<Self>()),
+        }
+    }
+
+    fn show(&self) -> Shown {
+        Shown::plain(quoted(match self {
+            Self::On => "on",
+            Self::Off => "off",
         }))
     }
 }

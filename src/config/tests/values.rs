@@ -92,6 +92,12 @@ fn bad_values_are_told_the_mend() {
             "4096",
             "a size needs its unit; write \"4096B\"",
         ),
+        (
+            "session.compression",
+            "\"on\"",
+            "must be \"off\": this build's WebSocket library has no permessage-deflate; let the \
+             proxy in front compress, or send less",
+        ),
         ("session.max_frame", "\"4KB\"", size),
         ("session.max_frame", "\"4k\"", size),
         ("session.max_frame", "\"99999999999GiB\"", size),
