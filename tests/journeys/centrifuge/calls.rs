@@ -93,7 +93,7 @@ async fn a_call_is_answered_and_its_errors_have_codes() {
     say(&mut socket, &rpc(13, "orders.list")).await;
     let asked = service.next().await;
     service
-        .answer(&asked, &json!("x".repeat(5000)).to_string())
+        .answer(&asked, json!("x".repeat(5000)).to_string())
         .await;
     let (code, _, message) = error(reply(&mut socket).await);
     assert_eq!(code, 107);
