@@ -15,6 +15,7 @@ mod cluster;
 mod commands;
 mod control;
 mod delivery;
+mod demo;
 mod durable;
 mod either;
 mod escapes;
