@@ -42,6 +42,7 @@ mod push;
 mod push_stream;
 mod readme;
 mod receipts;
+mod recipes;
 mod redis_away;
 mod redis_check;
 mod redis_cluster;
