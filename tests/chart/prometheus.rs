@@ -170,7 +170,7 @@ fn gateway(nats: &Nats, redis: &Redis) -> crate::support::Builder {
 
 /// A service that answers the calls of clients.
 async fn answer_calls(nats: &Nats) {
-    let client = nats.client().await;
+    let client = nats.responder().await;
     let calls = client.subscribe("usher.call.echo").await;
     let mut calls = calls.expect("subscribed");
     while let Some(call) = calls.next().await {
