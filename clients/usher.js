@@ -10,10 +10,13 @@
 //     onGap: (reason) => …,            // messages may be missing: refetch what you show
 //     since: …,                        // optional: a position that you stored, of this user
 //     store: sessionStorage,           // optional: keeps the position over a reload
+//     topics: ["news"],                // optional: what to follow, as far as the ticket grants it
 //   });
+//   stream.follow("room-7");           // and unfollow; events of a topic have its name in topic
+//   await stream.call("echo", data);   // a service's answer; else an error with a code. Never sent twice
 //   stream.position;                   // durable mode: what this client has
 //   stream.close();
-export function usher({ url, getTicket, onState, onEvent, onGap, since, store }) {
+export function usher({ url, getTicket, onState, onEvent, onGap, since, store, topics }) {
   const isFinal = (code) =>
     [1000, 1002, 1005, 1007, 1008, 1009].includes(code) || (code >= 4100 && code <= 4199);
   const address = new URL(url, location.href);
@@ -25,6 +28,10 @@ export function usher({ url, getTicket, onState, onEvent, onGap, since, store })
   let socket, timer, probe, attempts = 0, sessions = 0, waits = false, closed = false;
   let notBefore = 0; // when the gateway wants to see this client again
   let openedAt, silence, hint, sent; // of one connection
+  const wanted = new Set(topics); // what this page follows
+  let told, changing; // what the gateway was told of that
+  let asked = 0;
+  const waiting = new Map(); // by id, what the gateway has not answered
 
   async function connect() {
     [openedAt, silence, hint, sent] = [Infinity, 30_000, undefined, position.text];
@@ -35,6 +42,9 @@ export function usher({ url, getTicket, onState, onEvent, onGap, since, store })
       const ticket = await getTicket(); // a ticket opens one connection, once
       if (closed) return;
       address.searchParams.delete("since");
+      address.searchParams.delete("follow");
+      told = new Set(wanted);
+      for (const topic of told) address.searchParams.append("follow", topic);
       if (sent) address.searchParams.set("since", sent);
       // Not in the address, which ends in the logs of proxies.
       socket = new WebSocket(address, ["usher.v1", `usher.ticket.${ticket}`]);
@@ -47,7 +57,7 @@ export function usher({ url, getTicket, onState, onEvent, onGap, since, store })
   }
 
   function receive(frame) {
-    const { welcome, gap, goodbye } = frame;
+    const { welcome, gap, goodbye, reply, error, following } = frame;
     clearTimeout(probe);
     probe = undefined;
     if (welcome) {
@@ -66,7 +76,37 @@ export function usher({ url, getTicket, onState, onEvent, onGap, since, store })
     if (frame.event) onEvent(frame);
     if (gap) onGap(gap.reason);
     if (goodbye) hint = goodbye.reconnect_after_ms;
+    const answer = reply ?? error ?? following;
+    const asker = waiting.get(answer?.id);
+    waiting.delete(answer?.id);
+    if (error) asker?.reject(failure(error));
+    else asker?.resolve(reply?.base64 ?? reply?.data);
+    if (welcome) tell();
     store?.setItem(key, JSON.stringify({ user, position: position.text }));
+  }
+
+  function failure({ code, message = code }) {
+    return Object.assign(new Error(message), { code });
+  }
+
+  function ask(command) {
+    return new Promise((resolve, reject) => {
+      if (openedAt === Infinity) return reject(failure({ code: "not_connected" }));
+      const id = String(++asked);
+      waiting.set(id, { resolve, reject });
+      socket.send(JSON.stringify({ id, ...command }));
+    });
+  }
+
+  function tell() { // the gateway takes two changes a second
+    if (openedAt === Infinity || changing) return;
+    const follow = [...wanted].filter((topic) => !told.has(topic));
+    const unfollow = [...told].filter((topic) => !wanted.has(topic));
+    if (!follow[0] && !unfollow[0]) return;
+    for (const topic of follow) told.add(topic);
+    if (!follow[0]) told = new Set(wanted);
+    ask(follow[0] ? { follow } : { unfollow }).catch((error) => console.warn(error.message));
+    changing = setTimeout(() => { changing = undefined; tell(); }, 600);
   }
 
   function lost({ code, reason, final }, ms) {
@@ -76,13 +116,17 @@ export function usher({ url, getTicket, onState, onEvent, onGap, since, store })
     // Not waiting for its onclose: on a dead network that comes far too late.
     if (socket) socket.onmessage = socket.onclose = null;
     socket?.close(1000);
+    const lasted = performance.now() - openedAt;
+    openedAt = Infinity;
+    for (const { reject } of waiting.values()) reject(failure({ code: "not_connected" }));
+    waiting.clear();
     if (closed) return;
     closed = final || isFinal(code);
     if (closed) {
       eachWake((target, event) => target.removeEventListener(event, wake));
       return onState("closed", { code, reason });
     }
-    if (performance.now() - openedAt >= 30_000) attempts = 0;
+    if (lasted >= 30_000) attempts = 0;
     if (ms === undefined) {
       // At random, or after an outage everybody would come back at the same moment.
       const longest = Math.min(30_000, 1000 * 2 ** ++attempts);
@@ -124,6 +168,10 @@ export function usher({ url, getTicket, onState, onEvent, onGap, since, store })
   connect();
   return {
     get position() { return position.text || undefined; },
+    get topics() { return position.topics; },
+    follow: (topic) => { wanted.add(topic); tell(); },
+    unfollow: (topic) => { if (!wanted.delete(topic)) told?.add(topic); tell(); },
+    call: (name, data) => ask({ call: name, data }),
     close: () => lost({ code: 1000, reason: "by this page" }),
   };
 }
@@ -141,6 +189,7 @@ function keepPosition(since = "") {
   const ofTopic = (topic) => `t${encodeURIComponent(topic).replace(/[.!~*'()]/g, hex)}=`;
 
   return {
+    get topics() { return topics; },
     get text() {
       if (since) return since; // until the first welcome has answered it
       if (!epoch) return "";

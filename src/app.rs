@@ -225,6 +225,8 @@ impl App {
                  usher push alice '{{\"order\":123}}'"
             );
             Arc::new(Demo {
+                door: door.clone(),
+                registry: registry.clone(),
                 publisher: publisher.clone(),
                 tickets: tickets.clone(),
                 stream: stream.clone(),

@@ -6,11 +6,12 @@ mod labels;
 mod register;
 mod rounds;
 mod text;
+mod topics;
 
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use self::register::{counter, counters, gauge, gauges, histogram, register};
-pub use self::{calls::Calls, rounds::Rounds, text::LOG_LINES_LOST};
+pub use self::{calls::Calls, rounds::Rounds, text::LOG_LINES_LOST, topics::Topics};
 
 /// All metrics of one gateway.
 #[derive(Debug)]
@@ -68,8 +69,10 @@ pub struct Metrics {
     pub session_closes: IntCounterVec,
     /// From NATS to the kernel.
     pub delivery_seconds: Histogram,
-    /// Users' subjects subscribed to.
+    /// Subjects of users and topics subscribed to.
     pub subscriptions: IntGauge,
+    /// What sessions follow.
+    pub topics: Topics,
     /// Clients' calls.
     pub calls: Calls,
     /// Bytes waiting to be written to sessions.
@@ -105,10 +108,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Registers everything.
-    #[allow(
-        clippy::new_without_default,
-        reason = "a gateway has one, made on purpose"
-    )]
+    #[allow(clippy::new_without_default, reason = "made on purpose")]
     pub fn new() -> Self {
         let r = Registry::new();
         let metrics = Self {
@@ -273,7 +273,8 @@ impl Metrics {
                 "usher_delivery_seconds",
                 "From the message's arrival from NATS to the kernel's taking it.",
             ),
-            subscriptions: gauge(&r, "usher_subscriptions", "Users' subjects subscribed to."),
+            subscriptions: gauge(&r, "usher_subscriptions", "Subjects subscribed to."),
+            topics: Topics::new(&r),
             calls: Calls::new(&r),
             queued_bytes: gauge(
                 &r,
@@ -313,7 +314,7 @@ impl Metrics {
             control_calls: counters(
                 &r,
                 "usher_control_calls_total",
-                "Calls that concern all gateways, by op ('presence', 'disconnect'): every gateway \
+                "Calls that concern all gateways, by op ('presence', 'disconnect', 'topics'): every gateway \
                  answered ('complete'), one did not ('incomplete'), none did or could be asked \
                  ('failed').",
                 &["op", "result"],

@@ -95,6 +95,7 @@ ca_file = "{{ $tls }}/jwt/ca.crt"
 {{ include "usher.toml.section" (list "offline" $v.offline) }}
 {{- end }}
 {{ include "usher.toml.section" (list "presence" $v.presence) }}
+{{ include "usher.toml.section" (list "topics" $v.topics) }}
 {{ include "usher.toml.section" (list "calls" $v.calls) }}
 {{- if $v.centrifuge.enabled }}
 {{ include "usher.toml.section" (list "centrifuge" $v.centrifuge) }}

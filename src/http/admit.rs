@@ -71,6 +71,7 @@ pub struct Door {
     refusals: Option<RefusalRate>,
     pending: Option<Arc<PermitsByAddress>>,
     draining: AtomicBool,
+    restarting: AtomicBool,
     credentials: Arc<Credentials>,
     joins: Joins,
     metrics: Arc<Metrics>,
@@ -113,6 +114,7 @@ impl Door {
             refusals: RefusalRate::new(config.refusals_per_second),
             pending: PermitsByAddress::new(config.max_pending_per_address),
             draining: AtomicBool::new(false),
+            restarting: AtomicBool::new(false),
             credentials,
             joins,
             metrics,
@@ -123,6 +125,21 @@ impl Door {
     /// From now on newcomers are answered 503 `draining`.
     pub fn close(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on newcomers are answered 503 `draining`, until [`Door::end_restart`]. False
+    /// where that is so already.
+    pub(super) fn begin_restart(&self) -> bool {
+        !self.restarting.swap(true, Ordering::Relaxed)
+    }
+
+    /// Newcomers are admitted again, unless the gateway drains.
+    pub(super) fn end_restart(&self) {
+        self.restarting.store(false, Ordering::Relaxed);
+    }
+
+    fn refuses(&self) -> bool {
+        self.draining.load(Ordering::Relaxed) || self.restarting.load(Ordering::Relaxed)
     }
 
     /// Sessions that are open, or on their way in.
@@ -234,7 +251,7 @@ impl Door {
         since: Option<&Since>,
     ) -> Result<Admitted, Refusal> {
         let asked = request.follow()?;
-        if self.draining.load(Ordering::Relaxed) {
+        if self.refuses() {
             return Err(Refusal::Draining);
         }
         let place = self

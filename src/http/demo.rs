@@ -4,11 +4,13 @@
 //! (DNS rebinding) is refused by its Host; one that posts across origins by its
 //! Origin.
 
+mod publish;
+mod restart;
+
 use std::{future::ready, sync::Arc};
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use warp::{
     Filter, Rejection,
     http::{
@@ -21,18 +23,22 @@ use warp::{
     reply::{Reply, Response},
 };
 
+pub(super) use self::{
+    publish::{BROADCAST_FORM, PUSH_FORM, TOPIC_FORM, broadcast, push, to_topic},
+    restart::restart,
+};
 use super::{
+    admit::Door,
     refusal::Refusal,
     request::{host, origin},
     tickets::issue,
 };
 use crate::{
-    bus::{PublishError, Publisher, Push, Receipt, To, stream::Stream},
+    bus::{Publisher, stream::Stream},
     grants::{Grants, Lists},
-    message::EventName,
     origin::AllowedOrigins,
+    registry::Registry,
     tickets::{Order, Tickets},
-    trace::Caller,
     user::{USER_ID_RULE, UserId},
 };
 
@@ -48,13 +54,14 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
 pub(super) const MAX_BODY: u64 = 1024 * 1024 + 4096;
 /// What a request for a ticket looks like.
 pub(super) const TICKET_FORM: &str = "send {\"user_id\":\"42\"}, at most 1 MiB";
-/// What a push looks like.
-pub(super) const PUSH_FORM: &str =
-    "send {\"user_id\":\"42\",\"event\":\"…\",\"data\":…}, at most 1 MiB";
 
 /// What the demo needs.
 #[derive(Debug)]
 pub struct Demo {
+    /// Refuses newcomers during a restart.
+    pub door: Arc<Door>,
+    /// Has the sessions that a restart closes.
+    pub registry: Arc<Registry>,
     /// Where pushes go.
     pub publisher: Publisher,
     /// Where tickets come from.
@@ -70,13 +77,6 @@ pub struct Demo {
 #[derive(Deserialize)]
 struct TicketRequest {
     user_id: String,
-}
-
-#[derive(Deserialize)]
-struct PushRequest {
-    user_id: String,
-    event: Option<String>,
-    data: Box<RawValue>,
 }
 
 /// Passes requests to this machine by its own names.
@@ -115,11 +115,6 @@ pub(super) async fn ticket(body: Bytes, demo: Arc<Demo>) -> Result<Response, Rej
     Ok(demo.ticket(&body).await?)
 }
 
-/// A push to anyone.
-pub(super) async fn push(body: Bytes, demo: Arc<Demo>) -> Result<Response, Rejection> {
-    Ok(demo.push(&body).await?)
-}
-
 impl Demo {
     async fn ticket(&self, body: &[u8]) -> Result<Response, Refusal> {
         let request: TicketRequest =
@@ -133,45 +128,6 @@ impl Demo {
         let stream = self.stream.as_ref();
         let body = issue(&self.tickets, &order, self.ticket_ttl, stream).await?;
         Ok(json(StatusCode::CREATED, &body))
-    }
-
-    async fn push(&self, body: &[u8]) -> Result<Response, Refusal> {
-        let request: PushRequest =
-            serde_json::from_slice(body).map_err(|_| Refusal::BadRequest(PUSH_FORM))?;
-        let event = match request.event.as_deref() {
-            None | Some("") => None,
-            Some(name) => Some(EventName::parse(name).map_err(|_| {
-                Refusal::BadRequest(
-                    "event is 1–64 of A-Z a-z 0-9 . _ : - and does not begin with usher.",
-                )
-            })?),
-        };
-        let push = Push {
-            to: To::User(user(&request.user_id)?),
-            event,
-            message_id: None,
-            payload: Bytes::copy_from_slice(request.data.get().as_bytes()),
-            caller: Caller::default(),
-        };
-        let published = self.publisher.publish(push, true).await;
-        let (status, sessions) = match published.map(|published| published.receipt) {
-            Ok(Some(Receipt::Queued(sessions))) => ("queued", sessions),
-            Ok(Some(Receipt::Offline) | None) => ("offline", 0),
-            Err(PublishError::TooLarge { .. }) => {
-                return Err(Refusal::BadRequest("data is larger than NATS takes"));
-            }
-            Err(PublishError::Forbidden) => {
-                return Err(Refusal::Unavailable("NATS forbids this user's subject"));
-            }
-            Err(PublishError::NotStored(_)) => {
-                return Err(Refusal::Unavailable("the stream did not store it"));
-            }
-            Err(PublishError::Unavailable | PublishError::Unconfirmed) => {
-                return Err(Refusal::Unavailable("NATS is away; try again"));
-            }
-        };
-        let body = serde_json::json!({ "status": status, "sessions": sessions });
-        Ok(json(StatusCode::OK, &body))
     }
 }
 

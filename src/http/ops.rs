@@ -48,6 +48,7 @@ struct Body<'a> {
     redis_connected: Option<bool>,
     sessions: i64,
     users: usize,
+    topics: usize,
     subscriptions: i64,
     queued_bytes: usize,
 }
@@ -81,6 +82,8 @@ pub(super) fn readyz(status: Arc<Status>) -> Response {
 /// `/metrics`, as Prometheus reads it.
 pub(super) fn metrics(status: Arc<Status>) -> Response {
     status.metrics.users.set(status.registry.users() as i64);
+    let topics = status.registry.topics();
+    status.metrics.topics.followed.set(topics as i64);
     status
         .metrics
         .queued_bytes
@@ -112,6 +115,7 @@ fn body(status: &Status) -> Body<'_> {
         redis_connected: status.tickets.is_connected(),
         sessions: status.sessions.open(),
         users: status.registry.users(),
+        topics: status.registry.topics(),
         subscriptions: status.metrics.subscriptions.get(),
         queued_bytes: status.registry.queued_bytes(),
     }

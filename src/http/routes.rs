@@ -127,13 +127,21 @@ fn demo_paths(demo: Arc<Demo>) -> BoxedFilter<(Response,)> {
     let tickets = post.and(body(demo::MAX_BODY, demo::TICKET_FORM));
     let tickets = tickets.and(demo.clone()).and_then(demo::ticket);
     let push = post.and(body(demo::MAX_BODY, demo::PUSH_FORM));
-    let push = push.and(demo).and_then(demo::push);
+    let push = push.and(demo.clone()).and_then(demo::push);
+    let topic = post.and(body(demo::MAX_BODY, demo::TOPIC_FORM));
+    let topic = topic.and(demo.clone()).and_then(demo::to_topic);
+    let broadcast = post.and(body(demo::MAX_BODY, demo::BROADCAST_FORM));
+    let broadcast = broadcast.and(demo.clone()).and_then(demo::broadcast);
+    let restart = post.and(demo).map(demo::restart);
 
     let routes = any_of![
         warp::path::end().and(slash()).and(page),
         at!("demo" / "info").and(info),
         at!("demo" / "tickets").and(tickets),
         at!("demo" / "push").and(push),
+        at!("demo" / "topic").and(topic),
+        at!("demo" / "broadcast").and(broadcast),
+        at!("demo" / "restart").and(restart),
     ];
     routes.boxed()
 }

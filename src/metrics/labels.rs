@@ -25,7 +25,7 @@ impl Metrics {
         for result in ["given", "published", "skipped", "again"] {
             self.offline_messages.with_label_values(&[result]);
         }
-        for op in ["presence", "disconnect"] {
+        for op in ["presence", "disconnect", "topics"] {
             let ok = [op, "200"];
             self.service_requests.with_label_values(&ok);
             for result in ["complete", "incomplete", "failed"] {
@@ -100,9 +100,11 @@ impl Metrics {
             "PushNotification",
             "PushStream",
             "Broadcast",
+            "PublishTopic",
             "IssueTicket",
             "GetPresence",
             "Disconnect",
+            "UpdateTopics",
         ] {
             self.grpc_requests.with_label_values(&[method, "OK"]);
         }

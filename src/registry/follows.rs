@@ -180,6 +180,25 @@ impl Registry {
         session: &Arc<dyn Session>,
         change: Change,
     ) -> Result<(), FollowError> {
+        let changed = self.change_followed(session, change).await;
+        match changed {
+            Ok(()) => self.metrics.topics.count("followed"),
+            Err(FollowError::TooMany(_) | FollowError::Full) => {
+                self.metrics.topics.count("too_many");
+            }
+            Err(FollowError::Forbidden | FollowError::Unavailable) => {
+                self.metrics.topics.count("unavailable");
+            }
+            Err(FollowError::Over) => {}
+        }
+        changed
+    }
+
+    async fn change_followed(
+        &self,
+        session: &Arc<dyn Session>,
+        change: Change,
+    ) -> Result<(), FollowError> {
         let follows = session.follows();
         let _turn = follows.inner().turn.lock().await;
         let deadline = Instant::now() + CONFIRM;

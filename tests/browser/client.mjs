@@ -323,3 +323,56 @@ test("after close() it stays away, whenever that comes", async () => {
   refused.stream.close();
   assert.deepEqual(refused.said, []);
 });
+
+test("topics are asked for with each connection", async () => {
+  const at = await page({ topics: ["news", "room 7"] });
+  const follow = () => at.socket.address.searchParams.getAll("follow");
+  assert.deepEqual(follow(), ["news", "room 7"]);
+  at.stream.follow("late"); // before it is open
+  at.stream.unfollow("news");
+  assert.deepEqual(at.sent, []);
+  at.welcome({ topics: ["news", "room 7"] });
+  assert.deepEqual(at.sent, [{ id: "1", follow: ["late"] }]);
+  await at.pass(600);
+  assert.deepEqual(at.sent.slice(1), [{ id: "2", unfollow: ["news"] }]);
+  at.frame({ following: { id: "2", topics: ["room 7", "late"] } });
+  assert.deepEqual(at.stream.topics, ["room 7", "late"]);
+  await at.again();
+  assert.deepEqual(follow(), ["room 7", "late"]);
+  at.welcome({ topics: ["room 7", "late"] });
+  await at.pass(600);
+  assert.deepEqual(at.sent, [], "there is nothing to change");
+});
+
+test("topics change at most twice a second", async () => {
+  const at = await page();
+  at.welcome({ topics: ["ticket's"] });
+  for (const topic of ["a", "b", "c"]) at.stream.follow(topic);
+  at.stream.unfollow("ticket's");
+  at.stream.unfollow("b");
+  assert.deepEqual(at.sent, [{ id: "1", follow: ["a"] }]);
+  await at.pass(600);
+  assert.deepEqual(at.sent.slice(1), [{ id: "2", follow: ["c"] }]);
+  await at.pass(600);
+  assert.deepEqual(at.sent.slice(2), [{ id: "3", unfollow: ["ticket's"] }]);
+});
+
+test("a call has its answer, or an error with a code", async () => {
+  const at = await page();
+  await assert.rejects(at.stream.call("early"), { code: "not_connected" });
+  at.welcome();
+  const calls = ["a", "b", "c", "d"].map((name) => at.stream.call(name, { name }));
+  assert.deepEqual(at.sent[0], { id: "1", call: "a", data: { name: "a" } });
+  at.frame({ error: { id: "2", code: "forbidden", message: "no" } });
+  at.frame({ error: { code: "unknown_command", message: "nobody asked" } });
+  at.frame({ reply: { id: "3", base64: "AAE=" } });
+  at.frame({ reply: { id: "1", data: null } });
+  assert.equal(await calls[0], null);
+  await assert.rejects(calls[1], { code: "forbidden", message: "no" });
+  assert.equal(await calls[2], "AAE=");
+  at.close(1006);
+  await assert.rejects(calls[3], { code: "not_connected" });
+  await at.pass(30_000);
+  at.welcome();
+  assert.deepEqual(at.sent, [], "no call is sent twice");
+});

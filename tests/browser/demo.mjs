@@ -33,6 +33,11 @@ class User {
     this.data = this.region.getByLabel("Data");
     this.state = this.region.locator(".state");
     this.answer = this.region.locator(".answer");
+    this.line = this.region.getByLabel("Room", { exact: true });
+    this.typing = this.region.locator(".typing");
+    this.told = this.region.locator(".told");
+    this.topics = this.region.locator(".follows");
+    this.position = this.region.locator(".position");
     this.subject = this.region.locator(".subject");
     this.session = this.region.locator(".session");
     this.frames = this.region.getByRole("log").locator(".frame");
@@ -62,8 +67,76 @@ class User {
     return newest.locator("pre").textContent();
   }
 
+  /** Says something in the room, and waits until `hearers` have it on the screen. */
+  async say(text, ...hearers) {
+    await this.line.fill(text);
+    await this.line.press("Enter");
+    for (const hearer of hearers) await hearer.frames.first().getByText(`"text": "${text}"`).waitFor();
+    await this.region.page().waitForFunction((line) => line.value === "", await this.line.elementHandle());
+  }
+
   async events() {
     return this.frames.locator(".name").allTextContents();
+  }
+}
+
+/** The topic that both follow, and a call. */
+async function room(page, alice, bob) {
+  await bob.topics.getByText("demo-room").waitFor();
+  await alice.line.pressSequentially("He");
+  await bob.typing.getByText("alice is typing…").waitFor();
+  assert.equal(await alice.typing.textContent(), "", "nobody is told of oneself");
+  await alice.say("Hello", alice, bob);
+  assert.equal(await bob.typing.textContent(), "", "she has sent it");
+  await bob.region.getByLabel("Follow the room").uncheck();
+  await bob.topics.filter({ hasText: "–" }).waitFor();
+  await alice.say("Without bob", alice);
+  await bob.region.getByLabel("Follow the room").check();
+  await bob.topics.getByText("demo-room").waitFor();
+  await alice.say("With bob", alice, bob);
+  assert.equal(await bob.region.getByText("Without bob").count(), 0);
+
+  await alice.event.fill("news");
+  await alice.button("Broadcast").click();
+  await alice.answer.getByText("sent to everybody").waitFor();
+  for (const user of [alice, bob]) await user.frames.first().getByText("broadcast").waitFor();
+  await alice.button("Call demo.echo").click();
+  await alice.told.getByText(/^answered \{"from":"alice"\} in \d+ ms$/).waitFor();
+}
+
+/** A network that is cut, and a gateway that restarts; what the page says of it. */
+async function troubles(page, alice, bob, outage) {
+  await bob.button("Cut the network").click();
+  await bob.is(/waiting \d+ s/);
+  await bob.log.getByText("connection lost: the network is cut").first().waitFor();
+  await bob.button("Call demo.echo").click();
+  await bob.told.getByText("not_connected").waitFor();
+  await alice.say("While bob is away", alice);
+  await bob.button("Mend the network").click();
+  await bob.is("open");
+
+  const before = await Promise.all([alice, bob].map((user) => user.session.textContent()));
+  outage.now = true;
+  await page.getByRole("button", { name: "Restart the gateway" }).press("Enter");
+  for (const user of [alice, bob]) await user.log.getByText("connection lost: 1012 drain").first().waitFor();
+  for (const user of [alice, bob]) await user.is("open");
+  outage.now = false;
+  const after = await Promise.all([alice, bob].map((user) => user.session.textContent()));
+  assert.ok(after.every((session) => !before.includes(session)));
+  await alice.say("Again", alice, bob);
+}
+
+/** What a person sees who looks at the page: `DEMO_PICTURES` names a folder for it. */
+async function pictures(page) {
+  for (const width of [360, 768, 1280]) {
+    await page.setViewportSize({ width, height: 800 });
+    const wider = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    assert.ok(wider <= 0, `at ${width} px the page is ${wider} px too wide`);
+    for (const colorScheme of process.env.DEMO_PICTURES ? ["light", "dark"] : []) {
+      await page.emulateMedia({ colorScheme });
+      const path = `${process.env.DEMO_PICTURES}/${width}-${colorScheme}.png`;
+      await page.screenshot({ path, fullPage: true });
+    }
   }
 }
 
@@ -105,6 +178,12 @@ async function journey(page, complaints, outage) {
   await bob.region.getByRole("alert").waitFor({ state: "hidden" });
 
   await commands(page);
+  await room(page, alice, bob);
+  await troubles(page, alice, bob, outage);
+  await bob.log.getByText("gap: reconnected").first().waitFor();
+  assert.equal(await bob.position.textContent(), "– (in durable mode)");
+  assert.equal(await bob.region.getByText("While bob is away").count(), 0, "live mode keeps nothing");
+  for (const user of [alice, bob]) await user.button("Clear").click();
 
   // Leaving and coming back, by hand.
   await bob.button("Disconnect").click();
@@ -144,11 +223,7 @@ async function journey(page, complaints, outage) {
   await other.push("hello", "true");
   assert.equal(await other.newest("hello"), "true");
 
-  for (const width of [360, 768, 1280]) {
-    await page.setViewportSize({ width, height: 800 });
-    const wider = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-    assert.ok(wider <= 0, `at ${width} px the page is ${wider} px too wide`);
-  }
+  await pictures(page);
   // The browser itself tells of the event that was refused, and of nothing else.
   assert.deepEqual(complaints.map((text) => text.replace(/^.*status of /, "")), [
     "400 (Bad Request)",
@@ -156,7 +231,7 @@ async function journey(page, complaints, outage) {
 }
 
 /** Durable mode: the page goes on from its position, and shows each message once. */
-async function missesNothing(page, complaints) {
+async function missesNothing(page, complaints, outage) {
   await page.goto(base);
   const bob = new User(page, "bob");
   await bob.is("open");
@@ -172,6 +247,14 @@ async function missesNothing(page, complaints) {
   }
   assert.deepEqual(await bob.events(), ["third", "second", "first"]);
   assert.equal(await bob.log.getByText("gap").count(), 0);
+  const alice = new User(page, "alice");
+  await bob.button("Clear").click();
+  await room(page, alice, bob);
+  await troubles(page, alice, bob, outage);
+  const missed = bob.frames.filter({ hasText: "While bob is away" });
+  await missed.getByText("replayed").waitFor();
+  assert.equal(await bob.log.getByText("gap").count(), 0);
+  assert.match(await bob.position.textContent(), /^[^.]+\.\d+\.\d+\.\d+/);
   // A position is one user's.
   await bob.id.fill("carol");
   await bob.id.press("Enter");

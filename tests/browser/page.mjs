@@ -17,7 +17,7 @@ class Page {
   tickets = 0;
   said = [];
 
-  constructor({ href = "https://app.example.com/shop/", url = "/ws", getTicket, since, store } = {}) {
+  constructor({ href = "https://app.example.com/shop/", url = "/ws", getTicket, since, store, topics } = {}) {
     const page = this;
     class WebSocket {
       constructor(address, protocols) {
@@ -58,6 +58,7 @@ class Page {
       url,
       since,
       store,
+      topics,
       getTicket: getTicket ?? (async () => `ticket-${(this.tickets += 1)}`),
       onState: (state, details) => this.said.push([state, details]),
       onEvent: (frame) => this.said.push(["event", frame]),
@@ -67,6 +68,11 @@ class Page {
 
   get socket() {
     return this.sockets.at(-1);
+  }
+
+  /** What the client said on this connection. */
+  get sent() {
+    return this.socket.sent.map((text) => JSON.parse(text));
   }
 
   get since() {

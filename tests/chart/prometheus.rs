@@ -18,7 +18,8 @@ use std::{
     time::Duration,
 };
 
-use serde_json::Value;
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 use usher::proto::IssueTicketRequest;
@@ -167,8 +168,21 @@ fn gateway(nats: &Nats, redis: &Redis) -> crate::support::Builder {
         .set("redis.timeout", "300ms")
 }
 
-/// Pushes, receipts, tickets and sessions, until it is told to stop; and a session of `durable`
-/// that comes back.
+/// A service that answers the calls of clients.
+async fn answer_calls(nats: &Nats) {
+    let client = nats.responder().await;
+    let calls = client.subscribe("usher.call.echo").await;
+    let mut calls = calls.expect("subscribed");
+    while let Some(call) = calls.next().await {
+        if let Some(reply) = call.reply {
+            let answered = client.publish(reply, call.payload).await;
+            answered.expect("published");
+        }
+    }
+}
+
+/// Pushes, receipts, tickets, calls and sessions, until it is told to stop; and a session of
+/// `durable` that comes back.
 async fn load(gateway: &Gateway, durable: &Gateway, nats: &Nats, redis: &Redis, stop: &AtomicBool) {
     let mut grpc = gateway.grpc().await;
     let operator = nats.client().await;
@@ -177,6 +191,8 @@ async fn load(gateway: &Gateway, durable: &Gateway, nats: &Nats, redis: &Redis, 
         let ticket = redis.ticket(&format!("user-{index}")).await;
         staying.push(Client::open(gateway, &ticket).await);
     }
+    let caller = json!({ "user_id": "caller", "calls": ["echo"], "may_follow": ["news"] });
+    let mut caller = Client::open(gateway, &redis.ticket_json(caller).await).await;
     let mut round = 0;
     while !stop.load(Ordering::Relaxed) {
         let user = format!("user-{}", round % 8);
@@ -188,6 +204,10 @@ async fn load(gateway: &Gateway, durable: &Gateway, nats: &Nats, redis: &Redis, 
                 ..IssueTicketRequest::default()
             };
             issue(&mut grpc, request).await;
+            for said in [r#"{"id":"1","call":"echo"}"#, r#"{"follow":["news"]}"#] {
+                caller.send_text(said).await;
+                caller.next_json().await;
+            }
             let _ = operator
                 .request(format!("usher.user.{user}"), "\"?\"".into())
                 .await;
@@ -275,7 +295,10 @@ async fn every_panel_has_data_and_every_alert_fires() {
         assert!(sessions[0] >= 8.0, "{sessions:?}");
         stop.store(true, Ordering::Relaxed);
     };
-    tokio::join!(load(&main, &durable, &nats, &redis, &stop), watch);
+    tokio::select! {
+        _ = async { tokio::join!(load(&main, &durable, &nats, &redis, &stop), watch) } => {}
+        () = answer_calls(&nats) => panic!("the service has lost NATS"),
+    }
     everything_is_shown(&durable).await;
     drop(durable);
     prometheus.scrapes(&[("usher-0", &main)]);

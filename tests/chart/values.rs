@@ -189,6 +189,7 @@ fn every_value_is_used() {
         "redis.",
         "tickets.",
         "durable.",
+        "topics.",
         "calls.",
         "session.",
         "drain.",

@@ -161,6 +161,8 @@ async fn every_metric_of_the_contract_is_there() {
         "usher_session_closes_total",
         "usher_delivery_seconds",
         "usher_subscriptions",
+        "usher_topics",
+        "usher_topic_changes_total",
         "usher_queued_bytes",
         "usher_tasks",
         "usher_nats_connected",

@@ -190,6 +190,8 @@ fn part(word: &str) -> (&'static [(&'static str, &'static str)], &'static str) {
         "+braces" => (&[("Content-Length", "2")], "{}"),
         "+user" => (&[("Content-Length", "16")], r#"{"user_id":"42"}"#),
         "+push" => (&[("Content-Length", "25")], r#"{"user_id":"42","data":1}"#),
+        "+topic" => (&[("Content-Length", "22")], r#"{"topic":"a","data":1}"#),
+        "+data" => (&[("Content-Length", "10")], r#"{"data":1}"#),
         "+chunks" => (
             &[("Transfer-Encoding", "chunked")],
             "10\r\n{\"user_id\":\"42\"}\r\n0\r\n\r\n",

@@ -84,6 +84,44 @@ async fn a_topic_reaches_exactly_those_who_follow_it() {
 }
 
 #[tokio::test]
+async fn operators_see_topics_and_their_changes() {
+    let (nats, redis) = tokio::join!(Nats::start(), Redis::start());
+    let gateway = Gateway::builder(&nats, &redis)
+        .set("topics.max_per_session", "2")
+        .start()
+        .await;
+    let changes = async |result: &str| {
+        let metric = format!("usher_topic_changes_total{{result=\"{result}\"}}");
+        gateway.metric(&metric).await
+    };
+    let mut anna = Client::open(&gateway, &rooms(&redis, "anna").await).await;
+    let mut bob = Client::open(&gateway, &rooms(&redis, "bob").await).await;
+    for client in [&mut anna, &mut bob] {
+        following(client, json!({ "follow": ["room-1", "room-2"] })).await;
+    }
+    let answer = ask(&mut anna, json!({ "follow": ["other"] })).await;
+    is_error(&answer, None, "forbidden");
+    let answer = ask(&mut bob, json!({ "follow": ["room-3"] })).await;
+    is_error(&answer, None, "too_many");
+
+    assert_eq!(gateway.metric("usher_topics").await, 2.0);
+    assert_eq!(gateway.status().await["topics"], 2);
+    assert_eq!(gateway.metric("usher_subscriptions").await, 4.0);
+    for (result, count) in [
+        ("followed", 2.0),
+        ("forbidden", 1.0),
+        ("too_many", 1.0),
+        ("unavailable", 0.0),
+    ] {
+        assert_eq!(changes(result).await, count, "{result}");
+    }
+    for mut client in [anna, bob] {
+        client.close(1000).await;
+    }
+    gateway.metric_becomes("usher_topics", 0.0).await;
+}
+
+#[tokio::test]
 async fn a_topic_may_have_any_name() {
     let (nats, redis, gateway) = talkative().await;
     let names = ["a.b", "*", ">", "ü €", "%41", "a{}", &"x".repeat(128)];
@@ -176,6 +214,8 @@ async fn while_nats_is_away_nothing_changes() {
         .await;
     let answer = ask(&mut client, json!({ "follow": ["room-2"], "id": "x" })).await;
     is_error(&answer, Some("x"), "unavailable");
+    let refused = "usher_topic_changes_total{result=\"unavailable\"}";
+    assert_eq!(gateway.metric(refused).await, 1.0);
     nats.restart().await;
     client.expect_gap().await;
     nats.publish("usher.topic.room-1", "1").await;

@@ -139,6 +139,7 @@ impl<T: Transport> Session<T> {
         };
         let grants = self.grants.as_deref();
         if !grants.is_some_and(|grants| grants.may_follow(&topic)) {
+            self.sessions.metrics.topics.count("forbidden");
             return self.fail(
                 id,
                 error(103, "forbidden: the ticket does not grant this topic"),
@@ -172,6 +173,7 @@ impl<T: Transport> Session<T> {
         let id = change.id.as_deref().and_then(|id| id.parse().ok());
         let id = id.unwrap_or_default();
         if !self.rates().changes.take(1) {
+            self.sessions.metrics.topics.count("too_many");
             return self.fail(id, temporary(111, "too_many: topics change too often"));
         }
         let (follower, protocol) = (self.seat.follower(), self.protocol());

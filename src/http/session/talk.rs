@@ -142,6 +142,7 @@ impl<T: Transport> Session<T> {
         let granted = |topic| grants.is_some_and(|grants: &Grants| grants.may_follow(topic));
         if !topics.iter().all(granted) {
             let says = "its ticket does not grant one of these topics";
+            self.sessions.metrics.topics.count("forbidden");
             return self.refuse(id.as_ref(), Code::Forbidden, says);
         }
         let follow = topics;
@@ -156,6 +157,7 @@ impl<T: Transport> Session<T> {
         let talk = self.talk.get_or_insert_default();
         if !talk.may_change() {
             let says = "topics are changed twice a second at most";
+            self.sessions.metrics.topics.count("too_many");
             return self.refuse(id.as_ref(), Code::TooMany, says);
         }
         self.change(id, follow, unfollow);

@@ -4,7 +4,7 @@
 use std::{
     io::Read,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::{
         Arc, PoisonError,
         atomic::{AtomicU8, Ordering},
@@ -44,9 +44,21 @@ pub(crate) enum Reading {
 impl Process {
     /// Runs `command`; all that it prints, to either stream, is kept.
     pub(crate) fn spawn(mut command: Command) -> Self {
+        command.stdin(Stdio::null());
+        Self::start(command)
+    }
+
+    /// The same of one that is told something by its standard input.
+    pub(crate) fn told(mut command: Command) -> (Self, ChildStdin) {
+        command.stdin(Stdio::piped());
+        let mut process = Self::start(command);
+        let stdin = process.child.stdin.take().expect("stdin is a pipe");
+        (process, stdin)
+    }
+
+    fn start(mut command: Command) -> Self {
         let name = command.get_program().to_string_lossy().into_owned();
         let mut child = command
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
