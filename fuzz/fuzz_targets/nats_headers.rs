@@ -12,6 +12,7 @@ use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use usher::{
     bus::{Event, Subscriber, fuzzing::Gateway},
+    channel::{Audience, Channel},
     message::{EventName, Message},
     user::UserId,
 };
@@ -24,17 +25,17 @@ const LARGEST_MESSAGE: usize = 1024;
 
 /// A user who is here, under an id.
 #[derive(Debug, Clone)]
-struct Held(u64, UserId);
+struct Held(u64, Audience);
 
 impl Subscriber for Held {
-    fn user(&self) -> &UserId {
+    fn audience(&self) -> &Audience {
         &self.1
     }
 }
 
 thread_local! {
     static GATEWAY: LazyCell<Gateway<Held>> = LazyCell::new(|| {
-        let user = UserId::parse("42").expect("an id");
+        let user = Audience::User(UserId::parse("42").expect("an id"));
         Gateway::new(HELD.map(|id| (id, Held(id, user.clone()))))
     });
 }
@@ -53,7 +54,7 @@ fuzz_target!(|input: &[u8]| {
     match event {
         Some(Event::Broadcast(message)) => {
             assert_eq!(sid, BROADCAST);
-            assert!(message.broadcast);
+            assert_eq!(message.channel, Channel::Broadcast);
             check(&message, headers, payload);
         }
         Some(Event::Message {
@@ -62,7 +63,8 @@ fuzz_target!(|input: &[u8]| {
             request,
         }) => {
             assert_eq!(sid, to.0);
-            assert!(HELD.contains(&sid) && !message.broadcast);
+            assert!(HELD.contains(&sid));
+            assert_eq!(message.channel, Channel::User);
             let request = request.map(|request| (request.reply, request.probe.is_some()));
             assert_eq!(request, reply.then(|| ("_INBOX.x".to_owned(), probe)));
             check(&message, headers, payload);

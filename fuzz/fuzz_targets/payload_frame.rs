@@ -8,7 +8,10 @@
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use usher::message::{EventName, Message, Stored};
+use usher::{
+    channel::Channel,
+    message::{EventName, Message, Stored},
+};
 
 fuzz_target!(|input: &[u8]| {
     let end = input.iter().position(|byte| *byte == b'\n');
@@ -28,7 +31,10 @@ fuzz_target!(|input: &[u8]| {
     let message = Message {
         event: EventName::parse(name).unwrap_or_default(),
         payload: Bytes::copy_from_slice(payload.strip_prefix(b"\n").unwrap_or_default()),
-        broadcast,
+        channel: match broadcast {
+            true => Channel::Broadcast,
+            false => Channel::User,
+        },
         stored,
         probe: false,
         trace: None,

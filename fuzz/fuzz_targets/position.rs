@@ -6,7 +6,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use usher::position::{Begun, Channel, MAX_LENGTH, Position, Seen, Since, Tracker};
+use usher::{
+    channel::{Channel, Topic},
+    position::{Begun, MAX_LENGTH, Position, Seen, Since, Tracker},
+};
 
 fuzz_target!(|input: &str| {
     let mut lines = input.split('\n');
@@ -61,7 +64,7 @@ fn is_printed_as_it_is(position: &Position) {
     }
     // A short one is whole.
     let longest = |channel: &Channel| match channel {
-        Channel::Topic(topic) => 3 * topic.len() + 24,
+        Channel::Topic(topic) => 3 * topic.as_str().len() + 24,
         Channel::User | Channel::Broadcast => 24,
     };
     if 128 + position.marks.keys().map(longest).sum::<usize>() <= MAX_LENGTH {
@@ -132,10 +135,7 @@ fn channel(name: &str) -> Channel {
         "b" => Channel::Broadcast,
         name => {
             let topic: String = name.chars().take(32).filter(|c| !c.is_control()).collect();
-            match topic.is_empty() {
-                true => Channel::User,
-                false => Channel::Topic(topic.into()),
-            }
+            Topic::parse(&topic).map_or(Channel::User, Channel::Topic)
         }
     }
 }

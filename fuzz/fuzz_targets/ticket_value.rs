@@ -40,7 +40,10 @@ fn check(grant: &Grant, now: SystemTime) {
         text.map(|text| Origin::parse(&text)),
         grant.origin.clone().map(Ok)
     );
-    assert_eq!(Grants::parse(&grant.grants.lists()), Ok(grant.grants.clone()));
+    assert_eq!(
+        Grants::parse(&grant.grants.lists()),
+        Ok(grant.grants.clone())
+    );
 
     let seconds = |at: SystemTime| at.duration_since(UNIX_EPOCH).expect("later").as_secs();
     let order = Order {

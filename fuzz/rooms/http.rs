@@ -9,7 +9,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tungstenite::Message;
 
 use super::{
-    awake::AwakeClock, frame_rate::FrameRate, session, socket::Socket, transport::Transport as _,
+    awake::AwakeClock,
+    frame_rate::FrameRate,
+    session,
+    socket::Socket,
+    transport::{Kind, Transport as _},
 };
 use crate::close::CloseReason;
 

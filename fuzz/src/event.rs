@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use usher::{
+    channel::Channel,
     frame::{Framed, Frames, Protocol},
     message::{Message, Stored},
 };
@@ -76,14 +77,21 @@ fn is_the_gap(text: &[u8], message: &Message) {
     let named: BTreeMap<_, _> = members.iter().copied().collect();
     assert_eq!(named.len(), members.len(), "a key stands there twice");
     let mut expected = BTreeMap::from([(&b"reason"[..], b"\"too_large\"".to_vec())]);
-    if message.broadcast {
-        expected.insert(b"broadcast", b"true".to_vec());
+    match &message.channel {
+        Channel::User => {}
+        Channel::Broadcast => drop(expected.insert(b"broadcast", b"true".to_vec())),
+        Channel::Topic(topic) => drop(expected.insert(b"topic", text_json(topic.as_str()))),
     }
     for (key, number) in places(message) {
         expected.insert(key, number.into_bytes());
     }
     assert_eq!(named.len(), expected.len(), "{named:?}");
     assert!(expected.iter().all(|(key, value)| named[key] == value));
+}
+
+/// A text as JSON.
+fn text_json(text: &str) -> Vec<u8> {
+    serde_json::to_vec(text).expect("a text is always JSON")
 }
 
 /// Where the stream has a message: each key and its number.
@@ -124,8 +132,14 @@ fn is_the_event(frame: &[u8], message: &Message) {
     let event = format!("\"{}\"", message.event.as_str());
     let places = places(message);
     let mut expected = vec![(&b"event"[..], event.as_bytes())];
-    if message.broadcast {
-        expected.push((b"broadcast", b"true"));
+    let topic = match &message.channel {
+        Channel::Topic(topic) => text_json(topic.as_str()),
+        Channel::User | Channel::Broadcast => Vec::new(),
+    };
+    match &message.channel {
+        Channel::User => {}
+        Channel::Broadcast => expected.push((b"broadcast", b"true")),
+        Channel::Topic(_) => expected.push((b"topic", &topic)),
     }
     expected.extend(places.iter().map(|(key, number)| (*key, number.as_bytes())));
     assert_eq!(members, expected);

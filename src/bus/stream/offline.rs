@@ -66,10 +66,11 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Whose message the consumer delivered, its sequence, and the event that is made of it.
 #[cfg(fuzzing)]
-pub(in crate::bus) fn event(
-    message: ServerMessage,
-    limit: usize,
-) -> Option<(Option<crate::user::UserId>, u64, (Vec<u8>, bytes::Bytes))> {
+pub(in crate::bus) type Told = (Option<crate::user::UserId>, u64, (Vec<u8>, bytes::Bytes));
+
+/// What is told of a message.
+#[cfg(fuzzing)]
+pub(in crate::bus) fn event(message: ServerMessage, limit: usize) -> Option<Told> {
     let delivery = Delivery::read(message, "usher.user.")?;
     Some((delivery.user(), delivery.seq, delivery.event(limit)))
 }
