@@ -264,7 +264,10 @@ impl OfGateway {
             // Another gateway's metrics: it has none of our sessions.
             return Self::default();
         }
-        let grown = |(with, idle): (u64, u64)| with.checked_sub(idle).map(|bytes| bytes / more);
+        let grown = |(with, idle): (u64, u64)| {
+            let each = with.saturating_sub(idle) / more;
+            (each > 0).then_some(each)
+        };
         let most = [with.memory, after.memory].into_iter().flatten();
         let cpu = after.cpu_seconds.zip(with.cpu_seconds);
         let cpu = cpu.map(|(after, before)| after - before);
