@@ -86,7 +86,7 @@ impl Run {
         let opener = crowd.opener.clone();
         let (plan, tally) = (&*opener.plan, &*opener.tally);
         let flow = crowd.publishes(&mut stops).await;
-        settled(tally, &mut stops).await;
+        settled(tally, flow.outcome.is_err(), &mut stops).await;
 
         let peak = peak.map_or(0, super::ops::Peak::end);
         let after = read(ops.as_ref()).await;
@@ -151,7 +151,10 @@ impl Run {
             plan: Arc::new(self.plan),
             tally: Arc::new(Tally::new()),
         };
-        let first = opener.clone().open(0).await;
+        let first = tokio::select! {
+            first = opener.clone().open(0) => first,
+            () = stops.next() => return Err(Failure::new("interrupted; no session is opened")),
+        };
         let first = first.map_err(|NotOpened { trouble, .. }| {
             Failure::new(format_args!("no session is opened: {trouble}"))
         })?;
@@ -309,10 +312,15 @@ async fn read(ops: Option<&Ops>) -> Option<Reading> {
     ops?.read().await.ok()
 }
 
-/// Waits for deliveries that are on their way.
-async fn settled(tally: &Tally, stops: &mut Stops) {
+/// Waits for deliveries that are on their way, and after a failure for closes too: where the
+/// gateway has gone, all sessions end.
+async fn settled(tally: &Tally, failed: bool, stops: &mut Stops) {
     let (mut received, mut last) = (tally.received.get(), Instant::now());
-    while tally.lost() > 0 && tally.open.get() > 0 && last.elapsed() < SETTLE && stops.count < 2 {
+    while (failed || tally.lost() > 0)
+        && tally.open.get() > 0
+        && last.elapsed() < SETTLE
+        && stops.count < 2
+    {
         tokio::select! {
             () = sleep(LOOK) => {}
             () = stops.next() => {}
