@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::run::{Running, command, on_a_terminal, run, to_end};
-use crate::support::{Gateway, Nats, eventually, servers, wait::patiently, world};
+use crate::support::{Gateway, Nats, Redis, eventually, servers, wait::patiently, world};
 
 /// A run that is short, and slow enough for a busy machine.
 const SMALL: [&str; 9] = [
@@ -125,7 +125,7 @@ async fn a_bench_counts_a_topic_for_each_follower() {
 
 #[tokio::test]
 async fn a_bench_reads_the_chains_of_durable_mode() {
-    let (nats, redis) = servers().await;
+    let (nats, redis) = tokio::join!(Nats::keeping(), Redis::start());
     let gateway = Gateway::durable(&nats, &redis).start().await;
     for others in [&["--durable"][..], &["--durable", "--broadcast"]] {
         let report = run(&gateway, &small(&gateway.ops, others)).await.json();
@@ -195,6 +195,25 @@ async fn a_gateway_that_dies_in_the_middle_is_a_loss() {
     let report: Value = serde_json::from_str(&line).expect("JSON");
     assert_eq!(report["sessions_closed"], json!({"1006": 6}), "{report}");
     assert!(err.contains("publishing ended early"), "{err}");
+}
+
+#[tokio::test]
+async fn a_bench_outlives_its_connection() {
+    let (nats, redis) = servers().await;
+    let gateway = Gateway::builder(&nats, &redis)
+        .set("grpc.max_connection_age", "1s")
+        .start()
+        .await;
+    for (others, each) in [(&[][..], 1), (&["--broadcast"], 6)] {
+        let mut arguments = small(&gateway.ops, others);
+        arguments[4] = "300";
+        arguments[8] = "5s";
+        let report = run(&gateway, &arguments).await.json();
+        let sent = report["sent"].as_u64().expect("a number");
+        assert_whole(&report, 6, sent, sent * each);
+    }
+    let streams = "usher_grpc_requests_total{method=\"PushStream\"}";
+    assert!(gateway.metric(streams).await >= 2.0);
 }
 
 #[tokio::test]
