@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 mod api;
+mod bench;
 mod broadcast;
 mod check;
 mod completions;
@@ -96,6 +97,8 @@ Examples:
     Disconnect(disconnect::Arguments),
     /// Follow a user's stream of messages in the terminal.
     Listen(listen::Arguments),
+    /// Open many sessions, publish at a rate, and say what the gateway needs and loses.
+    Bench(bench::Arguments),
     /// Print the NATS subject of a user.
     Subject(subject::Arguments),
     /// Print a script with which a shell completes these commands.
@@ -151,6 +154,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Presence(arguments) => presence::run(&arguments)?,
         Command::Disconnect(arguments) => disconnect::run(&arguments)?,
         Command::Listen(arguments) => listen::run(arguments)?,
+        Command::Bench(arguments) => bench::run(&arguments)?,
         Command::Subject(arguments) => subject::run(&arguments)?,
         Command::Completions(arguments) => completions::run(&arguments)?,
     }

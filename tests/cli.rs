@@ -57,7 +57,7 @@ impl Ran {
     }
 }
 
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 12] = [
     "serve",
     "check",
     "config",
@@ -67,6 +67,7 @@ const COMMANDS: [&str; 11] = [
     "presence",
     "disconnect",
     "listen",
+    "bench",
     "subject",
     "completions",
 ];
@@ -111,6 +112,18 @@ fn no_example_is_wrong_usage() {
         ("disconnect", &["42", "--reconnect"]),
         ("listen", &["--user", "42", "--since", "k3f9.121"]),
         ("listen", &["--ticket", "-rather.long~as_a-ticket"]),
+        (
+            "bench",
+            &[
+                "--sessions=1000",
+                "--rate=500",
+                "--payload=256B",
+                "--duration=30s",
+                "--topics=50",
+                "--durable",
+                "--json",
+            ],
+        ),
     ] {
         // Nobody listens on port 1.
         let nowhere = ["--grpc", "127.0.0.1:1", "--public", "http://127.0.0.1:1"];
@@ -125,6 +138,26 @@ fn no_example_is_wrong_usage() {
             ran.err
         );
     }
+}
+
+/// `usher bench` with its four numbers.
+fn bench<'a>(
+    sessions: &'a str,
+    rate: &'a str,
+    payload: &'a str,
+    duration: &'a str,
+) -> [&'a str; 9] {
+    [
+        "bench",
+        "--sessions",
+        sessions,
+        "--rate",
+        rate,
+        "--payload",
+        payload,
+        "--duration",
+        duration,
+    ]
 }
 
 #[test]
@@ -177,6 +210,37 @@ fn wrong_usage_is_64_and_says_the_rule() {
             &["cannot be used with"],
         ),
         (&["listen", "--ticket", "x"], &["16–512 characters"]),
+        (&["bench"], &["--sessions <N>", "--rate <R>"]),
+        (
+            &bench("0", "1", "64B", "1s"),
+            &["--sessions", "1..=1000000"],
+        ),
+        (
+            &bench("1000000", "1", "64B", "1s"),
+            &["--sessions 1000000", "file descriptor", "ulimit"],
+        ),
+        (&bench("1", "0", "64B", "1s"), &["--rate", "1..=1000000"]),
+        (&bench("1", "1", "63B", "1s"), &["--payload", "\"64B\""]),
+        (&bench("1", "1", "9MiB", "1s"), &["--payload", "\"8MiB\""]),
+        (&bench("1", "1", "big", "1s"), &["--payload", "KiB"]),
+        (&bench("1", "1", "64B", "1"), &["--duration", "\"1s\""]),
+        (&bench("1", "1", "64B", "25h"), &["--duration", "\"24h\""]),
+        (
+            &[&bench("1", "1", "64B", "1s")[..], &["--topics", "257"]].concat(),
+            &["--topics 257", "256"],
+        ),
+        (
+            &[
+                &bench("1", "1", "64B", "1s")[..],
+                &["--topics", "2", "--broadcast"],
+            ]
+            .concat(),
+            &["cannot be used with"],
+        ),
+        (
+            &[&bench("1", "1", "64B", "1s")[..], &["--ops", "ftp://h"]].concat(),
+            &["--ops", "http://127.0.0.1:9100"],
+        ),
         (
             &["completions", "dos"],
             &["bash, elvish, fish, powershell, zsh"],

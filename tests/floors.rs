@@ -80,7 +80,7 @@ const HOMES: [(&str, &[&str]); 24] = [
     ("warp", &["http", "api/json"]),
     ("hyper", &["http", "api", "cli", "tokens"]),
     ("tonic", &["api", "proto", "cli", "telemetry"]),
-    ("tonic_types", &["api"]),
+    ("tonic_types", &["api", "cli"]),
     ("opentelemetry_proto", &["telemetry"]),
     ("h2", &["cli"]),
     ("clap", &["cli"]),

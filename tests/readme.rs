@@ -71,6 +71,7 @@ fn every_file_that_it_links_to_is_there() {
         "docs/operations.md",
         "docs/kubernetes.md",
         "docs/scale.md",
+        "docs/sizing.md",
         "helm/README.md",
         "examples/publishers/README.md",
     ] {

@@ -2,11 +2,12 @@
 
 use std::{error::Error, io, time::Duration};
 
+use futures_util::Stream;
 use h2::Reason;
 use hyper_util::rt::TokioIo;
 use tokio::time::{sleep, timeout};
 use tonic::{
-    Code, ConnectError, Request, Response, Status,
+    Code, ConnectError, Request, Response, Status, Streaming,
     metadata::{Ascii, MetadataValue},
     transport::{Channel, Endpoint},
 };
@@ -22,7 +23,8 @@ use crate::{
     proto::{
         BroadcastRequest, BroadcastResponse, DisconnectRequest, DisconnectResponse,
         GetPresenceRequest, GetPresenceResponse, IssueTicketRequest, PublishTopicRequest,
-        PublishTopicResponse, PushRequest, PushResponse, notification_client::NotificationClient,
+        PublishTopicResponse, PushRequest, PushResponse, PushStreamRequest, PushStreamResponse,
+        notification_client::NotificationClient,
     },
     tickets::Ticket,
     user::UserId,
@@ -117,6 +119,20 @@ impl Api {
         .await
     }
 
+    /// Opens a stream of pushes, each answered in its order.
+    pub(super) async fn push_stream(
+        &self,
+        pushes: impl Stream<Item = PushStreamRequest> + Send + 'static,
+    ) -> Result<Streaming<PushStreamResponse>, CallError> {
+        let mut client = self.client.clone();
+        let opening = client.push_stream(self.request(pushes));
+        match timeout(ANSWER, opening).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(self.explain(&status)),
+            Err(_) => Err(self.unanswered()),
+        }
+    }
+
     /// Publishes one message to every session.
     pub(super) async fn broadcast(
         &self,
@@ -143,9 +159,20 @@ impl Api {
         user: &UserId,
         ttl: Option<Duration>,
     ) -> Result<Issued, CallError> {
+        self.issue_for(user, ttl, Vec::new()).await
+    }
+
+    /// The same for a session that follows these topics from the beginning.
+    pub(super) async fn issue_for(
+        &self,
+        user: &UserId,
+        ttl: Option<Duration>,
+        topics: Vec<String>,
+    ) -> Result<Issued, CallError> {
         let order = &IssueTicketRequest {
             user_id: user.as_str().to_owned(),
             ttl: ttl.and_then(|ttl| ttl.try_into().ok()),
+            topics,
             ..IssueTicketRequest::default()
         };
         let answer = self
@@ -213,20 +240,22 @@ impl Api {
         match timeout(ANSWER, calling).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(self.explain(&status)),
-            Err(_) => Err(CallError {
-                trouble: Trouble::new(
-                    format!("the gateway at {} has not answered", self.address),
-                    format!(
-                        "after {} s nobody knows whether it was done",
-                        ANSWER.as_secs()
-                    ),
-                ),
-                kind: Kind::Unreachable,
-            }),
+            Err(_) => Err(self.unanswered()),
         }
     }
 
-    fn explain(&self, status: &Status) -> CallError {
+    fn unanswered(&self) -> CallError {
+        let what = format!("the gateway at {} has not answered", self.address);
+        let seconds = ANSWER.as_secs();
+        let mend = format!("after {seconds} s nobody knows whether it was done");
+        CallError {
+            trouble: Trouble::new(what, mend),
+            kind: Kind::Unreachable,
+        }
+    }
+
+    /// An error in words.
+    pub(super) fn explain(&self, status: &Status) -> CallError {
         let address = &self.address;
         if let Some(source) = status.source() {
             let cause = root(source);

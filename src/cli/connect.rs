@@ -121,6 +121,12 @@ impl Gateway<'_> {
         Ok(public)
     }
 
+    /// Where operators look, if the configuration says it.
+    pub(super) fn ops(&self) -> Option<SocketAddr> {
+        let listen = self.config.ops.listen;
+        (listen.port() != 0).then(|| through_loopback(listen))
+    }
+
     /// Makes connections, encrypted ones where they are to be.
     pub(super) fn dialer(&self, encrypted: bool) -> Result<Dialer, Failure> {
         let flags = self.flags;

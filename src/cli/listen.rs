@@ -2,11 +2,11 @@
 
 mod backoff;
 mod follow;
-mod frame;
+pub(super) mod frame;
 mod place;
 mod refused;
 mod screen;
-mod session;
+pub(super) mod session;
 
 use self::{
     follow::{End, Follower},

@@ -111,7 +111,7 @@ async fn serve(config: Config, mode: Mode, log: &Log) -> ExitCode {
 
 /// A session is a file descriptor: raises the soft limit to the hard one.
 /// Returns how many the process may have.
-fn raise_descriptors() -> u64 {
+pub(super) fn raise_descriptors() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = setrlimit(
         Resource::Nofile,

@@ -35,9 +35,27 @@ pub(super) fn message_id(text: &str) -> Result<String, String> {
 
 /// How long a ticket is good for: what `tickets.ttl` may be.
 pub(super) fn ttl(text: &str) -> Result<Duration, String> {
-    let as_variable = ("USHER_TICKETS__TTL".to_owned(), text.to_owned());
+    as_key("USHER_TICKETS__TTL", text).map(|config| config.tickets.ttl)
+}
+
+/// A duration, as the configuration has them.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    as_key("USHER_DRAIN__DELAY", text).map(|config| config.drain.delay)
+}
+
+/// A number of bytes, as the configuration has them, or without a unit.
+pub(super) fn size(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(bytes) => Ok(bytes),
+        Err(_) => as_key("USHER_SESSION__MAX_FRAME", text).map(|it| it.session.max_frame.0),
+    }
+}
+
+/// Reads a value as that of a key.
+fn as_key(variable: &str, text: &str) -> Result<Config, String> {
+    let as_variable = (variable.to_owned(), text.to_owned());
     match Config::load(None, [as_variable]) {
-        Ok(config) => Ok(config.tickets.ttl),
+        Ok(config) => Ok(config),
         Err(ConfigError::Value { complaint, .. }) => Err(complaint),
         Err(other) => Err(other.to_string()),
     }

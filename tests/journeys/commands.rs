@@ -1,6 +1,7 @@
-//! The commands that are clients, against real gateways: `usher ticket`, `push`
-//! and `listen`.
+//! The commands that are clients, against real gateways: `usher ticket`, `push`,
+//! `listen` and `bench`.
 
+mod bench;
 mod listen;
 mod push;
 pub(crate) mod run;

@@ -8,88 +8,92 @@ use serde_json::value::RawValue;
 /// One frame; exactly one of `welcome`, `event`, `ping`, `live`, `gap` and
 /// `goodbye` is there. What is unknown is ignored.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Frame<'a> {
+pub(in crate::cli) struct Frame<'a> {
     #[serde(borrow)]
-    pub(super) welcome: Option<Welcome<'a>>,
+    pub(in crate::cli) welcome: Option<Welcome<'a>>,
     #[serde(borrow)]
-    pub(super) event: Option<Cow<'a, str>>,
+    pub(in crate::cli) event: Option<Cow<'a, str>>,
     /// An event's.
-    pub(super) seq: Option<u64>,
+    pub(in crate::cli) seq: Option<u64>,
     /// An event's: the sequence of the one before it of its kind.
-    pub(super) prev: Option<u64>,
+    pub(in crate::cli) prev: Option<u64>,
     /// An event's: when the stream stored it.
-    pub(super) at: Option<u64>,
+    pub(in crate::cli) at: Option<u64>,
     #[serde(borrow)]
-    pub(super) topic: Option<Cow<'a, str>>,
+    pub(in crate::cli) topic: Option<Cow<'a, str>>,
     #[serde(borrow)]
-    pub(super) data: Option<&'a RawValue>,
+    pub(in crate::cli) data: Option<&'a RawValue>,
     #[serde(borrow)]
-    pub(super) base64: Option<Cow<'a, str>>,
+    pub(in crate::cli) base64: Option<Cow<'a, str>>,
     #[serde(default)]
-    pub(super) broadcast: bool,
-    pub(super) ping: Option<At>,
-    pub(super) live: Option<At>,
+    pub(in crate::cli) broadcast: bool,
+    pub(in crate::cli) ping: Option<At>,
+    pub(in crate::cli) live: Option<At>,
     #[serde(borrow)]
-    pub(super) gap: Option<Gap<'a>>,
+    pub(in crate::cli) gap: Option<Gap<'a>>,
     #[serde(borrow)]
-    pub(super) goodbye: Option<Goodbye<'a>>,
+    pub(in crate::cli) goodbye: Option<Goodbye<'a>>,
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Welcome<'a> {
+pub(in crate::cli) struct Welcome<'a> {
     #[serde(borrow)]
-    pub(super) session: Cow<'a, str>,
+    pub(in crate::cli) session: Cow<'a, str>,
     #[serde(borrow)]
-    pub(super) user: Cow<'a, str>,
+    pub(in crate::cli) user: Cow<'a, str>,
     #[serde(borrow)]
-    pub(super) gateway: Cow<'a, str>,
+    pub(in crate::cli) gateway: Cow<'a, str>,
     /// Seconds.
-    pub(super) ping: f64,
+    pub(in crate::cli) ping: f64,
     #[serde(borrow)]
-    pub(super) epoch: Option<Cow<'a, str>>,
-    pub(super) seq: Option<u64>,
-    pub(super) at: Option<u64>,
+    pub(in crate::cli) epoch: Option<Cow<'a, str>>,
+    pub(in crate::cli) seq: Option<u64>,
+    pub(in crate::cli) at: Option<u64>,
     #[serde(borrow)]
-    pub(super) resume: Option<Cow<'a, str>>,
+    pub(in crate::cli) resume: Option<Cow<'a, str>>,
+    /// All that it follows.
+    pub(in crate::cli) topics: Option<Vec<String>>,
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct At {
-    pub(super) seq: Option<u64>,
-    pub(super) at: Option<u64>,
+pub(in crate::cli) struct At {
+    pub(in crate::cli) seq: Option<u64>,
+    pub(in crate::cli) at: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Gap<'a> {
+pub(in crate::cli) struct Gap<'a> {
     #[serde(borrow)]
-    pub(super) reason: Option<Cow<'a, str>>,
-    pub(super) seq: Option<u64>,
-    pub(super) prev: Option<u64>,
-    pub(super) at: Option<u64>,
+    pub(in crate::cli) reason: Option<Cow<'a, str>>,
+    pub(in crate::cli) seq: Option<u64>,
+    pub(in crate::cli) prev: Option<u64>,
+    pub(in crate::cli) at: Option<u64>,
     #[serde(default)]
-    pub(super) broadcast: bool,
+    pub(in crate::cli) broadcast: bool,
+    #[serde(borrow)]
+    pub(in crate::cli) topic: Option<Cow<'a, str>>,
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Goodbye<'a> {
+pub(in crate::cli) struct Goodbye<'a> {
     #[serde(borrow)]
-    pub(super) reason: Option<Cow<'a, str>>,
+    pub(in crate::cli) reason: Option<Cow<'a, str>>,
     /// What a service says besides.
     #[serde(borrow)]
-    pub(super) message: Option<Cow<'a, str>>,
+    pub(in crate::cli) message: Option<Cow<'a, str>>,
     reconnect_after_ms: Option<u64>,
 }
 
 impl<'a> Frame<'a> {
     /// Reads one; what can't be read has nothing in it.
-    pub(super) fn read(text: &'a str) -> Self {
+    pub(in crate::cli) fn read(text: &'a str) -> Self {
         serde_json::from_str(text).unwrap_or_default()
     }
 }
 
 impl Welcome<'_> {
     /// After so long without a frame the connection is given up.
-    pub(super) fn patience(&self) -> Option<Duration> {
+    pub(in crate::cli) fn patience(&self) -> Option<Duration> {
         Duration::try_from_secs_f64(self.ping * 2.0)
             .ok()
             .filter(|patience| !patience.is_zero())
@@ -98,7 +102,7 @@ impl Welcome<'_> {
 
 impl Goodbye<'_> {
     /// When to come back.
-    pub(super) fn hint(&self) -> Option<Duration> {
+    pub(in crate::cli) fn hint(&self) -> Option<Duration> {
         self.reconnect_after_ms.map(Duration::from_millis)
     }
 }

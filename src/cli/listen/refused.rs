@@ -10,7 +10,7 @@ use crate::cli::{
 };
 
 /// Why there is no session.
-pub(super) struct Refused {
+pub(in crate::cli) struct Refused {
     trouble: Trouble,
     kind: Kind,
 }
@@ -84,6 +84,15 @@ impl Refused {
         }
     }
 
+    /// A short name of it: the answer's code, or its status where it has none.
+    pub(in crate::cli) fn code(&self) -> String {
+        match &self.kind {
+            Kind::Unreachable => "unreachable".to_owned(),
+            Kind::Answer(status, code, _) if code.is_empty() => status.to_string(),
+            Kind::Answer(_, code, _) => code.clone(),
+        }
+    }
+
     /// What to tell somebody who brought a ticket.
     pub(super) fn for_a_ticket_holder(self) -> Trouble {
         self.or_if_unknown(
@@ -92,7 +101,7 @@ impl Refused {
     }
 
     /// What to tell somebody whose ticket we have just minted.
-    pub(super) fn for_a_user(self) -> Trouble {
+    pub(in crate::cli) fn for_a_user(self) -> Trouble {
         self.or_if_unknown(
             "it was minted just now: do --grpc and --public, or grpc.listen and public.listen, \
              lead to gateways with the same Redis?",

@@ -31,9 +31,11 @@ const HANDSHAKE: Duration = Duration::from_secs(15);
 const GOODBYE: Duration = Duration::from_secs(2);
 /// A payload of 8 MiB may grow sixfold as JSON.
 const LARGEST_FRAME: usize = 64 << 20;
+/// tungstenite's own 128 KiB are much for each of ten thousand sessions.
+const READ_BUFFER: usize = 16 << 10;
 
 /// An open session.
-pub(super) struct Session {
+pub(in crate::cli) struct Session {
     socket: WebSocketStream<Stream>,
     heard: Instant,
     /// For how long nothing need be heard.
@@ -43,21 +45,21 @@ pub(super) struct Session {
 }
 
 /// What comes next.
-pub(super) enum Received {
+pub(in crate::cli) enum Received {
     Frame(Utf8Bytes),
     Closed(Close),
 }
 
 /// How a session ended: 1006 is no close frame, 1005 is one without a code.
 #[derive(Debug)]
-pub(super) struct Close {
-    pub(super) code: u16,
+pub(in crate::cli) struct Close {
+    pub(in crate::cli) code: u16,
     reason: String,
 }
 
 impl Session {
     /// Opens one; the ticket is used up, whatever becomes of it.
-    pub(super) async fn open(
+    pub(in crate::cli) async fn open(
         public: &PublicUrl,
         dialer: &Dialer,
         ticket: &Ticket,
@@ -89,6 +91,7 @@ impl Session {
             .headers_mut()
             .insert(SEC_WEBSOCKET_PROTOCOL, protocol);
         let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
             .max_message_size(Some(LARGEST_FRAME))
             .max_frame_size(Some(LARGEST_FRAME));
         let handshake = client_async_with_config(request, stream, Some(config));
@@ -106,12 +109,12 @@ impl Session {
     }
 
     /// From now on the connection is given up after so long without a frame.
-    pub(super) fn set_patience(&mut self, patience: Duration) {
+    pub(in crate::cli) fn set_patience(&mut self, patience: Duration) {
         self.patience = patience;
     }
 
     /// The next frame, or the end. Nothing is lost where the wait is given up.
-    pub(super) async fn next(&mut self) -> Received {
+    pub(in crate::cli) async fn next(&mut self) -> Received {
         loop {
             if self.closing.is_some() {
                 self.answer_the_close().await;
@@ -145,7 +148,7 @@ impl Session {
     }
 
     /// Says goodbye (1000), and waits a little for the answer.
-    pub(super) async fn leave(mut self) {
+    pub(in crate::cli) async fn leave(mut self) {
         let close = CloseFrame {
             code: CloseCode::Normal,
             reason: Utf8Bytes::default(),
