@@ -23,6 +23,14 @@ async fn asks(gateway: &Gateway, id: &str) -> Value {
     answer.json()
 }
 
+/// Waits until a gateway knows that it has heard of all others: 10 s after its start.
+async fn is_complete(gateway: &Gateway) {
+    eventually("its answers are complete", || async {
+        asks(gateway, "nobody").await["complete"] == true
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn it_is_one_file_that_loads_nothing_and_is_framed_by_nobody() {
     let (_nats, _redis, gateway) = world().await;
@@ -117,10 +125,7 @@ async fn it_says_where_a_user_is_online() {
     both.sort_by_key(ToString::to_string);
 
     let path = "bob%20%2F%20j%C3%BCrgen%40example.com";
-    eventually("both gateways answer", || async {
-        asks(&first, path).await["complete"] == true
-    })
-    .await;
+    is_complete(&first).await;
     let found = asks(&first, path).await;
     assert_eq!(found["user"], name);
     assert_eq!(found["online"], true);
@@ -230,6 +235,7 @@ async fn a_browser_shows_numbers_that_move() {
     let (nats, redis, mut gateway) = world().await;
     let user = "alice <b>";
     let mut session = Client::open(&gateway, &redis.ticket(user).await).await;
+    is_complete(&gateway).await;
     let mut command = node("ops.mjs");
     command
         .arg(format!("http://{}/", gateway.ops))
