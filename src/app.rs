@@ -275,12 +275,14 @@ impl App {
             gateway,
             started: Instant::now(),
             registry: registry.clone(),
+            control: control.clone(),
             sessions: sessions.clone(),
             tickets: tickets.clone(),
             readiness: readiness.clone(),
             metrics: metrics.clone(),
         };
-        let routes = http::ops_routes(Arc::new(status));
+        let loopback = ops.local_addr().is_ok_and(|at| at.ip().is_loopback());
+        let routes = http::ops_routes(Arc::new(status), loopback);
         let serving = http::serve(ops, None, routes, rooms::OPS_BOUNDS, None);
         tasks.spawn("the operators' listener", serving);
 

@@ -15,6 +15,7 @@ mod dismiss;
 mod drain;
 mod fan_out;
 mod follows;
+mod here;
 mod limits;
 mod membership;
 mod presence;
@@ -55,6 +56,7 @@ pub use self::{
     config::Config,
     dismiss::Dismissal,
     follows::{Change as TopicChange, FollowError, Followed, Follows},
+    here::Here,
     limits::{Charge, Limits},
     presence::Change,
     seat::{Follower, Seat},

@@ -28,11 +28,7 @@ pub(super) async fn close<T: Transport>(
     patience: Duration,
 ) {
     let reason = ending.reason;
-    let code = match protocol.is_centrifuge() {
-        false => reason.code(),
-        true => reason.centrifuge_code(),
-    };
-    let Some(code) = code else {
+    let Some(code) = code(reason, protocol) else {
         // The answer to the client's own goodbye.
         if reason == CloseReason::ClientLeft {
             let _ = timeout(LINGER, poll_fn(|cx| poll_flush(transport, cx))).await;
@@ -53,6 +49,14 @@ pub(super) async fn close<T: Transport>(
         _ => reason.name().to_owned(),
     };
     say(transport, (code, words), reason, patience).await;
+}
+
+/// The close code that a client of this protocol gets, if it is still there to get one.
+pub(super) const fn code(reason: CloseReason, protocol: Protocol) -> Option<u16> {
+    match protocol.is_centrifuge() {
+        false => reason.code(),
+        true => reason.centrifuge_code(),
+    }
 }
 
 /// Sends a close code, and waits until the client has heard it.

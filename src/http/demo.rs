@@ -142,7 +142,7 @@ fn granted() -> Grants {
 }
 
 /// `localhost`, `127.0.0.1` or `[::1]`, with any port.
-fn is_loopback(host: &str) -> bool {
+pub(super) fn is_loopback(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,

@@ -1,4 +1,7 @@
-//! The operators' listener: health, readiness, metrics, status.
+//! The operators' listener: health, readiness, metrics, status, and a page for people.
+
+mod page;
+mod user;
 
 use std::{sync::Arc, time::Instant};
 
@@ -8,8 +11,13 @@ use warp::{
     reply::{Reply, Response},
 };
 
+pub(super) use self::{
+    page::{own_host, page},
+    user::user,
+};
 use super::session::Sessions;
 use crate::{
+    control::Control,
     metrics::Metrics,
     readiness::{Readiness, Reason},
     registry::Registry,
@@ -25,6 +33,8 @@ pub struct Status {
     pub started: Instant,
     /// Who is here.
     pub registry: Arc<Registry>,
+    /// Asks the other gateways.
+    pub control: Control,
     /// The open sessions.
     pub sessions: Arc<Sessions>,
     /// The ticket store.
@@ -50,6 +60,7 @@ struct Body<'a> {
     users: usize,
     topics: usize,
     subscriptions: i64,
+    topics: usize,
     queued_bytes: usize,
 }
 
@@ -117,6 +128,7 @@ fn body(status: &Status) -> Body<'_> {
         users: status.registry.users(),
         topics: status.registry.topics(),
         subscriptions: status.metrics.subscriptions.get(),
+        topics: status.registry.topics(),
         queued_bytes: status.registry.queued_bytes(),
     }
 }

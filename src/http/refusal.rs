@@ -94,7 +94,7 @@ impl Refusal {
             Self::HostDenied => (
                 S::FORBIDDEN,
                 "host_denied",
-                "the demo answers only for localhost, 127.0.0.1 and [::1]",
+                "this listener answers only for localhost, 127.0.0.1 and [::1]",
             ),
             Self::MediaType => (
                 S::UNSUPPORTED_MEDIA_TYPE,

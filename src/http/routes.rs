@@ -146,16 +146,22 @@ fn demo_paths(demo: Arc<Demo>) -> BoxedFilter<(Response,)> {
     routes.boxed()
 }
 
-/// The operators' paths. What is no GET is 405 on any path.
-pub fn ops(status: Arc<Status>) -> BoxedFilter<(Response,)> {
+/// The operators' paths. What is no GET is 405 on any path. A listener on `loopback` refuses
+/// foreign hosts on all of them.
+pub fn ops(status: Arc<Status>, loopback: bool) -> BoxedFilter<(Response,)> {
     let look = only("GET, HEAD", warp::get().or(warp::head()).unify());
     let status = given(&status);
 
     let routes = any_of![
+        warp::path::end().and(slash()).map(ops::page),
         at!("healthz").map(|| ops::health(true)),
         at!("readyz").and(status.clone()).map(ops::readyz),
         at!("metrics").and(status.clone()).map(ops::metrics),
-        at!("status").and(status).map(ops::status),
+        at!("status").and(status.clone()).map(ops::status),
+        at!("status" / "users" / String)
+            .and(status)
+            .and_then(ops::user),
     ];
+    let look = ops::own_host(loopback).and(look);
     look.and(routes).recover(answer).unify().boxed()
 }

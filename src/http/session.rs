@@ -1,6 +1,7 @@
 //! Sessions: what they share, and how one begins.
 
 mod centrifuge;
+mod closes;
 mod command;
 mod connected;
 mod ends;
@@ -9,21 +10,29 @@ mod refresh;
 mod talk;
 mod welcome;
 
-use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, SystemTime},
+};
 
 use prometheus::{IntCounter, IntGauge};
+use ulid::Ulid;
 
-pub(super) use self::centrifuge::burst;
-use self::open::Session;
+pub(super) use self::{centrifuge::burst, closes::Close};
+use self::{closes::Closes, open::Session};
 use super::{
     admit::Admitted,
     awake::AwakeClock,
+    closing,
     credentials::Credentials,
     frame_rate::FrameRate,
     transport::{Echo, Kind, Transport},
 };
 use crate::{
-    bus::Calls, close::CloseReason, metrics::Metrics, provoke, supervision::contained_now,
+    bus::Calls, close::CloseReason, frame::Protocol, metrics::Metrics, provoke,
+    supervision::contained_now, user::UserId,
 };
 
 /// How sessions are kept.
@@ -61,6 +70,8 @@ pub struct Sessions {
     credentials: Arc<Credentials>,
     metrics: Arc<Metrics>,
     counts: [Counts; Kind::ALL.len()],
+    /// The last sessions that ended.
+    closes: Closes,
     /// The frame that echoes a client's message: none, but in `conformance`.
     echo: Echo,
 }
@@ -95,6 +106,7 @@ impl Sessions {
         };
         let sessions = Self {
             counts: Kind::ALL.map(counts),
+            closes: Closes::default(),
             config,
             clock,
             calls,
@@ -118,6 +130,25 @@ impl Sessions {
     /// How many are open.
     pub fn open(&self) -> i64 {
         self.counts.iter().map(|counts| counts.open.get()).sum()
+    }
+
+    /// The ends of a user's sessions among the last ones here, the newest first.
+    pub(super) fn closes_of(&self, user: &UserId) -> Vec<Close> {
+        self.closes.of(user)
+    }
+
+    /// A session has ended, and its client is about to be told.
+    fn ended(&self, user: &UserId, session: Ulid, protocol: Protocol, reason: CloseReason) {
+        self.closes.add(Close {
+            user: user.clone(),
+            session,
+            transport: Kind::of(protocol).name(),
+            code: closing::code(reason, protocol),
+            reason,
+            at: SystemTime::now(),
+        });
+        let closes = &self.metrics.session_closes;
+        closes.with_label_values(&[reason.name()]).inc();
     }
 
     /// Lets a session live in a task of its own.

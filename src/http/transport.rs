@@ -13,6 +13,7 @@ use tungstenite::Message;
 use super::chunks::Written;
 use crate::{
     close::CloseReason,
+    frame::Protocol,
     registry::{Arrival, Outgoing},
 };
 
@@ -30,6 +31,15 @@ pub(super) enum Kind {
 impl Kind {
     /// All of them, in the order of their numbers.
     pub(super) const ALL: [Self; 3] = [Self::WebSocket, Self::Events, Self::Centrifuge];
+
+    /// The one that carries this protocol.
+    pub(super) const fn of(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::UsherV1 | Protocol::RawV1 => Self::WebSocket,
+            Protocol::Sse => Self::Events,
+            Protocol::CentrifugeJson | Protocol::CentrifugeProtobuf => Self::Centrifuge,
+        }
+    }
 
     /// The metrics' label.
     pub(super) const fn name(self) -> &'static str {

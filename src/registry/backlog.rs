@@ -6,11 +6,12 @@ mod outgoing;
 use std::{
     cmp::Ordering,
     collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
+use ulid::Ulid;
 
 pub use self::outgoing::{Outgoing, Source};
 use super::{arrival::Arrival, limits::Limits, session::Pushed};
@@ -41,6 +42,8 @@ pub enum Next {
 #[derive(Debug)]
 pub struct Backlog {
     protocol: Protocol,
+    /// The id of the session, once it has its welcome. As bytes, which need no alignment.
+    session: OnceLock<[u8; 16]>,
     inner: Mutex<Inner>,
 }
 
@@ -78,6 +81,7 @@ impl Backlog {
     pub fn new(protocol: Protocol) -> Self {
         Self {
             protocol,
+            session: OnceLock::new(),
             inner: Mutex::default(),
         }
     }
@@ -85,6 +89,23 @@ impl Backlog {
     /// What the session speaks.
     pub fn protocol(&self) -> Protocol {
         self.protocol
+    }
+
+    /// The session has its welcome, with this id.
+    pub fn begins(&self, id: Ulid) {
+        // A session has one welcome.
+        let _ = self.session.set(id.to_bytes());
+    }
+
+    /// The id of the session; none before its welcome.
+    pub fn session(&self) -> Option<Ulid> {
+        self.session.get().map(|bytes| Ulid::from_bytes(*bytes))
+    }
+
+    /// How many frames are not written, and their bytes.
+    pub fn unsent(&self) -> (usize, usize) {
+        let inner = self.inner();
+        (inner.unsent_messages, inner.unsent_bytes)
     }
 
     /// Queues a frame that can't be sent again; where the backlog would exceed a bound, it

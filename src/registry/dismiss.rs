@@ -120,7 +120,7 @@ impl Registry {
         count
     }
 
-    fn each_of(&self, user: &UserId, mut f: impl FnMut(&Arc<dyn Session>)) {
+    pub(super) fn each_of(&self, user: &UserId, mut f: impl FnMut(&Arc<dyn Session>)) {
         let held = self.user(user);
         if let Some(held) = held {
             held.each(&mut f);

@@ -3,6 +3,7 @@
 use std::{future::poll_fn, sync::Arc};
 
 use bytes::Bytes;
+use ulid::Ulid;
 
 use super::{
     Admission, Backlog, Entry, FollowError, JoinError, Outgoing, Pushed, Registry, Session, Source,
@@ -86,8 +87,9 @@ impl Seat {
         self.session.follows().topics()
     }
 
-    /// The session has its welcome: where its user has too many, the oldest goes.
-    pub fn welcomed(&self) {
+    /// The session has its welcome, with this id: where its user has too many, the oldest goes.
+    pub fn welcomed(&self, id: Ulid) {
+        self.backlog().begins(id);
         let limit = self.registry.config.max_sessions_per_user;
         self.held.keep_newest(limit, &self.session);
         self.registry.presence.comes(&self.held);

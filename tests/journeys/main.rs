@@ -36,6 +36,7 @@ mod mint_rate;
 mod minting;
 mod nats_away;
 mod operations;
+mod ops_page;
 mod paths;
 mod permissions;
 mod push;

@@ -92,7 +92,7 @@ impl<T: Transport> Session<T> {
                 } else if seat.backlog().protocol().has_own_frames() {
                     transport.queue(welcome(config, id, &seat, &opening));
                 }
-                seat.welcomed();
+                seat.welcomed(id);
             }
         }
         let granted_end = expires_at.map(|at| instant(at, now));
@@ -134,15 +134,15 @@ impl<T: Transport> Session<T> {
             seat,
             place,
             talk,
+            id,
             ..
         } = self;
         let protocol = seat.backlog().protocol();
+        sessions.ended(seat.user(), id, protocol, ending.reason);
         // Nothing more is sent to it, so it holds no subscription while it goes.
         drop(seat);
         // Nor an answer.
         drop(talk);
-        let closes = &sessions.metrics.session_closes;
-        closes.with_label_values(&[ending.reason.name()]).inc();
         closing::close(
             &mut transport,
             ending,
