@@ -60,7 +60,6 @@ struct Body<'a> {
     users: usize,
     topics: usize,
     subscriptions: i64,
-    topics: usize,
     queued_bytes: usize,
 }
 
@@ -128,7 +127,6 @@ fn body(status: &Status) -> Body<'_> {
         users: status.registry.users(),
         topics: status.registry.topics(),
         subscriptions: status.metrics.subscriptions.get(),
-        topics: status.registry.topics(),
         queued_bytes: status.registry.queued_bytes(),
     }
 }
