@@ -115,7 +115,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
             must_be_durable: arguments.durable,
             in_json: arguments.json,
         };
-        run.to_the_end(arguments.ops(&gateway)?).await
+        run.execute(arguments.ops(&gateway)?).await
     });
     runtime.shutdown_background();
     done

@@ -71,7 +71,7 @@ struct Flow {
 impl Run {
     /// Opens, publishes, waits for what is on its way, and prints. `ops` says where the
     /// metrics are, and whether they must be there.
-    pub(super) async fn to_the_end(self, ops: Option<(Ops, bool)>) -> Result<(), Failure> {
+    pub(super) async fn execute(self, ops: Option<(Ops, bool)>) -> Result<(), Failure> {
         let in_json = self.in_json || !io::stdout().is_terminal();
         let signals = Signals::listen();
         let signals = signals.map_err(|error| Failure::new(format_args!("no signals: {error}")))?;
