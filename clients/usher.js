@@ -160,7 +160,7 @@ export function usher({ url, getTicket, onState, onEvent, onGap, since, store, t
 
   function listen(method) {
     for (const target of [window, document]) {
-      for (const event of ["online", "visibilitychange", "resume", "pageshow"]) target[method](event, wake);
+      for (const event of ["online", "visibilitychange", "resume", "pageshow"]) target[method].call(target, event, wake);
     }
   }
 
