@@ -74,6 +74,12 @@ fn every_file_that_it_links_to_is_there() {
         "docs/sizing.md",
         "helm/README.md",
         "examples/publishers/README.md",
+        "examples/recipes/README.md",
+        "docs/recipes/README.md",
+        "docs/recipes/chat-room.md",
+        "docs/recipes/order-status.md",
+        "docs/recipes/typing.md",
+        "docs/recipes/llm-answer.md",
     ] {
         let text = file(document);
         let folder = Path::new(document).parent().expect("a folder");

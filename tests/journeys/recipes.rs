@@ -7,16 +7,20 @@ use std::{
 };
 
 use rustix::process::Signal;
+use serde_json::json;
 use tempfile::TempDir;
 
-use crate::support::{
-    Gateway, Nats, Redis, eventually,
-    process::{Process, server},
+use crate::{
+    durable::api,
+    support::{
+        Gateway, Nats, Redis, eventually,
+        process::{Process, server},
+    },
 };
 
 /// The servers of `make up`, and one service of a recipe.
 struct World {
-    _nats: Nats,
+    nats: Nats,
     _redis: Redis,
     gateway: Gateway,
     service: Process,
@@ -66,7 +70,7 @@ impl World {
         let mut service = Process::spawn(command);
         prints(&mut service, "listening\n").await;
         Self {
-            _nats: nats,
+            nats,
             _redis: redis,
             gateway,
             service,
@@ -195,11 +199,25 @@ async fn an_answer_token_by_token() {
     first.process.kill();
     let before = first.process.output();
     assert!(!before.contains("(done)"), "it was in the middle: {before}");
+    // The page misses at least two parts.
+    let admin = world.nats.client().await;
+    let stored = async || {
+        let stream = api(&admin, "STREAM.INFO.USHER", &json!({})).await;
+        stream["state"]["messages"].as_u64().expect("a number")
+    };
+    let had = stored().await;
+    eventually("two more parts are stored", || async {
+        stored().await >= had + 2
+    })
+    .await;
     // It begins with what the page had, goes on, and ends.
     let mut again = world.page("answer.mjs", &["anna", "why", &file]);
     again.shows("(done)\n").await;
     assert_eq!(again.process.output(), ANSWER);
     assert!(again.process.wait().await.success());
+    // The rest came from the stream: the one call is the question.
+    let calls = "usher_calls_total{result=\"ok\"}";
+    assert_eq!(world.gateway.metric(calls).await, 1.0);
     world.end().await;
 }
 

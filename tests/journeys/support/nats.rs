@@ -196,6 +196,11 @@ impl Nats {
         self.connect(Some(Role::Responder.login())).await
     }
 
+    /// A connection of a service that calls the service API.
+    pub(crate) async fn caller(&self) -> async_nats::Client {
+        self.connect(Some(Role::Caller.login())).await
+    }
+
     /// A connection of somebody who looks.
     pub(crate) async fn operator(&self) -> async_nats::Client {
         self.connect(Some(Role::Operator.login())).await

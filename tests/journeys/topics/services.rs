@@ -108,7 +108,7 @@ async fn the_same_over_http_and_nats_and_from_the_command_line() {
 
     let asked = json!({ "user_id": "a/ü", "unfollow": ["b"] }).to_string();
     let answer = nats
-        .client()
+        .caller()
         .await
         .request("usher.api.topics", asked.into())
         .await;
