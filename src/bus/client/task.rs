@@ -309,6 +309,9 @@ impl Connection {
             // Without its echo no push is confirmed, the probe first of all.
             self.deaf.store(true, Ordering::Relaxed);
             self.pending.forbidden(&self.subjects.probe());
+        } else if subject.starts_with(&self.subjects.presence("")) {
+            // No task waits for the outcome of such a hint.
+            self.health.metrics.presence_dropped.inc();
         } else {
             self.pending.forbidden(subject);
         }

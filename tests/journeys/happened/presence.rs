@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
 use super::{hears, next};
-use crate::support::{Builder, Client, Gateway, Nats, Redis, eventually, servers, wait::patiently};
+use crate::support::{Builder, Client, Gateway, Nats, Redis, eventually, servers};
 
 fn builder(nats: &Nats, redis: &Redis) -> Builder {
     Gateway::builder(nats, redis)
@@ -377,5 +377,9 @@ async fn it_is_off_by_default_and_the_right_is_checked() {
     let (code, said) = builder(&nats, &redis).check().await;
     assert_eq!(code, Some(69), "{said}");
     assert!(said.contains("usher.presence.$check"), "{said}");
-    let _ = patiently("a connection", nats.client()).await;
+    let gateway = builder(&nats, &redis).start().await;
+    let _client = Client::open(&gateway, &redis.ticket("42").await).await;
+    gateway
+        .metric_becomes("usher_presence_dropped_total", 1.0)
+        .await;
 }
