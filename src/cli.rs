@@ -30,7 +30,7 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 
 use self::failure::Failure;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigErrors};
 
 /// Wrong usage (sysexits.h: EX_USAGE).
 const USAGE: u8 = 64;
@@ -113,7 +113,7 @@ struct ConfigFile {
 }
 
 impl ConfigFile {
-    fn load(&self) -> Result<Config, ConfigError> {
+    fn load(&self) -> Result<Config, ConfigErrors> {
         let environment = std::env::vars_os()
             .map(|(name, value)| [name, value].map(|text| text.to_string_lossy().into_owned()))
             .map(|[name, value]| (name, value));
@@ -175,7 +175,8 @@ fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
 
 /// Says why a command ends, and gives its exit code. Whoever would read it may be gone.
 fn fail(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
-    let error = error.to_string();
-    let _ = writeln!(io::stderr(), "usher: {}", output::harmless(&error));
+    for line in error.to_string().lines() {
+        let _ = writeln!(io::stderr(), "usher: {}", output::harmless(line));
+    }
     ExitCode::from(code)
 }

@@ -26,7 +26,7 @@ mod types;
 mod units;
 mod value;
 
-pub use error::ConfigError;
+pub use error::{ConfigError, ConfigErrors};
 pub use keys::{
     Config, Drain, Durable, Grpc, GrpcTls, Log, Nats, NatsTls, Ops, Public, PublicTls, Redis,
     RedisSentinel, RedisTls, Session, Telemetry, Tickets, TicketsJwt, TicketsJwtTls,
@@ -43,11 +43,11 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] says what is wrong first, and how to mend it.
+    /// [`ConfigErrors`] says all that is wrong, and how to mend it.
     pub fn load(
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<Self, ConfigError> {
+    ) -> Result<Self, ConfigErrors> {
         load::load(file, environment)
     }
 

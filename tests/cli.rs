@@ -270,6 +270,11 @@ fn bad_configuration_is_78_and_names_the_key() {
             &["nats.prefix"],
         ),
         (
+            &[("USHER_NATS__PREFIX", "a b"), ("USHER_LOG__FORMAT", "x")],
+            &["subject", "42"],
+            &["usher: log.format", "\nusher: nats.prefix"],
+        ),
+        (
             &[],
             &["ticket", "42", "--config", "/no/such"],
             &["/no/such"],

@@ -40,9 +40,11 @@ fn document() -> String {
         "# Configuration\n\n\
          A TOML file (`--config FILE`), then the environment; the later wins. `usher config` \
          prints what is in effect, `usher check` tries it out. An unknown key is refused with \
-         the nearest known one, a bad value with what would be a good one, exit code 78.\n\n\
+         the nearest known one, a bad value with what would be a good one: all of them at once, \
+         a line each, exit code 78.\n\n\
          In the environment a key is `USHER_SECTION__KEY`; lists have commas between, and an \
-         empty variable is an empty list. Names without a double underscore are left alone. \
+         empty variable is an empty list. Names without a double underscore are left alone, \
+         with a warning where a second one would make them a key's. \
          Durations are written `500ms`, `25s`, `5m`, `24h`; sizes `512B`, `4KiB`, `1MiB`, \
          `1GiB`. A secret KEY may be given as `KEY_file = \"/path\"`, whose last newline is \
          dropped; credentials inside a URL are secrets too. A listener may use port 0: the \

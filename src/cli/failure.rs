@@ -2,7 +2,7 @@
 
 use std::{fmt, process::ExitCode};
 
-use crate::config::ConfigError;
+use crate::config::ConfigErrors;
 
 /// A line for a person, and an exit code for a script.
 #[derive(Debug)]
@@ -71,8 +71,8 @@ impl fmt::Display for Trouble {
     }
 }
 
-impl From<ConfigError> for Failure {
-    fn from(error: ConfigError) -> Self {
+impl From<ConfigErrors> for Failure {
+    fn from(error: ConfigErrors) -> Self {
         Self::config(error)
     }
 }

@@ -54,11 +54,13 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
 /// Reads a value as that of a key.
 fn as_key(variable: &str, text: &str) -> Result<Config, String> {
     let as_variable = (variable.to_owned(), text.to_owned());
-    match Config::load(None, [as_variable]) {
-        Ok(config) => Ok(config),
-        Err(ConfigError::Value { complaint, .. }) => Err(complaint),
-        Err(other) => Err(other.to_string()),
-    }
+    Config::load(None, [as_variable]).map_err(|errors| {
+        let complaints = errors.iter().map(|error| match error {
+            ConfigError::Value { complaint, .. } => complaint.clone(),
+            other => other.to_string(),
+        });
+        complaints.collect::<Vec<_>>().join("; ")
+    })
 }
 
 /// A position; the gateway takes it as text.

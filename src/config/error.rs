@@ -1,8 +1,34 @@
-//! What can be wrong with a configuration, in one line for a person.
+//! What can be wrong with a configuration, in a line each for a person.
 
-use std::{io, path::PathBuf};
+use std::{fmt, io, path::PathBuf};
 
-/// The first thing that is wrong.
+/// Everything that is wrong with a configuration: at least one error. Keys that contradict
+/// each other are found once each value by itself is good.
+///
+/// `Display` has a line for each error.
+#[derive(Debug)]
+pub struct ConfigErrors(pub(super) Vec<ConfigError>);
+
+impl ConfigErrors {
+    /// The errors, in the order in which they were found.
+    pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
+        self.0.iter()
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            let line = if index > 0 { "\n" } else { "" };
+            write!(f, "{line}{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+/// One thing that is wrong.
 ///
 /// `Display` is a single line, and neither it nor `Debug` shows a secret. A
 /// `place` is where the configuration says so, such as `in "usher.toml"`.

@@ -18,6 +18,8 @@ pub(super) struct Layer {
     pub(super) settings: BTreeMap<&'static str, Setting>,
     /// Keys of an earlier version that have no effect any more, each with the reason.
     pub(super) ignored: Vec<String>,
+    /// What is wrong with names, and with where values stand.
+    pub(super) errors: Vec<ConfigError>,
 }
 
 impl Layer {
@@ -25,6 +27,24 @@ impl Layer {
     pub(super) fn extend(&mut self, other: Self) {
         self.settings.extend(other.settings);
         self.ignored.extend(other.ignored);
+        self.errors.extend(other.errors);
+    }
+
+    /// Adds a setting, unless the layer already gives the key by its other name.
+    fn add(&mut self, setting: Setting) {
+        let path = setting.name.key.path;
+        match self.settings.get(path) {
+            Some(other) if other.name.file != setting.name.file => {
+                self.errors.push(ConfigError::Twice {
+                    name: setting.name.dotted(),
+                    place: setting.place,
+                    other: other.name.dotted(),
+                });
+            }
+            _ => {
+                self.settings.insert(path, setting);
+            }
+        }
     }
 }
 
@@ -39,6 +59,10 @@ pub(super) struct Setting {
 }
 
 /// Reads the TOML file.
+///
+/// # Errors
+///
+/// The file can't be read, or is not TOML.
 pub(super) fn from_file(path: &Path) -> Result<Layer, ConfigError> {
     let text = fs::read_to_string(path).map_err(|cause| ConfigError::Unreadable {
         path: path.to_owned(),
@@ -46,7 +70,7 @@ pub(super) fn from_file(path: &Path) -> Result<Layer, ConfigError> {
     })?;
     let table = text.parse().map_err(|error| syntax(path, &text, &error))?;
     let mut layer = Layer::default();
-    collect(&mut layer, "", table, &format!("in {path:?}"))?;
+    collect(&mut layer, "", table, &format!("in {path:?}"));
     Ok(layer)
 }
 
@@ -65,25 +89,10 @@ fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
 }
 
 /// Adds the keys of a table, and of the tables in it, which must all be known.
-fn collect(
-    layer: &mut Layer,
-    section: &str,
-    table: toml::Table,
-    place: &str,
-) -> Result<(), ConfigError> {
+fn collect(layer: &mut Layer, section: &str, table: toml::Table, place: &str) {
     for (name, value) in table {
         let path = join(section, &name);
         let place = place.to_owned();
-        let unknown = |nearest| ConfigError::Unknown {
-            name: path.clone(),
-            place: place.clone(),
-            nearest,
-        };
-        let shape = |mend| ConfigError::Shape {
-            name: path.clone(),
-            place: place.clone(),
-            mend,
-        };
         let name = match former(&path) {
             Some(Former::Renamed(name)) => Some(name),
             Some(Former::Ignored(why)) => {
@@ -94,27 +103,44 @@ fn collect(
             }
             None => Name::all().find(|name| name.dotted() == path),
         };
-        match (name, value) {
+        let shape = |mend| Err((mend, true));
+        let unknown = |nearest| Err((nearest, false));
+        let good = match (name, value) {
             (Some(name), toml::Value::Table(_)) => {
                 let example = example(name);
-                return Err(shape(format!("a value, not a section; write {example}")));
+                shape(format!("a value, not a section; write {example}"))
             }
             (Some(name), value) => {
-                let raw = Raw::Toml(value);
-                add(layer, Setting { name, raw, place })?;
+                let (raw, place) = (Raw::Toml(value), place.clone());
+                layer.add(Setting { name, raw, place });
+                Ok(())
             }
             (None, toml::Value::Table(inner)) if is_section(&path) || !inner.is_empty() => {
-                collect(layer, &path, inner, &place)?;
+                collect(layer, &path, inner, &place);
+                Ok(())
             }
-            (None, toml::Value::Table(_)) => return Err(unknown(nearest_section(&path))),
+            (None, toml::Value::Table(_)) => unknown(nearest_section(&path)),
             (None, _) if is_section(&path) => {
-                let mend = format!("a section; write [{path}], and its keys below it");
-                return Err(shape(mend));
+                shape(format!("a section; write [{path}], and its keys below it"))
             }
-            (None, _) => return Err(unknown(Name::nearest(&path).dotted())),
-        }
+            (None, _) => unknown(Name::nearest(&path)),
+        };
+        layer.errors.extend(good.err().map(|(said, is_shape)| {
+            let name = path;
+            match is_shape {
+                true => ConfigError::Shape {
+                    name,
+                    place,
+                    mend: said,
+                },
+                false => ConfigError::Unknown {
+                    name,
+                    place,
+                    nearest: said,
+                },
+            }
+        }));
     }
-    Ok(())
 }
 
 /// The path of a name in a section; a name that needs quotes keeps them.
@@ -158,15 +184,18 @@ fn example(name: Name) -> String {
 
 /// Reads the variables that are ours: others, such as the `USHER_PORT` that a
 /// cluster injects for a service of our name, have no double underscore.
-pub(super) fn from_environment(
-    environment: impl IntoIterator<Item = (String, String)>,
-) -> Result<Layer, ConfigError> {
+pub(super) fn from_environment(environment: impl IntoIterator<Item = (String, String)>) -> Layer {
     let mut layer = Layer::default();
     for (variable, text) in environment {
         let Some(rest) = variable.strip_prefix("USHER_") else {
             continue;
         };
         if !variable.contains("__") {
+            let meant = Name::all().map(Name::variable);
+            let meant = { meant }.find(|name| name.replace("__", "_") == variable);
+            layer.ignored.extend(meant.map(|name| {
+                format!("{variable} is ignored: names of ours have two underscores, as {name}")
+            }));
             continue;
         }
         let dotted = rest.replace("__", ".").to_lowercase();
@@ -178,32 +207,18 @@ pub(super) fn from_environment(
             }
             None => Name::all().find(|name| name.variable() == variable),
         };
-        let Some(name) = name else {
-            return Err(ConfigError::Unknown {
+        match name {
+            Some(name) => {
+                let raw = Raw::Text(text);
+                let place = format!("from {variable}");
+                layer.add(Setting { name, raw, place });
+            }
+            None => layer.errors.push(ConfigError::Unknown {
                 name: variable.escape_debug().to_string(),
                 place: "in the environment".to_owned(),
-                nearest: Name::nearest(&dotted).variable(),
-            });
-        };
-        let raw = Raw::Text(text);
-        let place = format!("from {variable}");
-        add(&mut layer, Setting { name, raw, place })?;
-    }
-    Ok(layer)
-}
-
-/// Adds a setting, unless the layer already gives the key by its other name.
-fn add(layer: &mut Layer, setting: Setting) -> Result<(), ConfigError> {
-    let path = setting.name.key.path;
-    match layer.settings.get(path) {
-        Some(other) if other.name.file != setting.name.file => Err(ConfigError::Twice {
-            name: setting.name.dotted(),
-            place: setting.place,
-            other: other.name.dotted(),
-        }),
-        _ => {
-            layer.settings.insert(path, setting);
-            Ok(())
+                nearest: Name::nearest_variable(&dotted),
+            }),
         }
     }
+    layer
 }

@@ -1,9 +1,9 @@
-//! From the layers to a configuration, or to the first thing that is wrong.
+//! From the layers to a configuration, or to all that is wrong.
 
 use std::{fs, path::Path};
 
 use super::{
-    error::ConfigError,
+    error::{ConfigError, ConfigErrors},
     keys::Config,
     layers::{Layer, Setting, from_environment, from_file},
     rules,
@@ -18,23 +18,31 @@ use super::{
 pub(super) fn load(
     file: Option<&Path>,
     environment: impl IntoIterator<Item = (String, String)>,
-) -> Result<Config, ConfigError> {
+) -> Result<Config, ConfigErrors> {
     let mut settings = Layer::default();
-    if let Some(path) = file {
-        settings.extend(from_file(path)?);
+    match file.map(from_file) {
+        Some(Ok(layer)) => settings.extend(layer),
+        Some(Err(error)) => settings.errors.push(error),
+        None => {}
     }
-    settings.extend(from_environment(environment)?);
+    settings.extend(from_environment(environment));
 
     let mut config = Config {
         ignored: std::mem::take(&mut settings.ignored),
         ..Config::default()
     };
+    let mut errors = std::mem::take(&mut settings.errors);
     for setting in settings.settings.values() {
-        apply(setting, &mut config)?;
+        errors.extend(apply(setting, &mut config).err());
     }
-    match rules::together(&config) {
-        Ok(()) => Ok(config),
-        Err((path, complaint)) => Err(at_odds(&config, &settings, path, complaint)),
+    // A value that is missing would seem to contradict others.
+    if errors.is_empty() {
+        let at_odds = |(path, complaint)| at_odds(&config, &settings, path, complaint);
+        errors.extend(rules::together(&config).into_iter().map(at_odds));
+    }
+    match errors.is_empty() {
+        true => Ok(config),
+        false => Err(ConfigErrors(errors)),
     }
 }
 
@@ -78,7 +86,10 @@ pub(super) fn reread(config: &Config) -> (Config, Vec<ConfigError>) {
         let read = keys()
             .find(|key| key.path == *path)
             .map_or(Ok(()), |key| (key.set)(&mut next, &content(file)?))
-            .and_then(|()| rules::together(&next).map_err(|(_, complaint)| complaint));
+            .and_then(|()| match rules::together(&next).into_iter().next() {
+                None => Ok(()),
+                Some((_, complaint)) => Err(complaint),
+            });
         match read {
             Ok(()) => fresh = next,
             Err(complaint) => errors.push(ConfigError::Value {

@@ -58,12 +58,35 @@ impl Name {
         format!("USHER_{}", self.dotted().replace('.', "__").to_uppercase())
     }
 
-    /// The name that is most like `dotted`.
-    pub(super) fn nearest(dotted: &str) -> Self {
-        Self::all()
-            .min_by_key(|name| distance(&name.dotted(), dotted))
-            .expect("the table of keys is not empty")
+    /// The name that is most like `dotted`. A name without a section may be meant for
+    /// several.
+    pub(super) fn nearest(dotted: &str) -> String {
+        if dotted.contains('.') {
+            return most_like(dotted).dotted();
+        }
+        let unlike = |name: &Self| damerau_levenshtein(last(&name.dotted()), dotted);
+        let least = Self::all().map(|name| unlike(&name)).min();
+        let mut names: Vec<_> = Self::all()
+            .filter(|name| Some(unlike(name)) == least)
+            .map(Self::dotted)
+            .collect();
+        let end = names.pop().unwrap_or_default();
+        match names.is_empty() {
+            true => end,
+            false => format!("{} or {end}", names.join(", ")),
+        }
     }
+
+    /// The variable that is most like one that would be `dotted` in the file.
+    pub(super) fn nearest_variable(dotted: &str) -> String {
+        most_like(dotted).variable()
+    }
+}
+
+fn most_like(dotted: &str) -> Name {
+    Name::all()
+        .min_by_key(|name| distance(&name.dotted(), dotted))
+        .expect("the table of keys is not empty")
 }
 
 /// How unlike two names are. What stands behind the section counts twice: a known

@@ -22,17 +22,20 @@ fn load(toml: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
     load_in(&folder, Some(&file), environment)
 }
 
-/// Reads a configuration; an error line names files as if from within `folder`.
+/// Reads a configuration; errors, a line each, name files as if from within `folder`.
 fn load_in(
     folder: &TempDir,
     file: Option<&Path>,
     environment: &[(&str, &str)],
 ) -> Result<Config, String> {
     let owned = |(name, text): &(&str, &str)| ((*name).to_owned(), (*text).to_owned());
-    Config::load(file, environment.iter().map(owned)).map_err(|error| {
-        let line = error.to_string();
-        assert!(!line.contains(char::is_control), "not one line: {line:?}");
-        line.replace(&format!("{}/", folder.path().display()), "")
+    Config::load(file, environment.iter().map(owned)).map_err(|errors| {
+        for error in errors.iter() {
+            let line = error.to_string();
+            assert!(!line.contains(char::is_control), "not one line: {line:?}");
+        }
+        let lines = errors.to_string();
+        lines.replace(&format!("{}/", folder.path().display()), "")
     })
 }
 

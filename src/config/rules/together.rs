@@ -11,11 +11,14 @@ use crate::config::{
     value::{Complaint, Value as _},
 };
 
+/// The key to mend, and what is wrong with it.
+type Fault = (&'static str, Complaint);
+
 /// Two keys that are set both, or neither.
 fn pair(
     one: (&'static str, &Option<PathBuf>),
     other: (&'static str, &Option<PathBuf>),
-) -> Result<(), (&'static str, Complaint)> {
+) -> Result<(), Fault> {
     for ((key, value), (missing, its)) in [(one, other), (other, one)] {
         if value.is_some() && its.is_none() {
             let complaint = format!("stands alone; set {missing} too, or leave {key} out");
@@ -25,7 +28,7 @@ fn pair(
     Ok(())
 }
 
-fn redis_together(config: &Config) -> Result<(), (&'static str, Complaint)> {
+fn redis_together(config: &Config) -> Result<(), Fault> {
     let (redis, sentinel, tls) = (&config.redis, &config.redis_sentinel, &config.redis_tls);
     let url = redis.url.as_ref();
     if url.is_none() && !config.tickets_jwt.connect {
@@ -61,90 +64,113 @@ fn redis_together(config: &Config) -> Result<(), (&'static str, Complaint)> {
     Ok(())
 }
 
-/// Checks what several keys must be together; an error names the one to mend.
-pub(in crate::config) fn together(config: &Config) -> Result<(), (&'static str, Complaint)> {
+/// Checks what several keys must be together; returns a fault of each check that fails.
+pub(in crate::config) fn together(config: &Config) -> Vec<Fault> {
     let Config {
-        public,
         public_tls,
-        grpc,
         grpc_tls,
-        nats,
         nats_tls,
         redis_tls,
-        tickets_jwt,
-        tickets_jwt_tls,
-        session,
         ..
     } = config;
-    if public.max_pending_per_ip > public.max_pending {
-        let complaint = format!(
-            "must be at most public.max_pending ({}), of which it is a part; lower it, or \
-             write 0 for no limit",
-            public.max_pending
-        );
-        return Err(("public.max_pending_per_ip", complaint));
-    }
-    pair(
-        ("public.tls.certificate_file", &public_tls.certificate_file),
-        ("public.tls.key_file", &public_tls.key_file),
-    )?;
-    pair(
-        ("grpc.tls.certificate_file", &grpc_tls.certificate_file),
-        ("grpc.tls.key_file", &grpc_tls.key_file),
-    )?;
-    for (certificate, key) in [
-        (
+    let checks = [
+        pending(config),
+        pair(
+            ("public.tls.certificate_file", &public_tls.certificate_file),
+            ("public.tls.key_file", &public_tls.key_file),
+        ),
+        pair(
+            ("grpc.tls.certificate_file", &grpc_tls.certificate_file),
+            ("grpc.tls.key_file", &grpc_tls.key_file),
+        ),
+        pair(
             ("nats.tls.certificate_file", &nats_tls.certificate_file),
             ("nats.tls.key_file", &nats_tls.key_file),
         ),
-        (
+        pair(
             ("redis.tls.certificate_file", &redis_tls.certificate_file),
             ("redis.tls.key_file", &redis_tls.key_file),
-        ),
-    ] {
-        pair(certificate, key)?;
+        )
+        .and_then(|()| redis_together(config)),
+        one_login(&config.nats),
+        client_ca(config),
+        in_flight(config),
+        jwt_together(&config.tickets_jwt, &config.tickets_jwt_tls),
+        guarded(config),
+        offline(config),
+        idle(config),
+    ];
+    checks.into_iter().filter_map(Result::err).collect()
+}
+
+fn pending(Config { public, .. }: &Config) -> Result<(), Fault> {
+    if public.max_pending_per_ip <= public.max_pending {
+        return Ok(());
     }
-    redis_together(config)?;
-    one_login(nats)?;
-    if grpc_tls.client_ca_file.is_some() && grpc_tls.certificate_file.is_none() {
-        let complaint = "needs TLS; set grpc.tls.certificate_file and grpc.tls.key_file too";
-        return Err(("grpc.tls.client_ca_file", complaint.to_owned()));
+    let complaint = format!(
+        "must be at most public.max_pending ({}), of which it is a part; lower it, or write 0 \
+         for no limit",
+        public.max_pending
+    );
+    Err(("public.max_pending_per_ip", complaint))
+}
+
+fn client_ca(Config { grpc_tls, .. }: &Config) -> Result<(), Fault> {
+    if grpc_tls.client_ca_file.is_none() || grpc_tls.certificate_file.is_some() {
+        return Ok(());
     }
-    if grpc.max_in_flight_bytes.0 < grpc.max_message.0 {
-        let message = grpc.max_message.show().toml;
-        let complaint = format!(
-            "must be at least grpc.max_message ({message}), or no message of that size gets \
-             through; raise it, or lower grpc.max_message"
-        );
-        return Err(("grpc.max_in_flight_bytes", complaint));
+    let complaint = "needs TLS; set grpc.tls.certificate_file and grpc.tls.key_file too";
+    Err(("grpc.tls.client_ca_file", complaint.to_owned()))
+}
+
+fn in_flight(Config { grpc, .. }: &Config) -> Result<(), Fault> {
+    if grpc.max_in_flight_bytes.0 >= grpc.max_message.0 {
+        return Ok(());
     }
-    jwt_together(tickets_jwt, tickets_jwt_tls)?;
+    let message = grpc.max_message.show().toml;
+    let complaint = format!(
+        "must be at least grpc.max_message ({message}), or no message of that size gets through; \
+         raise it, or lower grpc.max_message"
+    );
+    Err(("grpc.max_in_flight_bytes", complaint))
+}
+
+/// A listener off loopback needs something by which it knows its callers.
+fn guarded(Config { grpc, grpc_tls, .. }: &Config) -> Result<(), Fault> {
     let known = !grpc.tokens.is_empty() || grpc_tls.client_ca_file.is_some();
-    let open = !known && !grpc.allow_anonymous;
-    if open && !grpc.listen.ip().to_canonical().is_loopback() {
-        let complaint = "whoever reaches it could push to any user; set grpc.tokens \
-                         or grpc.tls.client_ca_file, or grpc.allow_anonymous = true if something else guards it";
-        return Err(("grpc.listen", complaint.to_owned()));
+    let loopback = grpc.listen.ip().to_canonical().is_loopback();
+    if known || grpc.allow_anonymous || loopback {
+        return Ok(());
     }
-    if config.offline.events && !config.durable.enabled {
-        let complaint = "needs a stream that keeps messages; set durable.enabled = true, or leave \
-                         offline.events out";
-        return Err(("offline.events", complaint.to_owned()));
+    let complaint = "whoever reaches it could push to any user; set grpc.tokens \
+                     or grpc.tls.client_ca_file, or grpc.allow_anonymous = true if something else guards it";
+    Err(("grpc.listen", complaint.to_owned()))
+}
+
+fn offline(config: &Config) -> Result<(), Fault> {
+    if !config.offline.events || config.durable.enabled {
+        return Ok(());
     }
-    if session.idle_timeout <= session.ping_interval {
-        let ping = session.ping_interval.show().toml;
-        let enough = session.ping_interval.saturating_mul(2).show().toml;
-        let complaint = format!(
-            "must be longer than session.ping_interval ({ping}), \
-             or quiet sessions are closed; write for example {enough}"
-        );
-        return Err(("session.idle_timeout", complaint));
+    let complaint = "needs a stream that keeps messages; set durable.enabled = true, or leave \
+                     offline.events out";
+    Err(("offline.events", complaint.to_owned()))
+}
+
+fn idle(Config { session, .. }: &Config) -> Result<(), Fault> {
+    if session.idle_timeout > session.ping_interval {
+        return Ok(());
     }
-    Ok(())
+    let ping = session.ping_interval.show().toml;
+    let enough = session.ping_interval.saturating_mul(2).show().toml;
+    let complaint = format!(
+        "must be longer than session.ping_interval ({ping}), \
+         or quiet sessions are closed; write for example {enough}"
+    );
+    Err(("session.idle_timeout", complaint))
 }
 
 /// There is one way to log in to NATS, the same for all servers.
-fn one_login(nats: &Nats) -> Result<(), (&'static str, Complaint)> {
+fn one_login(nats: &Nats) -> Result<(), Fault> {
     let ways = [
         ("nats.credentials_file", nats.credentials_file.is_some()),
         ("nats.nkey_seed_file", nats.nkey_seed_file.is_some()),

@@ -83,6 +83,46 @@ fn a_file_that_is_not_there_or_not_toml_is_named() {
 }
 
 #[test]
+fn all_that_is_wrong_is_told_at_once() {
+    let file = "lisen = 1\n[session]\nping_interval = 25\n[sesion]\n";
+    let lines = error(
+        file,
+        &[("USHER_NATS__PASWORD", "x"), ("USHER_NATS__PREFIX", "a b")],
+    );
+    let lines: Vec<_> = lines.lines().collect();
+    for name in [
+        "lisen",
+        "session.ping_interval",
+        "sesion",
+        "USHER_NATS__PASWORD",
+        "nats.prefix",
+    ] {
+        let named = |line: &&&str| line.starts_with(&format!("{name} "));
+        assert_eq!(lines.iter().filter(named).count(), 1, "{name}: {lines:#?}");
+    }
+    assert_eq!(lines.len(), 5, "{lines:#?}");
+    // Contradictions, once each value is good by itself.
+    let file = "[offline]\nevents = true\n[session]\nidle_timeout = \"10s\"\n";
+    let lines = error(file, &[]);
+    assert!(lines.contains("offline.events") && lines.contains("session.idle_timeout"));
+    // A file that is no TOML does not hide the environment.
+    let lines = error("x", &[("USHER_NATS__PASWORD", "x")]);
+    assert_eq!(lines.lines().count(), 2, "{lines}");
+}
+
+#[test]
+fn a_variable_that_lacks_an_underscore_is_named() {
+    let variables = [("USHER_PUBLIC_LISTEN", "127.0.0.1:1"), ("USHER_PORT", "x")];
+    assert_eq!(
+        good("", &variables).ignored,
+        [
+            "USHER_PUBLIC_LISTEN is ignored: names of ours have two underscores, as \
+             USHER_PUBLIC__LISTEN"
+        ]
+    );
+}
+
+#[test]
 fn an_unknown_name_is_told_the_nearest() {
     for (toml, name, nearest) in [
         (
@@ -119,7 +159,11 @@ fn an_unknown_name_is_told_the_nearest() {
         ),
         ("[sesion]", "sesion", "session"),
         ("[public.x]", "public.x", "public"),
-        ("lisen = 1", "lisen", "ops.listen"),
+        (
+            "lisen = 1",
+            "lisen",
+            "public.listen, grpc.listen or ops.listen",
+        ),
         (
             "\"public.listen\" = 1",
             "\"public.listen\"",
