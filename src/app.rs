@@ -276,6 +276,7 @@ impl App {
             started: Instant::now(),
             registry: registry.clone(),
             control: control.clone(),
+            embedded: mode.embedded,
             sessions: sessions.clone(),
             tickets: tickets.clone(),
             readiness: readiness.clone(),

@@ -68,12 +68,11 @@ impl Tickets {
         }
     }
 
-    /// Whether the store answered last time; none where there is none.
+    /// Whether Redis answered last time; none where there is no Redis.
     pub fn is_connected(&self) -> Option<bool> {
         match &self.store {
             Store::Redis(redis) => Some(redis.is_connected()),
-            Store::Embedded(_) => Some(true),
-            Store::None => None,
+            Store::Embedded(_) | Store::None => None,
         }
     }
 

@@ -35,6 +35,8 @@ pub struct Status {
     pub registry: Arc<Registry>,
     /// Asks the other gateways.
     pub control: Control,
+    /// Whether the bus is in this process, so that there is no NATS.
+    pub embedded: bool,
     /// The open sessions.
     pub sessions: Arc<Sessions>,
     /// The ticket store.
@@ -53,7 +55,8 @@ struct Body<'a> {
     ready: bool,
     reasons: Vec<Reason>,
     warnings: Vec<Reason>,
-    nats_connected: bool,
+    /// None where there is no NATS.
+    nats_connected: Option<bool>,
     /// None where there is no Redis.
     redis_connected: Option<bool>,
     sessions: i64,
@@ -121,7 +124,7 @@ fn body(status: &Status) -> Body<'_> {
         ready: reasons.is_empty(),
         reasons,
         warnings: status.readiness.warnings(),
-        nats_connected: status.registry.is_connected(),
+        nats_connected: (!status.embedded).then(|| status.registry.is_connected()),
         redis_connected: status.tickets.is_connected(),
         sessions: status.sessions.open(),
         users: status.registry.users(),

@@ -26,6 +26,8 @@ pub(super) enum Refusal {
     HostDenied,
     TicketBinding,
     NotFound,
+    /// Nothing issues tickets at this gateway for a login's token.
+    NoMint,
     MediaType,
     /// Carries what is allowed.
     MethodNotAllowed(&'static str),
@@ -107,6 +109,12 @@ impl Refusal {
                 "this ticket was issued for another origin; get a new one",
             ),
             Self::NotFound => (S::NOT_FOUND, "not_found", "there is nothing at this path"),
+            Self::NoMint => (
+                S::NOT_FOUND,
+                "not_found",
+                "this gateway issues no tickets here: that needs Redis and the keys of logins' \
+                 tokens (tickets.jwt.secret, .public_key_file, .jwks_url or .oidc_issuer)",
+            ),
             Self::MethodNotAllowed(_) => (
                 S::METHOD_NOT_ALLOWED,
                 "method_not_allowed",

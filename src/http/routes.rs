@@ -84,7 +84,7 @@ pub fn public(prefix: &str, public: Public) -> BoxedFilter<(Response,)> {
     let events = preflight(door).or(events.map(events::begin)).unify();
     let events = readable(door, events);
 
-    let tickets = public.mint.map_or_else(nothing, |mint| {
+    let tickets = public.mint.map_or_else(tickets::none_here, |mint| {
         let mint = post
             .and(asked(door))
             .and(given(&mint))

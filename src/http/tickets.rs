@@ -1,9 +1,10 @@
 //! `POST /tickets`: a ticket for whoever brings a good token of their login.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{future::ready, net::IpAddr, sync::Arc, time::Duration};
 
 use warp::{
-    Rejection,
+    Filter as _, Rejection,
+    filters::BoxedFilter,
     http::{
         HeaderMap, HeaderValue, StatusCode,
         header::{AUTHORIZATION, CACHE_CONTROL},
@@ -53,6 +54,12 @@ pub(super) async fn mint(
         }
         Err(refusal) => Err(door.judge(client, refusal).into()),
     }
+}
+
+/// The path where nothing mints.
+pub(super) fn none_here() -> BoxedFilter<(Response,)> {
+    let refuse = || ready(Err::<Response, _>(Rejection::from(Refusal::NoMint)));
+    warp::any().and_then(refuse).boxed()
 }
 
 impl Mint {
