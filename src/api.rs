@@ -4,7 +4,6 @@
 //! gateway, so it makes no difference which gateway a service calls.
 
 mod bodies;
-mod certain;
 mod connection;
 mod ending;
 mod entrance;
@@ -16,6 +15,7 @@ mod in_flight;
 mod json;
 mod listener;
 mod nats;
+mod not_published;
 mod operations;
 mod peers;
 

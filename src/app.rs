@@ -1,10 +1,10 @@
-//! The roof: builds the rooms in order, owns the listeners, runs the drain.
+//! Builds all parts in order, owns the listeners, runs the drain.
 
+mod backends;
 mod errors;
 mod listeners;
-mod outside;
 mod reload;
-pub(crate) mod rooms;
+pub(crate) mod settings;
 mod tasks;
 
 use std::{sync::Arc, time::Instant};
@@ -18,8 +18,8 @@ use tokio::{
 
 pub use self::errors::{BindError, RunError, StartError};
 use self::{
+    backends::{Backends, Shared},
     listeners::{bind, gateway_name, listening},
-    outside::{Outside, Shared},
     reload::Reload,
     tasks::Tasks,
 };
@@ -29,7 +29,7 @@ use crate::{
     config::{Config, Drain},
     control::{Control, Gateways},
     durable::Durable,
-    http::{self, Credentials, Demo, Door, Mint, MintRate, Sessions, Status},
+    http::{self, Admissions, Credentials, Demo, Mint, MintRate, Sessions, Status},
     metrics::Metrics,
     presence::Presence,
     readiness::Readiness,
@@ -60,7 +60,7 @@ pub struct App {
     ops: TcpListener,
     max_sessions: usize,
     max_grpc_connections: usize,
-    tls: rooms::ListenersTls,
+    tls: settings::ListenersTls,
     /// Whose tokens get tickets; none where nobody's do.
     mint: Option<tokens::Config>,
 }
@@ -74,16 +74,16 @@ impl App {
     /// [`StartError`] names the key of the first file that is not good, or of the
     /// first listener that cannot be bound.
     pub async fn bind(config: Config, mode: Mode, descriptors: u64) -> Result<Self, StartError> {
-        let tls = rooms::listeners_tls(&config)?;
-        let mint = rooms::tokens(&config)?;
+        let tls = settings::listeners_tls(&config)?;
+        let mint = settings::tokens(&config)?;
         if !mode.embedded {
-            rooms::check_client_files(&config)?;
+            settings::check_client_files(&config)?;
         }
         let public = bind("public.listen", config.public.listen)?;
         let grpc = bind("grpc.listen", config.grpc.listen)?;
         let ops = bind("ops.listen", config.ops.listen)?;
-        let max_sessions = rooms::max_sessions(&config, descriptors);
-        let max_grpc_connections = rooms::max_grpc_connections(&config, descriptors);
+        let max_sessions = settings::max_sessions(&config, descriptors);
+        let max_grpc_connections = settings::max_grpc_connections(&config, descriptors);
         Ok(Self {
             config,
             mode,
@@ -135,14 +135,14 @@ impl App {
         let metrics = Arc::new(Metrics::new());
         let readiness = Readiness::new(config.ops.nats_grace);
         let (subscriptions, commands) = Subscriptions::new();
-        let (tracer, traces) = telemetry::begin(rooms::telemetry(&config, &gateway), &metrics);
-        let outside = Outside::new(
+        let (tracer, traces) = telemetry::begin(settings::telemetry(&config, &gateway), &metrics);
+        let backends = Backends::new(
             (&config, mode, &gateway),
             commands,
             (&metrics, &readiness, &tracer),
             &mut tasks,
         );
-        let Outside {
+        let Backends {
             interest,
             publisher,
             calls,
@@ -150,7 +150,7 @@ impl App {
             stream,
             tickets,
             logins,
-        } = outside.await?;
+        } = backends.await?;
         let (others, service) = match shared {
             None => (None, None),
             Some(Shared {
@@ -160,7 +160,7 @@ impl App {
             }) => (Some((peers, elsewhere)), Some(service)),
         };
         let registry = Arc::new(Registry::new(
-            rooms::registry(&config, &gateway, &tracer),
+            settings::registry(&config, &gateway, &tracer),
             Arc::new(subscriptions),
             metrics.clone(),
         ));
@@ -170,7 +170,7 @@ impl App {
             let gateways = Gateways::new(&gateway, peers.clone(), metrics.clone());
             tasks.spawn("the news of gateways", gateways.clone().run());
             if config.presence.events {
-                let config = rooms::presence(&config, &gateway);
+                let config = settings::presence(&config, &gateway);
                 let (registry, lost) = (registry.clone(), gateways.lost());
                 let (told, telling) =
                     Presence::new(config, registry, elsewhere, lost, metrics.clone());
@@ -188,7 +188,7 @@ impl App {
         let durable = stream.clone().map(|stream| {
             let watched = (metrics.clone(), readiness.clone(), tracer.clone());
             let limits = registry.limits().clone();
-            Durable::new(stream, rooms::durable(&config), limits, watched)
+            Durable::new(stream, settings::durable(&config), limits, watched)
         });
         for task in durable.iter().flat_map(Durable::tasks) {
             tasks.spawn(task.name, task.future);
@@ -202,12 +202,12 @@ impl App {
         });
         let connects = judge.clone().filter(|_| config.tickets_jwt.connect);
         let credentials = Arc::new(Credentials::new(tickets.clone(), connects));
-        let how = rooms::sessions(&config, &gateway);
+        let how = settings::sessions(&config, &gateway);
         let (sessions, clock) = Sessions::new(how, calls, credentials.clone(), metrics.clone());
         let sessions = Arc::new(sessions);
         tasks.spawn("the clock of sessions", clock);
-        let door = Arc::new(Door::new(
-            rooms::door(&config, max_sessions, &tracer),
+        let admissions = Arc::new(Admissions::new(
+            settings::admissions(&config, max_sessions, &tracer),
             credentials,
             http::Joins {
                 registry: registry.clone(),
@@ -225,7 +225,7 @@ impl App {
                  usher push alice '{{\"order\":123}}'"
             );
             Arc::new(Demo {
-                door: door.clone(),
+                admissions: admissions.clone(),
                 registry: registry.clone(),
                 publisher: publisher.clone(),
                 tickets: tickets.clone(),
@@ -252,7 +252,7 @@ impl App {
             })
         });
         let served = http::Public {
-            door: door.clone(),
+            admissions: admissions.clone(),
             sessions: sessions.clone(),
             readiness: readiness.clone(),
             mint,
@@ -265,8 +265,8 @@ impl App {
             public,
             acceptor,
             routes,
-            rooms::bounds(&config),
-            Some(door.clone()),
+            settings::bounds(&config),
+            Some(admissions.clone()),
         );
         tasks.spawn("the public listener", serving);
 
@@ -284,7 +284,7 @@ impl App {
         };
         let loopback = ops.local_addr().is_ok_and(|at| at.ip().is_loopback());
         let routes = http::ops_routes(Arc::new(status), loopback);
-        let serving = http::serve(ops, None, routes, rooms::OPS_BOUNDS, None);
+        let serving = http::serve(ops, None, routes, settings::OPS_BOUNDS, None);
         tasks.spawn("the operators' listener", serving);
 
         listening("grpc", &grpc);
@@ -296,7 +296,7 @@ impl App {
             control,
             ticket_ttl: config.tickets.ttl,
         };
-        let api = rooms::api(&config, max_grpc_connections);
+        let api = settings::api(&config, max_grpc_connections);
         let grpc_tokens = api.tokens.clone();
         let (acceptor, grpc_reloads) = tls.grpc.unzip();
         let parts = (metrics.clone(), readiness.clone());
@@ -342,12 +342,12 @@ impl App {
             },
         };
         let mut draining = std::pin::pin!(async {
-            door.close();
+            admissions.close();
             phase.send_replace(Phase::Leaving);
             registry.drain(window).await;
             phase.send_replace(Phase::Ended);
             let gone = async {
-                while door.held() > 0 {
+                while admissions.held() > 0 {
                     registry.end_all();
                     sleep(std::time::Duration::from_millis(10)).await;
                 }

@@ -7,7 +7,7 @@
 //! then.
 
 mod audit;
-mod brought;
+mod catch_up;
 mod chain;
 mod each;
 mod held_back;
@@ -40,7 +40,7 @@ pub use self::{
 use crate::{
     bus::{
         Task,
-        stream::{Look, Stream, StreamError},
+        stream::{LeaderState, Stream, StreamError},
     },
     channel::Topic,
     close::CloseReason,
@@ -78,7 +78,7 @@ pub struct Durable {
     limits: Arc<Limits>,
     metrics: Arc<Metrics>,
     tracer: Tracer,
-    /// Which stream it is, and how often it was set back; none before the first look.
+    /// Which stream it is, and how often it was set back; none before the first leader query.
     state: Mutex<Option<(Arc<str>, u64)>>,
     /// All sessions.
     sessions: Mutex<HashMap<u64, Weak<Session>>>,
@@ -188,21 +188,23 @@ impl Durable {
         self.woken.notify_one();
     }
 
-    /// Whether the stream is still as it was at a look.
-    fn is_at(&self, look: &Look) -> bool {
+    /// Whether the stream is still as it was at a leader query.
+    fn is_at(&self, leader: &LeaderState) -> bool {
         let state = lock(&self.state);
         let state = state.as_ref();
-        state.is_some_and(|(epoch, set_backs)| *epoch == look.epoch && *set_backs == look.set_backs)
+        state.is_some_and(|(epoch, set_backs)| {
+            *epoch == leader.epoch && *set_backs == leader.set_backs
+        })
     }
 
     /// What the stream's leader has. Where the stream was made anew or set back since, all
     /// sessions have to come again: their positions are of a stream that is no more.
-    async fn look(&self) -> Result<Look, StreamError> {
-        let look = self.stream.look().await?;
-        let now = (look.epoch.clone(), look.set_backs);
+    async fn leader(&self) -> Result<LeaderState, StreamError> {
+        let leader = self.stream.leader().await?;
+        let now = (leader.epoch.clone(), leader.set_backs);
         let replaced = {
             let mut state = lock(&self.state);
-            // Of several looks the older one says nothing new.
+            // Of several leader queries the older one says nothing new.
             let is_news = match &*state {
                 None => true,
                 Some((epoch, set_backs)) => *epoch != now.0 || *set_backs < now.1,
@@ -214,7 +216,7 @@ impl Durable {
             }
         };
         if let Some((epoch, sessions)) = replaced {
-            let reason = match epoch == look.epoch {
+            let reason = match epoch == leader.epoch {
                 true => "set_back",
                 false => "made_anew",
             };
@@ -231,7 +233,7 @@ impl Durable {
             });
             supervision::spawn("the closing of sessions", closing);
         }
-        Ok(look)
+        Ok(leader)
     }
 
     /// Sessions of a stream that is no more get nothing of the new one: a client would take a
@@ -250,8 +252,8 @@ impl Durable {
         if looked.is_none_or(|at| at.elapsed() >= AGAIN) {
             *looked = Some(Instant::now());
             let durable = self.clone();
-            supervision::spawn("another look at the stream", async move {
-                let _ = durable.look().await;
+            supervision::spawn("another leader query for the stream", async move {
+                let _ = durable.leader().await;
             });
         }
     }

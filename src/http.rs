@@ -1,4 +1,4 @@
-//! HTTP: the public door and the operators' door. `warp` lives here and in `api/json`.
+//! HTTP: the public listener and the operators' listener. `warp` lives here and in `api/json`.
 
 mod address;
 mod admit;
@@ -22,7 +22,7 @@ mod join;
 mod listen;
 mod mint_rate;
 mod ops;
-mod places;
+mod permits;
 mod refusal;
 mod refusal_rate;
 mod request;
@@ -38,7 +38,7 @@ mod websocket;
 #[doc(hidden)]
 pub use self::conformance::routes as conformance_routes;
 pub use self::{
-    admit::{Config as DoorConfig, Door},
+    admit::{Admissions, Config as AdmissionsConfig},
     credentials::Credentials,
     demo::Demo,
     join::Joins,

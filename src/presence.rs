@@ -20,7 +20,7 @@ use tokio::{
 
 use self::{
     table::{Outcome, Step, Table},
-    work::Voice,
+    work::Announcer,
 };
 use crate::{
     bus::Elsewhere,
@@ -75,7 +75,7 @@ impl Presence {
         };
         let changes = registry.changes();
         let task = Task {
-            voice: Voice::new(&config.gateway, elsewhere, metrics.clone()),
+            announcer: Announcer::new(&config.gateway, elsewhere, metrics.clone()),
             delay: config.offline_delay,
             registry,
             metrics,
@@ -104,7 +104,7 @@ impl Presence {
 type Done = (UserId, Outcome);
 
 struct Task {
-    voice: Voice,
+    announcer: Announcer,
     delay: Duration,
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
@@ -148,7 +148,7 @@ impl Task {
                     self.wake();
                 }
                 vanished = lost.recv() => match vanished {
-                    Ok(gateway) => self.voice.tell_of_lost(&gateway).await,
+                    Ok(gateway) => self.announcer.tell_of_lost(&gateway).await,
                     Err(broadcast::error::RecvError::Lagged(_)) => {}
                     Err(broadcast::error::RecvError::Closed) => return,
                 },
@@ -212,9 +212,9 @@ impl Task {
         while self.work.len() < MAX_ASKED
             && let Some((user, step)) = self.queue.pop_front()
         {
-            let (voice, registry) = (self.voice.clone(), self.registry.clone());
+            let (announcer, registry) = (self.announcer.clone(), self.registry.clone());
             let work = async move {
-                let outcome = voice.find_out(&user, step).await;
+                let outcome = announcer.find_out(&user, step).await;
                 if outcome == Outcome::Online {
                     // Before anybody asks: services know.
                     registry.announce(&user);

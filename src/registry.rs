@@ -1,8 +1,8 @@
 //! Users, their sessions, and the way of a message to each.
 //!
-//! NATS is subscribed to a user's subject exactly while a [`Seat`] of that user exists.
-//! [`Registry::join`] hands a seat out only when NATS has confirmed the subscription;
-//! dropping the seat does all the cleaning up.
+//! NATS is subscribed to a user's subject exactly while a [`SessionHandle`] of that user exists.
+//! [`Registry::join`] hands a handle out only when NATS has confirmed the subscription;
+//! dropping the handle does all the cleaning up.
 //!
 //! What a session keeps besides its backlog is its own affair ([`Session`]): the registry
 //! knows nothing of a stream.
@@ -20,8 +20,8 @@ mod limits;
 mod membership;
 mod presence;
 mod probes;
-mod seat;
 mod session;
+mod session_handle;
 
 /// Where the state machine finds its lock; the model checker brings its own.
 mod sync {
@@ -59,8 +59,8 @@ pub use self::{
     here::Here,
     limits::{Charge, Limits},
     presence::Change,
-    seat::{Follower, Seat},
     session::{Live, Pushed, Session},
+    session_handle::{Follower, SessionHandle},
 };
 use self::{
     dismiss::Dismissals,
@@ -218,7 +218,7 @@ impl Registry {
     }
 
     /// Joins a session to its user's and to topics, as many as it may follow, and waits until NATS delivers to it, or a service ends it.
-    /// [`Seat::welcome`] has to follow. The session has been on its way in since `began`: where
+    /// [`SessionHandle::welcome`] has to follow. The session has been on its way in since `began`: where
     /// a service has ended its user's sessions later than that, it ends too.
     ///
     /// # Errors
@@ -230,7 +230,7 @@ impl Registry {
         topics: &[Topic],
         session: Arc<dyn Session>,
         began: Instant,
-    ) -> Result<Seat, JoinError> {
+    ) -> Result<SessionHandle, JoinError> {
         let deadline = Instant::now() + CONFIRM;
         let audience = Audience::User(user.clone());
         let Joined { held, confirmed_in } = membership::join(
@@ -239,35 +239,35 @@ impl Registry {
             &audience,
             session.clone(),
         );
-        let seat = Seat {
+        let handle = SessionHandle {
             registry: self.clone(),
             user: user.clone(),
             held,
             session,
         };
         if let Some(ending) = self.dismissals.ending(user, began) {
-            seat.backlog().end(ending);
+            handle.backlog().end(ending);
         }
-        let mut following = self.begin_to_follow(&seat.session, topics)?;
+        let mut following = self.begin_to_follow(&handle.session, topics)?;
         if confirmed_in != Some(self.life()) {
-            let admission = poll_fn(|cx| seat.backlog().poll_admission(cx));
+            let admission = poll_fn(|cx| handle.backlog().poll_admission(cx));
             match timeout_at(deadline, admission).await {
                 Ok(Admission::Confirmed) => {}
-                _ if seat.backlog().is_dismissed() => return Ok(seat),
+                _ if handle.backlog().is_dismissed() => return Ok(handle),
                 Ok(Admission::Refused) => return Err(JoinError::Forbidden),
                 Ok(_) | Err(_) => return Err(JoinError::Unconfirmed),
             }
         }
         tokio::select! {
             told = following.told(deadline) => told?,
-            () = seat.dismissed() => {}
+            () = handle.dismissed() => {}
         }
         // Waited also behind another session of this user, which may be
         // settling still.
         sleep(self.connection().settle).await;
         following.begin();
         drop(following);
-        Ok(seat)
+        Ok(handle)
     }
 
     fn life(&self) -> u64 {

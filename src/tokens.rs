@@ -71,7 +71,7 @@ pub enum Source {
 #[derive(Debug, Clone)]
 pub struct Remote {
     /// Where they are.
-    pub place: Place,
+    pub location: Location,
     /// How long they are good without being seen there again.
     pub max_age: Duration,
     /// Whom to trust there.
@@ -80,7 +80,7 @@ pub struct Remote {
 
 /// Where a JSON Web Key Set (RFC 7517) is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum Location {
     /// At this URL.
     Jwks(Url),
     /// At the URL that this issuer's configuration names (OpenID Connect Discovery 1.0).

@@ -20,7 +20,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Sleep, sleep};
 use tonic::Status;
 
-use super::{certain::nothing_done, in_flight::Held};
+use super::{in_flight::Held, not_published::nothing_done};
 use crate::metrics::Metrics;
 
 /// From the beginning of a message to its end.

@@ -18,7 +18,7 @@ use super::{
     Phase,
     entrance::Entrance,
     frames::Frames,
-    peers::{Peer, Place},
+    peers::{Peer, Permit},
 };
 use crate::{
     jitter,
@@ -92,14 +92,14 @@ impl Connections {
     pub(super) async fn serve(
         self: Arc<Self>,
         stream: TcpStream,
-        place: Place,
+        permit: Permit,
         phase: watch::Receiver<Phase>,
     ) {
-        let peer = place.peer().clone();
+        let peer = permit.peer().clone();
         tokio::select! {
             // Counted where it was decided.
             () = peer.cut() => {}
-            cut = self.connection(stream, &place, phase) => {
+            cut = self.connection(stream, &permit, phase) => {
                 if let Err(reason) = cut {
                     tracing::debug!(reason, "a connection to the push API is cut off");
                     self.entrance.metrics.grpc_connections_cut(reason);
@@ -111,11 +111,11 @@ impl Connections {
     async fn connection(
         &self,
         stream: TcpStream,
-        place: &Place,
+        permit: &Permit,
         mut phase: watch::Receiver<Phase>,
     ) -> Result<(), Cut> {
         let begun = Instant::now();
-        let peer = place.peer();
+        let peer = permit.peer();
         let _ = stream.set_nodelay(true);
         let stream = tokio::select! {
             stream = timeout(HANDSHAKE, self.encrypt(stream)) => {

@@ -14,11 +14,11 @@ use tower::Service as _;
 
 use super::{
     bodies::{Bounded, Limit},
-    certain::nothing_done,
     ending::Ending,
     guard::{Guard, is_open, method, streams},
     in_flight::{Held, InFlight},
     json::Json,
+    not_published::nothing_done,
     peers::Peer,
 };
 use crate::metrics::Metrics;

@@ -18,7 +18,7 @@ use self::{
 };
 use super::{
     BroadcastOrder, DisconnectOrder, Issued, Operations, PushOrder, TicketOrder, TopicsOrder,
-    certain::not_published, entrance::Streamed,
+    entrance::Streamed, not_published::not_published,
 };
 use crate::{
     bus::{Published, Receipt},

@@ -37,8 +37,8 @@ pub(super) async fn serve(
             tokio::select! {
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) => {
-                        if let Some(place) = peers.admit() {
-                            connections.spawn(shared.clone().serve(stream, place, told.clone()));
+                        if let Some(permit) = peers.admit() {
+                            connections.spawn(shared.clone().serve(stream, permit, told.clone()));
                         }
                     }
                     Err(error) => {

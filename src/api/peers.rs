@@ -63,9 +63,9 @@ enum Standing {
     Caller,
 }
 
-/// A connection's place among all; dropping it frees the place.
+/// A connection's permit among all; dropping it frees the permit.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Permit {
     id: u64,
     peer: Arc<Peer>,
     peers: Arc<Peers>,
@@ -85,10 +85,10 @@ impl Peers {
         })
     }
 
-    /// A place for a connection that was just accepted. Where all are taken, the oldest
+    /// A permit for a connection that was just accepted. Where all are taken, the oldest
     /// connection that has not made a call goes, if there is one that has had its time;
     /// otherwise there is none, and the newcomer has to be closed.
-    pub(super) fn admit(self: &Arc<Self>) -> Option<Place> {
+    pub(super) fn admit(self: &Arc<Self>) -> Option<Permit> {
         let peer = Arc::new(Peer::new());
         let mut here = self.here();
         if here.peers.len() >= self.most {
@@ -107,7 +107,7 @@ impl Peers {
         here.peers.insert(id, peer.clone());
         self.count(&here);
         drop(here);
-        Some(Place {
+        Some(Permit {
             id,
             peer,
             peers: self.clone(),
@@ -139,14 +139,14 @@ impl Here {
     }
 }
 
-impl Place {
+impl Permit {
     /// The connection, for its calls.
     pub(super) fn peer(&self) -> &Arc<Peer> {
         &self.peer
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         let mut here = self.peers.here();
         // One that made room for another is gone from there.
@@ -260,32 +260,32 @@ mod tests {
         Peers::new(most, Arc::new(Metrics::new()))
     }
 
-    fn is_cut(place: &Place) -> bool {
-        futures_util::FutureExt::now_or_never(place.peer().cut()).is_some()
+    fn is_cut(permit: &Permit) -> bool {
+        futures_util::FutureExt::now_or_never(permit.peer().cut()).is_some()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_newcomer_beyond_the_limit_gets_no_place() {
         let peers = peers(2);
-        let first = peers.admit().expect("a place");
-        let second = peers.admit().expect("a place");
+        let first = peers.admit().expect("a permit");
+        let second = peers.admit().expect("a permit");
         assert!(peers.admit().is_none(), "both have just come");
         drop(first);
-        let third = peers.admit().expect("a place");
+        let third = peers.admit().expect("a permit");
         assert!(!is_cut(&second) && !is_cut(&third));
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_oldest_silent_connection_makes_room() {
         let peers = peers(3);
-        let caller = peers.admit().expect("a place");
+        let caller = peers.admit().expect("a permit");
         caller.peer().called();
-        let old = peers.admit().expect("a place");
+        let old = peers.admit().expect("a permit");
         advance(SILENT).await;
-        let young = peers.admit().expect("a place");
-        let newcomer = peers.admit().expect("the old one's place");
+        let young = peers.admit().expect("a permit");
+        let newcomer = peers.admit().expect("the old one's permit");
         assert!(is_cut(&old) && !is_cut(&young) && !is_cut(&caller));
-        // Its place is not freed twice.
+        // Its permit is not freed twice.
         drop(old);
         assert!(peers.admit().is_none());
         drop(newcomer);
@@ -295,10 +295,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stranger_has_more_time_than_a_silent_one_and_a_caller_all() {
         let peers = peers(2);
-        let caller = peers.admit().expect("a place");
+        let caller = peers.admit().expect("a permit");
         caller.peer().called();
         caller.peer().spoke();
-        let stranger = peers.admit().expect("a place");
+        let stranger = peers.admit().expect("a permit");
         stranger.peer().spoke();
         advance(STRANGE - Duration::from_millis(1)).await;
         assert!(peers.admit().is_none());

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::rooms::SettingError;
+use super::settings::SettingError;
 
 /// A gateway cannot start.
 #[derive(Debug, thiserror::Error)]

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 
 use tokio::sync::Notify;
 
-use super::rooms::{self, SettingError};
+use super::settings::{self, SettingError};
 use crate::{
     bus::Auth,
     config::Config,
@@ -103,20 +103,20 @@ impl Reload {
         let mut note = |error: &dyn fmt::Display| wrong.push(error.to_string());
         self.tokens.replace(config.grpc.tokens.clone());
         if let Some(judge) = &self.judge {
-            match rooms::tokens(config) {
+            match settings::tokens(config) {
                 Ok(Some(tokens)) => judge.renew(tokens.source),
                 Ok(None) => {}
                 Err(error) => note(&error),
             }
         }
         if let Some(logins) = &self.logins {
-            if let Err(error) = rooms::check_client_files(config) {
+            if let Err(error) = settings::check_client_files(config) {
                 note(&error);
             }
-            if !logins.nats.renew(&rooms::nats_auth(config)) {
+            if !logins.nats.renew(&settings::nats_auth(config)) {
                 note(&"nats.url_file names another user; that takes a restart");
             }
-            let new = rooms::tickets(config).map_or([None, None], |tickets| {
+            let new = settings::tickets(config).map_or([None, None], |tickets| {
                 [tickets.login.password, tickets.sentinel_login.password]
             });
             for (held, new) in logins.redis.iter().zip(new) {

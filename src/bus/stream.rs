@@ -1,17 +1,17 @@
 //! The stream that keeps what is published: what is in it, read straight from it.
 //!
-//! Never a consumer and never a stream for a user: a look at the whole stream, the
+//! Never a consumer and never a stream for a user: a leader query about the whole stream, the
 //! last messages of many subjects at once, and batches of one subject's messages, or of
 //! all subjects' for many sessions (NATS's ADR-31, direct get), over a connection of their own.
 //!
 //! Direct gets are answered by any replica, and one that lags answers without an
 //! error. So each answer is held against what the stream's leader had before
-//! ([`Look`]).
+//! ([`LeaderState`]).
 
 mod batch;
 mod index;
 mod lasts;
-mod looks;
+mod leader;
 mod odd;
 mod offline;
 mod read;
@@ -36,7 +36,7 @@ use tokio::{sync::Notify, time::timeout};
 pub(super) use self::{batch::Reply, offline::event as offline_event};
 pub use self::{
     lasts::Lasts,
-    looks::Look,
+    leader::LeaderState,
     odd::Odd,
     offline::ConsumerError,
     read::{Bounds, Found, Read, Reads, Wanted},
@@ -44,7 +44,7 @@ pub use self::{
     shape::{Difference, Mend},
     upkeep::Checked,
 };
-use self::{looks::Looks, offline::Offline, scan::Scans};
+use self::{leader::LeaderQueries, offline::Offline, scan::Scans};
 pub(super) use self::{
     odd::odd,
     offline::{Delivery, NAME as OFFLINE, see_to as see_to_offline},
@@ -135,10 +135,10 @@ struct Shared {
     client: Client,
     /// The newest message that this gateway has seen: its sequence, and when it was stored.
     top: Mutex<(u64, u64)>,
-    /// The same when the connection was lost, until a look has compared it: the first
+    /// The same when the connection was lost, until a leader query has compared it: the first
     /// messages of the next connection may be of a stream that was set back, and beyond it.
     kept: Mutex<Option<(u64, u64)>>,
-    looks: Looks,
+    leader: LeaderQueries,
     /// Somebody has found that there is no stream.
     gone: Arc<Notify>,
     scans: Scans,
@@ -170,7 +170,7 @@ impl Stream {
             config,
             subjects,
             caller,
-            looks: Looks::default(),
+            leader: LeaderQueries::default(),
             metrics,
             replies: AtomicU64::new(0),
         }));
@@ -190,24 +190,24 @@ impl Stream {
         let _ = self.0.caller.up().wait_for(|up| *up).await;
     }
 
-    /// What the stream's leader has now: the look begins after this call.
+    /// What the stream's leader has now: the leader query begins after this call.
     ///
     /// # Errors
     ///
     /// [`StreamError`], after two seconds at the latest.
-    pub async fn look(&self) -> Result<Look, StreamError> {
-        looks::look(self).await
+    pub async fn leader(&self) -> Result<LeaderState, StreamError> {
+        leader::state(self).await
     }
 
     /// Where the stream ends now, for a client that is about to load its page's state; none
     /// where the leader has not said so within 500 ms. All who ask at once share one question.
     pub async fn end(&self) -> Option<Position> {
-        let look = timeout(END, self.look()).await.ok()?.ok()?;
+        let leader = timeout(END, self.leader()).await.ok()?.ok()?;
         Some(Position {
-            epoch: look.epoch,
-            proven: look.last,
-            top: look.last,
-            at: look.last_at,
+            epoch: leader.epoch,
+            proven: leader.last,
+            top: leader.last,
+            at: leader.last_at,
             marks: BTreeMap::new(),
         })
     }
@@ -224,7 +224,7 @@ impl Stream {
                     *top = (stored.seq, stored.at);
                 }
             }
-            // The next look compares what was seen until now, whatever comes before that look.
+            // The next leader query compares what was seen until now, whatever comes before that query.
             Event::Up { .. } | Event::Down => {
                 let top = *self.top();
                 if top.0 > 0 {
@@ -256,7 +256,7 @@ impl Stream {
     ///
     /// [`StreamError`], after two seconds at the latest.
     pub async fn stored_at(&self, seq: u64) -> Result<Option<u64>, StreamError> {
-        looks::stored_at(self, seq).await
+        leader::stored_at(self, seq).await
     }
 
     /// Whether the last messages of these subjects that are not above a sequence were stored
@@ -282,13 +282,17 @@ impl Stream {
         lock(&self.0.top)
     }
 
-    /// The last messages of subjects, by replicas that have all that the leader had at `look`.
+    /// The last messages of subjects, by replicas that have all that the leader had (`leader`).
     ///
     /// # Errors
     ///
     /// [`StreamError`]; each question is answered within two seconds, or fails.
-    pub async fn lasts(&self, subjects: &[Arc<str>], look: &Look) -> Result<Lasts, StreamError> {
-        lasts::lasts(self, subjects, look).await
+    pub async fn lasts(
+        &self,
+        subjects: &[Arc<str>],
+        leader: &LeaderState,
+    ) -> Result<Lasts, StreamError> {
+        lasts::lasts(self, subjects, leader).await
     }
 
     /// The messages of each subject after a sequence, oldest first, as many as the bounds
@@ -301,9 +305,9 @@ impl Stream {
         &self,
         wanted: &[Option<Wanted>],
         bounds: Bounds,
-        look: &Look,
+        leader: &LeaderState,
     ) -> Result<Reads, StreamError> {
-        read::read(self, wanted, bounds, look).await
+        read::read(self, wanted, bounds, leader).await
     }
 
     /// The same for many sessions at once. None for a session for which the scan cannot prove
@@ -315,14 +319,14 @@ impl Stream {
     pub async fn scan(
         &self,
         requests: Vec<Request>,
-        look: &Look,
+        leader: &LeaderState,
     ) -> Result<Vec<Option<Scanned>>, StreamError> {
-        scan::scan(self, requests, look).await
+        scan::scan(self, requests, leader).await
     }
 
     /// What scans have seen of the stream already: after which sequence, up to which.
-    pub fn scanned(&self, look: &Look) -> Option<(u64, u64)> {
-        self.0.scans.covers(look)
+    pub fn scanned(&self, leader: &LeaderState) -> Option<(u64, u64)> {
+        self.0.scans.covers(leader)
     }
 
     /// Messages that one scan can go through.

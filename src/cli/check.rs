@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use super::output;
 use crate::{
-    app::rooms,
+    app::settings,
     bus,
     config::Config,
     finding::{Finding, Verdict},
@@ -33,17 +33,17 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return super::fail(1, &format_args!("no runtime: {error}")),
     };
-    let files = rooms::listeners_tls(config).map(drop);
-    let files = files.and_then(|()| rooms::check_client_files(config));
-    let judged = match files.and_then(|()| rooms::tokens(config)) {
+    let files = settings::listeners_tls(config).map(drop);
+    let files = files.and_then(|()| settings::check_client_files(config));
+    let judged = match files.and_then(|()| settings::tokens(config)) {
         Ok(judged) => judged,
         Err(error) => return super::fail(super::BAD_CONFIG, &error),
     };
     let mut said = output::print("ok    configuration");
     let findings = runtime.block_on(async {
-        let bus = rooms::bus(config, "usher-check", Tracer::default());
+        let bus = settings::bus(config, "usher-check", Tracer::default());
         let mut findings = nats::findings(&bus, bus::check(&bus, arguments.apply).await);
-        match rooms::tickets(config) {
+        match settings::tickets(config) {
             Some(redis) => findings.extend(tickets::check(&redis).await),
             None => findings.push(Finding::new(
                 Verdict::Good,

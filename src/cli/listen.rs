@@ -3,7 +3,7 @@
 mod backoff;
 mod follow;
 pub(super) mod frame;
-mod place;
+mod progress;
 mod refused;
 mod screen;
 pub(super) mod session;

@@ -9,9 +9,9 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{Durable, Session, brought::Audit, lock};
+use super::{Durable, Session, catch_up::Audit, lock};
 use crate::{
-    bus::stream::{Look, StreamError},
+    bus::stream::{LeaderState, StreamError},
     close::CloseReason,
     jitter, supervision,
 };
@@ -30,7 +30,7 @@ struct Suspect {
     session: Arc<Session>,
     before: Vec<u64>,
     shape: u32,
-    look: Look,
+    leader: LeaderState,
     lasts: Vec<u64>,
     up_to: u64,
 }
@@ -41,12 +41,12 @@ impl Suspect {
             session,
             before,
             shape,
-            look,
+            leader,
             lasts,
             up_to,
         } = self;
         let before = (&before[..], *shape);
-        session.audit(before, look, lasts, *up_to)
+        session.audit(before, leader, lasts, *up_to)
     }
 }
 
@@ -117,17 +117,20 @@ impl Durable {
     /// Those of them to whom something may be missing.
     async fn suspects(&self, sessions: &[Arc<Session>]) -> Result<Vec<Suspect>, StreamError> {
         let before: Vec<_> = sessions.iter().map(|session| session.covered()).collect();
-        let look = self.look().await?;
+        let leader = self.leader().await?;
         let subjects = before.iter().flat_map(|covered| &covered.subjects);
         let subjects: HashSet<Arc<str>> = subjects.cloned().collect();
-        let found = self.stream.lasts(&Vec::from_iter(subjects), &look).await?;
+        let found = self
+            .stream
+            .lasts(&Vec::from_iter(subjects), &leader)
+            .await?;
         let suspects = sessions.iter().zip(before).map(|(session, covered)| {
             let subjects = covered.subjects.into_iter();
             Suspect {
                 session: session.clone(),
                 before: covered.up_to,
                 shape: covered.shape,
-                look: look.clone(),
+                leader: leader.clone(),
                 lasts: subjects.map(|subject| found.last(&subject)).collect(),
                 up_to: found.up_to,
             }
@@ -149,8 +152,8 @@ impl Durable {
                     }
                 }
                 // A leader that was just elected may have had less.
-                Audit::Beyond if suspect.look.may_be_short() && !self.is_beyond(&suspect).await => {
-                }
+                Audit::Beyond
+                    if suspect.leader.may_be_short() && !self.is_beyond(&suspect).await => {}
                 Audit::Beyond => {
                     tracing::error!(
                         "a session has what the stream does not have: the stream has lost its end, \
@@ -164,8 +167,8 @@ impl Durable {
 
     /// Whether a session has what the stream still does not have.
     async fn is_beyond(&self, suspect: &Suspect) -> bool {
-        let look = self.look().await;
-        let last = look.map(|look| look.last);
+        let leader = self.leader().await;
+        let last = leader.map(|leader| leader.last);
         last.is_ok_and(|last| suspect.before.iter().any(|covered| *covered > last))
     }
 }

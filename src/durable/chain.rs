@@ -114,7 +114,7 @@ impl Chain {
         self.owed = 0;
     }
 
-    /// A `gap` stands in this message's place.
+    /// A `gap` replaces this message.
     pub(super) fn was_too_large(&mut self, seq: u64) {
         self.too_large = seq;
     }

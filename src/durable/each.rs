@@ -7,12 +7,12 @@ use tokio::time::sleep;
 
 use super::{
     Durable, Session,
-    resume::{ELECTED, Place},
+    resume::{ELECTED, Standing},
     track::{Track, Want},
     verdict::{Shown, shown},
 };
 use crate::{
-    bus::stream::{Bounds, Look, Read, StreamError, Wanted},
+    bus::stream::{Bounds, LeaderState, Read, StreamError, Wanted},
     channel::{Channel, Topic},
     frame::centrifuge,
     position::Mark,
@@ -21,15 +21,23 @@ use crate::{
 impl Session {
     /// Where a client was in each channel. A stream that was set back shows here only where it
     /// is shorter than what the client saw.
-    pub(super) fn place_of_each(&self, marks: &BTreeMap<String, Mark>, look: &Look) -> Place {
+    pub(super) fn standing_of_each(
+        &self,
+        marks: &BTreeMap<String, Mark>,
+        leader: &LeaderState,
+    ) -> Standing {
         let channels = self.channels().into_iter();
-        let places = channels.map(|channel| {
+        let standings = channels.map(|channel| {
             let mark = marks.get(&centrifuge::name(&channel, self.user.as_str()));
-            let known = mark.filter(|mark| mark.epoch == look.epoch && mark.offset <= look.last);
-            (known.map_or(look.last, |mark| mark.offset), known.is_some())
+            let known =
+                mark.filter(|mark| mark.epoch == leader.epoch && mark.offset <= leader.last);
+            (
+                known.map_or(leader.last, |mark| mark.offset),
+                known.is_some(),
+            )
         });
-        let (at, each) = places.unzip();
-        Place {
+        let (at, each) = standings.unzip();
+        Standing {
             at,
             position: None,
             known: true,
@@ -38,9 +46,9 @@ impl Session {
     }
 
     /// The channels that the client gets everything of, and where it was in each.
-    pub(super) fn recovered(&self, place: &Place) -> BTreeMap<String, u64> {
-        let channels = self.channels().into_iter().zip(&place.at);
-        let each = place.each.iter().flatten();
+    pub(super) fn recovered(&self, standing: &Standing) -> BTreeMap<String, u64> {
+        let channels = self.channels().into_iter().zip(&standing.at);
+        let each = standing.each.iter().flatten();
         let recovered = channels.zip(each).filter(|(_, recovered)| **recovered);
         let named = recovered
             .map(|((channel, at), _)| (centrifuge::name(&channel, self.user.as_str()), *at));
@@ -54,13 +62,13 @@ impl Durable {
     /// such a channel.
     pub(super) async fn judge_each(
         &self,
-        place: &mut Place,
+        standing: &mut Standing,
         want: &Want,
         (reads, lasts): (&[Option<Read>], &[u64]),
         missed: &mut [u64],
-        look: &Look,
+        leader: &LeaderState,
     ) -> Result<bool, StreamError> {
-        let Some(each) = &mut place.each else {
+        let Some(each) = &mut standing.each else {
             return Ok(false);
         };
         let (mut fails, mut now) = (false, None);
@@ -74,11 +82,11 @@ impl Durable {
             };
             let at = index..=index;
             let read = (&reads[at.clone()], &lasts[at]);
-            let intact = self.is_intact_alone(&alone, read, (look, &mut now));
+            let intact = self.is_intact_alone(&alone, read, (leader, &mut now));
             let intact = intact.await?;
             if !intact || missed[index] > self.config.max_replay {
                 *recovered = false;
-                place.at[index] = look.last;
+                standing.at[index] = leader.last;
                 missed[index] = 0;
                 fails = true;
             }
@@ -90,7 +98,7 @@ impl Durable {
         &self,
         want: &Want,
         (reads, lasts): (&[Option<Read>], &[u64]),
-        (look, now): (&Look, &mut Option<Look>),
+        (leader, now): (&LeaderState, &mut Option<LeaderState>),
     ) -> Result<bool, StreamError> {
         Ok(match shown(want, reads, lasts) {
             Shown::Intact => true,
@@ -98,29 +106,32 @@ impl Durable {
             Shown::IfKeptAfter(seq) => {
                 let now = match now {
                     Some(now) => now,
-                    None => now.insert(self.look().await?),
+                    None => now.insert(self.leader().await?),
                 };
-                now.is_the_same_as(look) && now.has_all_after(seq)
+                now.is_the_same_as(leader) && now.has_all_after(seq)
             }
         })
     }
 
     /// What the stream's leader has, where that is not less than what a client saw: a leader
     /// that was elected just now may know less for a moment.
-    pub(super) async fn look_for(&self, since: Option<&Mark>) -> Result<Look, StreamError> {
-        let mut look = self.look().await?;
+    pub(super) async fn leader_for(
+        &self,
+        since: Option<&Mark>,
+    ) -> Result<LeaderState, StreamError> {
+        let mut leader = self.leader().await?;
         let Some(mark) = since else {
-            return Ok(look);
+            return Ok(leader);
         };
         for _ in 0..ELECTED.1 {
-            let is_ahead = mark.epoch == look.epoch && mark.offset > look.last;
-            if !is_ahead || !look.may_be_short() {
+            let is_ahead = mark.epoch == leader.epoch && mark.offset > leader.last;
+            if !is_ahead || !leader.may_be_short() {
                 break;
             }
             sleep(ELECTED.0).await;
-            look = self.look().await?;
+            leader = self.leader().await?;
         }
-        Ok(look)
+        Ok(leader)
     }
 
     /// How many messages of a topic a client missed that follows it again; none where it can't
@@ -130,15 +141,15 @@ impl Durable {
         session: &Session,
         topic: &Topic,
         mark: &Mark,
-        look: &Look,
+        leader: &LeaderState,
     ) -> Result<Option<u64>, StreamError> {
-        if mark.epoch != look.epoch || mark.offset > look.last {
+        if mark.epoch != leader.epoch || mark.offset > leader.last {
             return Ok(None);
         }
         let channel = Channel::Topic(topic.clone());
         let subject = self.stream.subject(&session.user, &channel);
         let subjects = std::slice::from_ref(&subject);
-        let lasts = self.stream.lasts(subjects, look).await?;
+        let lasts = self.stream.lasts(subjects, leader).await?;
         let last = lasts.last(&subject);
         let mut read = None;
         if last > mark.offset {
@@ -151,13 +162,16 @@ impl Durable {
                 messages: 0,
                 bytes: 1,
             };
-            let reads = self.stream.read(&[Some(wanted)], only_count, look).await?;
+            let reads = self
+                .stream
+                .read(&[Some(wanted)], only_count, leader)
+                .await?;
             read = reads.of.into_iter().next().flatten();
         }
         let missed = read.as_ref().map_or(0, Read::total);
         let want = Track::joining([channel]).want_from(&[mark.offset]);
         let intact = self
-            .is_intact_alone(&want, (&[read], &[last]), (look, &mut None))
+            .is_intact_alone(&want, (&[read], &[last]), (leader, &mut None))
             .await?;
         Ok((intact && missed <= self.config.max_replay).then_some(missed))
     }

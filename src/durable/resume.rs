@@ -9,11 +9,11 @@ use tokio::{
 
 use super::{
     Durable, Session, Waiting,
-    brought::{Brought, Done},
+    catch_up::{CatchUp, Done},
     track::{Beginning, Resumed},
 };
 use crate::{
-    bus::stream::{Look, StreamError},
+    bus::stream::{LeaderState, StreamError},
     frame::{Proof, Protocol, Resume},
     position::{Begun, Position, Since, Tracker},
     registry::Admission,
@@ -72,7 +72,7 @@ pub(super) struct Asked {
 
 /// Where a client was, as far as the stream still knows.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct Standing {
     /// Of each channel, what it has.
     pub(super) at: Vec<u64>,
     /// What it sent; none where that is not of this stream as it is.
@@ -87,7 +87,7 @@ pub(super) struct Place {
 /// What a round found for a client that was here before.
 #[derive(Debug)]
 pub(super) struct Found {
-    pub(super) place: Place,
+    pub(super) standing: Standing,
     pub(super) complete: bool,
     pub(super) skip: u64,
     pub(super) missed: Vec<u64>,
@@ -108,8 +108,8 @@ impl Durable {
     ) -> Result<Opening, NoStream> {
         let opening = match since {
             None => {
-                let look = self.look().await;
-                look.and_then(|look| session.open(&look, None))
+                let leader = self.leader().await;
+                leader.and_then(|leader| session.open(&leader, None))
             }
             Some(since) => {
                 let (opening, mut told) = oneshot::channel();
@@ -142,33 +142,33 @@ impl Durable {
         })
     }
 
-    /// Where a client was that sends this; none where the look is older than what the client
+    /// Where a client was that sends this; none where the leader query is older than what the client
     /// saw, so that it has to wait for another one.
-    pub(super) async fn place(
+    pub(super) async fn standing(
         &self,
         session: &Session,
         since: &Since,
-        look: &Look,
-    ) -> Result<Option<Place>, StreamError> {
-        if is_ahead(since, look) && look.may_be_short() {
+        leader: &LeaderState,
+    ) -> Result<Option<Standing>, StreamError> {
+        if is_ahead(since, leader) && leader.may_be_short() {
             for _ in 0..ELECTED.1 {
                 sleep(ELECTED.0).await;
-                if !is_ahead(since, &self.look().await?) {
+                if !is_ahead(since, &self.leader().await?) {
                     return Ok(None);
                 }
             }
         }
-        self.place_by(session, since, look).await.map(Some)
+        self.place_by(session, since, leader).await.map(Some)
     }
 
     async fn place_by(
         &self,
         session: &Session,
         since: &Since,
-        look: &Look,
-    ) -> Result<Place, StreamError> {
+        leader: &LeaderState,
+    ) -> Result<Standing, StreamError> {
         let channels = || session.channels().into_iter();
-        let nowhere = |known| Place {
+        let nowhere = |known| Standing {
             at: channels().map(|_| 0).collect(),
             position: None,
             known,
@@ -177,9 +177,9 @@ impl Durable {
         Ok(match since {
             Since::Beginning => nowhere(true),
             Since::Former => nowhere(false),
-            Since::Each(marks) => session.place_of_each(marks, look),
-            Since::Position(position) => match self.is_of(session, position, look).await? {
-                true => Place {
+            Since::Each(marks) => session.standing_of_each(marks, leader),
+            Since::Position(position) => match self.is_of(session, position, leader).await? {
+                true => Standing {
                     at: channels().map(|channel| position.of(&channel)).collect(),
                     position: Some(position.clone()),
                     known: true,
@@ -197,10 +197,10 @@ impl Durable {
         &self,
         session: &Session,
         position: &Position,
-        look: &Look,
+        leader: &LeaderState,
     ) -> Result<bool, StreamError> {
         let &Position { top, at, .. } = position;
-        if let Some(is_of) = is_of(position, look) {
+        if let Some(is_of) = is_of(position, leader) {
             return Ok(is_of);
         }
         match self.stream.stored_at(top).await? {
@@ -216,31 +216,31 @@ impl Durable {
 }
 
 /// Whether the client has seen more of this stream than its leader had.
-fn is_ahead(since: &Since, look: &Look) -> bool {
+fn is_ahead(since: &Since, leader: &LeaderState) -> bool {
     match since {
         Since::Beginning | Since::Former => false,
-        Since::Position(position) => is_position_ahead(position, look),
+        Since::Position(position) => is_position_ahead(position, leader),
         Since::Each(marks) => marks
             .values()
-            .any(|mark| mark.epoch == look.epoch && mark.offset > look.last),
+            .any(|mark| mark.epoch == leader.epoch && mark.offset > leader.last),
     }
 }
 
-fn is_position_ahead(position: &Position, look: &Look) -> bool {
+fn is_position_ahead(position: &Position, leader: &LeaderState) -> bool {
     let seen = [position.top, position.proven].into_iter();
     let mut seen = seen.chain(position.marks.values().copied());
-    position.epoch == look.epoch && seen.any(|seq| seq > look.last)
+    position.epoch == leader.epoch && seen.any(|seq| seq > leader.last)
 }
 
 /// The same, where the leader's last message decides it; else the largest sequence that the
 /// client saw has to be looked at.
-pub(super) fn is_of(position: &Position, look: &Look) -> Option<bool> {
-    if position.epoch != look.epoch || is_position_ahead(position, look) {
+pub(super) fn is_of(position: &Position, leader: &LeaderState) -> Option<bool> {
+    if position.epoch != leader.epoch || is_position_ahead(position, leader) {
         return Some(false);
     }
     match position.top {
         0 => Some(true),
-        top if top == look.last => Some(position.at == look.last_at),
+        top if top == leader.last => Some(position.at == leader.last_at),
         _ => None,
     }
 }
@@ -250,19 +250,19 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`StreamError`]: the stream was made anew or set back since the look.
+    /// [`StreamError`]: the stream was made anew or set back since the leader query.
     pub(super) fn open(
         self: &Arc<Self>,
-        look: &Look,
+        leader: &LeaderState,
         found: Option<Found>,
     ) -> Result<Opening, StreamError> {
         let durable = &self.durable;
         // From here on a replaced stream disowns the session; before it shows here.
         self.backlog().admit(Admission::Welcomed);
-        if !durable.is_at(look) {
+        if !durable.is_at(leader) {
             return Err(StreamError::Odd("it is another one by now".to_owned()));
         }
-        let proof = look.proof();
+        let proof = leader.proof();
         let (resume, begun) = match &found {
             None => (Resume::None, Begun::Anew),
             Some(Found { complete: true, .. }) => (Resume::Complete, Begun::Complete),
@@ -270,14 +270,14 @@ impl Session {
         };
         let since = found
             .as_ref()
-            .and_then(|found| found.place.position.clone());
+            .and_then(|found| found.standing.position.clone());
         let mut tracker = since.map(Tracker::new).unwrap_or_default();
-        tracker.welcome(Some(look.epoch.clone()), proof.seq, proof.at, begun);
+        tracker.welcome(Some(leader.epoch.clone()), proof.seq, proof.at, begun);
         let position = tracker.position().expect("a welcome with an epoch").clone();
         let resumed = found.is_some();
         let recovered = found
             .as_ref()
-            .map_or_else(BTreeMap::new, |found| self.recovered(&found.place));
+            .map_or_else(BTreeMap::new, |found| self.recovered(&found.standing));
         let mut beginning = Beginning {
             at: vec![proof.seq; self.channels().len()],
             proven: if resumed { Proof::default() } else { proof },
@@ -286,25 +286,25 @@ impl Session {
             resumed: None,
         };
         if let Some(Found {
-            place,
+            standing,
             complete,
             skip,
             missed,
         }) = found
         {
             let told = if complete { 0 } else { proof.seq };
-            beginning.at = place.at;
+            beginning.at = standing.at;
             beginning.resumed = Some(Resumed { told, skip, missed });
         }
         self.begin(beginning);
         let id = self.track().id();
         let shape = self.track().shape();
-        if !resumed && self.bring(Brought::done(proof, shape)) {
+        if !resumed && self.catch_up(CatchUp::done(proof, shape)) {
             durable.want(self.clone());
         }
         durable.look_later(self);
         Ok(Opening {
-            stream: Some((look.epoch.clone(), proof)),
+            stream: Some((leader.epoch.clone(), proof)),
             id,
             resume,
             recovered,
@@ -312,7 +312,7 @@ impl Session {
     }
 }
 
-impl Brought {
+impl CatchUp {
     /// There is nothing to bring to a session that begins here.
     fn done(proof: Proof, shape: u32) -> Self {
         Self {

@@ -27,7 +27,7 @@ pub(super) use self::choice::Spent;
 use self::{deliver::Shared, reader::Reader};
 use super::{Durable, Session, Waiting, lock, track::Why};
 use crate::{
-    bus::stream::{Look, Reads, StreamError},
+    bus::stream::{LeaderState, Reads, StreamError},
     close::CloseReason,
     jitter,
     supervision::{Panicked, contained},
@@ -57,7 +57,7 @@ const LAG: Duration = Duration::from_millis(25);
 /// What a round knows of the stream.
 struct Facts {
     /// By its leader, before anything was read.
-    look: Look,
+    leader: LeaderState,
     /// What the last messages are the last of.
     up_to: u64,
     /// Frames of broadcasts, which many sessions are sent.
@@ -114,32 +114,35 @@ impl Durable {
 
     async fn round(self: Arc<Self>, sessions: Vec<Waiting>) {
         let _timer = self.metrics.rounds.seconds.start_timer();
-        let look = match self.look().await {
-            Ok(look) => look,
+        let leader = match self.leader().await {
+            Ok(leader) => leader,
             Err(error) => return self.fail(sessions, &error).await,
         };
         let readers = stream::iter(sessions)
-            .map(|waiting| self.reader(waiting, &look))
+            .map(|waiting| self.reader(waiting, &leader))
             .buffer_unordered(MAX_PLACES)
             .filter_map(async |reader| reader);
         let readers: Vec<_> = Box::pin(readers).collect().await;
-        let seen = self.stream.scanned(&look);
-        let (seen, unseen) = choice::seen(readers, seen, look.last);
+        let seen = self.stream.scanned(&leader);
+        let (seen, unseen) = choice::seen(readers, seen, leader.last);
         let scan = async {
-            let left = self.scan(seen, &look).await;
-            self.read(left, &look).await;
+            let left = self.scan(seen, &leader).await;
+            self.read(left, &leader).await;
         };
-        tokio::join!(scan, self.read(unseen, &look));
+        tokio::join!(scan, self.read(unseen, &leader));
     }
 
     /// What a session needs in this round; none where it needs nothing, or its client was
     /// refused.
-    async fn reader(&self, waiting: Waiting, look: &Look) -> Option<Reader> {
+    async fn reader(&self, waiting: Waiting, leader: &LeaderState) -> Option<Reader> {
         let Waiting { session, asked } = waiting;
         let (want, joins) = match asked {
             None => (session.want()?, None),
-            Some(asked) => match self.place(&session, &asked.since, look).await {
-                Ok(Some(place)) => (session.track().want_from(&place.at), Some((asked, place))),
+            Some(asked) => match self.standing(&session, &asked.since, leader).await {
+                Ok(Some(standing)) => (
+                    session.track().want_from(&standing.at),
+                    Some((asked, standing)),
+                ),
                 Ok(None) => {
                     let asked = Some(asked);
                     self.wait(Waiting { session, asked });
@@ -151,8 +154,8 @@ impl Durable {
                 }
             },
         };
-        if joins.is_none() && want.chains.iter().any(|chain| chain.covered > look.last) {
-            let lags = look.may_be_short() && session.falls_short();
+        if joins.is_none() && want.chains.iter().any(|chain| chain.covered > leader.last) {
+            let lags = leader.may_be_short() && session.falls_short();
             if lags {
                 self.want_later(Some((session, LAG))).await;
             } else {
@@ -191,10 +194,10 @@ impl Durable {
         facts: &Facts,
     ) -> Option<(Arc<Session>, Duration)> {
         let session = reader.session.clone();
-        let (asked, place) = reader.joins.take().unzip();
+        let (asked, standing) = reader.joins.take().unzip();
         let delivering = async {
             match reads {
-                Ok(reads) => self.deliver(&reader, place, reads, facts).await,
+                Ok(reads) => self.deliver(&reader, standing, reads, facts).await,
                 Err(error) => Err(error),
             }
         };
@@ -262,9 +265,9 @@ impl Durable {
 }
 
 impl Facts {
-    fn new(look: &Look, up_to: u64) -> Self {
+    fn new(leader: &LeaderState, up_to: u64) -> Self {
         Self {
-            look: look.clone(),
+            leader: leader.clone(),
             up_to,
             frames: Shared::default(),
         }

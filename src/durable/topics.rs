@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Session;
 use crate::{
-    bus::stream::Look,
+    bus::stream::LeaderState,
     frame::{
         Proof, answer,
         centrifuge::{self, Begins, Changed},
@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl Session {
-    /// NATS delivers the new topics by now. What was published before the look is not owed;
+    /// NATS delivers the new topics by now. What was published before the leader query is not owed;
     /// what has come since is read.
     ///
     /// # Errors
@@ -24,16 +24,16 @@ impl Session {
         self: Arc<Self>,
         mut followed: Followed,
     ) -> Result<(), FollowError> {
-        let look = match followed.new.is_empty() {
+        let leader = match followed.new.is_empty() {
             true => None,
             false => {
-                let look = self.durable.look_for(followed.since.as_ref()).await;
-                Some(look.map_err(|_| FollowError::Unavailable)?)
+                let leader = self.durable.leader_for(followed.since.as_ref()).await;
+                Some(leader.map_err(|_| FollowError::Unavailable)?)
             }
         };
-        let recovered = match (&followed.since, &*followed.new, &look) {
-            (Some(mark), [topic], Some(look)) => {
-                let missed = self.durable.missed(&self, topic, mark, look).await;
+        let recovered = match (&followed.since, &*followed.new, &leader) {
+            (Some(mark), [topic], Some(leader)) => {
+                let missed = self.durable.missed(&self, topic, mark, leader).await;
                 let missed = missed.map_err(|_| FollowError::Unavailable)?;
                 missed.map(|missed| (mark.offset, missed))
             }
@@ -43,7 +43,10 @@ impl Session {
         if self.is_over(&track) {
             return Err(FollowError::Over);
         }
-        if look.as_ref().is_some_and(|look| !self.durable.is_at(look)) {
+        if leader
+            .as_ref()
+            .is_some_and(|leader| !self.durable.is_at(leader))
+        {
             return Err(FollowError::Unavailable);
         }
         let Followed {
@@ -60,7 +63,7 @@ impl Session {
                     self.backlog().drop_channel(index);
                 }
             }
-            let proof = look.as_ref().map_or(Proof::default(), Look::proof);
+            let proof = leader.as_ref().map_or(Proof::default(), LeaderState::proof);
             let proof = track.not_below_proofs(proof);
             for topic in &new {
                 wants |= match recovered {
@@ -77,8 +80,8 @@ impl Session {
                     None => following,
                 });
             } else if protocol.is_centrifuge() {
-                let stream = look.as_ref().map(|look| Begins {
-                    epoch: &look.epoch,
+                let stream = leader.as_ref().map(|leader| Begins {
+                    epoch: &leader.epoch,
                     offset: recovered.map_or(proof.seq, |(offset, _)| offset),
                     recovered: recovered.is_some(),
                 });

@@ -127,7 +127,7 @@ impl Track {
         self.chains[channel].skip(seq, prev);
     }
 
-    /// A `gap` stands in this message's place.
+    /// A `gap` replaces this message.
     pub(super) fn was_too_large(&mut self, channel: usize, seq: u64) {
         self.chains[channel].was_too_large(seq);
     }

@@ -1,4 +1,4 @@
-//! The door: from a request to a seat, in the contract's order of checks.
+//! Admission: from a request to a session's handle, in the contract's order of checks.
 //!
 //! Nothing before the redeeming of the ticket consumes it; after it the ticket
 //! is used up whatever follows.
@@ -36,7 +36,7 @@ use crate::{
     metrics::Metrics,
     origin::AllowedOrigins,
     position::Since,
-    registry::Seat,
+    registry::SessionHandle,
     telemetry::{Operation, Span, Tracer},
     trace::Caller,
 };
@@ -62,9 +62,9 @@ pub struct Config {
 
 /// Admits sessions, until it is closed.
 #[derive(Debug)]
-pub struct Door {
+pub struct Admissions {
     allowed_origins: AllowedOrigins,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     max_sessions: usize,
     trusted_proxies: TrustedProxies,
     warned_of_proxies: Once,
@@ -81,12 +81,12 @@ pub struct Door {
 /// A session that may begin.
 #[derive(Debug)]
 pub(super) struct Admitted {
-    pub(super) seat: Seat,
+    pub(super) handle: SessionHandle,
     /// Where it begins.
     /// None where a service has ended the session on its way in.
     pub(super) opening: Option<Opening>,
     /// One of `max_sessions`.
-    pub(super) place: OwnedSemaphorePermit,
+    pub(super) permit: OwnedSemaphorePermit,
     /// When the ticket or token says that the session ends.
     pub(super) expires_at: Option<SystemTime>,
     /// What the session keeps of its origin, where it may be refreshed.
@@ -97,8 +97,8 @@ pub(super) struct Admitted {
     pub(super) grants: Option<Box<Grants>>,
 }
 
-impl Door {
-    /// An open door.
+impl Admissions {
+    /// Admits newcomers.
     pub fn new(
         config: Config,
         credentials: Arc<Credentials>,
@@ -107,7 +107,7 @@ impl Door {
     ) -> Self {
         Self {
             allowed_origins: config.allowed_origins,
-            places: Arc::new(Semaphore::new(config.max_sessions)),
+            permits: Arc::new(Semaphore::new(config.max_sessions)),
             max_sessions: config.max_sessions,
             trusted_proxies: config.trusted_proxies,
             warned_of_proxies: Once::new(),
@@ -127,7 +127,7 @@ impl Door {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// From now on newcomers are answered 503 `draining`, until [`Door::end_restart`]. False
+    /// From now on newcomers are answered 503 `draining`, until [`Admissions::end_restart`]. False
     /// where that is so already.
     pub(super) fn begin_restart(&self) -> bool {
         !self.restarting.swap(true, Ordering::Relaxed)
@@ -144,7 +144,7 @@ impl Door {
 
     /// Sessions that are open, or on their way in.
     pub fn held(&self) -> usize {
-        self.max_sessions - self.places.available_permits()
+        self.max_sessions - self.permits.available_permits()
     }
 
     /// Where requests are counted.
@@ -254,8 +254,8 @@ impl Door {
         if self.refuses() {
             return Err(Refusal::Draining);
         }
-        let place = self
-            .places
+        let permit = self
+            .permits
             .clone()
             .try_acquire_owned()
             .map_err(|_| Refusal::Full)?;
@@ -284,11 +284,11 @@ impl Door {
             began,
             (request.handshake.as_ref(), request.trace),
         );
-        let (seat, opening) = joining.await?;
+        let (handle, opening) = joining.await?;
         Ok(Admitted {
-            seat,
+            handle,
             opening,
-            place,
+            permit,
             expires_at,
             origin: match protocol {
                 Protocol::UsherV1 => self.credentials.mark(origin(&request.headers)),

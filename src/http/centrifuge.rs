@@ -13,7 +13,7 @@ use tungstenite::Message;
 use warp::{Rejection, reply::Response};
 
 use super::{
-    admit::{Admitted, Door, conclude},
+    admit::{Admissions, Admitted, conclude},
     closing::{LINGER, poll_flush, say},
     refusal::Refusal,
     request::{Request, Shown},
@@ -60,7 +60,7 @@ pub(super) struct Connect {
 /// A connection whose client has yet to say who it is.
 pub(super) struct Newcomer {
     client: IpAddr,
-    door: Arc<Door>,
+    admissions: Arc<Admissions>,
     upgrade: Upgrade,
     span: Option<Span>,
 }
@@ -78,19 +78,19 @@ enum End {
 /// Checks a request for an upgrade.
 pub(super) async fn check(
     client: IpAddr,
-    door: Arc<Door>,
+    admissions: Arc<Admissions>,
     mut request: Request,
 ) -> Result<Newcomer, Rejection> {
-    let span = door.record(&mut request, Kind::Centrifuge);
+    let span = admissions.record(&mut request, Kind::Centrifuge);
     match Upgrade::read_centrifuge(request) {
         Ok(upgrade) => Ok(Newcomer {
             client,
-            door,
+            admissions,
             upgrade,
             span,
         }),
         Err(refusal) => {
-            let refusal = door.judge(client, refusal);
+            let refusal = admissions.judge(client, refusal);
             conclude(span, &Err::<(), _>(refusal));
             Err(refusal.into())
         }
@@ -101,7 +101,7 @@ pub(super) async fn check(
 pub(super) fn begin(newcomer: Newcomer, sessions: Arc<Sessions>) -> Response {
     let Newcomer {
         client,
-        door,
+        admissions,
         upgrade,
         span,
     } = newcomer;
@@ -117,7 +117,7 @@ pub(super) fn begin(newcomer: Newcomer, sessions: Arc<Sessions>) -> Response {
             return;
         };
         let admission = async {
-            let admitted = admission(&mut socket, &door, (&request, client), protocol);
+            let admitted = admission(&mut socket, &admissions, (&request, client), protocol);
             let Some(handshake) = &request.handshake else {
                 return admitted.await;
             };
@@ -138,10 +138,10 @@ pub(super) fn begin(newcomer: Newcomer, sessions: Arc<Sessions>) -> Response {
         }
         match admitted {
             Ok(admitted) => {
-                door.count("admitted");
+                admissions.count("admitted");
                 sessions.begin(socket, admitted);
             }
-            Err(end) => refuse(socket, protocol, end, &door, &sessions).await,
+            Err(end) => refuse(socket, protocol, end, &admissions, &sessions).await,
         }
     });
     response
@@ -150,7 +150,7 @@ pub(super) fn begin(newcomer: Newcomer, sessions: Arc<Sessions>) -> Response {
 /// Waits for the client's `connect`, and admits its session.
 async fn admission(
     socket: &mut Socket<Stream>,
-    door: &Door,
+    admissions: &Admissions,
     (request, client): (&Request, IpAddr),
     protocol: Protocol,
 ) -> Result<Admitted, End> {
@@ -168,10 +168,10 @@ async fn admission(
     let since = (!marks.is_empty()).then(|| Since::Each(marks.clone()));
     let shown = shown(&connect);
     let by_token = matches!(&*shown, [Shown::Token(_)]);
-    let admitted = door.admit(request, client, shown, protocol, since.as_ref());
+    let admitted = admissions.admit(request, client, shown, protocol, since.as_ref());
     let mut admitted = admitted
         .await
-        .map_err(|refusal| End::Refused(id, door.judge(client, refusal)))?;
+        .map_err(|refusal| End::Refused(id, admissions.judge(client, refusal)))?;
     admitted.connect = Some(Box::new(Connect {
         id,
         by_token,
@@ -219,24 +219,24 @@ async fn refuse(
     mut socket: Socket<Stream>,
     protocol: Protocol,
     end: End,
-    door: &Door,
+    admissions: &Admissions,
     sessions: &Sessions,
 ) {
     let patience = sessions.config.write_timeout;
     let (code, words, reason) = match end {
         End::Broken(reason) => {
-            door.metrics().connections_cut(reason.name());
+            admissions.metrics().connections_cut(reason.name());
             let Some(code) = reason.centrifuge_code() else {
                 return;
             };
             (code, reason.name(), reason)
         }
         End::TooSlow => {
-            door.metrics().connections_cut("too_slow");
+            admissions.metrics().connections_cut("too_slow");
             (STALE, "stale", CloseReason::Idle)
         }
         End::Refused(id, refusal) => {
-            door.count(refusal.code());
+            admissions.count(refusal.code());
             if refusal != Refusal::TokenInvalid(EXPIRED) && is_final(refusal) {
                 (INVALID, refusal.code(), CloseReason::BadFrame)
             } else {

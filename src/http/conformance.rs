@@ -51,12 +51,12 @@ pub fn routes(config: Config, metrics: Arc<Metrics>, joins: Joins) -> BoxedFilte
     let (sessions, clock) = Sessions::new(config, calls, credentials, metrics);
     tokio::spawn(clock);
     let sessions = Arc::new(sessions.echoing(echo));
-    let places = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
+    let permits = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
     request()
         .then(move |request| {
-            let (sessions, places, joins) = (sessions.clone(), places.clone(), joins.clone());
+            let (sessions, permits, joins) = (sessions.clone(), permits.clone(), joins.clone());
             async move {
-                open(request, &sessions, places, &joins)
+                open(request, &sessions, permits, &joins)
                     .await
                     .unwrap_or_else(Refusal::into_response)
             }
@@ -67,14 +67,14 @@ pub fn routes(config: Config, metrics: Arc<Metrics>, joins: Joins) -> BoxedFilte
 async fn open(
     request: Request,
     sessions: &Arc<Sessions>,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     joins: &Joins,
 ) -> Result<Response, Refusal> {
     let upgrade = Upgrade::read(request)?;
-    let place = places.try_acquire_owned().map_err(|_| Refusal::Full)?;
+    let permit = permits.try_acquire_owned().map_err(|_| Refusal::Full)?;
     let user = UserId::parse("echo").expect("such an id is good");
     // In the protocol that adds no frames of its own.
-    let (seat, opening) = joins
+    let (handle, opening) = joins
         .join(
             &user,
             (Protocol::RawV1, &[]),
@@ -84,9 +84,9 @@ async fn open(
         )
         .await?;
     let admitted = Admitted {
-        seat,
+        handle,
         opening,
-        place,
+        permit,
         expires_at: None,
         origin: None,
         connect: None,

@@ -15,7 +15,7 @@ use warp::{
     reply::{Reply as _, Response},
 };
 
-use super::{admit::Door, request::Request};
+use super::{admit::Admissions, request::Request};
 
 const METHODS: HeaderValue = HeaderValue::from_static("GET, POST");
 const HEADERS: HeaderValue = HeaderValue::from_static("Authorization, Content-Type, Last-Event-ID");
@@ -24,9 +24,9 @@ const EXPOSED: HeaderValue = HeaderValue::from_static("Retry-After");
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 
 /// Answers what a browser asks beforehand; [`share`] says who may read it.
-pub(super) fn preflight(door: &Door, client: IpAddr, request: &Request) -> Response {
-    if let Err(refusal) = door.check_origin(&request.headers) {
-        return door.judge(client, refusal).into_response();
+pub(super) fn preflight(admissions: &Admissions, client: IpAddr, request: &Request) -> Response {
+    if let Err(refusal) = admissions.check_origin(&request.headers) {
+        return admissions.judge(client, refusal).into_response();
     }
     let mut response = StatusCode::NO_CONTENT.into_response();
     let headers = response.headers_mut();
@@ -37,8 +37,8 @@ pub(super) fn preflight(door: &Door, client: IpAddr, request: &Request) -> Respo
 }
 
 /// The origin whose pages may read the answer to a request.
-pub(super) fn reader(door: &Door, headers: &HeaderMap) -> Option<HeaderValue> {
-    door.check_origin(headers).ok()?;
+pub(super) fn reader(admissions: &Admissions, headers: &HeaderMap) -> Option<HeaderValue> {
+    admissions.check_origin(headers).ok()?;
     headers.get(ORIGIN).cloned()
 }
 

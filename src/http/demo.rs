@@ -28,7 +28,7 @@ pub(super) use self::{
     restart::restart,
 };
 use super::{
-    admit::Door,
+    admit::Admissions,
     refusal::Refusal,
     request::{host, origin},
     tickets::issue,
@@ -59,7 +59,7 @@ pub(super) const TICKET_FORM: &str = "send {\"user_id\":\"42\"}, at most 1 MiB";
 #[derive(Debug)]
 pub struct Demo {
     /// Refuses newcomers during a restart.
-    pub door: Arc<Door>,
+    pub admissions: Arc<Admissions>,
     /// Has the sessions that a restart closes.
     pub registry: Arc<Registry>,
     /// Where pushes go.

@@ -24,7 +24,7 @@ use warp::{
 };
 
 use super::{
-    admit::{Admitted, Door, conclude},
+    admit::{Admissions, Admitted, conclude},
     chunks::{Chunks, Written},
     cors,
     handover::Handover,
@@ -48,18 +48,18 @@ const MAX_UPLOAD: usize = 4096;
 /// Checks and admits a request.
 pub(super) async fn admit(
     client: IpAddr,
-    door: Arc<Door>,
+    admissions: Arc<Admissions>,
     mut request: Request,
 ) -> Result<(Request, Admitted), Rejection> {
-    let span = door.record(&mut request, Kind::Events);
+    let span = admissions.record(&mut request, Kind::Events);
     let admitted = async {
         let since = read(&request)?;
         let shown = request.shown(iter::empty());
-        let admitted = door.admit(&request, client, shown, Protocol::Sse, since.as_ref());
+        let admitted = admissions.admit(&request, client, shown, Protocol::Sse, since.as_ref());
         admitted.await
     }
     .await;
-    let admitted = admitted.map_err(|refusal| door.judge(client, refusal));
+    let admitted = admitted.map_err(|refusal| admissions.judge(client, refusal));
     conclude(span, &admitted);
     Ok((request, admitted?))
 }
@@ -106,10 +106,10 @@ fn head() -> Response {
 /// the connection ends here.
 pub(super) fn begin(
     (request, admitted): (Request, Admitted),
-    door: Arc<Door>,
+    admissions: Arc<Admissions>,
     sessions: Arc<Sessions>,
 ) -> Response {
-    let reader = cors::reader(&door, &request.headers);
+    let reader = cors::reader(&admissions, &request.headers);
     let head = cors::share(reader, head());
     match request.connection.as_ref().and_then(Handover::take) {
         Some(stream) => {

@@ -19,7 +19,7 @@ use warp::{
 };
 
 use super::{
-    admit::Door,
+    admit::Admissions,
     cors,
     listen::Peer,
     refusal::Refusal,
@@ -96,14 +96,18 @@ pub(super) fn given<T: Send + Sync + 'static>(
     warp::any().map(move || thing.clone())
 }
 
-/// A request to the door, and the address that the client has.
+/// A request for admission, and the address that the client has.
 pub(super) fn asked(
-    door: &Arc<Door>,
-) -> impl Filter<Extract = (IpAddr, Arc<Door>, Request), Error = Rejection> + Clone + use<> {
-    let client = |door: Arc<Door>, Peer(peer): Peer, request: Request| {
-        (door.client(peer, &request.headers), door, request)
+    admissions: &Arc<Admissions>,
+) -> impl Filter<Extract = (IpAddr, Arc<Admissions>, Request), Error = Rejection> + Clone + use<> {
+    let client = |admissions: Arc<Admissions>, Peer(peer): Peer, request: Request| {
+        (
+            admissions.client(peer, &request.headers),
+            admissions,
+            request,
+        )
     };
-    given(door)
+    given(admissions)
         .and(warp::ext::get::<Peer>())
         .and(request())
         .map(client)
@@ -148,28 +152,30 @@ where
 
 /// What a browser asks before it lets a page of another origin send its request.
 pub(super) fn preflight(
-    door: &Arc<Door>,
+    admissions: &Arc<Admissions>,
 ) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone + use<> {
     warp::options()
         .and(warp::header::value(ORIGIN.as_str()))
         .and(warp::header::value(ACCESS_CONTROL_REQUEST_METHOD.as_str()))
-        .and(asked(door))
-        .map(|_, _, client, door: Arc<Door>, request| cors::preflight(&door, client, &request))
+        .and(asked(admissions))
+        .map(|_, _, client, admissions: Arc<Admissions>, request| {
+            cors::preflight(&admissions, client, &request)
+        })
 }
 
 /// These routes, with answers that pages of allowed origins may read, refusals too.
 /// That is why the routes recover here, where it is known who asked.
 pub(super) fn readable<F>(
-    door: &Arc<Door>,
+    admissions: &Arc<Admissions>,
     routes: F,
 ) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + use<F>
 where
     F: Filter<Extract = (Response,), Error = Rejection> + Clone + Send,
     F::Future: Send,
 {
-    given(door)
+    given(admissions)
         .and(warp::header::headers_cloned())
-        .map(|door: Arc<Door>, headers| cors::reader(&door, &headers))
+        .map(|admissions: Arc<Admissions>, headers| cors::reader(&admissions, &headers))
         .and(routes.recover(answer).unify())
         .map(cors::share)
 }

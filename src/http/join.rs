@@ -12,7 +12,7 @@ use crate::{
     frame::{Protocol, centrifuge},
     grants::Grants,
     position::Since,
-    registry::{JoinError, Live, Registry, Seat},
+    registry::{JoinError, Live, Registry, SessionHandle},
     trace::Trace,
     user::UserId,
 };
@@ -51,7 +51,7 @@ impl Joins {
     }
 
     /// Joins a session to its user's and to topics. Without an opening a service has ended it on its way in.
-    /// Dropping the future, or the seat, leaves nothing behind.
+    /// Dropping the future, or the handle, leaves nothing behind.
     pub(super) async fn join(
         &self,
         user: &UserId,
@@ -59,11 +59,11 @@ impl Joins {
         since: Option<&Since>,
         began: Instant,
         (handshake, trace): (Option<&Handshake>, Option<Trace>),
-    ) -> Result<(Seat, Option<Opening>), Refusal> {
+    ) -> Result<(SessionHandle, Option<Opening>), Refusal> {
         let Self { registry, durable } = self;
-        let (seat, opening) = match durable {
+        let (handle, opening) = match durable {
             None => {
-                let seat = registry
+                let handle = registry
                     .join(
                         user,
                         topics,
@@ -71,30 +71,30 @@ impl Joins {
                         began,
                     )
                     .await?;
-                (seat, Opening::live(since))
+                (handle, Opening::live(since))
             }
             Some(durable) => {
                 let session = durable.session(user, protocol, topics);
-                let seat = registry.join(user, topics, session.clone(), began).await?;
+                let handle = registry.join(user, topics, session.clone(), began).await?;
                 let handshake = handshake.filter(|_| since.is_some());
                 let _waits = handshake.map(Handshake::waits);
                 let begun = tokio::select! {
                     biased;
-                    () = seat.dismissed() => return Ok((seat, None)),
+                    () = handle.dismissed() => return Ok((handle, None)),
                     begun = durable.begin(&session, since.cloned(), trace) => begun,
                 };
                 let slow = "the stream did not answer in time; try again";
                 match begun {
-                    Err(_) if seat.backlog().is_dismissed() => return Ok((seat, None)),
-                    begun => (seat, begun.map_err(|_| Refusal::Unavailable(slow))?),
+                    Err(_) if handle.backlog().is_dismissed() => return Ok((handle, None)),
+                    begun => (handle, begun.map_err(|_| Refusal::Unavailable(slow))?),
                 }
             }
         };
-        if seat.backlog().is_dismissed() {
-            return Ok((seat, None));
+        if handle.backlog().is_dismissed() {
+            return Ok((handle, None));
         }
-        seat.welcome()?;
-        Ok((seat, Some(opening)))
+        handle.welcome()?;
+        Ok((handle, Some(opening)))
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! A connection has the handshake's time to show a request, and as much again
 //! to become a session or to be answered. It carries one request: so nobody
-//! holds a place among the pending ones by asking again and again. A join that waits to be
+//! holds a permit among the pending ones by asking again and again. A join that waits to be
 //! caught up holds none, and has the time that this takes.
 
 use std::{io, net::IpAddr, sync::Arc, time::Duration};
@@ -31,10 +31,10 @@ use warp::{
 };
 
 use super::{
-    admit::Door,
+    admit::Admissions,
     handover::{HandedOver, Handover},
     handshake::Handshake,
-    places::Places,
+    permits::Permits,
     refusal::{Refusal, retry_after},
     target,
 };
@@ -66,16 +66,16 @@ pub struct Bounds {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer(pub(super) IpAddr);
 
-/// Serves HTTP/1.1 on a listener for as long as the process lives. `door`: judges and
+/// Serves HTTP/1.1 on a listener for as long as the process lives. `admissions`: judges and
 /// counts the connections of the public one.
 pub async fn serve(
     listener: TcpListener,
     tls: Option<Acceptor>,
     routes: BoxedFilter<(Response,)>,
     bounds: Bounds,
-    door: Option<Arc<Door>>,
+    admissions: Option<Arc<Admissions>>,
 ) {
-    let mut places = Places::new(bounds.max_pending);
+    let mut permits = Permits::new(bounds.max_pending);
     let turning_away = TurningAway::new(tls.clone());
     // Of its own, so that one address keeps no answer from others.
     let turning_address_away = TurningAway::new(tls.clone());
@@ -89,33 +89,36 @@ pub async fn serve(
             }
         };
         let _ = stream.set_nodelay(true);
-        let held = match door.as_ref().map(|door| door.pending_peer(peer)) {
+        let held = match admissions
+            .as_ref()
+            .map(|admissions| admissions.pending_peer(peer))
+        {
             None => None,
             Some(Ok(held)) => held,
             Some(Err(refusal)) => {
-                if let Some(door) = &door {
-                    door.count_full(OF_ONE_ADDRESS);
+                if let Some(admissions) = &admissions {
+                    admissions.count_full(OF_ONE_ADDRESS);
                 }
                 turning_address_away.begin(stream, refusal);
                 continue;
             }
         };
-        let Some(place) = places.take().await else {
-            if let Some(door) = &door {
-                door.count_full("too_many_pending");
+        let Some(permit) = permits.take().await else {
+            if let Some(admissions) = &admissions {
+                admissions.count_full("too_many_pending");
             }
             turning_away.begin(stream, Refusal::Full);
             continue;
         };
-        let (tls, routes, door) = (tls.clone(), routes.clone(), door.clone());
+        let (tls, routes, admissions) = (tls.clone(), routes.clone(), admissions.clone());
         tokio::spawn(async move {
             let handshake = Handshake::new(Instant::now(), bounds.handshake);
-            handshake.hold((place, held, door.clone().map(Pending::new)));
-            let served = connection(stream, peer, tls, routes, bounds, &door, &handshake);
+            handshake.hold((permit, held, admissions.clone().map(Pending::new)));
+            let served = connection(stream, peer, tls, routes, bounds, &admissions, &handshake);
             if let Err(cut) = served.await {
                 tracing::debug!(error = %cut.error, reason = cut.reason, "a connection is cut off");
-                if let Some(door) = door {
-                    door.metrics().connections_cut(cut.reason);
+                if let Some(admissions) = admissions {
+                    admissions.metrics().connections_cut(cut.reason);
                 }
             }
         });
@@ -123,12 +126,12 @@ pub async fn serve(
 }
 
 /// Counts a connection while it is not admitted, however that ends.
-struct Pending(Arc<Door>);
+struct Pending(Arc<Admissions>);
 
 impl Pending {
-    fn new(door: Arc<Door>) -> Self {
-        door.metrics().pending.inc();
-        Self(door)
+    fn new(admissions: Arc<Admissions>) -> Self {
+        admissions.metrics().pending.inc();
+        Self(admissions)
     }
 }
 
@@ -173,7 +176,7 @@ async fn connection(
     tls: Option<Acceptor>,
     routes: BoxedFilter<(Response,)>,
     bounds: Bounds,
-    door: &Option<Arc<Door>>,
+    admissions: &Option<Arc<Admissions>>,
     handshake: &Handshake,
 ) -> Result<(), Cut> {
     let begun = Instant::now();
@@ -192,13 +195,15 @@ async fn connection(
         request.extensions_mut().insert(handed.clone());
         request.extensions_mut().insert(handshake.clone());
         let checked = target::check(&request);
-        let checked = match door {
+        let checked = match admissions {
             None => checked,
-            Some(door) => checked
-                .map_err(|refusal| door.judge(door.client(peer, request.headers()), refusal))
+            Some(admissions) => checked
+                .map_err(|refusal| {
+                    admissions.judge(admissions.client(peer, request.headers()), refusal)
+                })
                 .and_then(|()| {
-                    let client = door.pending_client(peer, request.headers());
-                    handshake.hold(client.inspect_err(|_| door.count_full(OF_ONE_ADDRESS))?);
+                    let client = admissions.pending_client(peer, request.headers());
+                    handshake.hold(client.inspect_err(|_| admissions.count_full(OF_ONE_ADDRESS))?);
                     Ok(())
                 }),
         };

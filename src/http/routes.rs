@@ -8,7 +8,7 @@ use std::sync::Arc;
 use warp::{Filter, filters::BoxedFilter, reply::Response};
 
 use super::{
-    admit::Door,
+    admit::Admissions,
     centrifuge,
     demo::{self, Demo},
     events,
@@ -41,7 +41,7 @@ macro_rules! any_of {
 #[derive(Debug)]
 pub struct Public {
     /// Admits sessions.
-    pub door: Arc<Door>,
+    pub admissions: Arc<Admissions>,
     /// Begins them.
     pub sessions: Arc<Sessions>,
     /// Whether new ones should come.
@@ -56,21 +56,24 @@ pub struct Public {
 
 /// The public listener's paths, under `prefix` (empty, or `/some/path`).
 pub fn public(prefix: &str, public: Public) -> BoxedFilter<(Response,)> {
-    let (door, sessions) = (&public.door, &public.sessions);
-    let (admissions, mints) = (&door.metrics().admissions, &door.metrics().mints);
+    let (admissions, sessions) = (&public.admissions, &public.sessions);
+    let (admitted, mints) = (
+        &admissions.metrics().admissions,
+        &admissions.metrics().mints,
+    );
     let get = only("GET", warp::get());
     let look = only("GET, HEAD", warp::get().or(warp::head()).unify());
     let post = only("OPTIONS, POST", warp::post());
 
-    let ws = get.and(asked(door)).and_then(websocket::admit);
-    let ws = counted(admissions, "admitted", ws);
+    let ws = get.and(asked(admissions)).and_then(websocket::admit);
+    let ws = counted(admitted, "admitted", ws);
     let ws = ws.and(given(sessions)).map(websocket::begin);
 
     let centrifuge = match public.centrifuge {
         false => nothing(),
         true => {
-            let centrifuge = get.and(asked(door)).and_then(centrifuge::check);
-            let centrifuge = counted_refusals(admissions, centrifuge);
+            let centrifuge = get.and(asked(admissions)).and_then(centrifuge::check);
+            let centrifuge = counted_refusals(admitted, centrifuge);
             centrifuge
                 .and(given(sessions))
                 .map(centrifuge::begin)
@@ -78,19 +81,19 @@ pub fn public(prefix: &str, public: Public) -> BoxedFilter<(Response,)> {
         }
     };
 
-    let events = get.and(asked(door)).and_then(events::admit);
-    let events = counted(admissions, "admitted", events);
-    let events = events.and(given(door)).and(given(sessions));
-    let events = preflight(door).or(events.map(events::begin)).unify();
-    let events = readable(door, events);
+    let events = get.and(asked(admissions)).and_then(events::admit);
+    let events = counted(admitted, "admitted", events);
+    let events = events.and(given(admissions)).and(given(sessions));
+    let events = preflight(admissions).or(events.map(events::begin)).unify();
+    let events = readable(admissions, events);
 
     let tickets = public.mint.map_or_else(tickets::none_here, |mint| {
         let mint = post
-            .and(asked(door))
+            .and(asked(admissions))
             .and(given(&mint))
             .and_then(tickets::mint);
         let mint = counted(mints, "minted", mint);
-        readable(door, preflight(door).or(mint).unify()).boxed()
+        readable(admissions, preflight(admissions).or(mint).unify()).boxed()
     });
 
     let healthz = look.map(|| ops::health(true));

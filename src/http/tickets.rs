@@ -12,7 +12,7 @@ use warp::{
     reply::{Reply as _, Response},
 };
 
-use super::{admit::Door, mint_rate::MintRate, refusal::Refusal, request::Request};
+use super::{admit::Admissions, mint_rate::MintRate, refusal::Refusal, request::Request};
 use crate::{
     bus::stream::{self, Stream},
     tickets::{IssueError, Order, Tickets},
@@ -40,11 +40,11 @@ pub struct Mint {
 /// Redis.
 pub(super) async fn mint(
     client: IpAddr,
-    door: Arc<Door>,
+    admissions: Arc<Admissions>,
     request: Request,
     mint: Arc<Mint>,
 ) -> Result<Response, Rejection> {
-    match mint.mint(&door, client, &request.headers).await {
+    match mint.mint(&admissions, client, &request.headers).await {
         Ok(body) => {
             let body = warp::reply::json(&body);
             let mut response = warp::reply::with_status(body, StatusCode::CREATED).into_response();
@@ -52,7 +52,7 @@ pub(super) async fn mint(
             response.headers_mut().insert(CACHE_CONTROL, no_store);
             Ok(response)
         }
-        Err(refusal) => Err(door.judge(client, refusal).into()),
+        Err(refusal) => Err(admissions.judge(client, refusal).into()),
     }
 }
 
@@ -65,12 +65,12 @@ pub(super) fn none_here() -> BoxedFilter<(Response,)> {
 impl Mint {
     async fn mint(
         &self,
-        door: &Door,
+        admissions: &Admissions,
         client: IpAddr,
         headers: &HeaderMap,
     ) -> Result<serde_json::Value, Refusal> {
-        door.check_rate(client)?;
-        door.check_origin(headers)?;
+        admissions.check_rate(client)?;
+        admissions.check_origin(headers)?;
         let identity = self.tokens.verify(bearer(headers)?).await?;
         if !self.rate.takes(&identity.user) {
             return Err(Refusal::TooManyTickets);

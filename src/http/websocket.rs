@@ -7,7 +7,7 @@ use hyper_util::rt::TokioIo;
 use warp::{Rejection, reply::Response};
 
 use super::{
-    admit::{Admitted, Door, conclude},
+    admit::{Admissions, Admitted, conclude},
     frame_rate::FrameRate,
     handover::Handover,
     request::Request,
@@ -22,20 +22,20 @@ use crate::tls::Stream;
 /// 101, so that each failure is an HTTP status.
 pub(super) async fn admit(
     client: IpAddr,
-    door: Arc<Door>,
+    admissions: Arc<Admissions>,
     mut request: Request,
 ) -> Result<(Upgrade, Admitted), Rejection> {
-    let span = door.record(&mut request, Kind::WebSocket);
+    let span = admissions.record(&mut request, Kind::WebSocket);
     let admitted = async {
         let upgrade = Upgrade::read(request)?;
         let (request, shown) = (upgrade.request(), upgrade.shown());
         let (protocol, since) = (upgrade.protocol.0, upgrade.since.as_ref());
-        let admitted = door.admit(request, client, shown, protocol, since);
+        let admitted = admissions.admit(request, client, shown, protocol, since);
         let admitted = admitted.await?;
         Ok((upgrade, admitted))
     }
     .await;
-    let admitted = admitted.map_err(|refusal| door.judge(client, refusal));
+    let admitted = admitted.map_err(|refusal| admissions.judge(client, refusal));
     conclude(span, &admitted);
     admitted.map_err(Rejection::from)
 }
@@ -45,7 +45,7 @@ pub(super) async fn admit(
 pub(super) fn begin((upgrade, admitted): (Upgrade, Admitted), sessions: Arc<Sessions>) -> Response {
     let (response, on_upgrade, _) = upgrade.accept();
     tokio::spawn(async move {
-        // A failed upgrade merely drops the seat.
+        // A failed upgrade merely drops the handle.
         let Ok(upgraded) = on_upgrade.await else {
             return;
         };

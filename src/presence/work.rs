@@ -20,13 +20,13 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Speaks for this gateway. Clones share the connection.
 #[derive(Clone)]
-pub(super) struct Voice {
+pub(super) struct Announcer {
     gateway: Arc<str>,
     elsewhere: Elsewhere,
     metrics: Arc<Metrics>,
 }
 
-impl Voice {
+impl Announcer {
     pub(super) fn new(gateway: &str, elsewhere: Elsewhere, metrics: Arc<Metrics>) -> Self {
         Self {
             gateway: gateway.into(),

@@ -73,16 +73,16 @@ pub(crate) struct Joined<U, M> {
     pub(crate) confirmed_in: Option<u64>,
 }
 
-/// Takes a seat. The first of a user subscribes.
+/// Takes a member. The first of a user subscribes.
 pub(crate) fn join<U: Clone, M: Member<U>>(
     directory: &impl Directory<U, M>,
     bus: &impl Bus<U, M>,
     user: &U,
-    seat: M,
+    member: M,
 ) -> Joined<U, M> {
     directory.enter(user, |held| {
         let mut state = held.state();
-        state.seats.push(seat);
+        state.seats.push(member);
         if state.subscription.is_none() {
             state.subscription = Some(bus.subscribe(held));
             state.confirmed_in = None;
@@ -94,14 +94,14 @@ pub(crate) fn join<U: Clone, M: Member<U>>(
     })
 }
 
-/// Gives a seat up. The last of a user unsubscribes.
+/// Gives a member up. The last of a user unsubscribes.
 pub(crate) fn leave<U, M: Member<U>>(
     directory: &impl Directory<U, M>,
     bus: &impl Bus<U, M>,
     held: &Arc<Held<U, M>>,
-    seat: &M,
+    member: &M,
 ) {
-    held.state().seats.retain(|other| !other.is(seat));
+    held.state().seats.retain(|other| !other.is(member));
     let vacant = |found: &Arc<Held<U, M>>| Arc::ptr_eq(found, held) && found.is_vacant();
     if held.is_vacant()
         && directory.remove_if(&held.key, vacant)
@@ -139,7 +139,7 @@ impl<U, M: Member<U>> Held<U, M> {
             state
                 .seats
                 .iter()
-                .for_each(|seat| seat.confirmed(&self.key));
+                .for_each(|member| member.confirmed(&self.key));
         }
     }
 
@@ -159,11 +159,11 @@ impl<U, M: Member<U>> Held<U, M> {
     pub fn keep_newest(&self, limit: usize, newcomer: &M) {
         let mut state = self.state();
         let mut excess = state.seats.len().saturating_sub(limit.max(1));
-        state.seats.retain(|seat| {
-            let goes = excess > 0 && seat.is_welcomed() && !seat.is(newcomer);
+        state.seats.retain(|member| {
+            let goes = excess > 0 && member.is_welcomed() && !member.is(newcomer);
             if goes {
                 excess -= 1;
-                seat.replaced();
+                member.replaced();
             }
             !goes
         });
@@ -209,14 +209,14 @@ impl<U, M: Member<U>> Held<U, M> {
         self.state().announced
     }
 
-    /// Calls `f` for each seat.
+    /// Calls `f` for each member.
     pub fn each(&self, f: impl FnMut(&M)) {
         self.state().seats.iter().for_each(f);
     }
 
     /// Whether a session sits here.
-    pub fn has(&self, seat: &M) -> bool {
-        self.state().seats.iter().any(|other| other.is(seat))
+    pub fn has(&self, member: &M) -> bool {
+        self.state().seats.iter().any(|other| other.is(member))
     }
 
     /// How many sit here.

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use tokio::{net::TcpStream, time::timeout};
 use url::{Position, Url};
 
-use super::{Place, Remote, keys::Keys};
+use super::{Location, Remote, keys::Keys};
 use crate::tls::ClientFiles;
 
 /// From the look-up of the name to the last byte.
@@ -38,9 +38,9 @@ struct Discovered {
 ///
 /// Why there are none, in words.
 pub(super) async fn keys(remote: &Remote) -> Result<Keys, String> {
-    let url = match &remote.place {
-        Place::Jwks(url) => url.clone(),
-        Place::Oidc(issuer) => discover(issuer, &remote.tls).await?,
+    let url = match &remote.location {
+        Location::Jwks(url) => url.clone(),
+        Location::Oidc(issuer) => discover(issuer, &remote.tls).await?,
     };
     let body = fetch(&url, &remote.tls).await?;
     Keys::from_jwks(&body).ok_or_else(|| "it answers no JSON Web Key Set".to_owned())

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    Place, Remote, fetch,
+    Location, Remote, fetch,
     keys::{Key, Keys},
 };
 use crate::{jitter, metrics::Metrics};
@@ -170,9 +170,9 @@ async fn keep(
     wanted: Arc<Notify>,
     metrics: Arc<Metrics>,
 ) {
-    let key = match remote.place {
-        Place::Jwks(_) => "tickets.jwt.jwks_url",
-        Place::Oidc(_) => "tickets.jwt.oidc_issuer",
+    let key = match remote.location {
+        Location::Jwks(_) => "tickets.jwt.jwks_url",
+        Location::Oidc(_) => "tickets.jwt.oidc_issuer",
     };
     let mut pause = RETRY.0;
     let mut told = false;

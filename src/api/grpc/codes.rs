@@ -2,7 +2,7 @@
 
 use tonic::{Code, Status};
 
-use crate::api::{Failure, certain::not_published};
+use crate::api::{Failure, not_published::not_published};
 
 impl From<Failure> for Status {
     fn from(failure: Failure) -> Self {

@@ -24,7 +24,7 @@ use tonic::{Code, Status, Streaming};
 
 use super::{Counted, publishing, push_order, push_response};
 use crate::{
-    api::{Operations, certain::not_published, in_flight::Held},
+    api::{Operations, in_flight::Held, not_published::not_published},
     metrics::Metrics,
     proto::{PushStreamRequest, PushStreamResponse, push_stream_response::Result as Answer},
     trace::Caller,

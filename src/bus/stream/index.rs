@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Found, Look};
+use super::{Found, LeaderState};
 
 /// What a subject costs in memory besides its messages, in bytes: two strings, and the table.
 const SUBJECT: usize = 192;
@@ -49,22 +49,22 @@ pub(super) struct Seen {
 const FOUND: usize = size_of::<Found>() + 64;
 
 impl Index {
-    /// Nothing yet of the stream at a look, after a sequence.
-    pub(super) fn new(look: &Look, after: u64) -> Self {
+    /// Nothing yet of the stream at a leader query, after a sequence.
+    pub(super) fn new(leader: &LeaderState, after: u64) -> Self {
         Self {
-            of: Some((look.epoch.clone(), look.set_backs)),
+            of: Some((leader.epoch.clone(), leader.set_backs)),
             after,
             up_to: after,
-            per_subject: look.per_subject,
+            per_subject: leader.per_subject,
             ..Self::default()
         }
     }
 
-    /// What it covers of the stream at a look: after which sequence, up to which. None where
+    /// What it covers of the stream at a leader query: after which sequence, up to which. None where
     /// that is nothing.
-    pub(super) fn covers(&self, look: &Look) -> Option<(u64, u64)> {
+    pub(super) fn covers(&self, leader: &LeaderState) -> Option<(u64, u64)> {
         let (epoch, set_backs) = self.of.as_ref()?;
-        let same = *epoch == look.epoch && *set_backs == look.set_backs;
+        let same = *epoch == leader.epoch && *set_backs == leader.set_backs;
         (same && self.up_to > self.after).then_some((self.after, self.up_to))
     }
 
@@ -115,7 +115,7 @@ impl Index {
     ///
     /// What was removed from the stream's beginning may be missing here, so only what is after
     /// that is covered.
-    pub(super) fn end(&mut self, now: &Look) -> bool {
+    pub(super) fn end(&mut self, now: &LeaderState) -> bool {
         let of = Some((now.epoch.clone(), now.set_backs));
         self.end = now.last;
         self.per_subject = least(self.per_subject, now.per_subject);
@@ -178,17 +178,17 @@ impl Index {
         &'a self,
         subject: &str,
         after: u64,
-        look: &Look,
+        leader: &LeaderState,
     ) -> Option<Iter<'a, Seen>> {
         let seen = self.subjects.get(subject);
         let begin = seen.map_or(0, |seen| seen.partition_point(|seen| seen.seq <= after));
         let range = seen.map_or(0..0, |seen| begin..seen.len());
         let beyond = self.end.saturating_sub(self.up_to);
         let total = (range.len() as u64).saturating_add(beyond);
-        let within = least(self.per_subject, look.per_subject).is_none_or(|limit| total < limit);
+        let within = least(self.per_subject, leader.per_subject).is_none_or(|limit| total < limit);
         static NONE: VecDeque<Seen> = VecDeque::new();
         let seen = seen.unwrap_or(&NONE).range(range);
-        let stays = look.has_all_after(after) && !seen.clone().any(|seen| seen.fades);
+        let stays = leader.has_all_after(after) && !seen.clone().any(|seen| seen.fades);
         (after >= self.after && within && stays).then_some(seen)
     }
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{
-    ANSWER, ApiError, Look, Stream, StreamError, ask,
+    ANSWER, ApiError, LeaderState, Stream, StreamError, ask,
     batch::{Ended, Whole, batch},
 };
 use crate::message::millis_of;
@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub struct Lasts {
     of: HashMap<Arc<str>, u64>,
-    /// No subject has another one up to here, which is the leader's last at the look, or a
+    /// No subject has another one up to here, which is the leader's last at the leader query, or a
     /// later one.
     pub up_to: u64,
 }
@@ -39,7 +39,7 @@ impl Lasts {
 pub(super) async fn lasts(
     stream: &Stream,
     subjects: &[Arc<str>],
-    look: &Look,
+    leader: &LeaderState,
 ) -> Result<Lasts, StreamError> {
     let mut all = Lasts {
         of: HashMap::new(),
@@ -49,8 +49,8 @@ pub(super) async fn lasts(
         let deadline = Instant::now() + ANSWER;
         let found = timeout_at(deadline, async {
             loop {
-                let found = find(stream, part, look).await?;
-                if found.up_to >= look.last {
+                let found = find(stream, part, leader).await?;
+                if found.up_to >= leader.last {
                     return Ok(found);
                 }
                 sleep(PAUSE).await;
@@ -64,7 +64,11 @@ pub(super) async fn lasts(
 }
 
 /// Asks one replica. What it says is of the moment of its answer.
-async fn find(stream: &Stream, subjects: &[Arc<str>], look: &Look) -> Result<Lasts, StreamError> {
+async fn find(
+    stream: &Stream,
+    subjects: &[Arc<str>],
+    leader: &LeaderState,
+) -> Result<Lasts, StreamError> {
     let mut found = Lasts {
         of: HashMap::new(),
         up_to: u64::MAX,
@@ -85,15 +89,15 @@ async fn find(stream: &Stream, subjects: &[Arc<str>], look: &Look) -> Result<Las
                 return Err(StreamError::Odd("one message is too much".to_owned()));
             }
             // A replica that lags says so too.
-            Ended::Nothing if look.replicated => {
+            Ended::Nothing if leader.replicated => {
                 for subject in part {
                     if let Some(last) = by_leader(stream, subject).await? {
                         found.of.insert(subject.clone(), last);
                     }
                 }
-                found.up_to = found.up_to.min(look.last);
+                found.up_to = found.up_to.min(leader.last);
             }
-            Ended::Nothing => found.up_to = found.up_to.min(look.last),
+            Ended::Nothing => found.up_to = found.up_to.min(leader.last),
         }
     }
     Ok(found)

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
 use super::{
-    ANSWER, Look, Stream, StreamError,
+    ANSWER, LeaderState, Stream, StreamError,
     batch::{Ended, Reply, batch},
 };
 use crate::{
@@ -60,7 +60,7 @@ pub struct Read {
     /// still, or the stream had everything after it, and has fewer than a subject may have.
     /// (Limits remove the oldest first.)
     pub intact: bool,
-    /// That is certain without another look at the stream's beginning.
+    /// That is certain without another leader query for the stream's beginning.
     pub proven: bool,
     /// Oldest first; not that one.
     pub found: Vec<Found>,
@@ -93,10 +93,10 @@ pub(super) async fn read(
     stream: &Stream,
     wanted: &[Option<Wanted>],
     bounds: Bounds,
-    look: &Look,
+    leader: &LeaderState,
 ) -> Result<Reads, StreamError> {
     let one = async |wanted: &Option<Wanted>| match wanted {
-        Some(wanted) => one(stream, wanted, bounds, look).await.map(Some),
+        Some(wanted) => one(stream, wanted, bounds, leader).await.map(Some),
         None => Ok(None),
     };
     let of = try_join_all(wanted.iter().map(one)).await?;
@@ -107,7 +107,7 @@ async fn one(
     stream: &Stream,
     wanted: &Wanted,
     bounds: Bounds,
-    look: &Look,
+    leader: &LeaderState,
 ) -> Result<Read, StreamError> {
     let after = wanted.after;
     let reading = async {
@@ -122,7 +122,7 @@ async fn one(
             };
         }
         let within = |limit| read.total() < limit;
-        read.intact |= look.has_all_after(after) && look.per_subject.is_none_or(within);
+        read.intact |= leader.has_all_after(after) && leader.per_subject.is_none_or(within);
         Ok(read)
     };
     timeout(ANSWER, reading)

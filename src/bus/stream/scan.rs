@@ -28,7 +28,7 @@ use tokio::{
 
 use self::share::share;
 use super::{
-    ANSWER, Bounds, Look, Reads, Stream, StreamError, Wanted,
+    ANSWER, Bounds, LeaderState, Reads, Stream, StreamError, Wanted,
     batch::{Ended, batch},
     index::Index,
     lock,
@@ -106,10 +106,10 @@ impl Scans {
         }
     }
 
-    /// What the index covers of the stream at a look, or will when the scan under way has
+    /// What the index covers of the stream at a leader query, or will when the scan under way has
     /// ended: after which sequence, up to which.
-    pub(super) fn covers(&self, look: &Look) -> Option<(u64, u64)> {
-        let covered = lock(&self.index).0.covers(look);
+    pub(super) fn covers(&self, leader: &LeaderState) -> Option<(u64, u64)> {
+        let covered = lock(&self.index).0.covers(leader);
         match (covered, *lock(&self.under_way)) {
             (Some((after, up_to)), Some((from, to))) => Some((after.min(from), up_to.max(to))),
             (covered, under_way) => covered.or(under_way),
@@ -156,24 +156,24 @@ impl Stream {
     }
 }
 
-/// Reads for these sessions; `look` is what the leader had before they were judged to be behind.
+/// Reads for these sessions; `leader` is what the leader had before they were judged to be behind.
 /// None for a session for which the scan cannot prove its result complete.
 pub(super) async fn scan(
     stream: &Stream,
     requests: Vec<Request>,
-    look: &Look,
+    leader: &LeaderState,
 ) -> Result<Vec<Option<Scanned>>, StreamError> {
     let wanted = requests.iter().flat_map(|request| &request.wanted);
     let oldest = wanted.map(|wanted| wanted.after).min().unwrap_or(0);
     {
         let _turn = stream.0.scans.turn.lock().await;
-        let extending = timeout(SCAN, extend(stream, oldest, look)).await;
+        let extending = timeout(SCAN, extend(stream, oldest, leader)).await;
         extending.unwrap_or(Err(StreamError::TimedOut))?;
     }
     let shares: Vec<_> = {
         let mut index = lock(&stream.0.scans.index);
         index.1 = Instant::now();
-        let share = |request| share(&index.0, request, look, &stream.0.scans.room);
+        let share = |request| share(&index.0, request, leader, &stream.0.scans.room);
         requests.into_iter().map(share).collect()
     };
     let fetching = iter(shares).map(async |share| match share {
@@ -184,7 +184,7 @@ pub(super) async fn scan(
 }
 
 /// Has the index cover what is after a sequence, up to what the leader had.
-async fn extend(stream: &Stream, oldest: u64, look: &Look) -> Result<(), StreamError> {
+async fn extend(stream: &Stream, oldest: u64, leader: &LeaderState) -> Result<(), StreamError> {
     let scans = &stream.0.scans;
     let covered = {
         let mut index = lock(&scans.index);
@@ -196,7 +196,7 @@ async fn extend(stream: &Stream, oldest: u64, look: &Look) -> Result<(), StreamE
             index.0 = Index::default();
         }
         // What is far from it is no part of it.
-        let covered = index.0.covers(look);
+        let covered = index.0.covers(leader);
         covered.filter(|(_, up_to)| *up_to >= oldest)
     };
     let keep = |change: &mut dyn FnMut(&mut Index)| {
@@ -206,19 +206,19 @@ async fn extend(stream: &Stream, oldest: u64, look: &Look) -> Result<(), StreamE
         stream.0.metrics.rounds.index_bytes.set(bytes);
     };
     let Some((after, up_to)) = covered else {
-        let mut part = pass(stream, oldest, (look.last, u64::MAX), look).await?;
+        let mut part = pass(stream, oldest, (leader.last, u64::MAX), leader).await?;
         keep(&mut |index| *index = std::mem::take(&mut part));
         return Ok(());
     };
     if oldest < after {
-        let mut earlier = pass(stream, oldest, (after, after), look).await?;
+        let mut earlier = pass(stream, oldest, (after, after), leader).await?;
         keep(&mut |index| {
             earlier.join(std::mem::take(index));
             *index = std::mem::take(&mut earlier);
         });
     }
-    if up_to < look.last {
-        let mut later = pass(stream, up_to, (look.last, u64::MAX), look).await?;
+    if up_to < leader.last {
+        let mut later = pass(stream, up_to, (leader.last, u64::MAX), leader).await?;
         keep(&mut |index| index.join(std::mem::take(&mut later)));
     }
     Ok(())
@@ -230,13 +230,13 @@ async fn pass(
     stream: &Stream,
     after: u64,
     (least, most): (u64, u64),
-    look: &Look,
+    leader: &LeaderState,
 ) -> Result<Index, StreamError> {
     let scans = &stream.0.scans;
     let _under_way = UnderWay::new(scans, (after, least));
     let held = lock(&scans.index).0.bytes();
     let room = scans.most.saturating_sub(held);
-    let mut part = Index::new(look, after);
+    let mut part = Index::new(leader, after);
     let mut lags = 0;
     while part.up_to() < least {
         if part.bytes() > room {
@@ -260,7 +260,7 @@ async fn pass(
         if part.up_to() >= least || read.is_some_and(|read| read.pending > 0) {
             continue;
         }
-        if read.is_some() && !look.replicated {
+        if read.is_some() && !leader.replicated {
             // The messages at its end are gone.
             part.advance(least);
         } else if lags < LAG.1 {
@@ -270,7 +270,7 @@ async fn pass(
             return Err(StreamError::TimedOut);
         }
     }
-    let now = stream.look().await?;
+    let now = stream.leader().await?;
     match part.end(&now) {
         true => Ok(part),
         false => Err(StreamError::Odd("it is not what it was".to_owned())),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::{
-    ApiError, Config, Difference, Mend, Stream, StreamError, ask, looks::Cluster, shape::Shape,
+    ApiError, Config, Difference, Mend, Stream, StreamError, ask, leader::Cluster, shape::Shape,
 };
 use crate::{
     bus::client::Client,

@@ -9,7 +9,7 @@ use super::{
     backoff::{Backoff, stays_away},
     ended_well,
     frame::Frame,
-    place::Place,
+    progress::Progress,
     refused::Refused,
     screen::{Screen, state},
     session::{Close, Received, Session},
@@ -30,7 +30,7 @@ use crate::{
 pub(super) struct Follower {
     signals: Signals,
     screen: Screen,
-    place: Place,
+    progress: Progress,
     /// The position of what was written, which is what somebody has seen.
     written: Option<String>,
     /// Whether any session was welcomed yet.
@@ -76,14 +76,14 @@ impl Follower {
             signals,
             screen: Screen::new(),
             written: since.clone(),
-            place: Place::new(since),
+            progress: Progress::new(since),
             welcomed: false,
         })
     }
 
     /// What to send as `since`.
     pub(super) fn since(&self) -> Option<String> {
-        self.place.since()
+        self.progress.since()
     }
 
     /// Opens a session after the other, until one is not to be followed by more.
@@ -95,7 +95,7 @@ impl Follower {
     ) -> Result<(), Failure> {
         let mut backoff = Backoff::default();
         loop {
-            let opening = open(gateway, public, user, self.place.since());
+            let opening = open(gateway, public, user, self.progress.since());
             let opened = tokio::select! {
                 opened = opening => opened,
                 () = self.signals.next() => return Ok(()),
@@ -154,7 +154,7 @@ impl Follower {
             };
             match written {
                 Ok(()) => {
-                    self.written = self.place.since();
+                    self.written = self.progress.since();
                     if closed.is_some() {
                         break closed;
                     }
@@ -189,7 +189,7 @@ impl Follower {
                 session.set_patience(patience);
             }
         }
-        match self.place.take_in(&frame) {
+        match self.progress.take_in(&frame) {
             None | Some(Seen::New) => {}
             Some(Seen::AfterGap) => state(format_args!("a message before this one is missing")),
             Some(Seen::Already) => return,

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::Reader;
 use crate::{
-    bus::stream::{Look, Stream},
+    bus::stream::{LeaderState, Stream},
     durable::lock,
 };
 
@@ -110,15 +110,17 @@ pub(super) fn seen(
 pub(super) fn choose(
     mut readers: Vec<Reader>,
     stream: &Stream,
-    look: &Look,
+    leader: &LeaderState,
     spent: &Spent,
 ) -> (Vec<Reader>, Vec<Reader>) {
     readers.sort_by_cached_key(|reader| std::cmp::Reverse(range(reader).after));
     let mut ranges: Vec<_> = readers.iter().map(range).collect();
     // A scan goes up to the leader's last.
-    ranges.iter_mut().for_each(|range| range.up_to = look.last);
+    ranges
+        .iter_mut()
+        .for_each(|range| range.up_to = leader.last);
     let known = Known {
-        seen: stream.scanned(look),
+        seen: stream.scanned(leader),
         reach: stream.reach(),
         spent: spent.lately(),
     };

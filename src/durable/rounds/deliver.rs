@@ -14,9 +14,9 @@ use crate::{
     close::CloseReason,
     durable::{
         Durable, Opening, Session,
-        brought::{Brought, Done, Missed},
+        catch_up::{CatchUp, Done, Missed},
         lock,
-        resume::{self, Place},
+        resume::{self, Standing},
         track::{Want, Why},
         verdict::{Shown, shown},
     },
@@ -29,11 +29,11 @@ use crate::{
 
 impl Durable {
     /// Judges what was read for a session, and queues it. A client that waits to be told where
-    /// it begins, from its place, is told so before.
+    /// it begins, from the client's position, is told so before.
     pub(super) async fn deliver(
         self: &Arc<Self>,
         reader: &Reader,
-        place: Option<Place>,
+        standing: Option<Standing>,
         mut reads: Reads,
         facts: &Facts,
     ) -> Result<(Option<Opening>, Then), StreamError> {
@@ -74,30 +74,32 @@ impl Durable {
         let lost = gone > 0 || too_many > 0 || !intact;
         if !want.judged {
             self.metrics.caught_up(want.why.name());
-            if place.is_none() {
+            if standing.is_none() {
                 let trace = self.tracer.follow(None);
                 let span = self.tracer.span(Operation::Replay, trace);
                 session.record(want.why, span);
             }
         }
-        let each = place.as_ref().is_some_and(|place| place.each.is_some());
+        let each = standing
+            .as_ref()
+            .is_some_and(|standing| standing.each.is_some());
         // Of each channel it is decided by itself.
         let (lost, too_many) = if each { (false, 0) } else { (lost, too_many) };
-        let mut brought = Brought::default();
+        let mut catch_up = CatchUp::default();
         let mut opening = None;
-        if let Some(mut place) = place {
+        if let Some(mut standing) = standing {
             let read = (&*of, &**lasts);
-            let cut = self.judge_each(&mut place, want, read, &mut missed, &facts.look);
+            let cut = self.judge_each(&mut standing, want, read, &mut missed, &facts.leader);
             let cut = cut.await?;
             let found = resume::Found {
-                complete: place.known && !lost,
-                place,
+                complete: standing.known && !lost,
+                standing,
                 skip: too_many,
                 missed,
             };
             let counted = found.missed.iter().any(|missed| *missed > 0)
                 && of.iter().flatten().all(|read| read.found.is_empty());
-            opening = Some(session.open(&facts.look, Some(found))?);
+            opening = Some(session.open(&facts.leader, Some(found))?);
             if counted || cut {
                 // It is read in the next round.
                 return Ok((opening, Then::Again));
@@ -111,7 +113,7 @@ impl Durable {
                 true => GapReason::Replay,
                 false => GapReason::Retention,
             };
-            brought.gap = Some(session.backlog().protocol().frame(&frame::gap(reason)));
+            catch_up.gap = Some(session.backlog().protocol().frame(&frame::gap(reason)));
         }
 
         let (messages, left) = merge(of, want, lasts, facts.up_to);
@@ -137,19 +139,19 @@ impl Durable {
             let skip = catching_up.skip.saturating_sub(gone);
             catching_up.skip = skip.saturating_sub(messages.len() as u64);
             if lost {
-                catching_up.told = facts.look.last;
+                catching_up.told = facts.leader.last;
             }
             skip
         });
-        brought.messages = self.frames(reader, messages, skip.unwrap_or(0), &facts.frames);
-        brought.shape = want.shape;
-        brought.left = if done { vec![0; lasts.len()] } else { left };
-        brought.done = done.then(|| Done {
+        catch_up.messages = self.frames(reader, messages, skip.unwrap_or(0), &facts.frames);
+        catch_up.shape = want.shape;
+        catch_up.left = if done { vec![0; lasts.len()] } else { left };
+        catch_up.done = done.then(|| Done {
             up_to: facts.up_to,
-            proof: facts.look.proof(),
+            proof: facts.leader.proof(),
             losses: want.losses,
         });
-        let then = match session.bring(brought) {
+        let then = match session.catch_up(catch_up) {
             true => Then::Again,
             false => Then::Rest,
         };
@@ -168,8 +170,8 @@ impl Durable {
             Shown::Intact => true,
             Shown::Lost => false,
             Shown::IfKeptAfter(seq) => {
-                let now = self.look().await?;
-                now.is_the_same_as(&facts.look) && now.has_all_after(seq)
+                let now = self.leader().await?;
+                now.is_the_same_as(&facts.leader) && now.has_all_after(seq)
             }
         })
     }

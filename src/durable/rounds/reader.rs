@@ -6,7 +6,7 @@ use crate::{
     bus::stream::Wanted,
     durable::{
         Session, Waiting,
-        resume::{Asked, Place},
+        resume::{Asked, Standing},
         track::Want,
     },
 };
@@ -18,7 +18,7 @@ pub(super) struct Reader {
     pub(super) subjects: Vec<Arc<str>>,
     pub(super) want: Want,
     /// Its client waits to be told where it begins.
-    pub(super) joins: Option<(Asked, Place)>,
+    pub(super) joins: Option<(Asked, Standing)>,
     /// The last message of each channel in the stream.
     pub(super) lasts: Vec<u64>,
 }

@@ -11,19 +11,19 @@ use tokio::sync::Semaphore;
 
 use super::{Facts, MAX_CONCLUDED, Reader, choice};
 use crate::{
-    bus::stream::{Bounds, Look, Reads, Request, Scanned},
+    bus::stream::{Bounds, LeaderState, Reads, Request, Scanned},
     durable::Durable,
 };
 
 impl Durable {
     /// Catches up sessions of which nothing is known yet.
-    pub(super) async fn read(self: &Arc<Self>, mut readers: Vec<Reader>, look: &Look) {
+    pub(super) async fn read(self: &Arc<Self>, mut readers: Vec<Reader>, leader: &LeaderState) {
         if readers.is_empty() {
             return;
         }
         let subjects = readers.iter().flat_map(|reader| &reader.subjects);
         let subjects: HashSet<_> = subjects.cloned().collect();
-        let found = self.stream.lasts(&Vec::from_iter(subjects), look).await;
+        let found = self.stream.lasts(&Vec::from_iter(subjects), leader).await;
         let lasts = match found {
             Ok(lasts) => lasts,
             Err(error) => {
@@ -35,16 +35,16 @@ impl Durable {
             let subjects = reader.subjects.iter();
             reader.lasts = subjects.map(|subject| lasts.last(subject)).collect();
         }
-        let facts = &Facts::new(look, lasts.up_to);
+        let facts = &Facts::new(leader, lasts.up_to);
         let (behind, even): (Vec<_>, Vec<_>) = readers.into_iter().partition(Reader::is_behind);
         self.metrics.rounds.read_for("none", even.len());
         let even = even.into_iter().map(async |reader| {
             let none = Reads::none(reader.lasts.len());
             self.conclude(reader, Ok(none), facts).await;
         });
-        let (scanned, alone) = choice::choose(behind, &self.stream, look, &self.spent);
+        let (scanned, alone) = choice::choose(behind, &self.stream, leader, &self.spent);
         let scan = async {
-            let left = self.scan(scanned, look).await;
+            let left = self.scan(scanned, leader).await;
             self.alone(left, facts).await;
         };
         tokio::join!(join_all(even), self.alone(alone, facts), scan);
@@ -80,7 +80,7 @@ impl Durable {
             };
             let reads = self
                 .stream
-                .read(&reader.wanted(), bounds, &facts.look)
+                .read(&reader.wanted(), bounds, &facts.leader)
                 .await;
             let later = self.conclusion(reader, reads, facts).await;
             drop(permit);
@@ -91,7 +91,11 @@ impl Durable {
     }
 
     /// Reads for all of them at once. Returns those for whom the scan shows too little.
-    pub(super) async fn scan(self: &Arc<Self>, readers: Vec<Reader>, look: &Look) -> Vec<Reader> {
+    pub(super) async fn scan(
+        self: &Arc<Self>,
+        readers: Vec<Reader>,
+        leader: &LeaderState,
+    ) -> Vec<Reader> {
         if readers.is_empty() {
             return readers;
         }
@@ -103,13 +107,13 @@ impl Durable {
         };
         let scan = self
             .stream
-            .scan(readers.iter().map(request).collect(), look);
+            .scan(readers.iter().map(request).collect(), leader);
         let scanned = scan.await.unwrap_or_else(|error| {
             tracing::debug!(%error, "many sessions cannot be read for together");
             Vec::new()
         });
         let up_to = scanned.iter().flatten().map(|scanned| scanned.up_to).min();
-        let facts = &Facts::new(look, up_to.unwrap_or(look.last));
+        let facts = &Facts::new(leader, up_to.unwrap_or(leader.last));
         let scanned = scanned.into_iter().chain(std::iter::repeat_with(|| None));
         let mut left = Vec::new();
         let mut concluding = Vec::new();

@@ -10,7 +10,7 @@ use crate::durable::{
     verdict::{Shown, shown},
 };
 use crate::{
-    bus::stream::{Found, Look, Read},
+    bus::stream::{Found, LeaderState, Read},
     channel::{Channel, Topic},
     frame::Proof,
     message::{EventName, Message, Stored},
@@ -34,8 +34,8 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn look(&self) -> Look {
-        Look::example(self.first.max(1), self.last, LIMIT as u64)
+    pub(super) fn leader(&self) -> LeaderState {
+        LeaderState::example(self.first.max(1), self.last, LIMIT as u64)
     }
 
     pub(super) fn of(&self, channel: usize) -> Vec<u64> {
@@ -61,7 +61,7 @@ impl Stream {
         let mut seqs: Vec<_> = of.into_iter().filter(|seq| *seq > after).collect();
         let total = seqs.len();
         seqs.truncate(READ);
-        let look = self.look();
+        let leader = self.leader();
         let found = seqs.iter().map(|seq| Found {
             seq: *seq,
             at: self.kept[seq].1,
@@ -75,7 +75,7 @@ impl Stream {
             },
         });
         Read {
-            intact: proven || look.has_all_after(after) && total < LIMIT,
+            intact: proven || leader.has_all_after(after) && total < LIMIT,
             proven,
             found: found.collect(),
             more: (total - seqs.len()) as u64,
@@ -184,9 +184,9 @@ impl World {
         self.queued.clear();
     }
 
-    /// As `resume::place` judges it.
-    pub(super) fn is_of(&self, position: &Position, look: &Look) -> bool {
-        let decided = resume::is_of(position, look);
+    /// As `resume::standing` judges it.
+    pub(super) fn is_of(&self, position: &Position, leader: &LeaderState) -> bool {
+        let decided = resume::is_of(position, leader);
         decided.unwrap_or_else(|| match self.stream.kept.get(&position.top) {
             Some((_, at)) => *at == position.at,
             None => {
@@ -199,8 +199,8 @@ impl World {
     pub(super) fn come(&mut self) {
         self.leave();
         self.is_set_back = false;
-        let look = self.stream.look();
-        let proof = look.proof();
+        let leader = self.stream.leader();
+        let proof = leader.proof();
         let mut track = Track::joining(self.channels.clone());
         let since = self.client.tracker.position().cloned();
         let Some(since) = since else {
@@ -211,7 +211,7 @@ impl World {
             self.session = Some(track);
             return;
         };
-        let known = self.is_of(&since, &look);
+        let known = self.is_of(&since, &leader);
         let at = |channel: &Channel| if known { since.of(channel) } else { 0 };
         let at: Vec<_> = self.channels.iter().map(at).collect();
         let want = track.want_from(&at);
@@ -279,7 +279,7 @@ impl World {
         match shown(want, reads, lasts) {
             Shown::Intact => true,
             Shown::Lost => false,
-            Shown::IfKeptAfter(seq) => self.stream.look().has_all_after(seq),
+            Shown::IfKeptAfter(seq) => self.stream.leader().has_all_after(seq),
         }
     }
 
@@ -308,7 +308,7 @@ impl World {
 
     /// As `rounds::deliver` does it, and the client is written all of it.
     pub(super) fn bring(&mut self, want: &Want, reads: Vec<Option<Read>>, lasts: &[u64]) {
-        let proof = self.stream.look().proof();
+        let proof = self.stream.leader().proof();
         let (messages, left) = merge(reads, want, lasts, proof.seq);
         let track = self.session.as_mut().expect("a session");
         let mut reached: Vec<_> = want.chains.iter().map(|chain| chain.covered).collect();
@@ -354,17 +354,17 @@ impl World {
         let lasts: Vec<_> = (0..self.channels.len())
             .map(|channel| self.stream.last_of(channel))
             .collect();
-        let look = self.stream.look();
+        let leader = self.stream.leader();
         let Some(track) = &mut self.session else {
             return;
         };
         let covered = track.covered();
-        let removed = |covered: &u64| !look.has_all_after(*covered);
+        let removed = |covered: &u64| !leader.has_all_after(*covered);
         let missing = |(covered, last): (&u64, &u64)| covered < last;
         if covered.iter().zip(&lasts).any(missing) || covered.iter().any(removed) {
             track.is_missing_something();
         } else if track.is_live() {
-            track.prove(look.last, look.proof());
+            track.prove(leader.last, leader.proof());
         }
     }
 

@@ -18,13 +18,13 @@ const WINDOW: Duration = Duration::from_millis(800);
 /// Closes all sessions as a drain does, and refuses newcomers for a second. A restart that is
 /// under way is not begun again.
 pub(in crate::http) fn restart(demo: Arc<Demo>) -> Response {
-    if demo.door.begin_restart() {
+    if demo.admissions.begin_restart() {
         // A caller that goes away does not leave the gateway closed.
         supervision::spawn("a restart of the demo", async move {
             let over = Instant::now() + AWAY;
             demo.registry.drain(WINDOW).await;
             sleep_until(over).await;
-            demo.door.end_restart();
+            demo.admissions.end_restart();
         });
     }
     answer(StatusCode::OK, &json!({ "status": "restarting" }))

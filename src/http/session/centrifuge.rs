@@ -145,7 +145,7 @@ impl<T: Transport> Session<T> {
                 error(103, "forbidden: the ticket does not grant this topic"),
             );
         }
-        if self.seat.topics().contains(&topic) {
+        if self.handle.topics().contains(&topic) {
             return self.fail(id, centrifuge::already_subscribed());
         }
         self.change_subscriptions(TopicChange {
@@ -176,7 +176,7 @@ impl<T: Transport> Session<T> {
             self.sessions.metrics.topics.count("too_many");
             return self.fail(id, temporary(111, "too_many: topics change too often"));
         }
-        let (follower, protocol) = (self.seat.follower(), self.protocol());
+        let (follower, protocol) = (self.handle.follower(), self.protocol());
         let talk = self.talk.get_or_insert_default();
         talk.wait_for(async move {
             let failed = match follower.change(change).await {

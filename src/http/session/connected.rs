@@ -13,7 +13,7 @@ use crate::{
     http::centrifuge::Connect,
     jitter,
     proto::centrifuge::{ConnectResult, NamedSubscription, Reply, SubscribeResult},
-    registry::Seat,
+    registry::SessionHandle,
 };
 
 /// How long before its end a session is to be refreshed.
@@ -35,12 +35,12 @@ pub(super) fn ttl(expires_at: SystemTime) -> u32 {
 pub(super) fn connected(
     config: &Config,
     session: Ulid,
-    seat: &Seat,
+    handle: &SessionHandle,
     opening: &Opening,
     (connect, expires_at): (&Connect, Option<SystemTime>),
 ) -> Bytes {
-    let user = seat.user().as_str();
-    let topics = seat.topics().into_iter().map(Channel::Topic);
+    let user = handle.user().as_str();
+    let topics = handle.topics().into_iter().map(Channel::Topic);
     let channels = [Channel::User, Channel::Broadcast].into_iter();
     let subs = channels.chain(topics).map(|channel| {
         let name = centrifuge::name(&channel, user);
@@ -77,5 +77,5 @@ pub(super) fn connected(
         connect: Some(connected),
         ..Reply::default()
     };
-    centrifuge::reply(seat.backlog().protocol(), &reply)
+    centrifuge::reply(handle.backlog().protocol(), &reply)
 }

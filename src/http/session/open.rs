@@ -30,7 +30,7 @@ use crate::{
     grants::Grants,
     http::{admit::Admitted, awake::Awake, closing, credentials::OriginMark, transport::Transport},
     jitter,
-    registry::{Arrival, Next, Seat},
+    registry::{Arrival, Next, SessionHandle},
     user::UserId,
 };
 
@@ -45,9 +45,9 @@ const UNSENT: usize = BATCH + 16;
 pub(super) struct Session<T> {
     pub(super) sessions: Arc<Sessions>,
     pub(super) transport: T,
-    pub(super) seat: Seat,
+    pub(super) handle: SessionHandle,
     /// One of `public.max_sessions`.
-    place: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
     /// Fires at or before the next of the moments below.
     timer: Pin<Box<Sleep>>,
     ping_at: Instant,
@@ -72,9 +72,9 @@ pub(super) struct Session<T> {
 impl<T: Transport> Session<T> {
     pub(super) fn new(sessions: Arc<Sessions>, mut transport: T, admitted: Admitted) -> Self {
         let Admitted {
-            seat,
+            handle,
             opening,
-            place,
+            permit,
             expires_at,
             origin,
             connect,
@@ -84,15 +84,15 @@ impl<T: Transport> Session<T> {
         let (now, id) = (Instant::now(), Ulid::new());
         match opening {
             // A service has ended it on its way in: it gets no message, and keeps its position.
-            None => drop(seat.backlog().cut(CloseReason::Disconnected)),
+            None => drop(handle.backlog().cut(CloseReason::Disconnected)),
             Some(opening) => {
                 if let Some(connect) = &connect {
                     let connect = (&**connect, expires_at);
-                    transport.queue(connected(config, id, &seat, &opening, connect));
-                } else if seat.backlog().protocol().has_own_frames() {
-                    transport.queue(welcome(config, id, &seat, &opening));
+                    transport.queue(connected(config, id, &handle, &opening, connect));
+                } else if handle.backlog().protocol().has_own_frames() {
+                    transport.queue(welcome(config, id, &handle, &opening));
                 }
-                seat.welcomed(id);
+                handle.welcomed(id);
             }
         }
         let granted_end = expires_at.map(|at| instant(at, now));
@@ -115,14 +115,14 @@ impl<T: Transport> Session<T> {
             rates: None,
             sessions,
             transport,
-            seat,
-            place,
+            handle,
+            permit,
         };
         session.arm();
         if let Some(connect) = connect
             && let Err(reason) = session.obey(connect.rest)
         {
-            session.seat.backlog().end(reason.into());
+            session.handle.backlog().end(reason.into());
         }
         session
     }
@@ -131,16 +131,16 @@ impl<T: Transport> Session<T> {
         let Self {
             sessions,
             mut transport,
-            seat,
-            place,
+            handle,
+            permit,
             talk,
             id,
             ..
         } = self;
-        let protocol = seat.backlog().protocol();
-        sessions.ended(seat.user(), id, protocol, ending.reason);
+        let protocol = handle.backlog().protocol();
+        sessions.ended(handle.user(), id, protocol, ending.reason);
         // Nothing more is sent to it, so it holds no subscription while it goes.
-        drop(seat);
+        drop(handle);
         // Nor an answer.
         drop(talk);
         closing::close(
@@ -151,7 +151,7 @@ impl<T: Transport> Session<T> {
         )
         .await;
         sessions.counts(transport.kind()).open.dec();
-        drop(place);
+        drop(permit);
     }
 
     /// Serves both directions and the clock until the session is over.
@@ -235,12 +235,12 @@ impl<T: Transport> Session<T> {
 
     /// Queues an answer of any size: it counts in the backlog, as a message does.
     pub(super) fn give(&mut self, frame: Bytes) {
-        self.seat.give(frame);
+        self.handle.give(frame);
     }
 
     /// The client asks for a sign of life: it is told of no more than it was before.
     pub(super) fn answer_ping(&mut self) {
-        self.transport.queue(self.seat.pong());
+        self.transport.queue(self.handle.pong());
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
@@ -249,10 +249,10 @@ impl<T: Transport> Session<T> {
             // Frames stay in the backlog, where it is bounded and can be shed.
             if !self.transport.has_unsent() {
                 let Self {
-                    seat, transport, ..
+                    handle, transport, ..
                 } = self;
                 let take = |outgoing| transport.queue_outgoing(outgoing);
-                match seat.backlog().poll_next(cx, BATCH, take) {
+                match handle.backlog().poll_next(cx, BATCH, take) {
                     Poll::Ready(Next::Frames) => {}
                     Poll::Ready(Next::Ended(ending)) => return Poll::Ready(ending),
                     Poll::Pending => return Poll::Pending,
@@ -262,7 +262,7 @@ impl<T: Transport> Session<T> {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(reason)) => return Poll::Ready(reason.into()),
                 // The session may be ended meanwhile.
-                Poll::Pending => return self.seat.backlog().poll_cut(cx),
+                Poll::Pending => return self.handle.backlog().poll_cut(cx),
             }
         }
         cx.waker().wake_by_ref();
@@ -284,7 +284,7 @@ impl<T: Transport> Session<T> {
                 if written.visible {
                     self.texted = Instant::now();
                 }
-                if self.seat.sent(written.frames, written.bytes) {
+                if self.handle.sent(written.frames, written.bytes) {
                     self.stalled = None;
                 } else if self.stalled.is_none() {
                     // A session that is over has as long as one write may take
@@ -320,7 +320,9 @@ impl<T: Transport> Session<T> {
             let awake = self.sessions.clock.at(now);
             let passed = |since: Awake, limit: Duration| awake >= since + limit;
             if self.ends.are_reached(now) {
-                self.seat.backlog().end(CloseReason::SessionExpired.into());
+                self.handle
+                    .backlog()
+                    .end(CloseReason::SessionExpired.into());
                 return Poll::Ready(None);
             }
             if T::ANSWERS && passed(self.heard, config.idle_timeout) {
@@ -356,7 +358,7 @@ impl<T: Transport> Session<T> {
                 && self.stalled.is_none()
             {
                 self.texted = now;
-                self.transport.queue(self.seat.ping());
+                self.transport.queue(self.handle.ping());
                 queued = true;
             }
             self.arm();
@@ -391,10 +393,10 @@ impl<T: Transport> Session<T> {
     }
 
     pub(super) fn user(&self) -> &UserId {
-        self.seat.user()
+        self.handle.user()
     }
 
     pub(super) fn protocol(&self) -> Protocol {
-        self.seat.backlog().protocol()
+        self.handle.backlog().protocol()
     }
 }

@@ -88,7 +88,7 @@ impl<T: Transport> Session<T> {
         &mut self,
         granted: Granted,
     ) -> Result<Option<Box<Grants>>, CloseReason> {
-        if granted.user != *self.seat.user() {
+        if granted.user != *self.handle.user() {
             return Err(CloseReason::BadFrame);
         }
         let now = Instant::now();
@@ -107,7 +107,7 @@ impl<T: Transport> Session<T> {
         let named = before.map_or(&[][..], |before| &before.topics);
         let new = grants.topics.iter().filter(|topic| !named.contains(topic));
         let follow: Vec<_> = new.cloned().collect();
-        let mut unfollow = self.seat.topics();
+        let mut unfollow = self.handle.topics();
         unfollow.retain(|topic| !grants.may_follow(topic));
         // What is granted no more goes, whatever becomes of the rest.
         self.change(id, Vec::new(), unfollow);

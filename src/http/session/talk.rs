@@ -173,7 +173,7 @@ impl<T: Transport> Session<T> {
             since: None,
         };
         let talk = self.talk.get_or_insert_default();
-        let follower = self.seat.follower();
+        let follower = self.handle.follower();
         talk.work.push(Box::pin(async move {
             let error = match follower.change(change).await {
                 // Its frame comes in the order of events.

@@ -8,16 +8,21 @@ use crate::{
     channel::Topic,
     durable::Opening,
     frame::{Welcome, sse},
-    registry::Seat,
+    registry::SessionHandle,
 };
 
 /// Says where the session begins.
-pub(super) fn welcome(config: &Config, session: Ulid, seat: &Seat, opening: &Opening) -> Bytes {
+pub(super) fn welcome(
+    config: &Config,
+    session: Ulid,
+    handle: &SessionHandle,
+    opening: &Opening,
+) -> Bytes {
     let stream = opening.stream.as_ref();
-    let topics = seat.topics();
+    let topics = handle.topics();
     let welcome = Welcome {
         session: &session.to_string(),
-        user: seat.user().as_str(),
+        user: handle.user().as_str(),
         gateway: &config.gateway,
         ping: config.ping_interval,
         epoch: stream.map(|(epoch, _)| &**epoch),
@@ -26,7 +31,7 @@ pub(super) fn welcome(config: &Config, session: Ulid, seat: &Seat, opening: &Ope
         resume: opening.resume,
         topics: topics.iter().map(Topic::as_str).collect(),
     };
-    let welcome = seat.backlog().protocol().frame(&welcome.json());
+    let welcome = handle.backlog().protocol().frame(&welcome.json());
     match &opening.id {
         Some(id) => sse::with_id(&welcome, id),
         None => welcome,

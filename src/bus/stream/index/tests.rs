@@ -51,16 +51,16 @@ impl Kept {
         self.first = self.kept.keys().next().copied().unwrap_or(self.last + 1);
     }
 
-    fn look(&self) -> Look {
+    fn leader(&self) -> LeaderState {
         let first = self
             .first
             .max(self.kept.keys().next().copied().unwrap_or(1));
-        Look::example(first, (self.last, 0), LIMIT)
+        LeaderState::example(first, (self.last, 0), LIMIT)
     }
 
     /// What a scan sees after one sequence, up to another one; `during` happens on its way.
     fn scan(&mut self, after: u64, up_to: u64, during: &[usize]) -> Option<Index> {
-        let mut part = Index::new(&self.look(), after);
+        let mut part = Index::new(&self.leader(), after);
         let middle = after + (up_to - after) / 2;
         for (from, to) in [(after, middle), (middle, up_to)] {
             for (seq, subject) in self.kept.range((Excluded(from), Included(to))) {
@@ -71,7 +71,7 @@ impl Kept {
                 during.iter().for_each(|subject| self.store(*subject));
             }
         }
-        let now = self.look();
+        let now = self.leader();
         part.end(&now).then_some(part)
     }
 }
@@ -99,10 +99,16 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// As `scan.rs` extends the index.
-fn extend(index: &mut Index, stream: &mut Kept, oldest: u64, look: &Look, during: &[usize]) {
-    let covered = index.covers(look).filter(|(_, up_to)| *up_to >= oldest);
+fn extend(
+    index: &mut Index,
+    stream: &mut Kept,
+    oldest: u64,
+    leader: &LeaderState,
+    during: &[usize],
+) {
+    let covered = index.covers(leader).filter(|(_, up_to)| *up_to >= oldest);
     let Some((after, up_to)) = covered else {
-        if let Some(part) = stream.scan(oldest, look.last, during) {
+        if let Some(part) = stream.scan(oldest, leader.last, during) {
             *index = part;
         }
         return;
@@ -113,8 +119,8 @@ fn extend(index: &mut Index, stream: &mut Kept, oldest: u64, look: &Look, during
         earlier.join(std::mem::take(index));
         *index = earlier;
     }
-    if up_to < look.last
-        && let Some(later) = stream.scan(up_to, look.last, during)
+    if up_to < leader.last
+        && let Some(later) = stream.scan(up_to, leader.last, during)
     {
         index.join(later);
     }
@@ -140,12 +146,12 @@ proptest! {
                 }
                 Step::Forget(before) => index.forget(stream.last.saturating_sub(before)),
                 Step::Come(before, during) => {
-                    let look = stream.look();
-                    let oldest = look.last.saturating_sub(before);
-                    extend(&mut index, &mut stream, oldest, &look, &during);
-                    let Some((_, up_to)) = index.covers(&look) else { continue };
+                    let leader = stream.leader();
+                    let oldest = leader.last.saturating_sub(before);
+                    extend(&mut index, &mut stream, oldest, &leader, &during);
+                    let Some((_, up_to)) = index.covers(&leader) else { continue };
                     for subject in 0..4 {
-                        let Some(seen) = index.after(&subject.to_string(), oldest, &look) else {
+                        let Some(seen) = index.after(&subject.to_string(), oldest, &leader) else {
                             continue;
                         };
                         let seen: Vec<_> = seen.map(|seen| seen.seq).collect();
@@ -162,72 +168,72 @@ proptest! {
 }
 
 fn index(after: u64, messages: &[(u64, &str)], up_to: u64, last: u64) -> Index {
-    let mut index = Index::new(&Look::example(1, (last, 0), LIMIT), after);
+    let mut index = Index::new(&LeaderState::example(1, (last, 0), LIMIT), after);
     for (seq, subject) in messages {
         index.see(subject, (found(*seq, 10), *subject == "fades"), true);
     }
     index.advance(up_to);
-    assert!(index.end(&Look::example(1, (last, 0), LIMIT)));
+    assert!(index.end(&LeaderState::example(1, (last, 0), LIMIT)));
     index
 }
 
-fn seqs(index: &Index, subject: &str, after: u64, look: &Look) -> Option<Vec<u64>> {
-    let seen = index.after(subject, after, look)?;
+fn seqs(index: &Index, subject: &str, after: u64, leader: &LeaderState) -> Option<Vec<u64>> {
+    let seen = index.after(subject, after, leader)?;
     Some(seen.map(|seen| seen.seq).collect())
 }
 
 #[test]
 fn parts_join_where_they_meet_and_replace_each_other_elsewhere() {
-    let look = Look::example(1, (20, 0), LIMIT);
+    let leader = LeaderState::example(1, (20, 0), LIMIT);
     let mut joined = index(4, &[(5, "a"), (8, "b")], 10, 10);
     joined.join(index(10, &[(12, "a"), (20, "c")], 20, 20));
-    assert_eq!(joined.covers(&look), Some((4, 20)));
-    assert_eq!(seqs(&joined, "a", 4, &look), Some(vec![5, 12]));
-    assert_eq!(seqs(&joined, "a", 5, &look), Some(vec![12]));
-    assert_eq!(seqs(&joined, "nobody", 9, &look), Some(vec![]));
-    assert_eq!(seqs(&joined, "a", 3, &look), None, "not covered");
+    assert_eq!(joined.covers(&leader), Some((4, 20)));
+    assert_eq!(seqs(&joined, "a", 4, &leader), Some(vec![5, 12]));
+    assert_eq!(seqs(&joined, "a", 5, &leader), Some(vec![12]));
+    assert_eq!(seqs(&joined, "nobody", 9, &leader), Some(vec![]));
+    assert_eq!(seqs(&joined, "a", 3, &leader), None, "not covered");
     let all = index(4, &[(5, "a"), (8, "b"), (12, "a"), (20, "c")], 20, 20);
     assert_eq!(joined.bytes(), all.bytes());
 
     joined.join(index(15, &[(20, "c")], 20, 20));
-    assert_eq!(joined.covers(&look), Some((15, 20)));
+    assert_eq!(joined.covers(&leader), Some((15, 20)));
 }
 
 #[test]
 fn what_is_forgotten_gives_its_memory_back() {
-    let look = Look::example(1, (20, 0), LIMIT);
+    let leader = LeaderState::example(1, (20, 0), LIMIT);
     let mut all = index(4, &[(5, "a"), (8, "b"), (12, "a"), (20, "c")], 20, 20);
     all.forget(8);
     assert_eq!(
         all.bytes(),
         index(8, &[(12, "a"), (20, "c")], 20, 20).bytes()
     );
-    assert_eq!(seqs(&all, "a", 7, &look), None);
-    assert_eq!(seqs(&all, "a", 8, &look), Some(vec![12]));
+    assert_eq!(seqs(&all, "a", 7, &leader), None);
+    assert_eq!(seqs(&all, "a", 8, &leader), Some(vec![12]));
     all.forget(20);
-    assert_eq!((all.bytes(), all.covers(&look)), (0, None));
+    assert_eq!((all.bytes(), all.covers(&leader)), (0, None));
 }
 
 #[test]
 fn another_stream_and_one_that_lost_its_end_are_not_shown() {
     let seen = index(4, &[(5, "a")], 10, 10);
-    let set_back = Look {
+    let set_back = LeaderState {
         set_backs: 1,
-        ..Look::example(1, (10, 0), LIMIT)
+        ..LeaderState::example(1, (10, 0), LIMIT)
     };
     assert_eq!(seen.covers(&set_back), None);
-    let mut short = Index::new(&Look::example(1, (10, 0), LIMIT), 4);
+    let mut short = Index::new(&LeaderState::example(1, (10, 0), LIMIT), 4);
     short.advance(10);
-    assert!(!short.end(&Look::example(1, (9, 0), LIMIT)));
+    assert!(!short.end(&LeaderState::example(1, (9, 0), LIMIT)));
 }
 
 #[test]
 fn what_is_gone_or_goes_by_itself_is_not_shown() {
-    let look = Look::example(1, (20, 0), LIMIT);
+    let leader = LeaderState::example(1, (20, 0), LIMIT);
     let all = index(4, &[(5, "a"), (8, "fades"), (12, "a")], 20, 20);
-    assert_eq!(seqs(&all, "fades", 4, &look), None);
-    assert_eq!(seqs(&all, "fades", 8, &look), Some(vec![]));
-    let purged = Look::example(12, (20, 0), LIMIT);
+    assert_eq!(seqs(&all, "fades", 4, &leader), None);
+    assert_eq!(seqs(&all, "fades", 8, &leader), Some(vec![]));
+    let purged = LeaderState::example(12, (20, 0), LIMIT);
     assert_eq!(seqs(&all, "a", 5, &purged), None);
     assert_eq!(seqs(&all, "a", 11, &purged), Some(vec![12]));
 }

@@ -6,7 +6,7 @@ use futures_util::{StreamExt as _, stream::iter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{BY_SEQUENCE, Index, Request, Scanned};
-use crate::bus::stream::{Found, Look, Read, Reads, Stream, Wanted, read::by_sequence};
+use crate::bus::stream::{Found, LeaderState, Read, Reads, Stream, Wanted, read::by_sequence};
 
 /// What one session is handed.
 pub(super) struct Share {
@@ -34,19 +34,19 @@ enum Handed {
 pub(super) fn share(
     index: &Index,
     request: Request,
-    look: &Look,
+    leader: &LeaderState,
     room: &Arc<Semaphore>,
 ) -> Option<Share> {
     let (_, up_to) = index
-        .covers(look)
-        .filter(|(_, up_to)| *up_to >= look.last)?;
+        .covers(leader)
+        .filter(|(_, up_to)| *up_to >= leader.last)?;
     let mut share = Share {
         parts: Vec::with_capacity(request.wanted.len()),
         up_to,
         room: None,
     };
     for Wanted { subject, after } in request.wanted {
-        let seen = index.after(&subject, after, look)?;
+        let seen = index.after(&subject, after, leader)?;
         let mut part = Part {
             subject,
             more: seen.len() as u64,

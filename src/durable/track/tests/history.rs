@@ -27,7 +27,7 @@ enum Step {
     Down,
     /// An audit.
     Audit,
-    /// A topic is followed; so many messages are stored between the look and that.
+    /// A topic is followed; so many messages are stored between the leader query and that.
     Follow(u8, u8),
     /// A topic is followed no more.
     Unfollow(u8),
@@ -188,12 +188,12 @@ impl Session {
             return;
         }
         self.track.expect(&topic);
-        let look = Proof {
+        let leader = Proof {
             seq: self.stored,
             at: 0,
         };
         self.store(late);
-        let proof = self.track.not_below_proofs(look);
+        let proof = self.track.not_below_proofs(leader);
         self.track.follow(&topic, proof);
         // What it was sent of an earlier time.
         let mut sent = std::mem::take(&mut self.sent);

@@ -1,9 +1,9 @@
-//! Places for connections that are not admitted yet, and how long it is worth waiting
+//! Permits for connections that are not admitted yet, and how long it is worth waiting
 //! for one.
 //!
-//! When thousands connect at the same moment, a place becomes free a moment later:
+//! When thousands connect at the same moment, a permit becomes free a moment later:
 //! waiting for it costs less than a refusal, after which a browser is back in seconds.
-//! Where places are held by those who say nothing, waiting is in vain, and whoever
+//! Where permits are held by those who say nothing, waiting is in vain, and whoever
 //! waits holds up all that come after.
 
 use std::{sync::Arc, time::Duration};
@@ -13,20 +13,20 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-/// What a place that became free adds to the patience.
+/// What a permit that became free adds to the patience.
 const EARNED: Duration = Duration::from_millis(1);
 /// The patience never grows beyond this: Redis or NATS may stall for as long.
 const MOST: Duration = Duration::from_millis(500);
 
-/// A bounded number of places, and whether they move.
+/// A bounded number of permits, and whether they move.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct Permits {
     free: Arc<Semaphore>,
     /// Used up by waiting.
     patience: Duration,
 }
 
-impl Places {
+impl Permits {
     /// So many.
     pub(super) fn new(count: usize) -> Self {
         Self {
@@ -35,14 +35,14 @@ impl Places {
         }
     }
 
-    /// A place; none where there is none and they do not move.
+    /// A permit; none where there is none and they do not move.
     pub(super) async fn take(&mut self) -> Option<OwnedSemaphorePermit> {
         let start = Instant::now();
-        let place = timeout(self.patience, self.free.clone().acquire_owned()).await;
+        let permit = timeout(self.patience, self.free.clone().acquire_owned()).await;
         self.patience = self.patience.saturating_sub(start.elapsed());
-        let place = place.ok()?.ok()?;
+        let permit = permit.ok()?.ok()?;
         self.patience = (self.patience + EARNED).min(MOST);
-        Some(place)
+        Some(permit)
     }
 }
 
@@ -52,18 +52,18 @@ mod tests {
 
     use super::*;
 
-    /// Takes places for a second, each of which is held for so long; returns how many
+    /// Takes permits for a second, each of which is held for so long; returns how many
     /// there were, and how many times there was none.
-    async fn a_second(places: &mut Places, held: Duration) -> (u32, u32) {
+    async fn a_second(permits: &mut Permits, held: Duration) -> (u32, u32) {
         let start = Instant::now();
         let (mut taken, mut refused) = (0, 0);
         while start.elapsed() < Duration::from_secs(1) {
-            match places.take().await {
-                Some(place) => {
+            match permits.take().await {
+                Some(permit) => {
                     taken += 1;
                     tokio::spawn(async move {
                         sleep(held).await;
-                        drop(place);
+                        drop(permit);
                     });
                 }
                 None => refused += 1,
@@ -78,15 +78,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_moves_is_waited_for() {
-        let (taken, refused) = a_second(&mut Places::new(20), Duration::from_millis(9)).await;
+        let (taken, refused) = a_second(&mut Permits::new(20), Duration::from_millis(9)).await;
         assert!(taken > 1500 && refused == 0, "{taken}, {refused}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_stands_still_holds_up_nobody() {
-        let mut places = Places::new(20);
-        let first = a_second(&mut places, Duration::from_secs(60)).await;
-        let then = a_second(&mut places, Duration::from_secs(60)).await;
+        let mut permits = Permits::new(20);
+        let first = a_second(&mut permits, Duration::from_secs(60)).await;
+        let then = a_second(&mut permits, Duration::from_secs(60)).await;
         assert_eq!(first.0, 20);
         assert_eq!(then.0, 0);
         assert!(first.1 > 1500 && then.1 == 4000, "{first:?}, {then:?}");
@@ -94,8 +94,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn few_that_move_hold_up_few() {
-        let mut places = Places::new(20);
-        let (taken, refused) = a_second(&mut places, Duration::from_millis(200)).await;
+        let mut permits = Permits::new(20);
+        let (taken, refused) = a_second(&mut permits, Duration::from_millis(200)).await;
         assert!((100..=130).contains(&taken), "{taken}");
         assert!(refused > 1000, "{refused}");
     }

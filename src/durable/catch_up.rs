@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{Session, track::Why};
 use crate::{
-    bus::stream::Look,
+    bus::stream::LeaderState,
     frame::{self, Proof, sse},
     message::{EventName, Stored},
     registry::{Arrival, Outgoing, Source},
@@ -14,7 +14,7 @@ use crate::{
 
 /// What a round brings to a session.
 #[derive(Debug, Default)]
-pub(super) struct Brought {
+pub(super) struct CatchUp {
     /// A `gap` before all else.
     pub(super) gap: Option<Bytes>,
     /// Messages in the stream's order.
@@ -65,7 +65,7 @@ pub(super) enum Audit {
 impl Session {
     /// Queues what it missed, whatever the bounds are: a round keeps to them. Whether another
     /// round has to follow at once.
-    pub(super) fn bring(&self, brought: Brought) -> bool {
+    pub(super) fn catch_up(&self, catch_up: CatchUp) -> bool {
         let limits = &*self.durable.limits;
         let mut track = self.track();
         if self.is_over(&track) {
@@ -78,9 +78,9 @@ impl Session {
             };
             Outgoing::new(bytes, None, source, limits)
         };
-        let gap = brought.gap.map(|gap| frame(gap, Source::Own, None));
+        let gap = catch_up.gap.map(|gap| frame(gap, Source::Own, None));
         let mut frames: Vec<_> = gap.into_iter().collect();
-        if track.shape() != brought.shape {
+        if track.shape() != catch_up.shape {
             // It follows other channels by now: that is read.
             self.backlog().extend(frames);
             return track.reads_again(self.backlog().is_idle());
@@ -92,7 +92,7 @@ impl Session {
             bytes,
             trace,
             event,
-        } in brought.messages
+        } in catch_up.messages
         {
             match bytes {
                 Some(bytes) => {
@@ -108,7 +108,7 @@ impl Session {
                 None => track.skip(channel, stored.seq, stored.prev),
             }
         }
-        track.owe(&brought.left);
+        track.owe(&catch_up.left);
         let catching_up = track.catching_up();
         if let Some(span) = catching_up.and_then(|catching_up| catching_up.span.as_mut()) {
             span.add("usher.messages", replayed);
@@ -117,7 +117,7 @@ impl Session {
             up_to,
             proof,
             losses,
-        }) = brought.done
+        }) = catch_up.done
             && let Some(finished) = track.finish(up_to, proof, losses)
         {
             let protocol = self.backlog().protocol();
@@ -158,7 +158,7 @@ impl Session {
     pub(super) fn audit(
         &self,
         (before, shape): (&[u64], u32),
-        look: &Look,
+        leader: &LeaderState,
         lasts: &[u64],
         up_to: u64,
     ) -> Audit {
@@ -166,7 +166,7 @@ impl Session {
         if !track.is_live() || self.is_over(&track) || track.shape() != shape {
             return Audit::Good;
         }
-        if before.iter().any(|covered| *covered > look.last) {
+        if before.iter().any(|covered| *covered > leader.last) {
             return Audit::Beyond;
         }
         let covered = track.covered();
@@ -178,10 +178,10 @@ impl Session {
             return Audit::Missing;
         }
         // What it missed may be removed by now: the next round tells.
-        if !covered.iter().all(|covered| look.has_all_after(*covered)) {
+        if !covered.iter().all(|covered| leader.has_all_after(*covered)) {
             return Audit::Missing;
         }
-        track.prove(up_to, look.proof());
+        track.prove(up_to, leader.proof());
         Audit::Good
     }
 }

@@ -270,8 +270,12 @@ pub(super) fn presence(config: &Config, gateway: &str) -> presence::Config {
     }
 }
 
-pub(super) fn door(config: &Config, max_sessions: usize, tracer: &Tracer) -> http::DoorConfig {
-    http::DoorConfig {
+pub(super) fn admissions(
+    config: &Config,
+    max_sessions: usize,
+    tracer: &Tracer,
+) -> http::AdmissionsConfig {
+    http::AdmissionsConfig {
         allowed_origins: AllowedOrigins::parse(&config.public.allowed_origins)
             .expect("the configuration checks origins by the same rules"),
         max_sessions,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Mode, RunError, reload::Logins, rooms, tasks::Tasks};
+use super::{Mode, RunError, reload::Logins, settings, tasks::Tasks};
 use crate::{
     bus::{
         self, Calls, Commands, Elsewhere, Interest, Peers, Publisher, Service, Subscriber,
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// All of it.
-pub(super) struct Outside<K> {
+pub(super) struct Backends<K> {
     pub(super) interest: Interest<K>,
     pub(super) publisher: Publisher,
     /// What clients ask services for.
@@ -41,7 +41,7 @@ pub(super) struct Shared {
     pub(super) service: Service,
 }
 
-impl<K: Subscriber + Send + 'static> Outside<K> {
+impl<K: Subscriber + Send + 'static> Backends<K> {
     /// Connects, in the background; `tasks` keep it.
     pub(super) async fn new(
         (config, mode, gateway): (&Config, Mode, &str),
@@ -49,7 +49,7 @@ impl<K: Subscriber + Send + 'static> Outside<K> {
         (metrics, readiness, tracer): (&Arc<Metrics>, &Readiness, &Tracer),
         tasks: &mut Tasks,
     ) -> Result<Self, RunError> {
-        let mut bus = rooms::bus(config, gateway, tracer.clone());
+        let mut bus = settings::bus(config, gateway, tracer.clone());
         bus.calls.echoes = mode.demo;
         if mode.embedded {
             tracing::warn!(
@@ -74,7 +74,7 @@ impl<K: Subscriber + Send + 'static> Outside<K> {
         for task in nats.tasks {
             tasks.spawn(task.name, task.future);
         }
-        let redis = rooms::tickets(config);
+        let redis = settings::tickets(config);
         let logins = Logins {
             nats: auth,
             redis: redis.as_ref().map_or([None, None], |redis| {

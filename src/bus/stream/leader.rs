@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// The state of the stream, by its leader.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Look {
+pub struct LeaderState {
     /// Which stream it is: another one of the same name has another.
     pub epoch: Arc<str>,
     /// The sequence of the oldest message, or of the next one where there is none.
@@ -43,7 +43,7 @@ pub struct Look {
     pub(super) replicated: bool,
 }
 
-impl Look {
+impl LeaderState {
     /// A stream with these sequences, for tests.
     #[cfg(test)]
     pub(crate) fn example(first: u64, (last, last_at): (u64, u64), limit: u64) -> Self {
@@ -69,7 +69,7 @@ impl Look {
         self.replicated
     }
 
-    /// Whether the stream was neither made anew nor set back between two looks.
+    /// Whether the stream was neither made anew nor set back between two leader queries.
     pub fn is_the_same_as(&self, other: &Self) -> bool {
         self.epoch == other.epoch && self.set_backs == other.set_backs
     }
@@ -81,14 +81,14 @@ impl Look {
     }
 }
 
-type Looking = Shared<BoxFuture<'static, Result<Look, StreamError>>>;
+type LeaderQuery = Shared<BoxFuture<'static, Result<LeaderState, StreamError>>>;
 
-/// One look serves all who want to know before it begins.
+/// One leader query serves all who want to know before it begins.
 #[derive(Debug, Default)]
-pub(super) struct Looks {
+pub(super) struct LeaderQueries {
     /// The look that has not begun yet.
-    next: Mutex<Option<Looking>>,
-    /// Looks are one after the other.
+    next: Mutex<Option<LeaderQuery>>,
+    /// Leader queries run one after the other.
     turn: tokio::sync::Mutex<()>,
     state: Mutex<State>,
 }
@@ -101,8 +101,8 @@ struct State {
     short_since: Option<Instant>,
 }
 
-impl Looks {
-    /// Whether this is the stream of the look before.
+impl LeaderQueries {
+    /// Whether this is the stream of the leader query before.
     fn is_same(&self, epoch: &Arc<str>) -> bool {
         let before = self.state().epoch.replace(epoch.clone());
         before.is_none_or(|before| before == *epoch)
@@ -126,7 +126,7 @@ impl Looks {
         state.set_backs
     }
 
-    fn next(&self) -> MutexGuard<'_, Option<Looking>> {
+    fn next(&self) -> MutexGuard<'_, Option<LeaderQuery>> {
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -135,30 +135,30 @@ impl Looks {
     }
 }
 
-/// A look that begins after this call.
-pub(super) async fn look(stream: &Stream) -> Result<Look, StreamError> {
-    let look = {
-        let mut next = stream.0.looks.next();
-        let look = next.get_or_insert_with(|| begin(stream.clone()).boxed().shared());
-        look.clone()
+/// Asks the leader by a query that begins after this call.
+pub(super) async fn state(stream: &Stream) -> Result<LeaderState, StreamError> {
+    let leader = {
+        let mut next = stream.0.leader.next();
+        let leader = next.get_or_insert_with(|| begin(stream.clone()).boxed().shared());
+        leader.clone()
     };
-    look.await
+    leader.await
 }
 
-async fn begin(stream: Stream) -> Result<Look, StreamError> {
-    let _turn = stream.0.looks.turn.lock().await;
+async fn begin(stream: Stream) -> Result<LeaderState, StreamError> {
+    let _turn = stream.0.leader.turn.lock().await;
     // Who comes from here on waits for the next one.
-    *stream.0.looks.next() = None;
-    let look = timeout_at(Instant::now() + ANSWER, leaders(&stream)).await;
-    let look = look.unwrap_or(Err(StreamError::TimedOut));
-    if let Err(StreamError::NotThere(_) | StreamError::TimedOut) = look {
+    *stream.0.leader.next() = None;
+    let leader = timeout_at(Instant::now() + ANSWER, leaders(&stream)).await;
+    let leader = leader.unwrap_or(Err(StreamError::TimedOut));
+    if let Err(StreamError::NotThere(_) | StreamError::TimedOut) = leader {
         stream.0.gone.notify_one();
     }
-    look
+    leader
 }
 
 /// Asks until a leader answers.
-async fn leaders(stream: &Stream) -> Result<Look, StreamError> {
+async fn leaders(stream: &Stream) -> Result<LeaderState, StreamError> {
     let name = &stream.0.config.name;
     loop {
         // Before the question: what is seen during it may be newer than the answer.
@@ -166,22 +166,22 @@ async fn leaders(stream: &Stream) -> Result<Look, StreamError> {
         let kept = *stream.kept();
         let answer: Answer =
             ask(&stream.0.client, &format!("STREAM.INFO.{name}"), &json!({})).await?;
-        let Some(mut look) = answer.look(name)? else {
+        let Some(mut leader) = answer.leader(name)? else {
             sleep(PAUSE).await;
             continue;
         };
         // Of another stream it says nothing.
-        let same = stream.0.looks.is_same(&look.epoch);
+        let same = stream.0.leader.is_same(&leader.epoch);
         let seen = top.0.max(kept.map_or(0, |kept| kept.0));
-        let short = same && look.replicated && seen > look.last;
-        if short != stream.0.looks.stays(short) {
+        let short = same && leader.replicated && seen > leader.last;
+        if short != stream.0.leader.stays(short) {
             let short = "its leader has less than was seen of it, and may be a new one";
             return Err(StreamError::Odd(short.to_owned()));
         }
         let set_back = same
-            && (is_other(stream, &look, top).await?
+            && (is_other(stream, &leader, top).await?
                 || match kept {
-                    Some(kept) if kept != top => is_other(stream, &look, kept).await?,
+                    Some(kept) if kept != top => is_other(stream, &leader, kept).await?,
                     _ => false,
                 });
         // It may have been kept anew since the question.
@@ -191,23 +191,23 @@ async fn leaders(stream: &Stream) -> Result<Look, StreamError> {
         }
         drop(now);
         let mut seen = stream.top();
-        if set_back || !same || look.last > seen.0 {
-            *seen = (look.last, look.last_at);
+        if set_back || !same || leader.last > seen.0 {
+            *seen = (leader.last, leader.last_at);
         }
-        look.set_backs = stream.0.looks.count(set_back);
-        return Ok(look);
+        leader.set_backs = stream.0.leader.count(set_back);
+        return Ok(leader);
     }
 }
 
 /// Whether the stream has something else where this gateway has seen a message.
 async fn is_other(
     stream: &Stream,
-    look: &Look,
+    leader: &LeaderState,
     (seq, seen_at): (u64, u64),
 ) -> Result<bool, StreamError> {
     Ok(match seq {
         0 => false,
-        seq if seq >= look.last => (seq, seen_at) != (look.last, look.last_at),
+        seq if seq >= leader.last => (seq, seen_at) != (leader.last, leader.last_at),
         // One that is gone says nothing.
         seq => stored_at(stream, seq)
             .await?
@@ -294,7 +294,7 @@ impl Cluster {
 
 impl Answer {
     /// `None` if the replica has no leader; its numbers may be stale.
-    fn look(self, name: &str) -> Result<Option<Look>, StreamError> {
+    fn leader(self, name: &str) -> Result<Option<LeaderState>, StreamError> {
         if let Some(error) = self.error {
             return match error.code {
                 404 => Err(StreamError::NotThere(name.to_owned())),
@@ -313,7 +313,7 @@ impl Answer {
         {
             return Ok(None);
         }
-        Ok(Some(Look {
+        Ok(Some(LeaderState {
             epoch: epoch(&created)?,
             // A stream that never held anything says 0.
             first: state.first_seq.max(1),

@@ -4,7 +4,7 @@ use super::SettingError;
 use crate::{
     config::{Config, HttpsUrl, IssuerUrl, TicketsJwt},
     tls::ClientFiles,
-    tokens::{self, GrantClaims, Place, PublicKey, Remote, Source},
+    tokens::{self, GrantClaims, Location, PublicKey, Remote, Source},
 };
 
 /// Whether tokens are judged at all.
@@ -61,7 +61,7 @@ fn source(config: &Config) -> Result<Option<Source>, SettingError> {
         }
         return Ok(Some(Source::PublicKey(key)));
     }
-    let Some(place) = place(jwt) else {
+    let Some(location) = location(jwt) else {
         return Ok(None);
     };
     let tls = ClientFiles {
@@ -74,16 +74,16 @@ fn source(config: &Config) -> Result<Option<Source>, SettingError> {
         loaded.map_err(|error| SettingError::of("tickets.jwt.tls", error))?;
     }
     Ok(Some(Source::Remote(Remote {
-        place,
+        location,
         max_age: jwt.jwks_max_age,
         tls,
     })))
 }
 
-fn place(jwt: &TicketsJwt) -> Option<Place> {
+fn location(jwt: &TicketsJwt) -> Option<Location> {
     match (&jwt.jwks_url, &jwt.oidc_issuer) {
-        (Some(HttpsUrl(url)), _) => Some(Place::Jwks(url.clone())),
-        (None, Some(IssuerUrl(issuer))) => Some(Place::Oidc(issuer.clone())),
+        (Some(HttpsUrl(url)), _) => Some(Location::Jwks(url.clone())),
+        (None, Some(IssuerUrl(issuer))) => Some(Location::Oidc(issuer.clone())),
         (None, None) => None,
     }
 }

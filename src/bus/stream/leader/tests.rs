@@ -1,8 +1,8 @@
 use super::*;
 
-fn look(json: serde_json::Value) -> Result<Option<Look>, StreamError> {
+fn leader(json: serde_json::Value) -> Result<Option<LeaderState>, StreamError> {
     let answer: Answer = serde_json::from_value(json).expect("an answer");
-    answer.look("USHER")
+    answer.leader("USHER")
 }
 
 fn info(created: &str, cluster: serde_json::Value) -> serde_json::Value {
@@ -20,11 +20,11 @@ fn a_leaders_answer_counts_and_an_orphans_does_not() {
         "2026-11-24T18:19:55.646780212Z",
         serde_json::json!({"leader": "a"}),
     );
-    let led = look(led).expect("an answer").expect("a look");
+    let led = leader(led).expect("an answer").expect("a leader");
     assert_eq!((led.first, led.last, led.per_subject), (4, 8, Some(5)));
     assert!(led.replicated);
     for orphan in [serde_json::json!({}), serde_json::json!({"leader": ""})] {
-        assert_eq!(look(info("2026-11-24T18:19:55Z", orphan)), Ok(None));
+        assert_eq!(leader(info("2026-11-24T18:19:55Z", orphan)), Ok(None));
     }
 }
 
@@ -46,5 +46,5 @@ fn an_epoch_is_a_position_s_and_tells_streams_apart() {
 #[test]
 fn no_stream_is_said_so() {
     let none = serde_json::json!({"error": {"code": 404, "description": "stream not found"}});
-    assert_eq!(look(none), Err(StreamError::NotThere("USHER".to_owned())));
+    assert_eq!(leader(none), Err(StreamError::NotThere("USHER".to_owned())));
 }

@@ -8,13 +8,13 @@ use crate::{
 
 /// The position to keep, by the rules for any client.
 #[derive(Debug, Default)]
-pub(super) struct Place {
+pub(super) struct Progress {
     /// What was sent as `since`, until a gateway has answered it.
     sent: Option<String>,
     tracker: Tracker,
 }
 
-impl Place {
+impl Progress {
     /// Starts where the user says.
     pub(super) fn new(since: Option<String>) -> Self {
         let position = since.as_deref().map(Since::parse);
@@ -28,7 +28,7 @@ impl Place {
         }
     }
 
-    /// A frame comes; none where it has no place in a stream.
+    /// A frame comes; none where it has no position in a stream.
     pub(super) fn take_in(&mut self, frame: &Frame<'_>) -> Option<Seen> {
         if let Some(welcome) = &frame.welcome {
             self.welcomed(welcome);
@@ -75,8 +75,8 @@ impl Place {
 mod tests {
     use super::*;
 
-    fn take_in(place: &mut Place, text: &str) -> Option<Seen> {
-        place.take_in(&Frame::read(text))
+    fn take_in(progress: &mut Progress, text: &str) -> Option<Seen> {
+        progress.take_in(&Frame::read(text))
     }
 
     fn welcome(epoch: &str, seq: u64, resume: &str) -> String {
@@ -88,33 +88,33 @@ mod tests {
 
     #[test]
     fn what_was_sent_is_kept_until_it_is_answered() {
-        let mut place = Place::new(Some("0".to_owned()));
-        assert_eq!(place.since().as_deref(), Some("0"));
-        take_in(&mut place, &welcome("k3f9", 120, "complete"));
-        assert_eq!(place.since().as_deref(), Some("k3f9.0.120.120"));
+        let mut progress = Progress::new(Some("0".to_owned()));
+        assert_eq!(progress.since().as_deref(), Some("0"));
+        take_in(&mut progress, &welcome("k3f9", 120, "complete"));
+        assert_eq!(progress.since().as_deref(), Some("k3f9.0.120.120"));
         let event = r#"{"event":"e","seq":5,"prev":0,"at":4,"data":1}"#;
-        assert_eq!(take_in(&mut place, event), Some(Seen::New));
-        assert_eq!(take_in(&mut place, event), Some(Seen::Already));
-        assert_eq!(place.since().as_deref(), Some("k3f9.0.120.120.u5"));
-        take_in(&mut place, r#"{"live":{"seq":120,"at":120}}"#);
-        assert_eq!(place.since().as_deref(), Some("k3f9.120.120.120"));
+        assert_eq!(take_in(&mut progress, event), Some(Seen::New));
+        assert_eq!(take_in(&mut progress, event), Some(Seen::Already));
+        assert_eq!(progress.since().as_deref(), Some("k3f9.0.120.120.u5"));
+        take_in(&mut progress, r#"{"live":{"seq":120,"at":120}}"#);
+        assert_eq!(progress.since().as_deref(), Some("k3f9.120.120.120"));
         let gap = r#"{"gap":{"reason":"too_large","seq":130,"prev":125,"at":9,"broadcast":true}}"#;
-        assert_eq!(take_in(&mut place, gap), Some(Seen::AfterGap));
-        assert_eq!(place.since().as_deref(), Some("k3f9.120.130.9.b130"));
+        assert_eq!(take_in(&mut progress, gap), Some(Seen::AfterGap));
+        assert_eq!(progress.since().as_deref(), Some("k3f9.120.130.9.b130"));
     }
 
     #[test]
     fn live_mode_has_no_positions() {
-        let mut place = Place::default();
+        let mut progress = Progress::default();
         take_in(
-            &mut place,
+            &mut progress,
             r#"{"welcome":{"session":"s","user":"u","gateway":"g","ping":25,"resume":"none"}}"#,
         );
-        assert_eq!(take_in(&mut place, r#"{"event":"e","data":1}"#), None);
+        assert_eq!(take_in(&mut progress, r#"{"event":"e","data":1}"#), None);
         assert_eq!(
-            take_in(&mut place, r#"{"gap":{"reason":"bus_lost"}}"#),
+            take_in(&mut progress, r#"{"gap":{"reason":"bus_lost"}}"#),
             None
         );
-        assert_eq!(place.since(), None);
+        assert_eq!(progress.since(), None);
     }
 }

@@ -18,7 +18,7 @@ use crate::{
 
 /// A session's membership among its user's. Dropping it leaves.
 #[derive(Debug)]
-pub struct Seat {
+pub struct SessionHandle {
     pub(super) registry: Arc<Registry>,
     pub(super) user: UserId,
     pub(super) held: Arc<Entry>,
@@ -43,7 +43,7 @@ impl Follower {
     }
 }
 
-impl Seat {
+impl SessionHandle {
     /// What waits for this session.
     pub fn backlog(&self) -> &Backlog {
         self.session.backlog()
@@ -140,7 +140,7 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for SessionHandle {
     fn drop(&mut self) {
         let registry = &self.registry;
         membership::leave(
