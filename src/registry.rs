@@ -110,7 +110,9 @@ impl From<FollowError> for JoinError {
         match error {
             FollowError::Forbidden => Self::Forbidden,
             FollowError::TooMany(_) | FollowError::Full => Self::Full,
-            FollowError::Unavailable | FollowError::Over => Self::Unconfirmed,
+            FollowError::Unavailable | FollowError::Already | FollowError::Over => {
+                Self::Unconfirmed
+            }
         }
     }
 }

@@ -290,8 +290,7 @@ impl Operations {
         let change = TopicChange {
             follow: topics("follow", &order.follow)?,
             unfollow: topics("unfollow", &order.unfollow)?,
-            id: None,
-            since: None,
+            ..TopicChange::default()
         };
         Ok(self.control.change_topics(&user, &change).await?)
     }

@@ -335,8 +335,7 @@ impl Inner {
         let change = TopicChange {
             follow: topics(follow)?,
             unfollow: topics(unfollow)?,
-            id: None,
-            since: None,
+            ..TopicChange::default()
         };
         Some((UserId::parse(user).ok()?, change))
     }

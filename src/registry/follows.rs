@@ -20,6 +20,7 @@ use super::{
 use crate::{
     channel::{Audience, Topic},
     frame::centrifuge,
+    grants::Grants,
     position::Mark,
     user::UserId,
 };
@@ -52,6 +53,9 @@ pub struct Change {
     pub follow: Vec<Topic>,
     /// Followed no more.
     pub unfollow: Vec<Topic>,
+    /// Topics that these grants do not allow are followed no more either. They are judged when
+    /// the changes before this one are made: a topic that was asked for before must not stay.
+    pub only: Option<Box<Grants>>,
     /// The `id` of the client's command, which its answer repeats.
     pub id: Option<String>,
     /// Over the Centrifuge protocol: where the client was in the topic.
@@ -88,6 +92,9 @@ pub enum FollowError {
     /// NATS permits this gateway no subscription to one of the topics.
     #[error("NATS forbids the subscription to one of the topics")]
     Forbidden,
+    /// The session follows the topic already, and its protocol answers that with an error.
+    #[error("the session follows this topic already")]
+    Already,
     /// NATS, or the stream, is away or slow.
     #[error("NATS did not confirm the topics in time; try again")]
     Unavailable,
@@ -189,7 +196,7 @@ impl Registry {
             Err(FollowError::Forbidden | FollowError::Unavailable) => {
                 self.metrics.topics.count("unavailable");
             }
-            Err(FollowError::Over) => {}
+            Err(FollowError::Already | FollowError::Over) => {}
         }
         changed
     }
@@ -205,15 +212,21 @@ impl Registry {
         let now = follows.topics();
         let mut new: Vec<Topic> = Vec::new();
         let follows_some = !change.follow.is_empty();
-        let offered = |topic: &Topic| {
-            !session.backlog().protocol().is_centrifuge() || centrifuge::is_offered(topic)
-        };
+        let is_centrifuge = session.backlog().protocol().is_centrifuge();
+        let offered = |topic: &Topic| !is_centrifuge || centrifuge::is_offered(topic);
         for topic in change.follow.into_iter().filter(offered) {
             if !now.contains(&topic) && !new.contains(&topic) && !change.unfollow.contains(&topic) {
                 new.push(topic);
             }
         }
-        let is_gone = |topic: &Topic| change.unfollow.contains(topic);
+        // A client of the Centrifuge protocol subscribes to one topic at a time, and is told.
+        if is_centrifuge && change.id.is_some() && follows_some && new.is_empty() {
+            return Err(FollowError::Already);
+        }
+        let is_gone = |topic: &Topic| {
+            let only = change.only.as_ref();
+            change.unfollow.contains(topic) || only.is_some_and(|only| !only.may_follow(topic))
+        };
         let (gone, mut all): (Vec<_>, Vec<_>) = now.into_iter().partition(is_gone);
         all.extend(new.iter().cloned());
         let limit = self.config.max_topics_per_session;

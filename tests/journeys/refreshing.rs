@@ -70,6 +70,48 @@ async fn a_fresh_token_prolongs_a_session() {
     assert!((soon - 1..soon + 25).contains(&in_seconds(0)));
 }
 
+/// A client that follows a topic in the moment of its refresh does not keep a topic that the
+/// fresh ticket does not grant.
+#[tokio::test]
+async fn a_follow_beside_a_refresh_keeps_to_the_new_grants() {
+    let (nats, redis) = servers().await;
+    let gateway = Gateway::builder(&nats, &redis).start().await;
+    for follow_first in [true, false] {
+        let value = json!({"user_id": "42", "may_follow": ["a"]});
+        let ticket = redis.ticket_json(value).await;
+        let mut client = Client::open(&gateway, &ticket).await;
+        let fresh = redis.ticket("42").await;
+        let mut said = [
+            json!({"follow": ["a"]}),
+            json!({"id": "r", "ticket": fresh}),
+        ];
+        if !follow_first {
+            said.reverse();
+        }
+        for said in said {
+            client.send_text(&said.to_string()).await;
+        }
+        // The last answer to the refresh says what is followed then.
+        loop {
+            let frame = client.next_json().await;
+            if frame["following"]["id"] == "r" {
+                assert_eq!(frame["following"]["topics"], json!([]), "{frame}");
+                break;
+            }
+        }
+        // A follow that was judged later is forbidden, which may be said after it.
+        nats.publish("usher.topic.a", "1").await;
+        nats.publish("usher.user.42", "2").await;
+        loop {
+            let frame = client.next_json().await;
+            if frame["data"].is_u64() {
+                assert_eq!(frame["data"], 2, "{frame}");
+                break;
+            }
+        }
+    }
+}
+
 /// With every log line on: what clients send is in none of them.
 #[tokio::test]
 async fn a_fresh_ticket_is_used_up_and_may_have_no_end() {

@@ -145,14 +145,11 @@ impl<T: Transport> Session<T> {
                 error(103, "forbidden: the ticket does not grant this topic"),
             );
         }
-        if self.handle.topics().contains(&topic) {
-            return self.fail(id, centrifuge::already_subscribed());
-        }
         self.change_subscriptions(TopicChange {
             follow: vec![topic],
-            unfollow: Vec::new(),
             id: Some(id.to_string()),
             since: command::mark(sub),
+            ..TopicChange::default()
         });
     }
 
@@ -161,10 +158,9 @@ impl<T: Transport> Session<T> {
             return self.fail(id, error(103, "forbidden: a session always follows this"));
         }
         self.change_subscriptions(TopicChange {
-            follow: Vec::new(),
             unfollow: Topic::parse(channel).into_iter().collect(),
             id: Some(id.to_string()),
-            since: None,
+            ..TopicChange::default()
         });
     }
 
@@ -181,6 +177,7 @@ impl<T: Transport> Session<T> {
         talk.wait_for(async move {
             let failed = match follower.change(change).await {
                 Ok(()) | Err(FollowError::Over) => return Done::Nothing,
+                Err(FollowError::Already) => centrifuge::already_subscribed(),
                 Err(failed @ (FollowError::TooMany(_) | FollowError::Full)) => {
                     error(106, &failed.to_string())
                 }

@@ -20,6 +20,7 @@ use crate::{
         request::Shown,
         transport::Transport,
     },
+    registry::TopicChange,
 };
 
 /// Between two refreshes of one session. Each may cost Redis a command, or a login a fetch of
@@ -102,17 +103,21 @@ impl<T: Transport> Session<T> {
     /// unfollowed, and those that are named for the first time are followed. The client is told
     /// what it follows then.
     pub(super) fn grants_changed(&mut self, id: Option<Id>, before: Option<&Grants>) {
-        let none = Grants::default();
-        let grants = self.grants.as_deref().unwrap_or(&none);
+        let grants = self.grants.clone().unwrap_or_default();
         let named = before.map_or(&[][..], |before| &before.topics);
         let new = grants.topics.iter().filter(|topic| !named.contains(topic));
         let follow: Vec<_> = new.cloned().collect();
-        let mut unfollow = self.handle.topics();
-        unfollow.retain(|topic| !grants.may_follow(topic));
         // What is granted no more goes, whatever becomes of the rest.
-        self.change(id, Vec::new(), unfollow);
+        self.change(TopicChange {
+            only: Some(grants),
+            id: id.map(Id::into_string),
+            ..TopicChange::default()
+        });
         if !follow.is_empty() {
-            self.change(None, follow, Vec::new());
+            self.change(TopicChange {
+                follow,
+                ..TopicChange::default()
+            });
         }
     }
 }

@@ -145,33 +145,39 @@ impl<T: Transport> Session<T> {
             self.sessions.metrics.topics.count("forbidden");
             return self.refuse(id.as_ref(), Code::Forbidden, says);
         }
-        let follow = topics;
-        self.change_topics(id, follow, Vec::new());
+        self.change_topics(TopicChange {
+            follow: topics,
+            id: id.map(Id::into_string),
+            ..TopicChange::default()
+        });
     }
 
     fn unfollow(&mut self, id: Option<Id>, topics: Vec<Topic>) {
-        self.change_topics(id, Vec::new(), topics);
+        self.change_topics(TopicChange {
+            unfollow: topics,
+            id: id.map(Id::into_string),
+            ..TopicChange::default()
+        });
     }
 
-    fn change_topics(&mut self, id: Option<Id>, follow: Vec<Topic>, unfollow: Vec<Topic>) {
+    fn change_topics(&mut self, change: TopicChange) {
         let talk = self.talk.get_or_insert_default();
-        if !talk.may_change() {
-            let says = "topics are changed twice a second at most";
-            self.sessions.metrics.topics.count("too_many");
-            return self.refuse(id.as_ref(), Code::TooMany, says);
+        if talk.may_change() {
+            return self.change(change);
         }
-        self.change(id, follow, unfollow);
+        self.sessions.metrics.topics.count("too_many");
+        let says = "topics are changed twice a second at most";
+        self.say(&answer::error(
+            change.id.as_deref(),
+            Code::TooMany.name(),
+            says,
+        ));
     }
 
-    /// Changes what the session follows, however often it was changed before.
-    pub(super) fn change(&mut self, id: Option<Id>, follow: Vec<Topic>, unfollow: Vec<Topic>) {
-        let id = id.map(Id::into_string);
-        let change = TopicChange {
-            follow,
-            unfollow,
-            id: id.clone(),
-            since: None,
-        };
+    /// Changes what the session follows, however often it was changed before. Changes are made
+    /// in the order of these calls.
+    pub(super) fn change(&mut self, change: TopicChange) {
+        let id = change.id.clone();
         let talk = self.talk.get_or_insert_default();
         let follower = self.handle.follower();
         talk.work.push(Box::pin(async move {
@@ -182,9 +188,10 @@ impl<T: Transport> Session<T> {
             };
             let code = match error {
                 FollowError::TooMany(_) | FollowError::Full => Code::TooMany,
-                FollowError::Forbidden | FollowError::Unavailable | FollowError::Over => {
-                    Code::Unavailable
-                }
+                FollowError::Forbidden
+                | FollowError::Unavailable
+                | FollowError::Already
+                | FollowError::Over => Code::Unavailable,
             };
             Done::Answer(answer::error(
                 id.as_deref(),

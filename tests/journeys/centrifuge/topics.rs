@@ -86,6 +86,29 @@ async fn topics_are_followed_within_the_grants() {
     assert_eq!(reply(&mut socket).await, push("a", 4, 0));
 }
 
+/// Commands that a client sends without waiting are obeyed in their order.
+#[tokio::test]
+async fn a_topic_is_left_and_followed_again_without_waiting() {
+    let (nats, redis) = servers().await;
+    let gateway = speaking(Gateway::builder(&nats, &redis)).start().await;
+    let value = json!({"user_id": "42", "may_follow": ["a"]});
+    let ticket = redis.ticket_json(value).await;
+    let (mut socket, _) = connect_with(&gateway, &ticket, json!({})).await;
+    let unsubscribe = json!({"id": 3, "unsubscribe": {"channel": "a"}}).to_string();
+    let all = [subscribe(2, "a"), unsubscribe, subscribe(4, "a")];
+    say(&mut socket, &all.join("\n")).await;
+    say(&mut socket, &subscribe(5, "a")).await;
+    assert_eq!(reply(&mut socket).await, json!({"id": 2, "subscribe": {}}));
+    assert_eq!(
+        reply(&mut socket).await,
+        json!({"id": 3, "unsubscribe": {}})
+    );
+    assert_eq!(reply(&mut socket).await, json!({"id": 4, "subscribe": {}}));
+    assert_eq!(reply(&mut socket).await["error"]["code"], 105);
+    nats.publish("usher.topic.a", "1").await;
+    assert_eq!(reply(&mut socket).await, push("a", 1, 0));
+}
+
 /// A client that returns subscribes to each of its topics at once; then it is bounded.
 #[tokio::test]
 async fn subscriptions_have_a_burst_and_a_rate() {
