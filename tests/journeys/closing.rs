@@ -229,6 +229,24 @@ async fn a_frame_that_is_no_object_is_4102() {
 }
 
 #[tokio::test]
+async fn a_raw_session_takes_objects_and_nothing_else() {
+    let (nats, redis, gateway) = world().await;
+    for bad in ["hello", "", "[1]", "{\"ack\":1"] {
+        let ticket = redis.ticket("42").await;
+        let raw = Client::builder(&gateway, &ticket).protocols(&["usher.raw.v1"]);
+        let mut raw = raw.open().await;
+        for good in ["{}", "{\"ack\":1}", "{\"follow\":1}", "{\"x\":[]}"] {
+            raw.send_text(good).await;
+        }
+        nats.publish("usher.user.42", "1").await;
+        assert_eq!(raw.next_text().await, "1");
+        raw.send_text(bad).await;
+        let close = raw.expect_close().await;
+        assert_eq!(close, (4102, "bad_frame".to_owned()), "{bad}");
+    }
+}
+
+#[tokio::test]
 async fn any_object_is_taken() {
     let (nats, redis, gateway) = world().await;
     let mut client = Client::open(&gateway, &redis.ticket("42").await).await;

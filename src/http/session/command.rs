@@ -93,6 +93,11 @@ const COMMANDS: [(&str, Reader); 7] = [
     }),
 ];
 
+/// Whether a message is one JSON object.
+pub(super) fn is_object(text: &str) -> bool {
+    serde_json::from_str::<Entries<'_>>(text).is_ok()
+}
+
 impl Said {
     /// Reads a message.
     pub(super) fn read(text: &str) -> Self {

@@ -19,6 +19,7 @@ use ulid::Ulid;
 use super::{
     Sessions,
     centrifuge::Rates,
+    command,
     connected::connected,
     ends::{Ends, in_seconds, instant},
     talk::Talk,
@@ -213,15 +214,16 @@ impl<T: Transport> Session<T> {
         Poll::Pending
     }
 
-    /// A message of the client. A raw session's say nothing to us.
+    /// A message of the client. The objects of a raw session's client say nothing to us.
     fn receive(&mut self, message: &Message) -> Result<(), CloseReason> {
         if let Some(echo) = (self.sessions.echo)(message) {
             self.transport.queue(echo);
+            return Ok(());
         }
         match message {
             _ if self.protocol().is_centrifuge() => self.hear_centrifuge(message),
-            _ if !self.protocol().has_own_frames() => Ok(()),
-            Message::Text(text) => self.hear(text),
+            Message::Text(text) if self.protocol().has_own_frames() => self.hear(text),
+            Message::Text(text) if command::is_object(text) => Ok(()),
             _ => Err(CloseReason::BadFrame),
         }
     }
