@@ -65,15 +65,10 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// `log.filter` is no filter, or there can be no thread: what to tell the operator.
+    /// There can be no thread, or a log was begun already: what to tell the operator.
     pub(super) fn begin(config: &Config) -> Result<Self, String> {
-        let filter = EnvFilter::try_new(&config.log.filter).map_err(|error| {
-            format!(
-                "log.filter = {:?} is not a filter ({error}); write a level such as \"info\", or \
-                 \"info,usher=debug\"",
-                config.log.filter
-            )
-        })?;
+        let filter = EnvFilter::try_new(&config.log.filter);
+        let filter = filter.map_err(|error| format!("log.filter: {error}"))?;
         let queue = Arc::<Queue>::default();
         let written = queue.clone();
         thread::Builder::new()

@@ -400,7 +400,7 @@ table! {
     "log" => log: Log {
         /// What is logged: `error`, `warn`, `info`, `debug` or `trace`; modules may
         /// differ, such as `info,usher::bus=debug`.
-        filter: String = "info",
+        filter: String = "info" where log_filter,
         /// `text`, `json`, or `auto`: text on a terminal, JSON otherwise.
         format: LogFormat = "auto",
     }

@@ -5,6 +5,8 @@ mod together;
 
 use std::time::Duration;
 
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+
 pub(super) use self::together::together;
 
 use crate::{
@@ -205,6 +207,21 @@ pub(super) fn duplicate_window(window: &Duration) -> Verdict {
 /// A message of the largest size has to find room.
 pub(super) fn replay_bytes(bytes: &Size) -> Verdict {
     must(bytes.0 >= 12 << 20, r#"must be "12MiB" or more"#)
+}
+
+/// A filter of `tracing_subscriber`, in which a word without `=` is a level: one that is
+/// misspelt would be taken for a module's name, and silence the log.
+pub(super) fn log_filter(filter: &str) -> Verdict {
+    let is_level = |word: &str| word.parse::<LevelFilter>().is_ok();
+    let words = filter.split(',').map(str::trim);
+    let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
+    let good = |word: &&str| word.contains('=') || is_level(word);
+    let known = filter.contains('[') || !words.is_empty() && words.iter().all(good);
+    must(
+        known && EnvFilter::try_new(filter).is_ok(),
+        "must be a level (error, warn, info, debug, trace or off), or several with modules, such \
+         as \"info,usher::bus=debug\"",
+    )
 }
 
 pub(super) fn ticket_ttl(ttl: &Duration) -> Verdict {

@@ -107,6 +107,32 @@ fn a_subject_prefix_can_not_reach_what_is_not_ours() {
 }
 
 #[test]
+fn a_log_filter_has_levels() {
+    for filter in [
+        "warn",
+        "OFF",
+        "info,usher::bus=debug",
+        "usher=trace, error",
+        "usher[push]=debug",
+    ] {
+        good(&row("log.filter", &format!("\"{filter}\"")), &[]);
+    }
+    for filter in [
+        "",
+        ",",
+        "warning",
+        "loud",
+        "usher",
+        "usher=loud",
+        "info,foo=bar",
+    ] {
+        let line = error(&row("log.filter", &format!("\"{filter}\"")), &[]);
+        let expected = format!("log.filter = \"{filter}\" (in \"usher.toml\"): must be a level (");
+        assert!(line.starts_with(&expected), "{line}");
+    }
+}
+
+#[test]
 fn a_reply_prefix_is_not_empty_and_has_no_wildcard() {
     good(&row("nats.reply_prefix", "\"_R_\""), &[]);
     for prefix in ["", "*", "_INBOX.>", "_INBOX *", "a b"] {
