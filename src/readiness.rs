@@ -63,6 +63,8 @@ pub enum Reason {
     OfflineEventsAway,
     /// NATS does not permit this gateway to speak to the other gateways, or to hear them.
     ControlForbidden,
+    /// NATS does not permit this gateway to hear broadcasts.
+    BroadcastForbidden,
     /// Sessions wait for what the stream has for them, since it can't be read.
     SessionsHeldBack,
     /// This gateway is going away.
@@ -104,6 +106,7 @@ struct Facts {
     push_forbidden: bool,
     offline_events_away: bool,
     control_forbidden: bool,
+    broadcast_forbidden: bool,
     /// Since when sessions are held back, where some are.
     held_back: Option<Instant>,
     draining: bool,
@@ -121,6 +124,7 @@ impl Readiness {
                     push_forbidden: false,
                     offline_events_away: false,
                     control_forbidden: false,
+                    broadcast_forbidden: false,
                     held_back: None,
                     draining: false,
                 }),
@@ -167,6 +171,11 @@ impl Readiness {
     /// Whether NATS forbids this gateway to speak to the other gateways, or to hear them.
     pub fn control_forbidden(&self, forbidden: bool) {
         self.change(|facts| facts.control_forbidden = forbidden);
+    }
+
+    /// Whether NATS forbids this gateway to hear broadcasts.
+    pub fn broadcast_forbidden(&self, forbidden: bool) {
+        self.change(|facts| facts.broadcast_forbidden = forbidden);
     }
 
     /// Whether sessions wait for a stream that can't be read.
@@ -248,6 +257,9 @@ impl Readiness {
         }
         if facts.control_forbidden {
             findings.push((Reason::ControlForbidden, false));
+        }
+        if facts.broadcast_forbidden {
+            findings.push((Reason::BroadcastForbidden, false));
         }
         if facts
             .held_back

@@ -33,6 +33,8 @@ pub struct Seen {
     pub service_forbidden: Vec<String>,
     /// The same of what only clients' calls need.
     pub calls_forbidden: Vec<String>,
+    /// The same of what only topics need.
+    pub topics_forbidden: Vec<String>,
     /// NATS has not answered a PING for so long.
     pub silent: Option<Duration>,
     /// The stream, in durable mode, where a server answered.
@@ -130,7 +132,9 @@ async fn permissions(
     seen: &mut Seen,
 ) {
     let inbox = format!("{}check.*", config.reply_prefix);
+    let [user, topic] = subjects.heard_checks();
     let heard = [
+        user,
         subjects.echo(),
         subjects.heard_broadcast(),
         subjects.gateways(),
@@ -138,7 +142,7 @@ async fn permissions(
         inbox,
     ];
     let service = ["$SRV.PING".to_owned(), format!("{}.*", subjects.api())];
-    for (sid, subject) in (1..).zip(heard.iter().chain(&service)) {
+    for (sid, subject) in (1..).zip(heard.iter().chain(&service).chain([&topic])) {
         link.subscribe(sid, subject);
     }
     // A stream stores nothing that it is told to expect elsewhere.
@@ -159,6 +163,7 @@ async fn permissions(
                 let forbidden = match of_service {
                     true => &mut seen.service_forbidden,
                     false if text.contains(&subjects.call_check()) => &mut seen.calls_forbidden,
+                    false if text.contains(&topic) => &mut seen.topics_forbidden,
                     false => &mut seen.forbidden,
                 };
                 forbidden.push(text);

@@ -13,7 +13,10 @@ mod pending;
 mod task;
 
 use std::{
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -45,7 +48,7 @@ enum Gate {
     /// The connection is not proven yet, or moves to another server: pushes wait.
     Held,
     Open,
-    /// NATS forbids what every push needs.
+    /// NATS forbids what pushes to users need: their subjects, or this gateway's echo.
     Forbidden,
 }
 
@@ -115,7 +118,7 @@ impl Connection {
         answers: usize,
     ) -> Result<Sent, Failure> {
         let sending = async {
-            self.passes().await?;
+            self.passes(&message.subject).await?;
             self.publish(message, answers).await
         };
         timeout(CONFIRM, sending)
@@ -190,15 +193,25 @@ impl Connection {
         self.nats.max_payload().min(self.servers.max_payload())
     }
 
-    /// Waits while pushes are held.
-    async fn passes(&self) -> Result<(), Failure> {
+    /// Waits while messages are held. What NATS forbids is refused; the rest passes.
+    async fn passes(&self, subject: &str) -> Result<(), Failure> {
         let mut gate = self.gate.subscribe();
         let passes = gate.wait_for(|gate| *gate != Gate::Held).await;
         match passes.map(|gate| *gate) {
             Ok(Gate::Open) => Ok(()),
-            Ok(Gate::Forbidden) => Err(Failure::Forbidden),
+            Ok(Gate::Forbidden) if self.is_concerned(subject) => Err(Failure::Forbidden),
+            Ok(Gate::Forbidden) => Ok(()),
             _ => Err(Failure::Away),
         }
+    }
+
+    /// Whether a message needs the right that NATS was found to forbid: to publish to users, or
+    /// to confirm what is published by an echo.
+    fn is_concerned(&self, subject: &str) -> bool {
+        let subjects = &self.subjects;
+        let [users, topics] = subjects.named();
+        let to_many = subject == subjects.broadcast() || subject.starts_with(&topics);
+        subject.starts_with(&users) || to_many && self.deaf.load(Ordering::Relaxed)
     }
 
     /// Publishes an echo, for its own sake: others wait for it too.

@@ -116,6 +116,12 @@ impl Subjects {
         format!("{}.user.{}", self.prefix, self.gateway)
     }
 
+    /// Subjects on which this gateway hears nothing, in the place of those on which it hears
+    /// messages to users and to topics.
+    pub(super) fn heard_checks(&self) -> [String; 2] {
+        ["user", "topic"].map(|kind| format!("{}.{kind}.{}", self.heard, self.gateway))
+    }
+
     /// Where a message is told of that no session was given: `usher.offline.USER`.
     pub(super) fn offline(&self, token: &str) -> String {
         format!("{}.offline.{token}", self.prefix)

@@ -2,11 +2,13 @@
 //! so that each may do what it must is shown everywhere; here is what none may.
 
 use async_nats::{Event, ServerError};
+use serde_json::json;
 use tokio::sync::mpsc;
 use tonic::Code;
+use usher::proto::{BroadcastRequest, GetPresenceRequest, PublishTopicRequest};
 
 use crate::support::{
-    Client, Gateway, Nats, eventually,
+    Client, Gateway, Nats, Redis, eventually,
     grpc::{push, push_with_receipt},
     nats::Role,
     servers,
@@ -129,11 +131,80 @@ async fn what_is_forbidden_is_never_welcome_and_never_ok() {
     })
     .await;
 
+    deaf.readyz_lists("warnings", "broadcast_forbidden").await;
+
     let dumb = with(Role::Operator).await;
     let mut grpc = dumb.grpc().await;
     for request in [push("42", "1"), push_with_receipt("42", "1")] {
         let status = grpc.push_notification(request).await;
         let status = status.expect_err("NATS forbids it");
         assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
+    }
+}
+
+/// A gateway that may do everything but this.
+fn all_but(publish: &str, subscribe: &str) -> String {
+    let (user, password) = Role::Gateway.login();
+    format!(
+        "authorization {{ users: [ {{ user: \"{user}\", password: \"{password}\", permissions: {{
+           publish: {{ deny: [{publish}] }}
+           subscribe: {{ deny: [{subscribe}] }}
+         }} }} ] }}"
+    )
+}
+
+/// What a missing right does not concern works on.
+#[tokio::test]
+async fn without_the_right_to_push_to_users_the_rest_works() {
+    let (user, password) = Role::Gateway.login();
+    let config = all_but("\"usher.user.*\"", "");
+    let (nats, redis) = tokio::join!(Nats::start_with(&config), Redis::start());
+    let gateway = Gateway::builder(&nats, &redis)
+        .set("nats.user", user)
+        .set("nats.password", password)
+        .start()
+        .await;
+    let ticket = redis
+        .ticket_json(json!({"user_id": "42", "topics": ["news"]}))
+        .await;
+    let mut client = Client::open(&gateway, &ticket).await;
+    gateway.readyz_lists("warnings", "push_forbidden").await;
+    let mut grpc = gateway.grpc().await;
+    let status = grpc.push_notification(push("42", "1")).await;
+    let status = status.expect_err("NATS forbids it");
+    assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
+    let broadcast = BroadcastRequest {
+        message: b"2".to_vec(),
+        ..BroadcastRequest::default()
+    };
+    grpc.broadcast(broadcast).await.expect("NATS permits it");
+    assert_eq!(client.next_data().await, 2);
+    let topic = PublishTopicRequest {
+        topic: "news".to_owned(),
+        message: b"3".to_vec(),
+        ..PublishTopicRequest::default()
+    };
+    grpc.publish_topic(topic).await.expect("NATS permits it");
+    assert_eq!(client.next_data().await, 3);
+    let asked = GetPresenceRequest {
+        user_ids: vec!["42".to_owned()],
+    };
+    let present = grpc.get_presence(asked).await.expect("NATS permits it");
+    assert_eq!(present.into_inner().users["42"].sessions, 1);
+}
+
+/// Rights without which sessions can't be served are tried by `usher check`.
+#[tokio::test]
+async fn a_gateway_that_may_not_hear_users_or_topics_is_told() {
+    let (user, password) = Role::Gateway.login();
+    for (denied, code) in [("usher.user.*", 69), ("usher.topic.*", 0)] {
+        let config = all_but("", &format!("\"{denied}\""));
+        let (nats, redis) = tokio::join!(Nats::start_with(&config), Redis::start());
+        let builder = Gateway::builder(&nats, &redis)
+            .set("nats.user", &user)
+            .set("nats.password", &password);
+        let (exited, said) = builder.check().await;
+        assert_eq!(exited, Some(code), "{said}");
+        assert!(said.contains(denied.trim_end_matches('*')), "{said}");
     }
 }

@@ -178,6 +178,8 @@ impl<K: Subscriber> Reader<K> {
 
     /// Subscribes to everything on the newest connection.
     fn subscribe_all(&mut self, then: Then) {
+        let readiness = &self.connection.health().readiness;
+        readiness.broadcast_forbidden(false);
         let Some(link) = self.connection.newest() else {
             return;
         };

@@ -48,6 +48,13 @@ pub(super) fn findings(config: &Config, seen: Seen) -> Vec<Finding> {
         );
         findings.push(Finding::new(Verdict::Warning, text));
     }
+    for text in &seen.topics_forbidden {
+        let text = format!(
+            "NATS: {text}; without that right no session follows a topic, and all else works; see \
+             examples/nats-permissions.conf"
+        );
+        findings.push(Finding::new(Verdict::Warning, text));
+    }
     if let Some(silent) = seen.silent {
         let text = format!("NATS: no answer to a PING within {} s", silent.as_secs());
         findings.push(Finding::new(Verdict::Bad, text));

@@ -16,6 +16,8 @@ impl<K: Subscriber> Reader<K> {
                 let id = id.or_else(|| self.unconfirmed.get(subject).copied());
                 if id == Some(BROADCAST) || subject == self.subjects.heard_broadcast() {
                     tracing::error!(subject, "NATS forbids it: no session gets any broadcast");
+                    let readiness = &self.connection.health().readiness;
+                    readiness.broadcast_forbidden(true);
                 }
                 id
             }
