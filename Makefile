@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run up test js check bench hostile rolling storm durable return presence api calls recovery interest chaos churn stuck chart image-check conformance drain-go examples-go centrifuge-go trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
+.PHONY: help run up test js check bench hostile rolling storm durable return presence api calls topics traces recovery interest chaos churn stuck chart image-check conformance drain-go examples-go centrifuge-go trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
 
 CARGO ?= cargo
 # Where cargo builds, asked only by who needs it.
@@ -104,6 +104,12 @@ calls: tools servers ## measure clients' calls to a service beside NATS requests
 
 api: tools servers ## measure pushes over a stream, and messages beside a broadcast to 15,000 sessions, into benches/broadcast.txt; fails beyond the bounds
 	$(CARGO) bench --bench gateway -- api | tee benches/broadcast.txt
+
+topics: tools servers ## measure what topics cost, and 3,000 follows a second, into benches/topics.txt; fails where a message is lost
+	$(CARGO) bench --bench gateway -- topics | tee benches/topics.txt
+
+traces: tools servers ## measure what traces cost the delivery of messages, into benches/traces.txt
+	$(CARGO) bench --bench gateway -- traces | tee benches/traces.txt
 
 chart: tools servers ## lint and test the chart alone
 	.servers/bin/helm lint --strict helm --set demo.enabled=true

@@ -3,7 +3,6 @@
 use std::{future::Future, time::Duration};
 
 use async_nats::Client;
-use deadpool_redis::redis;
 use futures_util::{SinkExt as _, StreamExt as _, future::try_join_all};
 use tokio::{
     net::TcpStream,
@@ -42,7 +41,9 @@ impl Bench {
             .build()?;
         let gateway = self.servers.gateway()?;
         let users = users("calls", SESSIONS);
-        let tickets = self.granting(&users)?;
+        let tickets = self
+            .servers
+            .granting(&users, |_| serde_json::json!({"calls": ["bench"]}))?;
         let slices = self.scale.slices;
         let (mut calls, mut requests, mut cpu) = (Vec::new(), Vec::new(), 0.0);
         runtime.block_on(async {
@@ -85,23 +86,6 @@ impl Bench {
             .figure("CPU of the gateway, µs a call", cpu, None, &Target::None);
         Ok(())
     }
-
-    fn granting(&self, users: &[String]) -> Outcome<Vec<String>> {
-        let mut redis = self.servers.redis()?;
-        let mut tickets = Vec::new();
-        for user in users {
-            let ticket = format!("{:032x}", rand::random::<u128>());
-            let value = serde_json::json!({"user_id": user, "calls": ["bench"]}).to_string();
-            redis::cmd("SET")
-                .arg(format!("ticket:{ticket}"))
-                .arg(value)
-                .arg("EX")
-                .arg(300)
-                .query::<()>(&mut redis)?;
-            tickets.push(ticket);
-        }
-        Ok(tickets)
-    }
 }
 
 /// A service that answers each call with its own data.
@@ -115,9 +99,10 @@ async fn answer(nats: Client) -> Outcome<()> {
     Ok(())
 }
 
-type Session = WebSocketStream<TcpStream>;
+pub(crate) type Session = WebSocketStream<TcpStream>;
 
-async fn open(gateway: &Gateway, ticket: &str) -> Outcome<Session> {
+/// A session of this ticket, after its welcome.
+pub(crate) async fn open(gateway: &Gateway, ticket: &str) -> Outcome<Session> {
     let stream = TcpStream::connect(gateway.public).await?;
     stream.set_nodelay(true)?;
     let url = format!("ws://{}/ws?ticket={ticket}", gateway.public);

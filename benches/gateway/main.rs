@@ -5,9 +5,10 @@
 //! that depends on the machine stands beside a floor that was measured in the
 //! same run, in turns; only the ratio of the two travels.
 //!
-//! `hostile`, `rolling`, `storm`, `durable`, `presence`, `api` and `calls` are parts that are run only
-//! when they are asked for, and that fail where a bound is missed. `return [ROW…]` is another: it
-//! fails where a client that comes back gets anything but what it missed.
+//! `hostile`, `rolling`, `storm`, `durable`, `presence`, `api`, `calls`, `topics` and `traces` are
+//! parts that are run only when they are asked for, and that fail where a bound is missed.
+//! `return [ROW…]` is another: it fails where a client that comes back gets anything but what
+//! it missed.
 
 mod api;
 mod attackers;
@@ -19,6 +20,7 @@ mod crowd;
 mod durable;
 mod events;
 mod floor;
+mod follows;
 mod hostile;
 mod parts;
 mod payload;
@@ -31,6 +33,8 @@ mod returns;
 mod rolling;
 mod servers;
 mod storm;
+mod topics;
+mod traces;
 
 use std::{env, error::Error, process::ExitCode};
 
@@ -45,7 +49,7 @@ use crate::{
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-const PARTS: [&str; 14] = [
+const PARTS: [&str; 16] = [
     "memory",
     "burst",
     "unicast",
@@ -60,6 +64,8 @@ const PARTS: [&str; 14] = [
     "presence",
     "api",
     "calls",
+    "topics",
+    "traces",
 ];
 /// What follows it are names of its rows.
 const RETURN: &str = "return";
@@ -186,6 +192,12 @@ fn bench(arguments: Vec<String>) -> Outcome<()> {
     }
     if asked_for("calls") {
         outcome = outcome.and(bench.calls());
+    }
+    if asked_for("topics") {
+        outcome = outcome.and(bench.topics()).and(bench.follows());
+    }
+    if asked_for("traces") {
+        outcome = outcome.and(bench.traces());
     }
     bench.report.end();
     outcome

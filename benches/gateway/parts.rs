@@ -46,9 +46,9 @@ pub(crate) struct Scale {
 /// Messages a second when latency is measured.
 pub(crate) const PACE: u32 = 5000;
 /// jemalloc gives unused pages back within ten seconds.
-const DECAY: Duration = Duration::from_secs(12);
+pub(crate) const DECAY: Duration = Duration::from_secs(12);
 
-const BROADCAST: &str = "usher.broadcast";
+pub(crate) const BROADCAST: &str = "usher.broadcast";
 
 /// What all parts share.
 pub(crate) struct Bench {

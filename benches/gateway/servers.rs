@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// NATS and Redis.
 pub(crate) struct Servers {
     pub(crate) nats: SocketAddr,
+    /// Where NATS says what it holds.
+    pub(crate) monitor: SocketAddr,
     pub(crate) nats_process: Process,
     pub(crate) redis: SocketAddr,
     pub(crate) redis_process: Process,
@@ -38,7 +40,7 @@ pub(crate) struct JetStream {
 impl JetStream {
     pub(crate) fn start() -> Outcome<Self> {
         let folder = TempDir::new()?;
-        let (process, address) = start_nats(&find("nats-server")?, folder.path(), true)?;
+        let (process, address, _) = start_nats(&find("nats-server")?, folder.path(), true)?;
         Ok(Self {
             address,
             process,
@@ -85,10 +87,12 @@ pub(crate) fn mint(redis: &mut redis::Connection, users: &[String]) -> Outcome<V
 impl Servers {
     pub(crate) fn start() -> Outcome<Self> {
         let folder = TempDir::new()?;
-        let (nats_process, nats) = start_nats(&find("nats-server")?, folder.path(), false)?;
+        let (nats_process, nats, monitor) =
+            start_nats(&find("nats-server")?, folder.path(), false)?;
         let (redis_process, redis) = start_redis(&find("redis-server")?, folder.path())?;
         Ok(Self {
             nats,
+            monitor,
             nats_process,
             redis,
             redis_process,
@@ -101,9 +105,35 @@ impl Servers {
         Ok(redis::Client::open(format!("redis://{}", self.redis))?.get_connection()?)
     }
 
-    /// Writes one ticket for each user; returns them in that order.
+    /// Writes one ticket for each user, or for each JSON value of a ticket; returns them in
+    /// that order.
     pub(crate) fn tickets(&self, users: &[String]) -> Outcome<Vec<String>> {
         mint(&mut self.redis()?, users)
+    }
+
+    /// Writes one ticket for each user, with what `grant` returns for it besides; returns them
+    /// in that order.
+    pub(crate) fn granting(
+        &self,
+        users: &[String],
+        grant: impl Fn(usize) -> Value,
+    ) -> Outcome<Vec<String>> {
+        let value = |(index, user): (usize, &String)| {
+            let mut value = grant(index);
+            value["user_id"] = user.as_str().into();
+            value.to_string()
+        };
+        let values: Vec<_> = users.iter().enumerate().map(value).collect();
+        self.tickets(&values)
+    }
+
+    /// The same, with topics that the sessions follow from the beginning.
+    pub(crate) fn following(
+        &self,
+        users: &[String],
+        topics: impl Fn(usize) -> Vec<String>,
+    ) -> Outcome<Vec<String>> {
+        self.granting(users, |index| serde_json::json!({"topics": topics(index)}))
     }
 
     /// How often Redis was asked each command.
@@ -201,27 +231,43 @@ impl Gateway {
     }
 }
 
-fn start_nats(program: &Path, folder: &Path, jetstream: bool) -> Outcome<(Process, SocketAddr)> {
+/// Returns where it listens for clients and for monitoring, too.
+fn start_nats(
+    program: &Path,
+    folder: &Path,
+    jetstream: bool,
+) -> Outcome<(Process, SocketAddr, SocketAddr)> {
     let mut command = Command::new(program);
     command
-        .args(["-a", "127.0.0.1", "-p", "-1", "--ports_file_dir"])
+        .args([
+            "-a",
+            "127.0.0.1",
+            "-p",
+            "-1",
+            "-m",
+            "-1",
+            "--ports_file_dir",
+        ])
         .arg(folder);
     if jetstream {
         command.arg("-js").arg("-sd").arg(folder);
     }
     let mut process = Process::start(&mut command)?;
     let file = folder.join(format!("nats-server_{}.ports", process.pid()));
-    let address = until("nats-server listens", || {
+    let (address, monitor) = until("nats-server listens", || {
         if process.has_ended() {
             return Err(format!("nats-server ended:\n{}", process.said()).into());
         }
         let ports = fs::read(&file)
             .ok()
             .and_then(|text| serde_json::from_slice::<Value>(&text).ok());
-        let url = ports.as_ref().and_then(|ports| ports["nats"][0].as_str());
-        Ok(url.and_then(|url| url.trim_start_matches("nats://").parse().ok()))
+        let at = |kind: &str| {
+            let url = ports.as_ref()?[kind][0].as_str()?;
+            url.rsplit_once("//")?.1.parse().ok()
+        };
+        Ok(at("nats").zip(at("monitoring")))
     })?;
-    Ok((process, address))
+    Ok((process, address, monitor))
 }
 
 /// Redis cannot choose a port by itself, and somebody else may take a free one
