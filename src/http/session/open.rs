@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use tokio::{
     sync::OwnedSemaphorePermit,
     task::coop::has_budget_remaining,
@@ -226,18 +225,6 @@ impl<T: Transport> Session<T> {
             Message::Text(text) if command::is_object(text) => Ok(()),
             _ => Err(CloseReason::BadFrame),
         }
-    }
-
-    /// Queues a frame of `usher.v1` that nobody else gets; nothing in other protocols.
-    pub(super) fn say(&mut self, json: &str) {
-        if self.protocol().has_own_frames() {
-            self.transport.queue(self.protocol().frame(json));
-        }
-    }
-
-    /// Queues an answer of any size: it counts in the backlog, as a message does.
-    pub(super) fn give(&mut self, frame: Bytes) {
-        self.handle.give(frame);
     }
 
     /// The client asks for a sign of life: it is told of no more than it was before.

@@ -131,6 +131,18 @@ impl<T: Transport> Session<T> {
         }
     }
 
+    /// Queues a frame of `usher.v1` that nobody else gets; nothing in other protocols.
+    pub(super) fn say(&mut self, json: &str) {
+        if self.protocol().has_own_frames() {
+            self.transport.queue(self.protocol().frame(json));
+        }
+    }
+
+    /// Queues an answer of any size: it counts in the backlog, as a message does.
+    pub(super) fn give(&mut self, frame: Bytes) {
+        self.handle.give(frame);
+    }
+
     /// Tells the client that it does not get what it wants.
     pub(super) fn refuse(&mut self, id: Option<&Id>, code: Code, message: &str) {
         let error = answer::error(id.map(Id::as_str), code.name(), message);
