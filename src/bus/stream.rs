@@ -12,6 +12,7 @@ mod batch;
 mod index;
 mod lasts;
 mod leader;
+mod limits;
 mod odd;
 mod offline;
 mod read;

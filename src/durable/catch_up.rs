@@ -178,7 +178,9 @@ impl Session {
             return Audit::Missing;
         }
         // What it missed may be removed by now: the next round tells.
-        if !covered.iter().all(|covered| leader.has_all_after(*covered)) {
+        let known = track.proven().unwrap_or_default();
+        let has_all = |covered: &u64| leader.has_all_after(*covered, known);
+        if !covered.iter().all(has_all) {
             return Audit::Missing;
         }
         track.prove(up_to, leader.proof());

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     bus::stream::{Bounds, LeaderState, Read, StreamError, Wanted},
     channel::{Channel, Topic},
-    frame::centrifuge,
+    frame::{Proof, centrifuge},
     position::Mark,
 };
 
@@ -100,7 +100,7 @@ impl Durable {
         (reads, lasts): (&[Option<Read>], &[u64]),
         (leader, now): (&LeaderState, &mut Option<LeaderState>),
     ) -> Result<bool, StreamError> {
-        Ok(match shown(want, reads, lasts) {
+        Ok(match shown(want, reads, lasts, leader.is_pinned()) {
             Shown::Intact => true,
             Shown::Lost => false,
             Shown::IfKeptAfter(seq) => {
@@ -108,7 +108,7 @@ impl Durable {
                     Some(now) => now,
                     None => now.insert(self.leader().await?),
                 };
-                now.is_the_same_as(leader) && now.has_all_after(seq)
+                now.is_the_same_as(leader) && now.has_all_after(seq, want.known)
             }
         })
     }
@@ -157,6 +157,7 @@ impl Durable {
             let wanted = Wanted {
                 subject,
                 after: mark.offset,
+                known: Proof::default(),
             };
             let only_count = Bounds {
                 messages: 0,

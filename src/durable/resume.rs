@@ -292,9 +292,23 @@ impl Session {
             missed,
         }) = found
         {
-            let told = if complete { 0 } else { proof.seq };
+            let has = standing.position.as_ref();
+            let has = has.map_or_else(Proof::default, |position| Proof {
+                seq: position.top,
+                at: position.at,
+            });
+            let (told, known) = if complete {
+                (0, has)
+            } else {
+                (proof.seq, proof)
+            };
             beginning.at = standing.at;
-            beginning.resumed = Some(Resumed { told, skip, missed });
+            beginning.resumed = Some(Resumed {
+                told,
+                known,
+                skip,
+                missed,
+            });
         }
         self.begin(beginning);
         let id = self.track().id();

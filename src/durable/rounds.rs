@@ -140,7 +140,10 @@ impl Durable {
             None => (session.want()?, None),
             Some(asked) => match self.standing(&session, &asked.since, leader).await {
                 Ok(Some(standing)) => (
-                    session.track().want_from(&standing.at),
+                    session
+                        .track()
+                        .want_from(&standing.at)
+                        .knowing(standing.position.as_ref()),
                     Some((asked, standing)),
                 ),
                 Ok(None) => {

@@ -96,8 +96,14 @@ impl Track {
             queued: true,
             ..CatchingUp::new(Why::Resumed, pending)
         });
-        if let Some(Resumed { told, skip, missed }) = resumed {
-            (catching_up.told, catching_up.skip) = (told, skip);
+        if let Some(resumed) = resumed {
+            let Resumed {
+                told,
+                known,
+                skip,
+                missed,
+            } = resumed;
+            (catching_up.told, catching_up.known, catching_up.skip) = (told, known, skip);
             for (chain, missed) in self.chains.iter_mut().zip(missed) {
                 chain.owed = missed;
             }
@@ -248,6 +254,10 @@ impl Track {
             told: catching_up.told,
             losses: self.losses,
             shape: self.shape,
+            known: match catching_up.known.seq > self.proven.seq {
+                true => catching_up.known,
+                false => self.proven,
+            },
         })
     }
 
@@ -264,6 +274,7 @@ impl Track {
             told: 0,
             losses: self.losses,
             shape: self.shape,
+            known: Proof::default(),
         }
     }
 

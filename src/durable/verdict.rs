@@ -16,8 +16,9 @@ pub(super) enum Shown {
 }
 
 /// Decides it, for a session that wants this, from the read of each channel (none where there
-/// was nothing to read) and the last message of each channel in the stream.
-pub(super) fn shown(want: &Want, reads: &[Option<Read>], lasts: &[u64]) -> Shown {
+/// was nothing to read) and the last message of each channel in the stream. `pinned`: that one
+/// may outlive what came after it.
+pub(super) fn shown(want: &Want, reads: &[Option<Read>], lasts: &[u64], pinned: bool) -> Shown {
     let mut after: Option<u64> = None;
     for ((chain, read), last) in want.chains.iter().zip(reads).zip(lasts) {
         let begins_within = |read: &Read| {
@@ -30,7 +31,7 @@ pub(super) fn shown(want: &Want, reads: &[Option<Read>], lasts: &[u64]) -> Shown
             Some(read) if !read.intact && !begins_within(read) => return Shown::Lost,
             None if !chain.doubtful => continue,
             // The last message is the client's own, so none after it is gone.
-            None if chain.covered > 0 && chain.covered == *last => continue,
+            None if chain.covered > 0 && chain.covered == *last && !pinned => continue,
             _ => {}
         }
         let from = want.told.max(chain.covered);
@@ -64,7 +65,7 @@ mod tests {
     #[test]
     fn what_limits_removed_is_lost_and_the_rest_rests_on_the_streams_beginning() {
         let want = want([7, 9], 0);
-        let shown = |reads: [Option<Read>; 2], lasts: [u64; 2]| shown(&want, &reads, &lasts);
+        let shown = |reads: [Option<Read>; 2], lasts: [u64; 2]| shown(&want, &reads, &lasts, false);
         assert_eq!(shown([read(true, true), None], [8, 9]), Shown::Intact);
         assert_eq!(
             shown([read(true, false), None], [8, 9]),

@@ -4,6 +4,7 @@ mod browser;
 mod cluster;
 mod events;
 mod holes;
+mod kept;
 mod many;
 mod outage;
 mod positions;

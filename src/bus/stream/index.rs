@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::{Found, LeaderState};
+use crate::frame::Proof;
 
 /// What a subject costs in memory besides its messages, in bytes: two strings, and the table.
 const SUBJECT: usize = 192;
@@ -119,6 +120,10 @@ impl Index {
         let of = Some((now.epoch.clone(), now.set_backs));
         self.end = now.last;
         self.per_subject = least(self.per_subject, now.per_subject);
+        if now.is_pinned() {
+            // What age removes does not show there.
+            self.after = self.up_to;
+        }
         self.after = self.after.max(now.first.saturating_sub(1)).min(self.up_to);
         self.of == of && now.last >= self.up_to
     }
@@ -177,7 +182,7 @@ impl Index {
     pub(super) fn after<'a>(
         &'a self,
         subject: &str,
-        after: u64,
+        (after, known): (u64, Proof),
         leader: &LeaderState,
     ) -> Option<Iter<'a, Seen>> {
         let seen = self.subjects.get(subject);
@@ -185,10 +190,11 @@ impl Index {
         let range = seen.map_or(0..0, |seen| begin..seen.len());
         let beyond = self.end.saturating_sub(self.up_to);
         let total = (range.len() as u64).saturating_add(beyond);
-        let within = least(self.per_subject, leader.per_subject).is_none_or(|limit| total < limit);
+        let within = least(self.per_subject, leader.limit_after(after));
+        let within = within.is_none_or(|limit| total < limit);
         static NONE: VecDeque<Seen> = VecDeque::new();
         let seen = seen.unwrap_or(&NONE).range(range);
-        let stays = leader.has_all_after(after) && !seen.clone().any(|seen| seen.fades);
+        let stays = leader.has_all_after(after, known) && !seen.clone().any(|seen| seen.fades);
         (after >= self.after && within && stays).then_some(seen)
     }
 }

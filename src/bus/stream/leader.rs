@@ -1,5 +1,8 @@
 //! What the stream's leader has: one question for all who want to know.
 
+mod info;
+mod stored;
+
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -9,12 +12,16 @@ use futures_util::{
     FutureExt as _,
     future::{BoxFuture, Shared},
 };
-use serde::Deserialize;
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{ANSWER, ApiError, Stream, StreamError, ask};
-use crate::{frame::Proof, message::millis_of};
+use self::{info::Answer, stored::outlives};
+pub(super) use self::{info::Cluster, stored::stored_at};
+use super::{
+    ANSWER, Stream, StreamError, ask,
+    limits::{self, Raised},
+};
+use crate::frame::Proof;
 
 /// A leader that was just elected, or that does not know yet that another one was, may have
 /// less than was seen of the stream, for no longer than this. A stream that was set back stays
@@ -41,6 +48,14 @@ pub struct LeaderState {
     pub per_subject: Option<u64>,
     /// Whether a direct get may be answered by a replica that lags.
     pub(super) replicated: bool,
+    /// The stream's first message outlives what `max_age` allows (`Nats-TTL`). What age has
+    /// removed behind it does not show at the stream's beginning.
+    pinned: bool,
+    /// The server's clock, and how long messages are kept, in milliseconds; 0 for any time.
+    now: u64,
+    max_age: u64,
+    /// Limits that were raised since.
+    raised: Vec<Raised>,
 }
 
 impl LeaderState {
@@ -55,6 +70,10 @@ impl LeaderState {
             set_backs: 0,
             per_subject: Some(limit),
             replicated: false,
+            pinned: false,
+            now: last_at,
+            max_age: 0,
+            raised: Vec::new(),
         }
     }
 
@@ -75,9 +94,31 @@ impl LeaderState {
     }
 
     /// Whether nothing after this sequence was removed from the stream's beginning: by
-    /// its age, or for want of room.
-    pub fn has_all_after(&self, seq: u64) -> bool {
-        self.first <= seq + 1
+    /// its age, or for want of room. `known` is a message that was stored, at or before that
+    /// sequence, if it is known when.
+    pub fn has_all_after(&self, seq: u64, known: Proof) -> bool {
+        let kept = !self.pinned || seq >= known.seq && self.keeps(known.at);
+        self.first <= seq + 1 && kept
+    }
+
+    /// Whether what was stored at or after this time has not reached its age.
+    pub(super) fn keeps(&self, at: u64) -> bool {
+        self.max_age == 0 || self.now.saturating_sub(at) < self.max_age
+    }
+
+    /// Whether the stream's first message is one that outlives `max_age`.
+    pub fn is_pinned(&self) -> bool {
+        self.pinned
+    }
+
+    /// The smallest number of messages that a subject could have of those after a sequence;
+    /// none for any number.
+    pub(super) fn limit_after(&self, seq: u64) -> Option<u64> {
+        let before = self.raised.iter().filter(|raised| raised.up_to > seq);
+        before
+            .map(|raised| raised.limit)
+            .chain(self.per_subject)
+            .min()
     }
 }
 
@@ -99,6 +140,9 @@ struct State {
     set_backs: u64,
     /// Since when the leader has less than was seen.
     short_since: Option<Instant>,
+    /// The limit of a subject, and those that were raised since this process began.
+    per_subject: Option<u64>,
+    raised: Vec<Raised>,
 }
 
 impl LeaderQueries {
@@ -106,6 +150,21 @@ impl LeaderQueries {
     fn is_same(&self, epoch: &Arc<str>) -> bool {
         let before = self.state().epoch.replace(epoch.clone());
         before.is_none_or(|before| before == *epoch)
+    }
+
+    /// Adds the limits that were raised while this process looked on.
+    fn add_raised(&self, leader: &mut LeaderState, same: bool) {
+        let mut state = self.state();
+        let before = std::mem::replace(&mut state.per_subject, leader.per_subject);
+        if !same {
+            state.raised.clear();
+        } else if let Some(limit) = before
+            && leader.per_subject.is_none_or(|now| now > limit)
+        {
+            let up_to = leader.last;
+            limits::add(&mut state.raised, Raised { up_to, limit });
+        }
+        leader.raised.extend(&state.raised);
     }
 
     /// Whether a leader that has less than was seen has had time enough to catch up.
@@ -166,6 +225,7 @@ async fn leaders(stream: &Stream) -> Result<LeaderState, StreamError> {
         let kept = *stream.kept();
         let answer: Answer =
             ask(&stream.0.client, &format!("STREAM.INFO.{name}"), &json!({})).await?;
+        let first_at = answer.first_at();
         let Some(mut leader) = answer.leader(name)? else {
             sleep(PAUSE).await;
             continue;
@@ -184,6 +244,7 @@ async fn leaders(stream: &Stream) -> Result<LeaderState, StreamError> {
                     Some(kept) if kept != top => is_other(stream, &leader, kept).await?,
                     _ => false,
                 });
+        leader.pinned = !leader.keeps(first_at) && outlives(stream, leader.first).await?;
         // It may have been kept anew since the question.
         let mut now = stream.kept();
         if *now == kept {
@@ -195,6 +256,7 @@ async fn leaders(stream: &Stream) -> Result<LeaderState, StreamError> {
             *seen = (leader.last, leader.last_at);
         }
         leader.set_backs = stream.0.leader.count(set_back);
+        stream.0.leader.add_raised(&mut leader, same);
         return Ok(leader);
     }
 }
@@ -213,139 +275,6 @@ async fn is_other(
             .await?
             .is_some_and(|at| at != seen_at),
     })
-}
-
-pub(super) async fn stored_at(stream: &Stream, seq: u64) -> Result<Option<u64>, StreamError> {
-    #[derive(Deserialize)]
-    struct Answer {
-        error: Option<ApiError>,
-        message: Option<Message>,
-    }
-    #[derive(Deserialize)]
-    struct Message {
-        time: String,
-    }
-    let what = format!("STREAM.MSG.GET.{}", stream.0.config.name);
-    let answer: Answer = ask(&stream.0.client, &what, &json!({ "seq": seq })).await?;
-    match answer {
-        Answer {
-            message: Some(Message { time }),
-            ..
-        } => match millis_of(&time) {
-            Some(at) => Ok(Some(at)),
-            None => Err(StreamError::Odd(format!("time {time}"))),
-        },
-        Answer {
-            error: Some(ApiError { code: 404, .. }),
-            ..
-        } => Ok(None),
-        Answer { error, .. } => Err(StreamError::Odd(
-            error.map_or_else(|| "no message".to_owned(), |error| error.description),
-        )),
-    }
-}
-
-/// What there is to know of `STREAM.INFO`'s answer.
-#[derive(Debug, Deserialize)]
-struct Answer {
-    error: Option<ApiError>,
-    config: Option<Limits>,
-    created: Option<String>,
-    state: Option<Sequences>,
-    cluster: Option<Cluster>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Limits {
-    #[serde(default = "unlimited")]
-    max_msgs_per_subject: i64,
-    #[serde(default = "one")]
-    num_replicas: u32,
-}
-
-fn unlimited() -> i64 {
-    -1
-}
-
-fn one() -> u32 {
-    1
-}
-
-#[derive(Debug, Deserialize)]
-struct Sequences {
-    first_seq: u64,
-    last_seq: u64,
-    last_ts: String,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct Cluster {
-    leader: Option<String>,
-}
-
-impl Cluster {
-    /// A replica without a leader still answers; its numbers may be stale.
-    pub(super) fn has_leader(&self) -> bool {
-        self.leader
-            .as_deref()
-            .is_some_and(|leader| !leader.is_empty())
-    }
-}
-
-impl Answer {
-    /// `None` if the replica has no leader; its numbers may be stale.
-    fn leader(self, name: &str) -> Result<Option<LeaderState>, StreamError> {
-        if let Some(error) = self.error {
-            return match error.code {
-                404 => Err(StreamError::NotThere(name.to_owned())),
-                503 => Ok(None),
-                _ => Err(StreamError::Odd(error.description)),
-            };
-        }
-        let (Some(limits), Some(created), Some(state)) = (self.config, self.created, self.state)
-        else {
-            return Err(StreamError::Odd("no state".to_owned()));
-        };
-        if self
-            .cluster
-            .as_ref()
-            .is_some_and(|cluster| !cluster.has_leader())
-        {
-            return Ok(None);
-        }
-        Ok(Some(LeaderState {
-            epoch: epoch(&created)?,
-            // A stream that never held anything says 0.
-            first: state.first_seq.max(1),
-            last: state.last_seq,
-            last_at: match state.last_seq {
-                0 => 0,
-                _ => millis_of(&state.last_ts)
-                    .ok_or_else(|| StreamError::Odd(format!("last_ts {}", state.last_ts)))?,
-            },
-            set_backs: 0,
-            per_subject: u64::try_from(limits.max_msgs_per_subject)
-                .ok()
-                .filter(|limit| *limit > 0),
-            replicated: limits.num_replicas > 1,
-        }))
-    }
-}
-
-/// The time of creation as a word of `0-9 a-z`.
-fn epoch(created: &str) -> Result<Arc<str>, StreamError> {
-    let created: prost_types::Timestamp = created
-        .parse()
-        .map_err(|_| StreamError::Odd(format!("created {created}")))?;
-    let mut rest =
-        created.seconds.unsigned_abs() * 1_000_000_000 + created.nanos.unsigned_abs() as u64;
-    let mut word = Vec::new();
-    while rest > 0 {
-        let digit = u32::try_from(rest % 36).expect("less than 36");
-        word.push(char::from_digit(digit, 36).expect("less than 36"));
-        rest /= 36;
-    }
-    Ok(word.into_iter().rev().collect::<String>().into())
 }
 
 #[cfg(test)]

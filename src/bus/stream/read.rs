@@ -13,6 +13,7 @@ use super::{
 use crate::{
     bus::interest::{ServerMessage, event_name, is_probe, trace_parent},
     channel::Channel,
+    frame::Proof,
     message::{Message, millis_of},
 };
 
@@ -23,6 +24,8 @@ pub struct Wanted {
     pub subject: Arc<str>,
     /// Messages after this sequence.
     pub after: u64,
+    /// A message at or before it, and when that was stored, if it is known.
+    pub known: Proof,
 }
 
 /// How much of each channel is read at once.
@@ -111,10 +114,10 @@ async fn one(
 ) -> Result<Read, StreamError> {
     let after = wanted.after;
     let reading = async {
-        let mut read = subject_after(stream, wanted, after, bounds).await?;
+        let mut read = subject_after(stream, wanted, after, (bounds, leader)).await?;
         if read.proven && read.found.is_empty() && read.more > 0 && bounds.messages > 0 {
             // It alone is as large as the bounds.
-            let rest = subject_after(stream, wanted, after + 1, bounds).await?;
+            let rest = subject_after(stream, wanted, after + 1, (bounds, leader)).await?;
             read = Read {
                 proven: true,
                 intact: true,
@@ -122,7 +125,8 @@ async fn one(
             };
         }
         let within = |limit| read.total() < limit;
-        read.intact |= leader.has_all_after(after) && leader.per_subject.is_none_or(within);
+        let kept = leader.has_all_after(after, wanted.known);
+        read.intact |= kept && leader.limit_after(after).is_none_or(within);
         Ok(read)
     };
     timeout(ANSWER, reading)
@@ -134,7 +138,7 @@ async fn subject_after(
     stream: &Stream,
     wanted: &Wanted,
     from: u64,
-    bounds: Bounds,
+    (bounds, leader): (Bounds, &LeaderState),
 ) -> Result<Read, StreamError> {
     // The one at the sequence itself says more than it costs.
     let count = bounds.messages + 1;
@@ -154,8 +158,12 @@ async fn subject_after(
     let ended = batch(stream, &question, count, |seq, pending, reply| {
         read.more = pending;
         if seq == wanted.after {
-            read.intact = true;
-            read.proven = true;
+            // One with an age of its own may outlive what came after it.
+            let headers = &reply.headers;
+            let at = headers.last("Nats-Time-Stamp").and_then(millis_of);
+            let ages = headers.last("Nats-TTL").is_none();
+            let keeps = ages || at.is_some_and(|at| leader.keeps(at));
+            (read.intact, read.proven) = (keeps, keeps);
         } else if bounds.messages == 0 {
             read.more += 1;
         } else {

@@ -38,6 +38,13 @@ pub enum Mend {
     ByHand,
 }
 
+impl Difference {
+    /// Whether mending it lets a channel have more messages.
+    pub(super) fn raises_limit(&self) -> bool {
+        self.key == Some(PER_CHANNEL) && self.mend == Mend::KeepsMore
+    }
+}
+
 impl std::fmt::Display for Difference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self {

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::{
-    ApiError, Config, Difference, Mend, Stream, StreamError, ask, leader::Cluster, shape::Shape,
+    ApiError, Config, Difference, Mend, Stream, StreamError, ask, leader::Cluster, limits,
+    shape::Shape,
 };
 use crate::{
     bus::client::Client,
@@ -150,7 +151,10 @@ pub(in crate::bus) async fn see_to(
     let mut wanted: Vec<_> = before.iter().filter(|one| within(one)).cloned().collect();
     let mut now = found;
     while !wanted.is_empty() {
-        let update = shape.mended(&now.config, &wanted);
+        let mut update = shape.mended(&now.config, &wanted);
+        for difference in wanted.iter().filter(|one| one.raises_limit()) {
+            limits::note(&mut update, &difference.found);
+        }
         match info(client, "UPDATE", name, &update).await {
             Ok(_) => {
                 // An old server takes what it does not know, and does nothing.
@@ -165,6 +169,17 @@ pub(in crate::bus) async fn see_to(
                 if wanted.len() == all {
                     break;
                 }
+            }
+        }
+    }
+    if reach != Reach::Nothing && limits::is_open(&now.config) {
+        let mut update = now.config.clone();
+        limits::close(&mut update, now.state.first_seq, now.state.last_seq);
+        match info(client, "UPDATE", name, &update).await {
+            Ok(updated) => now.config = updated.config,
+            // Until then all that comes counts as under the old limit.
+            Err(error) => {
+                tracing::warn!(stream = %name, %error, "JetStream does not change the stream");
             }
         }
     }

@@ -140,6 +140,7 @@ impl Durable {
             catching_up.skip = skip.saturating_sub(messages.len() as u64);
             if lost {
                 catching_up.told = facts.leader.last;
+                catching_up.known = facts.leader.proof();
             }
             skip
         });
@@ -166,12 +167,12 @@ impl Durable {
         lasts: &[u64],
         facts: &Facts,
     ) -> Result<bool, StreamError> {
-        Ok(match shown(want, reads, lasts) {
+        Ok(match shown(want, reads, lasts, facts.leader.is_pinned()) {
             Shown::Intact => true,
             Shown::Lost => false,
             Shown::IfKeptAfter(seq) => {
                 let now = self.leader().await?;
-                now.is_the_same_as(&facts.leader) && now.has_all_after(seq)
+                now.is_the_same_as(&facts.leader) && now.has_all_after(seq, want.known)
             }
         })
     }

@@ -41,6 +41,7 @@ impl Reader {
         let all = chains.map(|(chain, subject)| Wanted {
             subject: subject.clone(),
             after: chain.covered,
+            known: self.want.known,
         });
         all.collect()
     }

@@ -75,7 +75,7 @@ impl Stream {
             },
         });
         Read {
-            intact: proven || leader.has_all_after(after) && total < LIMIT,
+            intact: proven || leader.has_all_after(after, Proof::default()) && total < LIMIT,
             proven,
             found: found.collect(),
             more: (total - seqs.len()) as u64,
@@ -234,6 +234,7 @@ impl World {
             .map(|read| read.as_ref().map_or(0, Read::total));
         let resumed = Resumed {
             told: if complete { 0 } else { proof.seq },
+            known: Proof::default(),
             skip: 0,
             missed: missed.collect(),
         };
@@ -276,10 +277,10 @@ impl World {
     }
 
     pub(super) fn is_intact(&self, want: &Want, reads: &[Option<Read>], lasts: &[u64]) -> bool {
-        match shown(want, reads, lasts) {
+        match shown(want, reads, lasts, false) {
             Shown::Intact => true,
             Shown::Lost => false,
-            Shown::IfKeptAfter(seq) => self.stream.leader().has_all_after(seq),
+            Shown::IfKeptAfter(seq) => self.stream.leader().has_all_after(seq, want.known),
         }
     }
 
@@ -359,7 +360,7 @@ impl World {
             return;
         };
         let covered = track.covered();
-        let removed = |covered: &u64| !leader.has_all_after(*covered);
+        let removed = |covered: &u64| !leader.has_all_after(*covered, Proof::default());
         let missing = |(covered, last): (&u64, &u64)| covered < last;
         if covered.iter().zip(&lasts).any(missing) || covered.iter().any(removed) {
             track.is_missing_something();

@@ -44,6 +44,8 @@ pub(in crate::durable) struct CatchingUp {
     pub(in crate::durable) told: u64,
     /// The client is told when it is up to date.
     pub(in crate::durable) announced: bool,
+    /// A message that the client has, or is told of as lost, and when that was stored.
+    pub(in crate::durable) known: Proof,
     /// So many of the oldest messages are left out.
     pub(in crate::durable) skip: u64,
     /// How often the stream had fewer messages than are owed. A replica that lags has fewer too.
@@ -77,6 +79,8 @@ pub(in crate::durable) struct Beginning {
 pub(in crate::durable) struct Resumed {
     /// The client is told that something up to here is lost; 0 where nothing is.
     pub(in crate::durable) told: u64,
+    /// A message that the client has, or is told of as lost, and when that was stored.
+    pub(in crate::durable) known: Proof,
     /// So many of the oldest that it missed are left out.
     pub(in crate::durable) skip: u64,
     /// So many it missed of each channel.
@@ -94,6 +98,19 @@ pub(in crate::durable) struct Want {
     pub(in crate::durable) losses: u32,
     /// Of which channels it is: see [`Track::shape`].
     pub(in crate::durable) shape: u32,
+    /// A message that the session has, or was compared with, and when that was stored.
+    pub(in crate::durable) known: Proof,
+}
+
+impl Want {
+    /// The same; the client's position says when something was stored.
+    pub(in crate::durable) fn knowing(mut self, position: Option<&Position>) -> Self {
+        if let Some(position) = position {
+            let (seq, at) = (position.top, position.at);
+            self.known = Proof { seq, at };
+        }
+        self
+    }
 }
 
 /// What follows the last message that a session had missed.
@@ -111,6 +128,7 @@ impl CatchingUp {
             why,
             judged: false,
             told: 0,
+            known: Proof::default(),
             announced: true,
             skip: 0,
             short: 0,

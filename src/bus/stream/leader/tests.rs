@@ -1,4 +1,4 @@
-use super::*;
+use super::{info::epoch, *};
 
 fn leader(json: serde_json::Value) -> Result<Option<LeaderState>, StreamError> {
     let answer: Answer = serde_json::from_value(json).expect("an answer");

@@ -45,8 +45,13 @@ pub(super) fn share(
         up_to,
         room: None,
     };
-    for Wanted { subject, after } in request.wanted {
-        let seen = index.after(&subject, after, leader)?;
+    for wanted in request.wanted {
+        let Wanted {
+            subject,
+            after,
+            known,
+        } = wanted;
+        let seen = index.after(&subject, (after, known), leader)?;
         let mut part = Part {
             subject,
             more: seen.len() as u64,
