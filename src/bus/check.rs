@@ -10,7 +10,7 @@ use super::{
     health::is_too_old,
     interest::{DialError, Dialer, Info, Link, Received, Window},
     servers::address,
-    stream::{self, Checked, ConsumerError, OFFLINE, Odd, Reach, StreamError},
+    stream::{self, Checked, ConsumerError, Leftover, OFFLINE, Odd, Reach, StreamError},
 };
 use crate::{
     metrics::Metrics,
@@ -39,6 +39,8 @@ pub struct Seen {
     pub silent: Option<Duration>,
     /// The stream, in durable mode, where a server answered.
     pub stream: Option<Result<Checked, StreamError>>,
+    /// What a version before 0.2.0 has left, in durable mode.
+    pub leftover: Option<Leftover>,
     /// Subjects in it that are nobody's.
     pub odd: Odd,
     /// The consumer of `offline.events`, where that is wanted and the stream is there.
@@ -79,7 +81,8 @@ pub async fn check(config: &Config, apply: bool) -> Seen {
     let asked = permissions(config, link, &subjects, &publishes, &mut seen);
     seen.silent = timeout(ANSWER, asked).await.is_err().then_some(ANSWER);
     if let Some(stream) = &config.stream {
-        match look(config, servers, subjects, stream, apply).await {
+        let leftover = &mut seen.leftover;
+        match look(config, servers, subjects, (stream, apply), leftover).await {
             Ok((checked, odd, consumer)) => {
                 (seen.stream, seen.odd) = (Some(Ok(checked)), odd);
                 seen.consumer = consumer;
@@ -178,8 +181,8 @@ async fn look(
     config: &Config,
     servers: Servers,
     subjects: Subjects,
-    stream: &stream::Config,
-    apply: bool,
+    (stream, apply): (&stream::Config, bool),
+    leftover: &mut Option<Leftover>,
 ) -> Result<(Checked, Odd, Option<Result<(), ConsumerError>>), StreamError> {
     let (metrics, readiness) = (Metrics::new().into(), Readiness::new(Duration::ZERO));
     let health = Health::new("push", Part::Push, false, metrics, readiness);
@@ -192,6 +195,7 @@ async fn look(
     };
     let looking = async {
         client.ready().await;
+        *leftover = stream::leftover(&client, stream).await;
         let checked = stream::see_to(&client, stream, reach).await?;
         let odd = stream::odd(&client, &stream.name, &subjects).await?;
         let consumer = match stream.offline_events {

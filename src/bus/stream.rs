@@ -12,6 +12,7 @@ mod batch;
 mod index;
 mod lasts;
 mod leader;
+mod leftover;
 mod limits;
 mod odd;
 mod offline;
@@ -33,11 +34,13 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::{sync::Notify, time::timeout};
 
+pub(super) use self::leftover::leftover;
 #[cfg(fuzzing)]
 pub(super) use self::{batch::Reply, offline::event as offline_event};
 pub use self::{
     lasts::Lasts,
     leader::LeaderState,
+    leftover::Leftover,
     odd::Odd,
     offline::ConsumerError,
     read::{Bounds, Found, Read, Reads, Wanted},

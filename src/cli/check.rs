@@ -40,6 +40,9 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> ExitCode {
         Err(error) => return super::fail(super::BAD_CONFIG, &error),
     };
     let mut said = output::print("ok    configuration");
+    for ignored in &config.ignored {
+        said = said.and_then(|()| output::print(format_args!("warn  {ignored}")));
+    }
     let findings = runtime.block_on(async {
         let bus = settings::bus(config, "usher-check", Tracer::default());
         let mut findings = nats::findings(&bus, bus::check(&bus, arguments.apply).await);

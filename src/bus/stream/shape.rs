@@ -234,7 +234,7 @@ fn all_of(found: &Value, wanted: &Value) -> Value {
 }
 
 /// Whether all that one subject stands for is part of what another one does.
-fn covers(pattern: &Value, subject: &Value) -> bool {
+pub(super) fn covers(pattern: &Value, subject: &Value) -> bool {
     let (Some(pattern), Some(subject)) = (pattern.as_str(), subject.as_str()) else {
         return false;
     };

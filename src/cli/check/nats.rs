@@ -5,7 +5,7 @@ use std::io;
 use crate::{
     bus::{
         Config, DialError, Seen, Server,
-        stream::{self, Checked, ConsumerError, Odd, StreamError},
+        stream::{self, Checked, ConsumerError, Leftover, Odd, StreamError},
     },
     finding::{Finding, Verdict},
 };
@@ -59,8 +59,13 @@ pub(super) fn findings(config: &Config, seen: Seen) -> Vec<Finding> {
         let text = format!("NATS: no answer to a PING within {} s", silent.as_secs());
         findings.push(Finding::new(Verdict::Bad, text));
     }
-    if let (Some(stream), Some(seen)) = (&config.stream, seen.stream) {
-        findings.extend(of_stream(stream, seen));
+    if let (Some(stream), Some(checked)) = (&config.stream, seen.stream) {
+        let serves = checked.as_ref().is_ok_and(Checked::serves);
+        findings.extend(
+            seen.leftover
+                .map(|leftover| of_leftover(&leftover, stream, serves)),
+        );
+        findings.extend(of_stream(stream, checked));
     }
     let Odd { count, named } = seen.odd;
     match seen.consumer {
@@ -138,6 +143,25 @@ fn explained(error: &DialError) -> String {
         ),
         other => other.to_string(),
     }
+}
+
+/// A stream that nothing reads any more. It may keep the one that is needed from being made.
+fn of_leftover(leftover: &Leftover, stream: &stream::Config, serves: bool) -> Finding {
+    let (Leftover { name, takes }, ours) = (leftover, &stream.name);
+    if serves || takes.is_empty() {
+        let text = format!(
+            "stream {name}: left over from a version before 0.2.0; {ours} keeps broadcasts too. \
+             Remove it once no gateway of that version runs: nats stream rm {name}"
+        );
+        return Finding::new(Verdict::Warning, text);
+    }
+    let text = format!(
+        "stream {name}: left over from a version before 0.2.0, and it captures {}, so JetStream \
+         lets no other stream have that. Once no gateway of that version runs, remove it: nats \
+         stream rm {name}",
+        takes.join(", ")
+    );
+    Finding::new(Verdict::Bad, text)
 }
 
 fn of_stream(stream: &stream::Config, seen: Result<Checked, StreamError>) -> Vec<Finding> {

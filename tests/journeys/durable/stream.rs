@@ -32,6 +32,33 @@ fn check(nats: &Nats, redis: &Redis, settings: &[(&str, &str)], apply: bool) -> 
     (output.status.code().unwrap_or(-1), said)
 }
 
+/// Versions before 0.2.0 kept broadcasts in a second stream.
+#[tokio::test]
+async fn what_an_older_version_left_is_named() {
+    let (nats, redis) = tokio::join!(Nats::keeping_for_all(), Redis::start());
+    let client = nats.client().await;
+    let old = [("durable.max_broadcasts", "5")];
+    for (subject, code, says) in [
+        ("usher.broadcast", 69, "captures usher.broadcast"),
+        ("other", 0, "nats stream rm USHER_BROADCASTS"),
+    ] {
+        let stream = json!({"name": "USHER_BROADCASTS", "subjects": [subject]});
+        api(&client, "STREAM.CREATE.USHER_BROADCASTS", &stream).await;
+        let (exited, said) = check(&nats, &redis, &old, false);
+        assert_eq!(exited, code, "{said}");
+        assert!(
+            said.contains("stream USHER_BROADCASTS: left over"),
+            "{said}"
+        );
+        assert!(said.contains(says), "{said}");
+        assert!(
+            said.contains("warn  USHER_DURABLE__MAX_BROADCASTS"),
+            "{said}"
+        );
+        api(&client, "STREAM.DELETE.USHER_BROADCASTS", &json!({})).await;
+    }
+}
+
 #[tokio::test]
 async fn it_is_made_as_the_configuration_says() {
     let (nats, redis) = tokio::join!(Nats::keeping_for_all(), Redis::start());
