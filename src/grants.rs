@@ -10,6 +10,10 @@ pub const MAX_ENTRIES: usize = 256;
 /// The longest name or pattern of a call, in bytes.
 const MAX_CALL_BYTES: usize = 64;
 
+/// An end of a session from here on, in Unix seconds, was meant in milliseconds: as seconds it
+/// is beyond the year 5138.
+pub const MILLISECONDS: u64 = 100_000_000_000;
+
 /// What a ticket or a token grants. Most grant nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Grants {

@@ -271,9 +271,11 @@ impl Readiness {
             findings.push((Reason::Draining, true));
         }
         let mut reasons = Vec::new();
-        for (reason, is_severe) in findings {
-            if is_severe == severe && !reasons.contains(&reason) {
-                reasons.push(reason);
+        for (reason, is_severe) in &findings {
+            // What is a reason is no warning besides.
+            let elsewhere = !severe && findings.contains(&(*reason, true));
+            if *is_severe == severe && !elsewhere && !reasons.contains(reason) {
+                reasons.push(*reason);
             }
         }
         reasons

@@ -14,7 +14,7 @@ use crate::{
     channel::Topic,
     close::CloseMessage,
     control::{Control, Presence, Reached, Users},
-    grants::{Grants, GrantsError, Lists},
+    grants::{Grants, GrantsError, Lists, MILLISECONDS},
     message::{EventName, MESSAGE_ID_RULE, is_message_id},
     origin::Origin,
     position::Position,
@@ -216,6 +216,10 @@ impl Operations {
                 let seconds = at.duration_since(UNIX_EPOCH).map(|at| at.as_secs());
                 let future = |at: &u64| UNIX_EPOCH + Duration::from_secs(*at) > SystemTime::now();
                 let at = seconds.ok().filter(future);
+                if at.is_some_and(|at| at >= MILLISECONDS) {
+                    let why = "is 10^11 or above, as milliseconds are; write Unix seconds";
+                    return Err(Failure::invalid("expires_at", why));
+                }
                 Some(at.ok_or_else(|| Failure::invalid("expires_at", "is not in the future"))?)
             }
         };

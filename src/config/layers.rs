@@ -34,14 +34,14 @@ impl Layer {
     fn add(&mut self, setting: Setting) {
         let path = setting.name.key.path;
         match self.settings.get(path) {
-            Some(other) if other.name.file != setting.name.file => {
+            Some(other) => {
                 self.errors.push(ConfigError::Twice {
-                    name: setting.name.dotted(),
+                    name: setting.written,
                     place: setting.place,
-                    other: other.name.dotted(),
+                    other: other.written.clone(),
                 });
             }
-            _ => {
+            None => {
                 self.settings.insert(path, setting);
             }
         }
@@ -52,6 +52,8 @@ impl Layer {
 pub(super) struct Setting {
     /// The name that was used.
     pub(super) name: Name,
+    /// How it was written: a key may have a name of an earlier version.
+    pub(super) written: String,
     /// The value.
     pub(super) raw: Raw,
     /// Where it was given, for an error.
@@ -111,8 +113,12 @@ fn collect(layer: &mut Layer, section: &str, table: toml::Table, place: &str) {
                 shape(format!("a value, not a section; write {example}"))
             }
             (Some(name), value) => {
-                let (raw, place) = (Raw::Toml(value), place.clone());
-                layer.add(Setting { name, raw, place });
+                layer.add(Setting {
+                    name,
+                    written: path.clone(),
+                    raw: Raw::Toml(value),
+                    place: place.clone(),
+                });
                 Ok(())
             }
             (None, toml::Value::Table(inner)) if is_section(&path) || !inner.is_empty() => {
@@ -209,9 +215,12 @@ pub(super) fn from_environment(environment: impl IntoIterator<Item = (String, St
         };
         match name {
             Some(name) => {
-                let raw = Raw::Text(text);
-                let place = format!("from {variable}");
-                layer.add(Setting { name, raw, place });
+                layer.add(Setting {
+                    name,
+                    written: dotted,
+                    raw: Raw::Text(text),
+                    place: format!("from {variable}"),
+                });
             }
             None => layer.errors.push(ConfigError::Unknown {
                 name: variable.escape_debug().to_string(),

@@ -47,7 +47,9 @@ pub(super) fn load(
 }
 
 fn apply(setting: &Setting, config: &mut Config) -> Result<(), ConfigError> {
-    let Setting { name, raw, place } = setting;
+    let Setting {
+        name, raw, place, ..
+    } = setting;
     let shown = match raw {
         Raw::Toml(value) => on_one_line(value),
         Raw::Text(text) | Raw::Content(text) => quoted(text),

@@ -16,14 +16,11 @@ use serde_json::Value;
 
 use super::{Grant, Order, RedeemError};
 use crate::{
-    grants::{Grants, GrantsError, ListFault, Lists, texts},
+    grants::{Grants, GrantsError, ListFault, Lists, MILLISECONDS, texts},
     origin::Origin,
     user::{UserId, UserIdError},
 };
 
-/// An end from here on, in Unix seconds, was meant in milliseconds: as seconds it is
-/// beyond the year 5138.
-const TOO_LATE: u64 = 100_000_000_000;
 /// The longest name of an unknown key that a log shows: shorter than any ticket.
 const LONGEST_NAME: usize = 15;
 
@@ -215,7 +212,7 @@ fn user(field: Field, text: &str) -> Result<UserId, ValueError> {
 fn end(value: &Value) -> Result<SystemTime, Fault> {
     let fault = Fault::Type(kind(value), "a whole number of Unix seconds");
     match value.as_u64().ok_or(fault)? {
-        TOO_LATE.. => Err(Fault::TooLate),
+        MILLISECONDS.. => Err(Fault::TooLate),
         seconds => Ok(UNIX_EPOCH + Duration::from_secs(seconds)),
     }
 }
@@ -302,7 +299,7 @@ impl Order {
         } = self.grants.lists();
         serde_json::to_string(&Stored {
             user_id: self.user.as_str(),
-            expires_at: self.expires_at.map(|at| at.min(TOO_LATE - 1)),
+            expires_at: self.expires_at.map(|at| at.min(MILLISECONDS - 1)),
             origin: self.origin.as_ref().map(ToString::to_string),
             topics,
             may_follow,

@@ -52,6 +52,9 @@ pub(super) fn named(
             return ready(Err(reject::not_found()));
         };
         match percent_encoding::percent_decode_str(name).decode_utf8() {
+            Ok(_) if !is_encoded(name) => refuse(Refusal::bad(
+                "the name in the path has a % without two hexadecimal digits behind it; write %25",
+            )),
             Ok(name) => ready(Ok(name.into_owned())),
             Err(_) => refuse(Refusal::bad(
                 "the name in the path is not UTF-8, percent-encoded",
@@ -59,6 +62,15 @@ pub(super) fn named(
         }
     };
     warp::path::full().and_then(name)
+}
+
+/// Whether each `%` has two hexadecimal digits behind it.
+fn is_encoded(name: &str) -> bool {
+    let mut parts = name.split('%').skip(1);
+    parts.all(|part| {
+        let digits = part.bytes().take(2);
+        digits.filter(u8::is_ascii_hexdigit).count() == 2
+    })
 }
 
 /// A filter of methods; warp's own rejection does not say which are `allowed`.

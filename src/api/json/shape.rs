@@ -18,7 +18,7 @@ use super::{
 use crate::{
     api::{BroadcastOrder, Issued, PushOrder, TicketOrder, TopicsOrder},
     bus::{Published, Receipt},
-    grants::Lists,
+    grants::{Lists, MILLISECONDS},
 };
 
 /// The usual alphabet (RFC 4648 §4); `=` at the end may be left out.
@@ -26,10 +26,6 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
-
-/// An end from here on, in Unix seconds, was meant in milliseconds: as seconds it is beyond
-/// the year 5138.
-const MILLISECONDS: u64 = 100_000_000_000;
 
 /// `POST /v1/push`, and an entry of a batch.
 #[derive(Deserialize)]

@@ -5,7 +5,7 @@ use std::io;
 use crate::{
     bus::{
         Config, DialError, Seen, Server,
-        stream::{self, Checked, ConsumerError, Leftover, Odd, StreamError},
+        stream::{self, Checked, ConsumerError, Difference, Leftover, Mend, Odd, StreamError},
     },
     finding::{Finding, Verdict},
 };
@@ -169,7 +169,10 @@ fn of_stream(stream: &stream::Config, seen: Result<Checked, StreamError>) -> Vec
     let bad = |text: String| vec![Finding::new(Verdict::Bad, text)];
     match seen {
         Ok(one) => {
+            // What keeps more than is asked for does no harm.
+            let is_less = |one: &Difference| one.mend != Mend::KeepsLess;
             let verdict = match one.serves() {
+                true if one.left.iter().any(is_less) => Verdict::Warning,
                 true => Verdict::Good,
                 false => Verdict::Bad,
             };

@@ -111,6 +111,19 @@ fn all_that_is_wrong_is_told_at_once() {
 }
 
 #[test]
+fn a_key_is_given_by_one_of_its_names() {
+    let file = "[durable]\nmax_messages_per_user = 5\nmax_messages_per_channel = 6\n";
+    let line = error(file, &[]);
+    for name in [
+        "durable.max_messages_per_user",
+        "durable.max_messages_per_channel",
+    ] {
+        assert!(line.contains(name), "{line}");
+    }
+    assert!(line.contains("keep one of them"), "{line}");
+}
+
+#[test]
 fn a_variable_that_lacks_an_underscore_is_named() {
     let variables = [("USHER_PUBLIC_LISTEN", "127.0.0.1:1"), ("USHER_PORT", "x")];
     assert_eq!(
@@ -226,6 +239,4 @@ fn names_of_an_earlier_version_are_understood() {
     };
     assert!(by_file.contains("durable.max_broadcasts"), "{by_file}");
     assert!(by_environment.contains("USHER_DURABLE__MAX_BROADCASTS"));
-    let both = "[durable]\nmax_messages_per_user = 7\nmax_messages_per_channel = 7";
-    assert_eq!(good(both, &[]).durable.max_messages_per_channel, 7);
 }

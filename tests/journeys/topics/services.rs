@@ -125,6 +125,8 @@ async fn bad_paths_and_bodies_are_refused() {
     for (path, body, word) in [
         ("/v1/topics/%20a", "{}", "topic"),
         ("/v1/topics/%FF", "{}", "UTF-8"),
+        ("/v1/topics/50%", "{}", "%25"),
+        ("/v1/topics/%zz", "{}", "%25"),
         ("/v1/topics/", "{}", "topic"),
         ("/v1/topics/a", "{\"dat\":1}", "dat"),
         ("/v1/users/42/topics", "{\"follow\":[\"\"]}", "follow"),
