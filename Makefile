@@ -22,7 +22,7 @@ help: ## list what there is
 run: tools ## build a gateway and run it by itself, with a page to try it on
 	$(CARGO) run -- serve --embedded --demo
 
-up: tools ## the real thing on one machine: NATS, Redis and two gateways
+up: tools servers ## the real thing on one machine: NATS, Redis and two gateways
 	$(CARGO) build
 	examples/up.sh "$(TARGET)/debug/usher"
 
