@@ -7,16 +7,26 @@ fn file(path: &str) -> String {
     fs::read_to_string(&file).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
+/// The journeys run this page in a browser.
 #[test]
-fn the_client_is_shown_as_it_is() {
-    let client = file("clients/usher.js");
+fn the_page_is_shown_as_it_is() {
+    let readme = file("README.md");
+    let page = file("examples/page/index.html");
+    let chapter = readme
+        .split("\n## In the browser")
+        .nth(1)
+        .expect("the chapter");
+    let script = chapter
+        .split("```")
+        .find_map(|part| part.strip_prefix("js\n"));
+    let script = script.expect("a script");
     assert!(
-        file("README.md").contains(&format!("```js\n{client}```")),
-        "README.md shows another client than clients/usher.js"
+        page.contains(script),
+        "README.md shows another script than examples/page/index.html"
     );
 }
 
-/// The journeys run the examples and the README's Python lines; the document repeats them.
+/// The journeys run the examples and the README's programs; the documents repeat them.
 #[test]
 fn publishing_shows_the_lines_of_the_readme_and_the_examples() {
     let sources = [
@@ -48,7 +58,12 @@ fn publishing_shows_the_lines_of_the_readme_and_the_examples() {
 fn every_make_target_that_it_names_exists() {
     let makefile = file("Makefile");
     let readme = file("README.md");
-    let named = readme.lines().filter_map(|line| line.strip_prefix("make "));
+    let lines = readme.lines();
+    // A setting may stand before the command.
+    let named = lines.filter_map(|line| {
+        line.strip_prefix("make ")
+            .or_else(|| Some(line.strip_prefix("USHER_")?.split_once(" make ")?.1))
+    });
     for target in named.map(|rest| rest.split_whitespace().next().unwrap_or_default()) {
         assert!(
             makefile
@@ -59,41 +74,75 @@ fn every_make_target_that_it_names_exists() {
     }
 }
 
+/// Every document of the project but the generated one.
+const DOCUMENTS: [&str; 25] = [
+    "README.md",
+    "SECURITY.md",
+    "clients/js/README.md",
+    "docs/architecture.md",
+    "docs/calls.md",
+    "docs/centrifuge.md",
+    "docs/coming-from.md",
+    "docs/delivery.md",
+    "docs/frontend.md",
+    "docs/glossary.md",
+    "docs/kubernetes.md",
+    "docs/operations.md",
+    "docs/publishing.md",
+    "docs/scale.md",
+    "docs/sizing.md",
+    "docs/testing.md",
+    "helm/README.md",
+    "examples/publishers/README.md",
+    "examples/recipes/README.md",
+    "docs/recipes/README.md",
+    "docs/recipes/chat-room.md",
+    "docs/recipes/order-status.md",
+    "docs/recipes/typing.md",
+    "docs/recipes/llm-answer.md",
+    "CHANGELOG.md",
+];
+
+/// What a heading of a document is linked to by.
+fn anchors(text: &str) -> Vec<String> {
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    let kept = |c: &char| c.is_alphanumeric() || " -_".contains(*c);
+    headings
+        .map(|line| line.trim_start_matches('#').trim().to_lowercase())
+        .map(|line| line.chars().filter(kept).collect::<String>())
+        .map(|line| line.replace(' ', "-"))
+        .collect()
+}
+
 #[test]
-fn every_file_that_it_links_to_is_there() {
-    for document in [
-        "README.md",
-        "docs/publishing.md",
-        "docs/calls.md",
-        "docs/frontend.md",
-        "docs/architecture.md",
-        "docs/delivery.md",
-        "docs/operations.md",
-        "docs/kubernetes.md",
-        "docs/scale.md",
-        "docs/sizing.md",
-        "helm/README.md",
-        "examples/publishers/README.md",
-        "examples/recipes/README.md",
-        "docs/recipes/README.md",
-        "docs/recipes/chat-room.md",
-        "docs/recipes/order-status.md",
-        "docs/recipes/typing.md",
-        "docs/recipes/llm-answer.md",
-    ] {
+fn every_link_leads_to_a_file_and_a_heading() {
+    let mut linked = 0;
+    for document in DOCUMENTS {
         let text = file(document);
         let folder = Path::new(document).parent().expect("a folder");
         for link in text.split("](").skip(1) {
-            let target = link.split([')', '#']).next().unwrap_or_default();
-            if target.is_empty() || target.contains("://") {
+            let link = link.split(')').next().unwrap_or_default();
+            if link.contains("://") {
                 continue;
             }
-            let target = Path::new(env!("CARGO_MANIFEST_DIR"))
-                .join(folder)
-                .join(target);
-            assert!(target.exists(), "{document} links to {}", target.display());
+            let (target, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let path = match target {
+                "" => Path::new(document).to_owned(),
+                _ => folder.join(target),
+            };
+            let found = Path::new(env!("CARGO_MANIFEST_DIR")).join(&path);
+            assert!(found.exists(), "{document} links to {}", found.display());
+            if !anchor.is_empty() {
+                let headings = anchors(&file(&path.to_string_lossy()));
+                assert!(
+                    headings.iter().any(|heading| heading == anchor),
+                    "{document} links to {link}: no heading is called so"
+                );
+            }
+            linked += 1;
         }
     }
+    assert!(linked > 150, "{linked} links");
 }
 
 /// The commands of its shell blocks that call `usher` are understood.
