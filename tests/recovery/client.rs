@@ -68,6 +68,8 @@ pub(crate) enum Swallow {
     Event(usize),
     /// The first event to its user that it missed, when it was told that it missed nothing.
     OfAReplay,
+    /// The first event of its topic.
+    OfItsTopic,
     /// A `gap` in the place of a message that is too large.
     TooLarge,
 }

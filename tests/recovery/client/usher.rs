@@ -321,6 +321,7 @@ impl Client {
                 false
             }
             Some(Swallow::OfAReplay) => replays && of_user,
+            Some(Swallow::OfItsTopic) => channel == TOPIC,
             Some(Swallow::TooLarge) | None => false,
         };
         if swallows {
