@@ -117,6 +117,8 @@ enum Ended {
     /// By its code; and when a drain wants it to come back.
     Closed(u16, Option<Duration>),
     Ordered(Order),
+    /// The gateway does not admit it, and said so over the connection.
+    Refused,
     /// It has everything, and goes for good.
     Done,
     /// To come back once more.
@@ -147,6 +149,7 @@ impl Client {
                     match ended {
                         Ended::Done => return,
                         Ended::Closing => Some(Duration::ZERO),
+                        Ended::Refused => None,
                         Ended::Ordered(order) => {
                             self.is_away(order).await;
                             Some(Duration::ZERO)

@@ -199,7 +199,9 @@ impl Client {
                 () = turn.comes() => {
                     let runs = *self.shared.phase.borrow() == Phase::Running;
                     let wanted = if runs { !subscribed } else { self.follows };
-                    if connected && wanted != subscribed {
+                    if !connected {
+                        turn.next();
+                    } else if wanted != subscribed {
                         asked = self.changes(&mut socket, wanted).await;
                     }
                     continue;
@@ -224,7 +226,7 @@ impl Client {
                         self.complains(format!("is refused: {code}, {message}"));
                     }
                     if id == CONNECT {
-                        return Ended::Closed(1006, None);
+                        return Ended::Refused;
                     }
                     turn.next();
                 }
