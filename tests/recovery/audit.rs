@@ -1,6 +1,6 @@
 //! The end of a run: everything is mended, and the auditor judges.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use tokio::time::{sleep, timeout};
 
@@ -9,6 +9,7 @@ use crate::{
     manager::Manager,
     shared::{Phase, Shared},
     support::wait::{PATIENCE, patiently},
+    who::Transport,
     world::World,
 };
 
@@ -36,8 +37,19 @@ impl World {
         self.all_is_proven().await;
         self.shared.phase.send_replace(Phase::Closing);
         let mut clients = self.clients.lock().await;
-        while let Some(ended) = patiently("all have everything", clients.join_next()).await {
-            ended.expect("a client's task");
+        let mut left: BTreeSet<_> = (0..self.scale.clients).collect();
+        let all_end = async {
+            while let Some(ended) = clients.join_next().await {
+                left.remove(&ended.expect("a client's task"));
+            }
+        };
+        if timeout(PATIENCE, all_end).await.is_err() {
+            let last = left.iter().map(|client| {
+                let last = self.shared.heard(*client).last().copied();
+                format!("client {client}, {:?}: {last:?}", self.scale.who(*client))
+            });
+            let last: Vec<_> = last.collect();
+            panic!("not within {PATIENCE:?}: all have everything; these wait: {last:#?}");
         }
         let mut caught_up = [0.0; 4];
         for gateway in &self.gateways {
@@ -68,7 +80,13 @@ impl World {
                 auditor.last(),
             )
         };
-        let proven = |client: &usize| self.shared.has_proof_or_is_away(*client, since, last);
+        let proven = |client: &usize| {
+            let who = self.scale.who(*client);
+            match who.transport {
+                Transport::Centrifuge => self.shared.has_all_or_is_away(*client, who.channels),
+                _ => self.shared.has_proof_or_is_away(*client, since, last),
+            }
+        };
         let all = async {
             while !(0..self.scale.clients).all(|client| proven(&client)) {
                 sleep(PAUSE).await;
@@ -96,7 +114,11 @@ impl World {
         };
         for index in 0..self.scale.clients {
             let heard = self.shared.heard(index);
-            let verdict = auditor.judge(index % self.scale.users, &heard);
+            let who = self.scale.who(index);
+            let verdict = match who.transport {
+                Transport::Centrifuge => auditor.judge_each(who.channels, &heard),
+                _ => auditor.judge(who.channels, &heard),
+            };
             let complaints = verdict.complaints.iter();
             let complaints = complaints.map(|complaint| format!("client {index}: {complaint}"));
             audit.complaints.extend(complaints);
@@ -144,6 +166,9 @@ impl Audit {
             begun,
             complete,
             gap,
+            recovered,
+            unrecovered,
+            followed,
             gap_frames,
             too_large,
             told_of_set_back,
@@ -153,8 +178,9 @@ impl Audit {
         format!(
             "stored {} (unknown {}, lost by the stream {}), deliveries {accepted}, faults {}; \
              resumes: {begun} none, {complete} complete, {gap} gap (of these for a set-back \
-             {told_of_set_back}); gap frames {gap_frames}; too large \
-             {too_large}; messages that a gap told of {forgiven}; late beside the other channel \
+             {told_of_set_back}); channels of Centrifuge clients: {recovered} recovered, \
+             {unrecovered} not; topics followed {followed}; gap frames {gap_frames}; too large \
+             {too_large}; messages that a gap told of {forgiven}; late beside another channel \
              {crossed}; duplicates {duplicates}; false gaps {false_gaps}; false completes \
              {false_completes}; lost {lost}\n{}",
             self.stored,

@@ -4,8 +4,11 @@
 //! shares no code with the gateway, and judges when all is over and known:
 //!
 //! - A client is owed everything after its first welcome that the stream acknowledged:
-//!   what is to its user and what is to all, each channel in the stream's order, across all
-//!   of its connections. A replay keeps the stream's order across channels too.
+//!   what is to its user, to all and to its topic, each channel in the stream's order, across
+//!   all of its connections. A replay keeps the stream's order across channels too.
+//! - A topic is owed while the client follows it: from the sequence of the `following` that
+//!   says so, or from its position where it asked with `&follow=` when it came back, to the
+//!   `following` without it. Nothing of the topic comes before or after that.
 //! - Only a `gap` forgives, and only what began to be sent before the client was told, and
 //!   what retention, or the bound of a replay, can really have taken.
 //! - A `gap` is false where neither can have taken anything after what the client has of
@@ -21,25 +24,66 @@
 //!   owed every message that the stream stored afterwards. A client that read no such message
 //!   is owed what it is owed always.
 //! - The time beside a sequence is the time at which the stream stored that message.
-//! - What comes twice is counted; it has to show by its sequence.
+//! - Nothing comes twice to a client that did not forget what it had.
+//! - A client of the Centrifuge protocol has an offset for each channel, and each channel is
+//!   judged by itself: see [`each`].
 //!
 //! What a message was when it was stored is known within the time between its sending and
 //! its acknowledgement, so whoever is in doubt is believed: a message counts as stored as
 //! soon as its sending began.
 
 mod books;
+mod each;
+mod position;
 mod reader;
+mod verdict;
 
 use std::time::Duration;
 
-use self::{books::Books, reader::Reader};
+use serde::{Deserialize, Serialize};
+
+use self::{books::Books, each::Each, reader::Reader};
+pub(crate) use self::{position::Position, verdict::Verdict};
+
+/// The channels of a client, in the order of [`Channels::to`].
+pub(crate) const CHANNELS: usize = 3;
+/// The broadcast's number among them.
+pub(crate) const BROADCAST: usize = 1;
+/// The topic's number among them.
+pub(crate) const TOPIC: usize = 2;
+
+/// To whom a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) enum To {
+    User(usize),
+    Topic(usize),
+    All,
+}
+
+/// The channels that a client follows; its topic perhaps not always.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Channels {
+    pub(crate) user: usize,
+    pub(crate) topic: usize,
+}
+
+impl Channels {
+    /// To whom the messages of each are.
+    pub(crate) fn to(self) -> [To; CHANNELS] {
+        [To::User(self.user), To::All, To::Topic(self.topic)]
+    }
+
+    /// The number of the channel of these messages; none where they are not for this client.
+    pub(crate) fn number(self, to: To) -> Option<usize> {
+        self.to().iter().position(|own| *own == to)
+    }
+}
 
 /// A message, as its publisher calls it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Id {
     pub(crate) publisher: usize,
-    /// None: to all.
-    pub(crate) user: Option<usize>,
+    pub(crate) to: To,
     pub(crate) number: usize,
 }
 
@@ -47,7 +91,7 @@ pub(crate) struct Id {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Retention {
     pub(crate) age: Duration,
-    /// Messages of each user, and broadcasts.
+    /// Messages of each user, of each topic, and broadcasts.
     pub(crate) per_channel: usize,
     pub(crate) replay: usize,
 }
@@ -74,6 +118,13 @@ pub(crate) enum What {
         since: Option<Position>,
         end: Stored,
         resume: Resume,
+        /// Its topic is among those that it follows.
+        follows: bool,
+    },
+    /// What it follows changed, or is said again.
+    Following {
+        stored: Stored,
+        follows: bool,
     },
     Event {
         stored: Stored,
@@ -86,9 +137,32 @@ pub(crate) enum What {
     TooLarge {
         stored: Stored,
         prev: u64,
-        broadcast: bool,
+        channel: usize,
     },
     Gap,
+    /// A session over the Centrifuge protocol; it asked for it at that time. It follows
+    /// nothing yet.
+    Connected {
+        asked: Duration,
+    },
+    /// It follows a channel from now on, after its own offset where it recovers. It asked for
+    /// it at that time.
+    Subscribed {
+        channel: usize,
+        since: Option<u64>,
+        offset: u64,
+        recovered: bool,
+        asked: Duration,
+    },
+    Unsubscribed {
+        channel: usize,
+    },
+    Publication {
+        channel: usize,
+        seq: u64,
+        /// None in the place of one that is too large.
+        id: Option<Id>,
+    },
 }
 
 /// A sequence of the stream, and when the stream stored that message, in milliseconds since
@@ -97,98 +171,6 @@ pub(crate) enum What {
 pub(crate) struct Stored {
     pub(crate) seq: u64,
     pub(crate) at: u64,
-}
-
-/// What a client says that it has: section 5 of the contract.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Position {
-    pub(crate) proven: u64,
-    pub(crate) top: Stored,
-    /// Of the user and of the broadcast; 0 for none above `proven`.
-    pub(crate) marks: [u64; 2],
-}
-
-impl Position {
-    fn new(proven: u64) -> Self {
-        Self {
-            proven,
-            top: Stored { seq: 0, at: 0 },
-            marks: [0; 2],
-        }
-    }
-
-    /// It has all of this channel up to there.
-    fn has(&self, channel: usize) -> u64 {
-        self.marks[channel].max(self.proven)
-    }
-
-    /// Rule 5.
-    fn saw(&mut self, stored: Stored) {
-        if stored.seq > self.top.seq {
-            self.top = stored;
-        }
-    }
-
-    /// Rule 4.
-    fn is_proven(&mut self, stored: Stored) {
-        self.saw(stored);
-        self.proven = self.proven.max(stored.seq);
-        for mark in &mut self.marks {
-            if *mark <= self.proven {
-                *mark = 0;
-            }
-        }
-    }
-}
-
-/// What became of one client.
-#[derive(Debug, Default)]
-pub(crate) struct Verdict {
-    pub(crate) complaints: Vec<String>,
-    /// Messages accepted.
-    pub(crate) accepted: usize,
-    pub(crate) duplicates: usize,
-    /// Missing, and nobody said so.
-    pub(crate) lost: usize,
-    /// Their sequences.
-    pub(crate) missing: Vec<u64>,
-    /// Of these, after the client was told that nothing would be missing.
-    pub(crate) false_completes: usize,
-    /// Missing as it was told.
-    pub(crate) forgiven: usize,
-    pub(crate) false_gaps: usize,
-    /// Welcomes by what they said.
-    pub(crate) begun: usize,
-    pub(crate) complete: usize,
-    pub(crate) gap: usize,
-    /// `gap` frames that stand for more than one message.
-    pub(crate) gap_frames: usize,
-    /// Messages in whose place a `gap` frame came.
-    pub(crate) too_large: usize,
-    /// Welcomes that told a client of a set-back.
-    pub(crate) told_of_set_back: usize,
-    /// Events after a later event of the other channel, outside a replay.
-    pub(crate) crossed: usize,
-}
-
-impl Verdict {
-    /// Counts another client's too.
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.accepted += other.accepted;
-        self.duplicates += other.duplicates;
-        self.lost += other.lost;
-        self.missing.extend(&other.missing);
-        self.false_completes += other.false_completes;
-        self.forgiven += other.forgiven;
-        self.false_gaps += other.false_gaps;
-        self.begun += other.begun;
-        self.complete += other.complete;
-        self.gap += other.gap;
-        self.gap_frames += other.gap_frames;
-        self.too_large += other.too_large;
-        self.told_of_set_back += other.told_of_set_back;
-        self.crossed += other.crossed;
-    }
 }
 
 /// The books of a run: one after the other, the states between which somebody set the stream
@@ -292,14 +274,28 @@ impl Auditor {
         self.now().last()
     }
 
-    /// Judges all that a client of this user read, in its order.
-    pub(crate) fn judge(&self, user: usize, heard: &[Heard]) -> Verdict {
-        let mut reader = Reader::new(self, user);
+    /// The sequence of the last one of these; 0 for none.
+    pub(crate) fn last_of(&self, to: To) -> u64 {
+        self.now().last_of(to)
+    }
+
+    /// Judges all that a client of these channels read, in its order.
+    pub(crate) fn judge(&self, channels: Channels, heard: &[Heard]) -> Verdict {
+        let mut reader = Reader::new(self, channels);
         for heard in heard {
             reader.hears(*heard);
         }
         // What is still missing has not come at all.
         reader.ends(heard.last().map(|last| last.at))
+    }
+
+    /// The same over the Centrifuge protocol.
+    pub(crate) fn judge_each(&self, channels: Channels, heard: &[Heard]) -> Verdict {
+        let mut each = Each::new(self, channels);
+        for heard in heard {
+            each.hears(*heard);
+        }
+        each.ends(heard.last().map(|last| last.at))
     }
 }
 

@@ -2,23 +2,25 @@
 //! of when it does. All waits are a tenth of the contract's or less, so that a minute
 //! holds many sessions.
 
+mod centrifuge;
+mod usher;
+
 use std::{sync::Arc, time::Duration};
 
-use ::usher::{
-    channel::Channel,
-    position::{Begun, Tracker},
-};
+use ::usher::position::Tracker;
 use deadpool_redis::redis::{self, aio::MultiplexedConnection};
+use serde_json::json;
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
+pub(crate) use self::centrifuge::Offsets;
 use crate::{
-    auditor::{Position, Resume, Stored, What},
-    session::{Frame, Item, Session, Welcome},
+    session::Session,
     shared::{Phase, Shared},
     support::redis::key,
+    who::{Transport, Who, topic_name},
 };
 
 /// The first wait is up to this, each that follows up to twice as long.
@@ -28,6 +30,8 @@ const LONGEST: Duration = Duration::from_secs(2);
 const GOOD: Duration = Duration::from_secs(3);
 /// A connection that is not open within this is given up.
 const OPENING: Duration = Duration::from_secs(10);
+/// Between two changes of what a client follows; a gateway allows two a second.
+const CHANGES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(4));
 
 pub(crate) struct Client {
     pub(crate) shared: Arc<Shared>,
@@ -35,13 +39,15 @@ pub(crate) struct Client {
     /// The ways to the gateways.
     pub(crate) addresses: Vec<String>,
     pub(crate) index: usize,
-    pub(crate) user: usize,
-    /// Over server-sent events, rather than a WebSocket.
-    pub(crate) events: bool,
+    pub(crate) who: Who,
     pub(crate) orders: mpsc::UnboundedReceiver<Order>,
     pub(crate) swallows: Option<Swallow>,
-    /// Keeps the position by the library's five rules; the auditor has its own.
+    /// Keeps the position by the library's rules; the auditor has its own.
     pub(crate) tracker: Tracker,
+    /// Instead of it, over the Centrifuge protocol.
+    pub(crate) offsets: Offsets,
+    /// It follows its topic.
+    pub(crate) follows: bool,
 }
 
 /// What a client does for a while.
@@ -62,8 +68,48 @@ pub(crate) enum Swallow {
     Event(usize),
     /// The first event to its user that it missed, when it was told that it missed nothing.
     OfAReplay,
+    /// The first event of its topic.
+    OfItsTopic,
     /// A `gap` in the place of a message that is too large.
     TooLarge,
+}
+
+/// An open session.
+enum Open {
+    Usher(Session),
+    Centrifuge(centrifuge::Socket),
+}
+
+/// When a client that changes what it follows does so next.
+struct Turn(Option<Instant>);
+
+impl Turn {
+    /// From the beginning of a session.
+    fn of(who: Who) -> Self {
+        let mut turn = Self(None);
+        if who.changes && who.transport != Transport::Events {
+            turn.next();
+        }
+        turn
+    }
+
+    fn next(&mut self) {
+        self.0 = Some(Instant::now() + rand::random_range(CHANGES.0..CHANGES.1));
+    }
+
+    /// An answer is awaited.
+    fn waits(&mut self) {
+        self.0 = None;
+    }
+
+    /// Comes once, until it is said again when the next one is.
+    async fn comes(&mut self) {
+        match self.0 {
+            Some(at) => sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+        self.waits();
+    }
 }
 
 /// Why a session is over.
@@ -71,6 +117,8 @@ enum Ended {
     /// By its code; and when a drain wants it to come back.
     Closed(u16, Option<Duration>),
     Ordered(Order),
+    /// The gateway does not admit it, and said so over the connection.
+    Refused,
     /// It has everything, and goes for good.
     Done,
     /// To come back once more.
@@ -88,7 +136,12 @@ impl Client {
                 Ok(Ok(session)) => {
                     let begun = Instant::now();
                     self.shared.is_connected(self.index, true);
-                    let ended = self.session(session, &mut phase, closing).await;
+                    let ended = match session {
+                        Open::Usher(session) => self.session(session, &mut phase, closing).await,
+                        Open::Centrifuge(socket) => {
+                            self.centrifuge(socket, &mut phase, closing).await
+                        }
+                    };
                     self.shared.is_connected(self.index, false);
                     if begun.elapsed() >= GOOD {
                         backoff = SHORTEST;
@@ -96,6 +149,7 @@ impl Client {
                     match ended {
                         Ended::Done => return,
                         Ended::Closing => Some(Duration::ZERO),
+                        Ended::Refused => None,
                         Ended::Ordered(order) => {
                             self.is_away(order).await;
                             Some(Duration::ZERO)
@@ -103,7 +157,7 @@ impl Client {
                         Ended::Closed(code, hint) => {
                             self.shared.count(format!("closed {code}"));
                             if stays_away(code) {
-                                let user = self.user;
+                                let user = self.who.channels.user;
                                 let complaint = format!("a client of user {user} closed {code}");
                                 return self.shared.complain(complaint);
                             }
@@ -113,6 +167,11 @@ impl Client {
                 }
                 Ok(Err(refused)) => {
                     self.shared.count(format!("not opened: {refused}"));
+                    if refused.parse().is_ok_and(is_final) {
+                        let client = self.index;
+                        let complaint = format!("client {client} was refused: {refused}");
+                        return self.shared.complain(complaint);
+                    }
                     None
                 }
                 Err(_) => {
@@ -139,219 +198,42 @@ impl Client {
         }
     }
 
-    async fn open(&mut self) -> Result<Session, String> {
+    async fn open(&mut self) -> Result<Open, String> {
         let ticket = self.ticket().await.map_err(|_| "no ticket")?;
         let address = &self.addresses[rand::random_range(0..self.addresses.len())];
+        if self.who.transport == Transport::Centrifuge {
+            let socket = centrifuge::open(self, address, &ticket).await?;
+            return Ok(Open::Centrifuge(socket));
+        }
         let since = self.tracker.position().map(ToString::to_string);
-        Session::open(address, &ticket, since.as_deref(), self.events).await
+        let asks = self.who.changes && self.follows;
+        let follow = asks.then(|| topic_name(self.who.channels.topic));
+        let events = self.who.transport == Transport::Events;
+        let session = Session::open(
+            address,
+            &ticket,
+            (since.as_deref(), follow.as_deref()),
+            events,
+        );
+        Ok(Open::Usher(session.await?))
     }
 
     /// What an auth service does.
     async fn ticket(&mut self) -> redis::RedisResult<String> {
         let ticket = format!("{:032x}", rand::random::<u128>());
         let mut set = redis::cmd("SET");
-        set.arg(key(&ticket)).arg(self.user.to_string());
+        let Who {
+            channels, changes, ..
+        } = self.who;
+        let grant = if changes { "may_follow" } else { "topics" };
+        let value = json!({
+            "user_id": channels.user.to_string(),
+            grant: [topic_name(channels.topic)],
+        });
+        set.arg(key(&ticket)).arg(value.to_string());
         let set = set.arg("EX").arg(60).to_owned();
         set.query_async::<()>(&mut self.redis).await?;
         Ok(ticket)
-    }
-
-    /// Reads until the end.
-    async fn session(
-        &mut self,
-        mut session: Session,
-        phase: &mut watch::Receiver<Phase>,
-        closing: bool,
-    ) -> Ended {
-        let mut hint = None;
-        let mut welcomed = false;
-        let mut replays = false;
-        let has_position = self.tracker.position().is_some();
-        loop {
-            let item = tokio::select! {
-                item = session.next() => item,
-                Some(order) = self.orders.recv() => match order {
-                    Order::Pause(length) => {
-                        sleep(length).await;
-                        // Part of an event may be lost with the read that was given up;
-                        // of a WebSocket nothing is.
-                        match self.events {
-                            true => return Ended::Closed(1006, None),
-                            false => continue,
-                        }
-                    }
-                    Order::Away(_) | Order::AwayUntil(_) => return Ended::Ordered(order),
-                },
-                () = closes(phase), if !closing => return Ended::Closing,
-            };
-            let (frame, id) = match item {
-                Item::Frame(frame, id) => (*frame, id),
-                Item::End(code) => return Ended::Closed(code, hint),
-            };
-            match frame {
-                Frame {
-                    welcome: Some(welcome),
-                    ..
-                } => {
-                    assert!(!welcomed, "a second welcome");
-                    welcomed = true;
-                    replays = welcome.resume == "complete";
-                    self.is_welcomed(welcome, id);
-                    // Without a position it misses nothing.
-                    if closing && !has_position {
-                        return Ended::Done;
-                    }
-                }
-                Frame {
-                    goodbye: Some(goodbye),
-                    ..
-                } => {
-                    hint = goodbye.reconnect_after_ms.map(Duration::from_millis);
-                }
-                frame => {
-                    let live = frame.live.is_some();
-                    self.hears(frame, id, replays);
-                    replays &= !live;
-                    if closing && live {
-                        return Ended::Done;
-                    }
-                }
-            }
-        }
-    }
-
-    fn is_welcomed(&mut self, welcome: Welcome, id: Option<String>) {
-        let (resume, begun) = match &*welcome.resume {
-            "none" => (Resume::None, Begun::Anew),
-            "complete" => (Resume::Complete, Begun::Complete),
-            "gap" => (Resume::Gap, Begun::Gap),
-            other => panic!("no such resume: {other}"),
-        };
-        let Welcome { epoch, seq, at, .. } = welcome;
-        self.shared.is_of(&epoch);
-        let since = self.position();
-        self.tracker.welcome(Some(epoch.into()), seq, at, begun);
-        let end = Stored { seq, at };
-        self.has_heard(What::Welcome { since, end, resume }, id);
-    }
-
-    /// What it has, for the auditor.
-    fn position(&self) -> Option<Position> {
-        let position = self.tracker.position()?;
-        let mark = |channel| position.marks.get(&channel).copied().unwrap_or(0);
-        Some(Position {
-            proven: position.proven,
-            top: Stored {
-                seq: position.top,
-                at: position.at,
-            },
-            marks: [mark(Channel::User), mark(Channel::Broadcast)],
-        })
-    }
-
-    fn hears(&mut self, frame: Frame, id: Option<String>, replays: bool) {
-        let what = match frame {
-            Frame {
-                event: Some(_),
-                seq,
-                prev,
-                at,
-                broadcast,
-                data,
-                ..
-            } => {
-                if self.swallows(replays, broadcast) {
-                    return;
-                }
-                let message = data.expect("a message of ours").id();
-                assert_eq!(broadcast, message.user.is_none(), "{message:?}");
-                self.tracker.event(channel(broadcast), seq, prev, at);
-                What::Event {
-                    stored: Stored { seq, at },
-                    prev,
-                    id: message,
-                }
-            }
-            Frame {
-                live: Some(live), ..
-            } => {
-                self.tracker.proof(live.seq, live.at);
-                What::Live(Stored {
-                    seq: live.seq,
-                    at: live.at,
-                })
-            }
-            Frame {
-                ping: Some(ping), ..
-            } => match (ping.seq, ping.at) {
-                (Some(seq), Some(at)) => {
-                    self.tracker.proof(seq, at);
-                    What::Ping(Stored { seq, at })
-                }
-                (None, None) => return,
-                other => panic!("no ping of ours: {other:?}"),
-            },
-            Frame { gap: Some(gap), .. } => {
-                let reason = &gap.reason;
-                self.shared.count(format!("gap frames: {reason}"));
-                assert_eq!(gap.seq.is_some(), reason == "too_large", "{gap:?}");
-                match gap.seq {
-                    Some(_) if self.swallows == Some(Swallow::TooLarge) => {
-                        self.swallows = None;
-                        return;
-                    }
-                    Some(seq) => {
-                        let (prev, at) = (gap.prev, gap.at);
-                        self.tracker.event(channel(gap.broadcast), seq, prev, at);
-                        What::TooLarge {
-                            stored: Stored { seq, at },
-                            prev,
-                            broadcast: gap.broadcast,
-                        }
-                    }
-                    None => What::Gap,
-                }
-            }
-            other => panic!("no frame of ours: {other:?}"),
-        };
-        self.has_heard(what, id);
-    }
-
-    /// Whether it loses this event. One to all may be the last of its channel for long, and
-    /// nothing would show that it is missing before the client comes back for it.
-    fn swallows(&mut self, replays: bool, broadcast: bool) -> bool {
-        let swallows = match &mut self.swallows {
-            Some(Swallow::Event(0)) => !broadcast,
-            Some(Swallow::Event(more)) => {
-                *more -= 1;
-                false
-            }
-            Some(Swallow::OfAReplay) => replays && !broadcast,
-            Some(Swallow::TooLarge) | None => false,
-        };
-        if swallows {
-            self.swallows = None;
-        }
-        swallows
-    }
-
-    /// A browser keeps the `id` as `Last-Event-ID`: it must be what the rules make.
-    fn has_heard(&self, what: What, id: Option<String>) {
-        let position = self.tracker.position().map(ToString::to_string);
-        if id.is_some() && id != position {
-            let client = self.index;
-            self.shared.complain(format!(
-                "client {client}: the id of {what:?} is {id:?}, and the position {position:?}"
-            ));
-        }
-        self.shared.hears(self.index, what);
-    }
-}
-
-fn channel(broadcast: bool) -> Channel {
-    match broadcast {
-        true => Channel::Broadcast,
-        false => Channel::User,
     }
 }
 
@@ -360,7 +242,14 @@ async fn closes(phase: &mut watch::Receiver<Phase>) {
     let _ = phase.wait_for(|phase| *phase == Phase::Closing).await;
 }
 
-/// After these ends a client does not come back, by the contract.
+/// After these answers a client does not come back, by the contract. A fresh ticket mends
+/// no 401 here: each is fresh.
+fn is_final(status: u16) -> bool {
+    (400..=426).contains(&status)
+}
+
+/// After these ends a client does not come back, by the contract and by the Centrifuge
+/// protocol.
 fn stays_away(code: u16) -> bool {
-    matches!(code, 1000 | 1002 | 1005 | 1007..=1009 | 4100..=4199)
+    matches!(code, 1000 | 1002 | 1005 | 1007..=1009 | 3500..=3999 | 4100..=4199)
 }

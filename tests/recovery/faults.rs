@@ -10,6 +10,7 @@ use tokio::{sync::watch, time::sleep};
 
 pub(crate) use self::messages::too_large;
 use crate::{
+    auditor::To,
     client::Order,
     manager::Manager,
     nodes::Servers,
@@ -62,6 +63,8 @@ pub(crate) enum Fault {
     ClientAway(usize),
     /// A user gets more than is kept while its clients are away.
     MoreThanIsKept(usize),
+    /// The same of a topic.
+    MoreThanIsKeptOfATopic(usize),
     /// A client is away for longer than anything is kept.
     LongerThanIsKept(usize),
     /// NATS stores messages to this user without republishing them. Then a broadcast comes,
@@ -69,7 +72,9 @@ pub(crate) enum Fault {
     RepublishLost(usize),
     /// The same with broadcasts that are lost, and a message to this user.
     RepublishOfBroadcastsLost(usize),
-    /// This user, and then everybody, gets messages that are too large for a frame.
+    /// The same with messages to a topic that are lost, and a broadcast.
+    RepublishOfATopicLost(usize),
+    /// This user, everybody, and then a topic gets messages that are too large for a frame.
     TooLarge(usize),
     /// The same while the clients of this user are away.
     TooLargeWhileAway(usize),
@@ -109,11 +114,14 @@ pub(crate) fn deck(rng: &mut StdRng, servers: Servers, scale: &Scale) -> Vec<Pla
         Fault::NatsOutOfReachForLong(rng.random_range(0..GATEWAYS)),
         Fault::SlowReadersOfMoreThanIsKept(rng.random_range(0..scale.users)),
         Fault::MoreThanIsKept(rng.random_range(0..scale.users)),
+        Fault::MoreThanIsKeptOfATopic(rng.random_range(0..scale.topics)),
         Fault::LongerThanIsKept(rng.random_range(0..scale.clients)),
         Fault::RepublishLost(rng.random_range(0..scale.users)),
         Fault::RepublishLost(rng.random_range(0..scale.users)),
         Fault::RepublishOfBroadcastsLost(rng.random_range(0..scale.users)),
         Fault::RepublishOfBroadcastsLost(rng.random_range(0..scale.users)),
+        Fault::RepublishOfATopicLost(rng.random_range(0..scale.topics)),
+        Fault::RepublishOfATopicLost(rng.random_range(0..scale.topics)),
         Fault::TooLarge(rng.random_range(0..scale.users)),
         Fault::TooLargeWhileAway(rng.random_range(0..scale.users)),
     ]);
@@ -223,29 +231,30 @@ impl Planned {
                 messages::slow(world, user, lasts, more).await;
             }
             Fault::ClientAway(client) => world.order(client, Order::Away(lasts)),
-            Fault::MoreThanIsKept(user) => {
-                let (call, called) = watch::channel(false);
-                for client in world.clients_of(user) {
-                    world.order(client, Order::AwayUntil(called.clone()));
-                }
-                let more = world.scale.retention.per_channel * 5 / 4;
-                messages::flood(world, user, 0, more).await;
-                call.send_replace(true);
+            Fault::MoreThanIsKept(user) => more_than_is_kept(world, To::User(user)).await,
+            Fault::MoreThanIsKeptOfATopic(topic) => {
+                more_than_is_kept(world, To::Topic(topic)).await;
             }
             Fault::LongerThanIsKept(client) => {
                 let length = world.scale.retention.age + lasts;
                 world.order(client, Order::Away(length));
             }
             Fault::RepublishLost(user) => {
-                stream::loses_republishes(world, user, Some(user), lasts).await;
+                let user = To::User(user);
+                stream::loses_republishes(world, user, (user, To::All), lasts).await;
             }
             Fault::RepublishOfBroadcastsLost(user) => {
-                stream::loses_republishes(world, user, None, lasts).await;
+                let user = To::User(user);
+                stream::loses_republishes(world, user, (To::All, user), lasts).await;
+            }
+            Fault::RepublishOfATopicLost(topic) => {
+                let topic = To::Topic(topic);
+                stream::loses_republishes(world, topic, (topic, To::All), lasts).await;
             }
             Fault::TooLarge(user) => too_large(world, user).await,
             Fault::TooLargeWhileAway(user) => {
                 let (call, called) = watch::channel(false);
-                for client in world.clients_of(user) {
+                for client in world.clients_of(To::User(user)) {
                     world.order(client, Order::AwayUntil(called.clone()));
                 }
                 too_large(world, user).await;
@@ -255,4 +264,15 @@ impl Planned {
         }
         world.shared.count(format!("fault: {}", self.fault.name()));
     }
+}
+
+/// More than is kept, while those to whom it is are away.
+async fn more_than_is_kept(world: &World, to: To) {
+    let (call, called) = watch::channel(false);
+    for client in world.clients_of(to) {
+        world.order(client, Order::AwayUntil(called.clone()));
+    }
+    let more = world.scale.retention.per_channel * 5 / 4;
+    messages::flood(world, to, 0, more).await;
+    call.send_replace(true);
 }

@@ -19,8 +19,9 @@ use tokio::{
 };
 
 use crate::{
-    auditor::Id,
+    auditor::{Id, To},
     shared::{MAX_FRAME_KIB, Payload, Phase, Shared},
+    who::subject,
 };
 
 /// No acknowledgement within this: once more.
@@ -30,6 +31,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 const BATCH: Duration = Duration::from_millis(50);
 /// One of so many is to all.
 const BROADCASTS: u32 = 400;
+/// And of the others one of so many is to a topic.
+const TOPICS: u32 = 5;
 
 #[derive(Debug, Deserialize)]
 struct Acknowledged {
@@ -46,9 +49,14 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
-    /// Publishes so many a second to random users, until it is told to stop and all is
-    /// acknowledged.
-    pub(crate) async fn publish(self: Arc<Self>, users: usize, rate: usize, seed: u64) {
+    /// Publishes so many a second to random users and topics, until it is told to stop and all
+    /// is acknowledged.
+    pub(crate) async fn publish(
+        self: Arc<Self>,
+        (users, topics): (usize, usize),
+        rate: usize,
+        seed: u64,
+    ) {
         let mut rng = StdRng::seed_from_u64(seed + self.index as u64);
         let mut ticks = interval(BATCH);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -62,8 +70,14 @@ impl Publisher {
             let due = due.min(rate as f64);
             sent += due.floor();
             let batch = (0..due as usize).map(|_| {
-                let user = (!rng.random_ratio(1, BROADCASTS)).then(|| rng.random_range(0..users));
-                self.send(user, rng.random_range(0..200))
+                let to = if rng.random_ratio(1, BROADCASTS) {
+                    To::All
+                } else if rng.random_ratio(1, TOPICS) {
+                    To::Topic(rng.random_range(0..topics))
+                } else {
+                    To::User(rng.random_range(0..users))
+                };
+                self.send(to, rng.random_range(0..200))
             });
             drop(join_all(batch).await);
             let took = begin.elapsed() - now;
@@ -72,20 +86,20 @@ impl Publisher {
     }
 
     /// Sends one message until the stream has it.
-    pub(crate) async fn send(&self, user: Option<usize>, padding: usize) -> Id {
-        self.sends(user, padding, Some(&self.shared.gate)).await
+    pub(crate) async fn send(&self, to: To, padding: usize) -> Id {
+        self.sends(to, padding, Some(&self.shared.gate)).await
     }
 
     /// The same for somebody who holds the gate shut: no message comes between.
-    pub(crate) async fn send_alone(&self, user: Option<usize>, padding: usize) -> Id {
-        self.sends(user, padding, None).await
+    pub(crate) async fn send_alone(&self, to: To, padding: usize) -> Id {
+        self.sends(to, padding, None).await
     }
 
-    async fn sends(&self, user: Option<usize>, padding: usize, gate: Option<&RwLock<()>>) -> Id {
+    async fn sends(&self, to: To, padding: usize, gate: Option<&RwLock<()>>) -> Id {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let payload = Payload {
             publisher: self.index,
-            user,
+            to,
             number,
             padding: "x".repeat(padding),
         };
@@ -93,10 +107,7 @@ impl Publisher {
         // Far enough from the bound that the rest of the frame makes no difference.
         let large = padding > MAX_FRAME_KIB * 1024;
         let text = serde_json::to_vec(&payload).expect("such a value is always JSON");
-        let subject = match user {
-            Some(user) => format!("usher.user.{user}"),
-            None => "usher.broadcast".to_owned(),
-        };
+        let subject = subject(to);
         for attempt in 0.. {
             if attempt > 0 {
                 self.shared.count("publishes that were tried again");

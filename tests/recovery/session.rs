@@ -2,6 +2,7 @@
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde::Deserialize;
+use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpStream,
@@ -23,11 +24,14 @@ pub(crate) struct Frame {
     pub(crate) prev: u64,
     pub(crate) at: u64,
     pub(crate) broadcast: bool,
+    pub(crate) topic: Option<String>,
     pub(crate) data: Option<Payload>,
     pub(crate) ping: Option<Ping>,
     pub(crate) live: Option<Proof>,
     pub(crate) gap: Option<Gap>,
     pub(crate) goodbye: Option<Goodbye>,
+    pub(crate) following: Option<Following>,
+    pub(crate) error: Option<Failure>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -36,6 +40,21 @@ pub(crate) struct Welcome {
     pub(crate) seq: u64,
     pub(crate) at: u64,
     pub(crate) resume: String,
+    pub(crate) topics: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Following {
+    pub(crate) topics: Vec<String>,
+    pub(crate) seq: u64,
+    pub(crate) at: u64,
+}
+
+/// A command is not obeyed.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Failure {
+    pub(crate) code: String,
+    pub(crate) message: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -62,6 +81,7 @@ pub(crate) struct Gap {
     pub(crate) at: u64,
     #[serde(default)]
     pub(crate) broadcast: bool,
+    pub(crate) topic: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -83,14 +103,23 @@ pub(crate) enum Session {
 }
 
 impl Session {
+    /// Opens one with a position, and asks for a topic.
     pub(crate) async fn open(
         address: &str,
         ticket: &str,
-        since: Option<&str>,
+        (since, follow): (Option<&str>, Option<&str>),
         events: bool,
     ) -> Result<Self, String> {
         let stream = connect(address).await.map_err(|_| "no connection")?;
-        let since = since.map_or(String::new(), |since| format!("&since={since}"));
+        // A position has `%` where it names a topic.
+        let encode = form_urlencoded::byte_serialize;
+        let asks = [("since", since), ("follow", follow)].into_iter();
+        let asks = asks.filter_map(|(key, value)| Some((key, value?)));
+        let asks = asks.flat_map(|(key, value)| {
+            let value = encode(value.as_bytes());
+            ["&", key, "="].into_iter().chain(value)
+        });
+        let since: String = asks.collect();
         if events {
             return Self::open_events(stream, address, ticket, &since).await;
         }
@@ -133,6 +162,15 @@ impl Session {
         match &*status {
             "200" => Ok(Self::Events(stream)),
             _ => Err(status),
+        }
+    }
+
+    /// Asks to `follow` or to `unfollow` a topic. Where that fails, the session is over, as
+    /// [`Session::next`] will say.
+    pub(crate) async fn change(&mut self, what: &str, topic: &str) {
+        if let Self::Socket(socket) = self {
+            let command = json!({ what: [topic] }).to_string();
+            let _ = socket.send(Message::text(command)).await;
         }
     }
 

@@ -15,7 +15,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::auditor::{Auditor, Heard, Id, Retention, What};
+use crate::auditor::{Auditor, Channels, Heard, Id, Retention, To, What};
 
 /// The largest frame that a session is sent, in KiB.
 pub(crate) const MAX_FRAME_KIB: usize = 64;
@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) gate: RwLock<()>,
     /// What each client read.
     heard: Vec<Mutex<Vec<Heard>>>,
+    /// What each client of the Centrifuge protocol has of the channels that it follows.
+    offsets: Vec<Mutex<Vec<u64>>>,
     /// Whether each client has a session now.
     connected: Vec<AtomicBool>,
     counts: Mutex<BTreeMap<String, usize>>,
@@ -56,7 +58,7 @@ pub(crate) struct Shared {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Payload {
     pub(crate) publisher: usize,
-    pub(crate) user: Option<usize>,
+    pub(crate) to: To,
     pub(crate) number: usize,
     pub(crate) padding: String,
 }
@@ -65,7 +67,7 @@ impl Payload {
     pub(crate) fn id(&self) -> Id {
         Id {
             publisher: self.publisher,
-            user: self.user,
+            to: self.to,
             number: self.number,
         }
     }
@@ -77,6 +79,7 @@ impl Shared {
             auditor: Mutex::new(Auditor::new(retention, since_1970())),
             gate: RwLock::default(),
             heard: (0..clients).map(|_| Mutex::default()).collect(),
+            offsets: (0..clients).map(|_| Mutex::default()).collect(),
             connected: (0..clients).map(|_| AtomicBool::default()).collect(),
             counts: Mutex::default(),
             complaints: Mutex::default(),
@@ -109,6 +112,25 @@ impl Shared {
         self.connected[client].store(connected, Ordering::Relaxed);
     }
 
+    /// A client of the Centrifuge protocol has so much of the channels that it follows, in the
+    /// order of [`Channels::to`].
+    pub(crate) fn follows_up_to(&self, client: usize, offsets: Vec<u64>) {
+        *lock(&self.offsets[client]) = offsets;
+    }
+
+    /// Whether such a client has the last message of each channel that it follows.
+    pub(crate) fn has_all(&self, client: usize, channels: Channels) -> bool {
+        let offsets = lock(&self.offsets[client]).clone();
+        let auditor = self.auditor();
+        let mut channels = channels.to().into_iter().zip(&offsets);
+        !offsets.is_empty() && channels.all(|(to, offset)| *offset >= auditor.last_of(to))
+    }
+
+    /// The same, or it has no session.
+    pub(crate) fn has_all_or_is_away(&self, client: usize, channels: Channels) -> bool {
+        !self.connected[client].load(Ordering::Relaxed) || self.has_all(client, channels)
+    }
+
     /// Whether a client that has a session was told since then that it has everything up to
     /// this sequence.
     pub(crate) fn has_proof_or_is_away(&self, client: usize, since: Duration, seq: u64) -> bool {
@@ -126,7 +148,11 @@ impl Shared {
 
     /// Whether a client has read this message lately.
     pub(crate) fn has_read(&self, client: usize, message: Id) -> bool {
-        let is_it = |heard: &Heard| matches!(heard.what, What::Event { id, .. } if id == message);
+        let is_it = |heard: &Heard| match heard.what {
+            What::Event { id, .. } => id == message,
+            What::Publication { id, .. } => id == Some(message),
+            _ => false,
+        };
         lock(&self.heard[client])
             .iter()
             .rev()

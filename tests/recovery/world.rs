@@ -12,13 +12,14 @@ use tokio::{
 };
 
 use crate::{
-    auditor::{Id, Retention, SetBack},
+    auditor::{Id, Retention, SetBack, To},
     client::{Client, Order, Swallow},
     nodes::{Nodes, Servers, publishing},
     proxy::Proxy,
     publisher::Publisher,
     shared::{GATEWAYS, MAX_FRAME_KIB, Shared, since_1970},
     support::{Gateway, Nats, Redis, eventually, gateway, nats::Role, network::Network},
+    who::{Transport, Who},
 };
 
 /// Those that publish all the time; one more publishes what faults ask for.
@@ -31,13 +32,26 @@ const SHOWN: usize = 60;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scale {
     pub(crate) users: usize,
-    /// Client N is user N modulo `users`.
+    pub(crate) topics: usize,
+    /// Who client N is, says [`Who::new`].
     pub(crate) clients: usize,
     /// Messages a second.
     pub(crate) rate: usize,
     pub(crate) retention: Retention,
     /// The run takes minutes.
     pub(crate) is_long: bool,
+}
+
+impl Scale {
+    pub(crate) fn who(&self, client: usize) -> Who {
+        Who::new(client, self.users, self.topics)
+    }
+
+    /// Those of these transports.
+    pub(crate) fn clients_over(&self, transports: &[Transport]) -> impl Iterator<Item = usize> {
+        let over = |client: &usize| transports.contains(&self.who(*client).transport);
+        (0..self.clients).filter(over)
+    }
 }
 
 pub(crate) struct World {
@@ -52,7 +66,8 @@ pub(crate) struct World {
     pub(crate) reaches: Vec<Mutex<()>>,
     pub(crate) extra: Arc<Publisher>,
     pub(crate) gateways: Vec<Mutex<Gateway>>,
-    pub(crate) clients: Mutex<JoinSet<()>>,
+    /// Each returns its number.
+    pub(crate) clients: Mutex<JoinSet<usize>>,
     pub(crate) publishers: Mutex<JoinSet<()>>,
     publishing: Vec<Arc<Publisher>>,
     redis: Redis,
@@ -108,17 +123,22 @@ impl World {
                 redis: redis.clone(),
                 addresses: addresses.clone(),
                 index,
-                user: index % scale.users,
-                events: index % 4 == 3,
+                who: scale.who(index),
                 orders: given,
                 swallows: swallows.filter(|s| s.0 == index).map(|s| s.1),
                 tracker: Default::default(),
+                offsets: Default::default(),
+                follows: !scale.who(index).changes,
             };
-            clients.spawn(client.live());
+            clients.spawn(async move {
+                client.live().await;
+                index
+            });
         }
         for publisher in &world.publishing {
             let publisher = publisher.clone();
-            let publishing = publisher.publish(scale.users, scale.rate / PUBLISHERS, seed);
+            let to = (scale.users, scale.topics);
+            let publishing = publisher.publish(to, scale.rate / PUBLISHERS, seed);
             world.publishers.get_mut().spawn(publishing);
         }
         world
@@ -158,6 +178,7 @@ impl World {
             .set("session.max_outgoing_frame", format!("{MAX_FRAME_KIB}KiB"))
             .set("drain.delay", "300ms")
             .set("drain.window", "1s")
+            .set("centrifuge.enabled", "true")
             .start_unready()
             .await;
         self.proxies[index].leads_to(&gateway.public);
@@ -198,12 +219,13 @@ impl World {
         }
     }
 
-    /// One message to each user, and one to all, which it returns.
+    /// One message to each user, one to each topic, and one to all, which it returns.
     pub(crate) async fn publish_to_all(&self) -> Id {
-        for user in 0..self.scale.users {
-            self.extra.send(Some(user), 0).await;
+        let users = (0..self.scale.users).map(To::User);
+        for to in users.chain((0..self.scale.topics).map(To::Topic)) {
+            self.extra.send(to, 0).await;
         }
-        self.extra.send(None, 0).await
+        self.extra.send(To::All, 0).await
     }
 
     /// The same so many times; all clients have a session, and read it.
@@ -222,7 +244,7 @@ impl World {
         let _shut = self.shared.gate.write().await;
         // NATS reads what each connection sent before, so these are the stream's last.
         for publisher in self.publishing.iter().chain([&self.extra]) {
-            publisher.send_alone(None, 0).await;
+            publisher.send_alone(To::All, 0).await;
         }
         let last = self.shared.auditor().last();
         nats.stop().await;
@@ -244,8 +266,13 @@ impl World {
         former
     }
 
-    pub(crate) fn clients_of(&self, user: usize) -> impl Iterator<Item = usize> {
-        (user..self.scale.clients).step_by(self.scale.users)
+    /// Those whose messages these are.
+    pub(crate) fn clients_of(&self, to: To) -> impl Iterator<Item = usize> {
+        let is_of = move |client: &usize| {
+            let channels = self.scale.who(*client).channels;
+            channels.number(to).is_some()
+        };
+        (0..self.scale.clients).filter(is_of)
     }
 
     pub(crate) fn order(&self, client: usize, order: Order) {

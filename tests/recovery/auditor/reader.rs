@@ -1,10 +1,14 @@
 //! One client, as the auditor follows it.
 
 mod set_back;
+mod topics;
 
 use std::{collections::HashMap, time::Duration};
 
-use super::{Auditor, Books, Heard, Id, Position, Resume, SetBack, Stored, Verdict, What};
+use super::{
+    Auditor, Books, CHANNELS, Channels, Heard, Id, Position, Resume, SetBack, Stored, TOPIC,
+    Verdict, What,
+};
 
 /// The client, and what it has to have by now.
 pub(super) struct Reader<'a> {
@@ -13,10 +17,12 @@ pub(super) struct Reader<'a> {
     state: usize,
     /// The set-back that it has to be told of: it read what the stream lost then.
     ahead_of: Option<SetBack>,
-    user: usize,
+    channels: Channels,
+    /// It follows its topic now.
+    follows: bool,
     verdict: Verdict,
-    /// Up to where it has everything, to its user and to all.
-    covered: [u64; 2],
+    /// Up to where it has everything of each channel.
+    covered: [u64; CHANNELS],
     /// What the last `welcome` said.
     welcome: Option<(u64, Resume)>,
     /// What it has to come back with.
@@ -33,14 +39,15 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(auditor: &'a Auditor, user: usize) -> Self {
+    pub(super) fn new(auditor: &'a Auditor, channels: Channels) -> Self {
         Self {
             auditor,
             state: 0,
             ahead_of: None,
-            user,
+            channels,
+            follows: false,
             verdict: Verdict::default(),
-            covered: [0; 2],
+            covered: [0; CHANNELS],
             welcome: None,
             position: Position::new(0),
             last_event: 0,
@@ -74,7 +81,7 @@ impl<'a> Reader<'a> {
 
     fn complain(&mut self, complaint: impl AsRef<str>) {
         let complaint = complaint.as_ref();
-        let user = self.user;
+        let user = self.channels.user;
         self.verdict
             .complaints
             .push(format!("a client of user {user}: {complaint}"));
@@ -84,15 +91,24 @@ impl<'a> Reader<'a> {
         self.crosses(heard);
         let Heard { at, what } = heard;
         match what {
-            What::Welcome { since, end, resume } => self.is_welcomed(since, end, resume, at),
+            What::Welcome {
+                since,
+                end,
+                resume,
+                follows,
+            } => {
+                let anew = self.is_to_follow(follows);
+                self.is_welcomed((since, end, resume), anew, at);
+            }
             _ if self.welcome.is_none() => self.complain(format!("{what:?} before a welcome")),
             _ if self.follows_without_judgement(what) => {}
             What::Event { stored, prev, id } => self.reads_event(stored, prev, id, at),
             What::TooLarge {
                 stored,
                 prev,
-                broadcast,
-            } => self.reads_too_large(stored, prev, broadcast, at),
+                channel,
+            } => self.reads_too_large(stored, prev, channel, at),
+            What::Following { stored, follows } => self.is_following(stored, follows, at),
             What::Live(stored) => {
                 self.is_proven(stored, at, "live");
                 self.live = true;
@@ -103,15 +119,25 @@ impl<'a> Reader<'a> {
                 // A client that forgot its position gets again what it had, and retention can
                 // pass that meanwhile.
                 let has = match self.forgot {
-                    true => [0, 1].map(|channel| self.position.has(channel)),
+                    true => self.position.of_each(),
                     false => self.covered,
                 };
                 self.is_told(has, at);
             }
+            What::Connected { .. }
+            | What::Subscribed { .. }
+            | What::Unsubscribed { .. }
+            | What::Publication { .. } => self.complain(format!("{what:?} is of no such client")),
         }
     }
 
-    fn is_welcomed(&mut self, since: Option<Position>, end: Stored, resume: Resume, at: Duration) {
+    /// What it has of its topic is owed from its position where it follows that `anew`.
+    fn is_welcomed(
+        &mut self,
+        (since, end, resume): (Option<Position>, Stored, Resume),
+        anew: bool,
+        at: Duration,
+    ) {
         let first = self.welcome.replace((end.seq, resume)).is_none();
         let position = self.position;
         if !first && since != Some(position) {
@@ -135,11 +161,15 @@ impl<'a> Reader<'a> {
         if top > end.seq {
             self.complain(format!("{top} is beyond the end, {}", end.seq));
         }
-        let has = [0, 1].map(|channel| since.map_or(end.seq, |since| since.has(channel)));
+        let has = since.map_or([end.seq; CHANNELS], Position::of_each);
         if first {
             self.covered = has;
         }
         let ahead_of = self.ahead_of.take();
+        if anew {
+            self.covered[TOPIC] =
+                ahead_of.map_or(has[TOPIC], |set_back| set_back.to.min(has[TOPIC]));
+        }
         if resume == Resume::Gap {
             self.forgot = true;
             match ahead_of {
@@ -154,7 +184,7 @@ impl<'a> Reader<'a> {
         (self.last_event, self.live) = (0, false);
     }
 
-    fn is_told(&mut self, has: [u64; 2], at: Duration) {
+    fn is_told(&mut self, has: [u64; CHANNELS], at: Duration) {
         let told = self.told.replace(at);
         if !self.may_be_gap(has, at) {
             self.verdict.false_gaps += 1;
@@ -180,53 +210,45 @@ impl<'a> Reader<'a> {
     }
 
     fn reads_event(&mut self, stored: Stored, prev: u64, id: Id, at: Duration) {
-        if id.user.is_some_and(|user| user != self.user) {
-            return self.complain(format!("{id:?} is another user's"));
-        }
+        let Some(channel) = self.channels.number(id.to) else {
+            return self.complain(format!("{id:?} is for others"));
+        };
         let seq = stored.seq;
         let books = self.books();
-        let sent = books.sent.get(&id);
-        match (sent, books.stored.get(&seq)) {
-            (Some(_), Some(stored)) if *stored == id => {}
-            // Sent again after the stream had forgotten the first time, or never
-            // acknowledged: allowed, and owed to nobody.
-            (Some(sent), None) if sent.seq.is_none() || sent.tries > 1 => {}
-            (_, stored) => {
-                return self.complain(format!("{seq} is {stored:?}, and came as {id:?}"));
-            }
+        if !books.may_be_at(seq, &id) {
+            let stored = books.stored.get(&seq);
+            return self.complain(format!("{seq} is {stored:?}, and came as {id:?}"));
         }
-        if sent.is_some_and(|sent| sent.large) {
+        if books.sent[&id].large {
             self.complain(format!("{seq} is too large for a frame, and came"));
         }
-        self.reads(stored, prev, usize::from(id.user.is_none()), at);
+        self.reads(stored, prev, channel, at);
     }
 
-    fn reads_too_large(&mut self, stored: Stored, prev: u64, broadcast: bool, at: Duration) {
-        let user = (!broadcast).then_some(self.user);
+    fn reads_too_large(&mut self, stored: Stored, prev: u64, channel: usize, at: Duration) {
         let seq = stored.seq;
-        let books = self.books();
-        let is_it = |id: &Id| id.user == user && books.sent[id].large;
-        // What is not acknowledged may be there.
-        let good = match books.stored.get(&seq) {
-            Some(id) => is_it(id),
-            None => books.sent.keys().any(is_it),
-        };
-        if !good {
+        if !self
+            .books()
+            .may_be_too_large(self.channels.to()[channel], seq)
+        {
             self.verdict.false_gaps += 1;
             self.complain(format!("was told that {seq} is too large; it is not"));
         }
         self.verdict.too_large += 1;
-        self.reads(stored, prev, usize::from(broadcast), at);
+        self.reads(stored, prev, channel, at);
     }
 
     fn reads(&mut self, stored: Stored, prev: u64, channel: usize, at: Duration) {
         let seq = stored.seq;
         let before = std::mem::replace(&mut self.last_event, seq);
         self.sees(stored, at);
+        if channel == TOPIC && !self.follows {
+            return self.complain(format!("{seq} is of a topic that it does not follow"));
+        }
         let had = self.position.has(channel);
         if seq <= had {
             self.verdict.duplicates += 1;
-            return;
+            return self.complain(format!("{seq} came twice: all up to {had} was there"));
         }
         // Rule 2.
         self.position.marks[channel] = seq;
@@ -256,7 +278,7 @@ impl<'a> Reader<'a> {
         self.covered[channel] = seq;
     }
 
-    /// Rule 4: it was said that everything of both channels up to here has come.
+    /// Rule 4: it was said that everything of its channels up to here has come.
     fn is_proven(&mut self, stored: Stored, at: Duration, says: &str) {
         self.sees(stored, at);
         self.position.is_proven(stored);
@@ -265,7 +287,7 @@ impl<'a> Reader<'a> {
     }
 
     fn has_all(&mut self, up_to: u64, at: Duration, says: &str) {
-        for channel in 0..2 {
+        for channel in self.followed() {
             self.misses(channel, up_to, at, says);
             self.covered[channel] = up_to.max(self.covered[channel]);
         }
@@ -274,12 +296,12 @@ impl<'a> Reader<'a> {
     /// What is missing of a channel, up to here.
     fn misses(&mut self, channel: usize, up_to: u64, at: Duration, before: &str) {
         let books = self.books();
-        let user = (channel == 0).then_some(self.user);
         let replay = books.retention.replay;
-        for (seq, begun) in books.of(user, self.covered[channel] + 1..=up_to) {
+        let to = self.channels.to()[channel];
+        for (seq, begun) in books.of(to, self.covered[channel] + 1..=up_to) {
             let told = self.told.is_some_and(|told| begun < told);
-            let gone = books.may_be_gone(seq, at)
-                || books.after_both(self.user, [seq; 2], at, replay) >= replay;
+            let newer = || books.after_all(&self.of_each([seq; CHANNELS]), at, replay);
+            let gone = books.may_be_gone(seq, at) || newer() >= replay;
             if told && gone {
                 self.verdict.forgiven += 1;
                 continue;

@@ -8,6 +8,7 @@ use tokio::time::{sleep, timeout};
 
 use super::messages::TOO_LARGE;
 use crate::{
+    auditor::To,
     client::Order,
     manager::{Manager, republish},
     support::{eventually, wait::patiently},
@@ -19,14 +20,14 @@ const LOST: [usize; 3] = [0, TOO_LARGE, 0];
 /// For so long a client may take to read a message.
 const READ: Duration = Duration::from_secs(3);
 
-/// Messages to this user, or to all, are stored and not republished. Then one comes by the
-/// other channel, and the clients of the user leave with it. Nobody publishes meanwhile, so
-/// nothing but the stream shows what was lost: not that message, and not the position with
-/// which the clients come back.
+/// Messages of one channel are stored and not republished. Then one comes by another channel,
+/// and the clients of `whose` leave with it. Nobody publishes meanwhile, so nothing but the
+/// stream shows what was lost: not that message, and not the position with which the clients
+/// come back.
 pub(super) async fn loses_republishes(
     world: &World,
-    user: usize,
-    lost: Option<usize>,
+    whose: To,
+    (lost, other): (To, To),
     lasts: Duration,
 ) {
     // NATS answers meanwhile.
@@ -38,15 +39,14 @@ pub(super) async fn loses_republishes(
         world.extra.send_alone(lost, padding).await;
     }
     manager.set_republish(republish()).await;
-    let other = if lost.is_some() { None } else { Some(user) };
     let shown = world.extra.send_alone(other, 0).await;
     let has_it = || {
-        let mut clients = world.clients_of(user);
+        let mut clients = world.clients_of(whose);
         std::future::ready(clients.all(|client| world.shared.has_read(client, shown)))
     };
     // Some may have no session now, and come back for it.
     let _ = timeout(READ, eventually("they have the message", has_it)).await;
-    for client in world.clients_of(user) {
+    for client in world.clients_of(whose) {
         world.order(client, Order::Away(lasts));
     }
     drop(shut);

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::Reader;
-use crate::auditor::{Heard, Resume, SetBack, Stored, What};
+use crate::auditor::{CHANNELS, Heard, Resume, SetBack, Stored, What};
 
 impl Reader<'_> {
     /// Goes on to the state of the stream that this frame is of.
@@ -16,10 +16,11 @@ impl Reader<'_> {
                 What::Welcome { end, .. } => !set_back.lost(end),
                 What::Event { stored, .. }
                 | What::TooLarge { stored, .. }
+                | What::Following { stored, .. }
                 | What::Live(stored)
                 | What::Ping(stored) => stored.at > set_back.time,
-                // It says nothing of that.
-                What::Gap => false,
+                // They say nothing of that.
+                _ => false,
             };
             if !newer {
                 return;
@@ -53,23 +54,25 @@ impl Reader<'_> {
         };
         match what {
             What::Welcome { .. } => return false,
-            What::Event { stored, id, .. } => {
-                self.has_mark(usize::from(id.user.is_none()), stored);
-            }
+            What::Event { stored, id, .. } => match self.channels.number(id.to) {
+                Some(channel) => self.position.is_marked(channel, stored),
+                None => self.complain(format!("{id:?} is for others")),
+            },
             What::TooLarge {
-                stored, broadcast, ..
-            } => self.has_mark(usize::from(broadcast), stored),
+                stored, channel, ..
+            } => self.position.is_marked(channel, stored),
+            What::Following { stored, follows } => {
+                let before = std::mem::replace(&mut self.follows, follows);
+                if follows != before {
+                    self.position.follows(follows, stored);
+                }
+                self.position.saw(stored);
+            }
             What::Live(stored) | What::Ping(stored) => self.is_proven_ahead(set_back, stored),
             What::Gap => self.verdict.gap_frames += 1,
+            _ => return false,
         }
         true
-    }
-
-    fn has_mark(&mut self, channel: usize, stored: Stored) {
-        self.position.saw(stored);
-        if stored.seq > self.position.has(channel) {
-            self.position.marks[channel] = stored.seq;
-        }
     }
 
     /// A proof of the state before may be under way; one of the newer state is false.
@@ -99,7 +102,8 @@ impl Reader<'_> {
 
     /// Whether it may be true that something is lost after what it has of each channel. A
     /// `gap` that was under way may be of any state since.
-    pub(super) fn may_be_gap(&self, has: [u64; 2], at: Duration) -> bool {
+    pub(super) fn may_be_gap(&self, has: [u64; CHANNELS], at: Duration) -> bool {
+        let has = self.of_each(has);
         let states = self.auditor.states.iter().skip(self.state);
         for (number, state) in states.enumerate() {
             let begins = state.begins.filter(|_| number > 0);
@@ -107,7 +111,7 @@ impl Reader<'_> {
                 return false;
             }
             let lost = begins.is_some_and(|begins| self.position.top.seq > begins.to);
-            if lost || state.books.is_gap(self.user, has, at) {
+            if lost || state.books.is_gap(&has, at) {
                 return true;
             }
         }

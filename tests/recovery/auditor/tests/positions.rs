@@ -4,20 +4,20 @@ use super::*;
 
 #[test]
 fn a_client_comes_back_with_what_the_rules_make() {
-    let right = (0, 2, [1, 2]);
+    let right = (0, 2, [1, 2, 0]);
     for (proven, top, marks) in [
         right,
-        (1, 2, [1, 2]),
-        (0, 1, [1, 2]),
-        (0, 2, [0, 2]),
-        (0, 2, [1, 0]),
-        (0, 2, [2, 2]),
+        (1, 2, [1, 2, 0]),
+        (0, 1, [1, 2, 0]),
+        (0, 2, [0, 2, 0]),
+        (0, 2, [1, 0, 0]),
+        (0, 2, [2, 2, 0]),
     ] {
         let mut case = Case::new();
-        case.store(Some(ME));
-        case.store(None);
-        case.read(Some(ME), 1);
-        case.read(None, 2);
+        case.store(ME);
+        case.store(ALL);
+        case.read(ME, 1);
+        case.read(ALL, 2);
         case.back(proven, top, marks, Resume::Complete);
         case.live(2);
         let expected = usize::from((proven, top, marks) != right);
@@ -29,31 +29,32 @@ fn a_client_comes_back_with_what_the_rules_make() {
 #[test]
 fn a_proof_takes_the_marks_that_are_not_above_it() {
     let mut case = Case::new();
-    case.store(None);
-    case.store(Some(ME));
-    case.read(None, 1);
-    case.read(Some(ME), 2);
+    case.store(ALL);
+    case.store(ME);
+    case.read(ALL, 1);
+    case.read(ME, 2);
     case.live(1);
-    case.back(1, 2, [2, 0], Resume::Complete);
+    case.back(1, 2, [2, 0, 0], Resume::Complete);
     case.live(2);
-    case.back(2, 2, [0; 2], Resume::Complete);
+    case.back(2, 2, [0; CHANNELS], Resume::Complete);
     case.is_good();
 }
 
 #[test]
 fn complete_never_goes_beyond_the_end() {
     let mut case = Case::new();
-    case.store(Some(ME));
-    case.read(Some(ME), 1);
+    case.store(ME);
+    case.read(ME, 1);
     let since = Position {
         proven: 0,
         top: case.at(1),
-        marks: [1, 0],
+        marks: [1, 0, 0],
     };
     case.hear(What::Welcome {
         since: Some(since),
         end: case.at(0),
         resume: Resume::Complete,
+        follows: true,
     });
     assert_eq!(case.verdict().complaints.len(), 1);
 }
@@ -62,16 +63,16 @@ fn complete_never_goes_beyond_the_end() {
 #[test]
 fn a_wrong_time_is_found() {
     let mut case = Case::new();
-    case.store(Some(ME));
-    case.read(Some(ME), 1);
+    case.store(ME);
+    case.read(ME, 1);
     case.times[1] += 1;
     case.live(1);
     assert_eq!(case.verdict().complaints.len(), 1, "not what it was");
     for hour in [-3_600_000, 3_600_000] {
         let mut case = Case::new();
-        case.store(Some(ME));
+        case.store(ME);
         case.times[1] = case.times[1].wrapping_add_signed(hour);
-        case.read(Some(ME), 1);
+        case.read(ME, 1);
         assert_eq!(case.verdict().complaints.len(), 1, "{hour}");
     }
     let mut case = Case::new();

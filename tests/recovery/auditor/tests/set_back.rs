@@ -19,7 +19,7 @@ impl Case {
     /// Stores a message that the client knows by its time; numbers are not used again.
     fn store_anew(&mut self, number: u64) -> u64 {
         let seq = self.auditor.last() + 1;
-        let id = Self::id(Some(ME), number);
+        let id = Self::id(ME, number);
         self.auditor.sending(id, false, self.now);
         self.auditor.acknowledged(id, seq);
         self.times.push(BEGIN + self.now.as_millis() as u64);
@@ -30,7 +30,7 @@ impl Case {
         self.hear(What::Event {
             stored: self.at(seq),
             prev: 0,
-            id: Self::id(Some(ME), number),
+            id: Self::id(ME, number),
         });
     }
 
@@ -39,6 +39,7 @@ impl Case {
             since: Some(since),
             end: self.at(self.auditor.last()),
             resume,
+            follows: true,
         });
     }
 }
@@ -48,13 +49,13 @@ impl Case {
 fn overtaken() -> (Case, Position) {
     let mut case = Case::new();
     for seq in 1..=3 {
-        case.store(Some(ME));
-        case.read(Some(ME), seq);
+        case.store(ME);
+        case.read(ME, seq);
     }
     let since = Position {
         proven: 0,
         top: case.at(3),
-        marks: [3, 0],
+        marks: [3, 0, 0],
     };
     case.set_back(KEPT);
     for number in 4..=6 {
@@ -95,12 +96,12 @@ fn complete_is_false_of_a_client_that_read_what_is_lost() {
 fn a_client_that_read_nothing_that_is_lost_is_not_told() {
     for resume in [Resume::Complete, Resume::Gap] {
         let mut case = Case::new();
-        case.store(Some(ME));
-        case.read(Some(ME), 1);
-        case.store(Some(ME));
+        case.store(ME);
+        case.read(ME, 1);
+        case.store(ME);
         case.set_back(KEPT);
         case.store_anew(3);
-        case.back(0, 1, [1, 0], resume);
+        case.back(0, 1, [1, 0, 0], resume);
         case.read_anew(2, 3);
         case.live(2);
         let verdict = case.verdict();
@@ -118,9 +119,9 @@ fn a_client_that_read_nothing_that_is_lost_is_not_told() {
 fn a_session_that_read_nothing_that_is_lost_goes_on() {
     for comes in [true, false] {
         let mut case = Case::new();
-        case.store(Some(ME));
-        case.read(Some(ME), 1);
-        case.store(Some(ME));
+        case.store(ME);
+        case.read(ME, 1);
+        case.store(ME);
         case.set_back(KEPT);
         case.store_anew(3);
         if comes {
@@ -138,13 +139,13 @@ fn a_session_that_read_nothing_that_is_lost_goes_on() {
 fn frames_of_both_states_may_come_until_the_close() {
     let mut case = Case::new();
     for _ in 1..=3 {
-        case.store(Some(ME));
+        case.store(ME);
     }
-    case.read(Some(ME), 1);
-    case.read(Some(ME), 2);
+    case.read(ME, 1);
+    case.read(ME, 2);
     let under_way = case.at(3);
     case.set_back(KEPT);
-    let event = |number| Case::id(Some(ME), number);
+    let event = |number| Case::id(ME, number);
     case.hear(What::Event {
         stored: under_way,
         prev: 2,
@@ -158,7 +159,7 @@ fn frames_of_both_states_may_come_until_the_close() {
     let since = Position {
         proven: 3,
         top: case.at(5),
-        marks: [5, 0],
+        marks: [5, 0, 0],
     };
     case.welcomed(since, Resume::Gap);
     for seq in 2..=5 {
@@ -176,7 +177,7 @@ fn nothing_is_proven_to_a_session_that_read_what_is_lost() {
         let proven = Position {
             proven: 4,
             top: case.at(4),
-            marks: [0; 2],
+            marks: [0; CHANNELS],
         };
         assert_ne!(since, proven);
         case.welcomed(proven, Resume::Gap);
@@ -203,13 +204,13 @@ fn twice_is_told_once() {
     for resume in [Resume::Gap, Resume::Complete] {
         let mut case = Case::new();
         for seq in 1..=3 {
-            case.store(Some(ME));
-            case.read(Some(ME), seq);
+            case.store(ME);
+            case.read(ME, seq);
         }
         let since = Position {
             proven: 0,
             top: case.at(3),
-            marks: [3, 0],
+            marks: [3, 0, 0],
         };
         case.set_back(2);
         for number in 4..=6 {
@@ -234,9 +235,9 @@ fn twice_is_told_once() {
 fn a_gap_under_way_may_be_of_either_state() {
     for (stored, false_gaps) in [(7, 0), (2, 1)] {
         let mut case = Case::new();
-        case.store(Some(ME));
-        case.read(Some(ME), 1);
-        case.store(Some(ME));
+        case.store(ME);
+        case.read(ME, 1);
+        case.store(ME);
         case.set_back(KEPT);
         for number in 1..=stored {
             case.store_anew(number + 2);
@@ -253,13 +254,13 @@ fn a_gap_is_true_of_what_a_client_gets_again() {
     for (passes, false_gaps) in [(RETENTION.age, 0), (Duration::ZERO, 1)] {
         let mut case = Case::new();
         for seq in 1..=3 {
-            case.store(Some(ME));
-            case.read(Some(ME), seq);
+            case.store(ME);
+            case.read(ME, seq);
         }
         let since = Position {
             proven: 0,
             top: case.at(3),
-            marks: [3, 0],
+            marks: [3, 0, 0],
         };
         case.now += RETENTION.age / 2;
         case.set_back(2);
