@@ -26,7 +26,9 @@ const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 /// Answers what a browser asks beforehand; [`share`] says who may read it.
 pub(super) fn preflight(door: &Door, client: IpAddr, request: &Request) -> Response {
     if let Err(refusal) = door.check_origin(&request.headers) {
-        return door.judge(client, refusal).into_response();
+        return door
+            .judge(client, &request.headers, refusal)
+            .into_response();
     }
     let mut response = StatusCode::NO_CONTENT.into_response();
     let headers = response.headers_mut();

@@ -38,7 +38,10 @@ use super::{
     refusal::{Refusal, retry_after},
     target,
 };
-use crate::tls::{Acceptor, Stream};
+use crate::{
+    accepting::Accepting,
+    tls::{Acceptor, Stream},
+};
 
 /// When the process is out of descriptors, the next try is worth this wait.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -75,6 +78,7 @@ pub async fn serve(
     bounds: Bounds,
     door: Option<Arc<Door>>,
 ) {
+    let mut accepting = Accepting::new("connections");
     let mut places = Places::new(bounds.max_pending);
     let turning_away = TurningAway::new(tls.clone());
     // Of its own, so that one address keeps no answer from others.
@@ -83,18 +87,19 @@ pub async fn serve(
         let (stream, peer) = match listener.accept().await {
             Ok((stream, peer)) => (stream, peer.ip()),
             Err(error) => {
-                tracing::warn!(%error, "a connection cannot be accepted");
+                accepting.fails(&error);
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
+        accepting.works();
         let _ = stream.set_nodelay(true);
         let held = match door.as_ref().map(|door| door.pending_peer(peer)) {
             None => None,
             Some(Ok(held)) => held,
             Some(Err(refusal)) => {
                 if let Some(door) = &door {
-                    door.count_full(OF_ONE_ADDRESS);
+                    door.count_full(refusal, OF_ONE_ADDRESS);
                 }
                 turning_address_away.begin(stream, refusal);
                 continue;
@@ -102,7 +107,7 @@ pub async fn serve(
         };
         let Some(place) = places.take().await else {
             if let Some(door) = &door {
-                door.count_full("too_many_pending");
+                door.count_full(Refusal::Full, "too_many_pending");
             }
             turning_away.begin(stream, Refusal::Full);
             continue;
@@ -195,10 +200,15 @@ async fn connection(
         let checked = match door {
             None => checked,
             Some(door) => checked
-                .map_err(|refusal| door.judge(door.client(peer, request.headers()), refusal))
+                .map_err(|refusal| {
+                    let headers = request.headers();
+                    door.judge(door.client(peer, headers), headers, refusal)
+                })
                 .and_then(|()| {
                     let client = door.pending_client(peer, request.headers());
-                    handshake.hold(client.inspect_err(|_| door.count_full(OF_ONE_ADDRESS))?);
+                    let client =
+                        client.inspect_err(|refusal| door.count_full(*refusal, OF_ONE_ADDRESS));
+                    handshake.hold(client?);
                     Ok(())
                 }),
         };
