@@ -9,6 +9,7 @@ mod config;
 mod connect;
 mod disconnect;
 mod failure;
+mod hints;
 mod listen;
 mod log;
 mod output;
