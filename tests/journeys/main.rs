@@ -65,3 +65,4 @@ mod told_back;
 mod too_large;
 mod topics;
 mod traces;
+mod up;
