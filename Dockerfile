@@ -1,7 +1,7 @@
 # The image: one static program, the public authorities' certificates, and nothing else; no
 # shell. Runs as 65532, needs no right and writes no file.
 #
-#   docker build --tag registry.example.com/usher:0.1.0 \
+#   docker build --tag registry.example.com/usher:0.2.0 \
 #     --build-arg REVISION="$(git rev-parse HEAD)" \
 #     --build-arg SOURCE_DATE_EPOCH="$(git log -1 --format=%ct)" .
 #
@@ -36,7 +36,7 @@ RUN find src -type f -exec touch {} + && image/build.sh \
     && install -D -m 0644 /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ca-certificates.crt
 
 FROM scratch
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="usher" \
       org.opencontainers.image.description="The last mile from NATS to your users' screens: a real-time gateway" \

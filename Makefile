@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run up test js check bench hostile rolling storm durable return presence api calls recovery interest chaos churn stuck chart image-check conformance drain-go examples-go centrifuge-go trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
+.PHONY: help run up dist test js check bench hostile rolling storm durable return presence api calls recovery interest chaos churn stuck chart image-check conformance drain-go examples-go centrifuge-go trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
 
 CARGO ?= cargo
 # Where cargo builds, asked only by who needs it.
@@ -29,6 +29,10 @@ up: tools ## the real thing on one machine: NATS, Redis and two gateways
 	tests/servers.sh up
 	$(CARGO) build
 	@examples/up.sh "$(TARGET)/debug/usher"
+
+dist: tools ## what a release has: program, checksums, SBOM, chart, npm package, into dist/
+	@tests/servers.sh release
+	image/dist.sh
 
 test: tools servers ## the whole suite, against a real nats-server and a real Redis
 	$(CARGO) test
