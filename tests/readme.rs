@@ -72,6 +72,7 @@ fn every_file_that_it_links_to_is_there() {
         "docs/kubernetes.md",
         "docs/scale.md",
         "docs/sizing.md",
+        "docs/release.md",
         "helm/README.md",
         "examples/publishers/README.md",
         "examples/recipes/README.md",
