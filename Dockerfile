@@ -1,14 +1,16 @@
 # The image: one static program, the public authorities' certificates, and nothing else; no
 # shell. Runs as 65532, needs no right and writes no file.
 #
-#   docker build --tag registry.example.com/usher:0.1.0 \
-#     --build-arg REVISION="$(git rev-parse HEAD)" .
+#   docker build --tag registry.example.com/usher:0.2.0 \
+#     --build-arg REVISION="$(git rev-parse HEAD)" \
+#     --build-arg SOURCE_DATE_EPOCH="$(git log -1 --format=%ct)" .
+#
+# The two arguments say which source it is; `usher --version` shows them.
 #
 # To have the image itself the same to the byte, pin the compiler's by its digest, and let
 # BuildKit set every file's time:
 #
 #   --build-arg RUST=docker.io/library/rust:1.95.0-bookworm@sha256:… \
-#   --build-arg SOURCE_DATE_EPOCH="$(git log -1 --format=%ct)" \
 #   --output type=image,rewrite-timestamp=true,push=true,name=…
 
 ARG RUST=docker.io/library/rust:1.95.0-bookworm
@@ -21,17 +23,20 @@ ENV CARGO_TARGET_DIR=/target
 COPY Cargo.toml Cargo.lock build.rs ./
 COPY .cargo .cargo
 COPY proto proto
+COPY source source
 COPY image/build.sh image/build.sh
 RUN image/build.sh dependencies
 COPY clients/usher.js clients/usher.js
 COPY src src
+ARG REVISION=unknown
+ARG SOURCE_DATE_EPOCH
 # The program's own files are newer than what stood for them.
 RUN find src -type f -exec touch {} + && image/build.sh \
     && install -D -m 0755 /target/usher /image/usher \
     && install -D -m 0644 /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ca-certificates.crt
 
 FROM scratch
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="usher" \
       org.opencontainers.image.description="The last mile from NATS to your users' screens: a real-time gateway" \

@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run up test js check bench hostile rolling storm durable return presence api calls topics traces recovery interest chaos churn stuck chart image-check conformance drain-go examples-go centrifuge-go trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
+.PHONY: help run up dist test js check bench hostile rolling storm durable return presence api calls topics traces recovery interest chaos churn stuck chart image-check conformance drain-go examples-go centrifuge-go trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
 
 CARGO ?= cargo
 # Where cargo builds, asked only by who needs it.
@@ -22,9 +22,17 @@ help: ## list what there is
 run: tools ## build a gateway and run it by itself, with a page to try it on
 	$(CARGO) run -- serve --embedded --demo
 
-up: tools servers ## the real thing on one machine: NATS, Redis and two gateways
+# UP_NATS_PORT, UP_REDIS_PORT, UP_PUBLIC_PORT_1 and so on choose other ports: examples/up.sh
+# lists them.
+up: tools ## the real thing on one machine: NATS, Redis and two gateways
+	@examples/up.sh check
+	tests/servers.sh up
 	$(CARGO) build
-	examples/up.sh "$(TARGET)/debug/usher"
+	@examples/up.sh "$(TARGET)/debug/usher"
+
+dist: tools ## what a release has: program, checksums, SBOM, chart, npm package, into dist/
+	@tests/servers.sh release
+	image/dist.sh
 
 test: tools servers ## the whole suite, against a real nats-server and a real Redis
 	$(CARGO) test
@@ -196,6 +204,7 @@ servers:
 	@tests/servers.sh browser
 	@tests/servers.sh faults
 	@tests/servers.sh chart
+	@tests/servers.sh compose
 
 tools:
 	@command -v $(CARGO) >/dev/null || { echo "Rust is missing: install it with rustup, https://rustup.rs" >&2; exit 1; }

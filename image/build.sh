@@ -5,10 +5,13 @@
 #
 #   image/build.sh dependencies   only what Cargo.lock names, with nothing in src
 #   image/build.sh                the program, into $CARGO_TARGET_DIR/usher
+#
+# REVISION and SOURCE_DATE_EPOCH say which source it is where there is no git. BUILD_TARGET is
+# another target than this machine's.
 set -eu
 
 cd "$(dirname "$0")/.."
-target=$(rustc -vV | sed -n 's/^host: //p')
+target=${BUILD_TARGET:-$(rustc -vV | sed -n 's/^host: //p')}
 CARGO_HOME=${CARGO_HOME:-$HOME/.cargo}
 CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target/image}
 # No path of this machine in the program: neither from Rust nor from C (jemalloc, ring).

@@ -32,7 +32,7 @@ trap end EXIT
 build() {
     local folder=$1 path
     mkdir -p "$folder/image"
-    for path in Cargo.toml Cargo.lock build.rs .cargo proto; do cp -r "$path" "$folder/"; done
+    for path in Cargo.toml Cargo.lock build.rs .cargo proto source; do cp -r "$path" "$folder/"; done
     cp image/build.sh "$folder/image/"
     (cd "$folder" && CARGO_TARGET_DIR=$folder.target image/build.sh dependencies) || die "the dependencies do not build"
     mkdir -p "$folder/clients"

@@ -5,6 +5,7 @@ mod errors;
 mod listeners;
 mod reload;
 pub(crate) mod settings;
+mod started;
 mod tasks;
 
 use std::{sync::Arc, time::Instant};
@@ -16,17 +17,20 @@ use tokio::{
     time::sleep,
 };
 
-pub use self::errors::{BindError, RunError, StartError};
 use self::{
     backends::{Backends, Shared},
     listeners::{bind, gateway_name, listening},
     reload::Reload,
     tasks::Tasks,
 };
+pub use self::{
+    errors::{BindError, RunError, StartError},
+    started::Started,
+};
 use crate::{
     api::{self, Operations, Phase},
     bus::Subscriptions,
-    config::{Config, Drain},
+    config::{Config, Drain, duration_text},
     control::{Control, Gateways},
     durable::Durable,
     http::{self, Admissions, Credentials, Demo, Mint, MintRate, Sessions, Status},
@@ -63,6 +67,9 @@ pub struct App {
     tls: settings::ListenersTls,
     /// Whose tokens get tickets; none where nobody's do.
     mint: Option<tokens::Config>,
+    readiness: Readiness,
+    /// Whether all listeners are served.
+    serves: watch::Sender<bool>,
 }
 
 impl App {
@@ -82,6 +89,7 @@ impl App {
         let public = bind("public.listen", config.public.listen)?;
         let grpc = bind("grpc.listen", config.grpc.listen)?;
         let ops = bind("ops.listen", config.ops.listen)?;
+        let readiness = Readiness::new(config.ops.nats_grace);
         let max_sessions = settings::max_sessions(&config, descriptors);
         let max_grpc_connections = settings::max_grpc_connections(&config, descriptors);
         Ok(Self {
@@ -94,6 +102,8 @@ impl App {
             max_grpc_connections,
             tls,
             mint,
+            readiness,
+            serves: watch::Sender::new(false),
         })
     }
 
@@ -119,6 +129,8 @@ impl App {
             max_grpc_connections,
             tls,
             mint,
+            readiness,
+            serves,
         } = self;
         let gateway = gateway_name();
         tracing::info!(
@@ -133,7 +145,6 @@ impl App {
         }
         let mut tasks = Tasks::default();
         let metrics = Arc::new(Metrics::new());
-        let readiness = Readiness::new(config.ops.nats_grace);
         let (subscriptions, commands) = Subscriptions::new();
         let (tracer, traces) = telemetry::begin(settings::telemetry(&config, &gateway), &metrics);
         let backends = Backends::new(
@@ -218,12 +229,6 @@ impl App {
 
         listening("public", &public);
         let demo = mode.demo.then(|| {
-            let address = public.local_addr().unwrap_or(config.public.listen);
-            let prefix = &config.public.path_prefix;
-            tracing::info!(
-                "demo: open http://{address}{prefix}/ in a browser and push from there, or type: \
-                 usher push alice '{{\"order\":123}}'"
-            );
             Arc::new(Demo {
                 admissions: admissions.clone(),
                 registry: registry.clone(),
@@ -325,13 +330,15 @@ impl App {
             metrics: metrics.clone(),
         };
         tasks.spawn("the reading of files", reload.run(hung_up));
+        serves.send_replace(true);
 
         let failed = tokio::select! {
             () = stop => None,
             name = tasks.ended() => Some(name),
             Ok(()) = grpc_done.clone() => Some("the gRPC listener"),
         };
-        tracing::info!(?delay, ?window, "draining");
+        let [shown_delay, shown_window] = [delay, window].map(duration_text);
+        tracing::info!(delay = shown_delay, window = shown_window, "draining");
         metrics.draining.set(1);
         readiness.drain();
         let failed = match failed {

@@ -9,6 +9,7 @@ mod config;
 mod connect;
 mod disconnect;
 mod failure;
+mod hints;
 mod listen;
 mod log;
 mod output;
@@ -27,7 +28,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use self::failure::Failure;
 use crate::config::{Config, ConfigErrors};
@@ -45,7 +46,6 @@ const BAD_CONFIG: u8 = 78;
 #[derive(Debug, Parser)]
 #[command(
     name = "usher",
-    version,
     after_help = "\
 A first look, with nothing else installed; each line in a terminal of its own:
   usher serve --embedded
@@ -121,9 +121,10 @@ impl ConfigFile {
     }
 }
 
-/// Runs what the arguments say.
-pub fn main() -> ExitCode {
-    let usher = match Usher::try_parse() {
+/// Runs what the arguments say. `version` is what `--version` shows.
+pub fn main(version: &'static str) -> ExitCode {
+    let parsed = Usher::command().version(version).try_get_matches();
+    let usher = match parsed.and_then(|found| Usher::from_arg_matches(&found)) {
         Ok(usher) => usher,
         Err(error) => {
             let _ = error.print();

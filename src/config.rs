@@ -35,7 +35,7 @@ pub use print::{Reference, reference};
 pub use redis_url::{RedisKind, RedisServers};
 pub use servers::{HttpsUrl, IssuerUrl, NatsServers, OtlpUrl};
 pub use types::{LogFormat, Ratio, Settle, Storage};
-pub use units::Size;
+pub use units::{Size, duration_text};
 
 impl Config {
     /// Reads the file, if there is one, and then the environment's

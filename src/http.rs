@@ -24,6 +24,7 @@ mod mint_rate;
 mod ops;
 mod permits;
 mod refusal;
+mod refusal_log;
 mod refusal_rate;
 mod request;
 mod routes;

@@ -13,6 +13,7 @@
 //! | 1 | [`metrics`], [`readiness`], [`telemetry`] |
 //! | 0 | [`client_address`], [`user`], [`channel`], [`grants`], [`message`], [`frame`], [`close`], [`jitter`], [`origin`], [`position`], [`proto`], [`secret`], [`supervision`], [`tls`], [`trace`] |
 
+pub mod accepting;
 pub mod api;
 pub mod app;
 pub mod bus;

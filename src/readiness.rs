@@ -158,9 +158,11 @@ impl Readiness {
         self.change(|facts| facts.parts[part as usize] = State::Unusable(reason));
     }
 
-    /// Whether NATS permits this gateway to push.
-    pub fn push_forbidden(&self, forbidden: bool) {
-        self.change(|facts| facts.push_forbidden = forbidden);
+    /// Whether NATS permits this gateway to push. Returns what was so before.
+    pub fn push_forbidden(&self, forbidden: bool) -> bool {
+        let mut before = false;
+        self.change(|facts| before = std::mem::replace(&mut facts.push_forbidden, forbidden));
+        before
     }
 
     /// Whether what no session was given can be published, where that is wanted.

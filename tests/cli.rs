@@ -406,3 +406,41 @@ fn a_reader_that_has_had_enough_is_no_failure() {
         String::from_utf8_lossy(&output.stderr)
     );
 }
+
+/// What git, or whoever builds without it, says of the source.
+#[test]
+fn the_version_names_the_source() {
+    let version = env!("CARGO_PKG_VERSION");
+    let ran = usher(&["--version"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert_eq!(ran.out, usher(&["-V"]).out);
+    let said = ran.out.trim_end();
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git")
+            .args(arguments)
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .env("TZ", "UTC")
+            .output()
+            .ok()?;
+        let line = String::from_utf8(output.stdout)
+            .expect("text")
+            .trim()
+            .to_owned();
+        output.status.success().then_some(line)
+    };
+    // In a tarball there is none.
+    let top = git(&["rev-parse", "--show-toplevel"]);
+    let expected = match top.as_deref() == Some(env!("CARGO_MANIFEST_DIR")) {
+        true => {
+            let commit = git(&["rev-parse", "HEAD"]).expect("a commit");
+            let day = ["log", "-1", "--format=%cd", "--date=format-local:%Y-%m-%d"];
+            let day = git(&day).expect("a date");
+            format!("usher {version} ({} {day})", &commit[..12])
+        }
+        false => {
+            assert!(said.starts_with(&format!("usher {version}")), "{said}");
+            return;
+        }
+    };
+    assert_eq!(said, expected);
+}

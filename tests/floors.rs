@@ -10,6 +10,7 @@ use std::{
 /// Rooms from the ground up; `docs/architecture.md` says what each is for.
 const FLOORS: [&[&str]; 8] = [
     &[
+        "accepting",
         "channel",
         "client_address",
         "close",

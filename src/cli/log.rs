@@ -103,6 +103,11 @@ impl Log {
         Ok(Self(queue))
     }
 
+    /// Writes lines for a person, as they stand.
+    pub(super) fn say(&self, text: &str) {
+        self.0.push(text.as_bytes());
+    }
+
     /// Says why the process ends, and gives its exit code.
     pub(super) fn fail(&self, code: u8, error: &dyn fmt::Display) -> ExitCode {
         let error = error.to_string();

@@ -1,17 +1,18 @@
 //! `usher serve`: the gateway.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{path::Path, process::ExitCode, sync::Arc};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::Notify;
 
 use super::{
     ConfigFile,
+    hints::Hints,
     log::Log,
     signals::{HangUps, Signals},
 };
 use crate::{
-    app::{App, Mode, StartError},
+    app::{App, Mode, StartError, Started},
     config::Config,
     supervision::{Panicked, contained},
 };
@@ -63,13 +64,15 @@ pub(super) fn run(config: Config, arguments: &Arguments) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return log.fail(1, &format_args!("no runtime: {error}")),
     };
-    let code = runtime.block_on(serve(config, mode, &log));
+    let file = arguments.file.config.as_deref();
+    let code = runtime.block_on(serve(config, mode, file, &log));
     // Whoever is still in a task has been waited for as long as it gets.
     runtime.shutdown_background();
     code
 }
 
-async fn serve(config: Config, mode: Mode, log: &Log) -> ExitCode {
+async fn serve(config: Config, mode: Mode, file: Option<&Path>, log: &Log) -> ExitCode {
+    let given = mode.demo.then(|| config.clone());
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => return log.fail(1, &format_args!("no signals: {error}")),
@@ -83,6 +86,7 @@ async fn serve(config: Config, mode: Mode, log: &Log) -> ExitCode {
         Ok(hang_ups) => hang_ups,
         Err(error) => return log.fail(1, &format_args!("no signals: {error}")),
     };
+    let hinting = hint(mode.embedded, given, file, app.started().ok(), log);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let hung_up = Arc::new(Notify::new());
     let running = contained(app.run(async { drop(stopped.await) }, hung_up.clone()));
@@ -106,7 +110,37 @@ async fn serve(config: Config, mode: Mode, log: &Log) -> ExitCode {
         },
         () = signalled => ExitCode::SUCCESS,
         never = hanging_up => never,
+        never = hinting => never,
     }
+}
+
+/// Says where the demo is once it can be used. None is given where there is no demo.
+async fn hint(
+    embedded: bool,
+    given: Option<Config>,
+    file: Option<&Path>,
+    started: Option<Started>,
+    log: &Log,
+) -> ! {
+    if let (Some(config), Some(mut started)) = (&given, started) {
+        started.ready().await;
+        let program = std::env::args_os().next().unwrap_or_default();
+        let hints = Hints {
+            config,
+            program: &program.to_string_lossy(),
+            config_file: file,
+            public: started.public,
+            grpc: started.grpc,
+        };
+        match embedded {
+            true => log.say(&hints.text()),
+            false => tracing::info!(
+                page = hints.page(),
+                "the demo's page is served; on it anyone can be any user"
+            ),
+        }
+    }
+    std::future::pending().await
 }
 
 /// A session is a file descriptor: raises the soft limit to the hard one.
@@ -124,6 +158,12 @@ pub(super) fn raise_descriptors() -> u64 {
     if let Err(error) = raised {
         tracing::warn!(%error, "the limit of open files cannot be raised");
     }
-    tracing::info!(soft_before = ?current, soft = ?now, hard = ?maximum, "limit of open files");
+    let [soft_before, soft, hard] = [current, now, maximum].map(shown);
+    tracing::info!(soft_before, soft, hard, "limit of open files");
     now.unwrap_or(u64::MAX)
+}
+
+/// A limit, as the log shows it.
+fn shown(limit: Option<u64>) -> String {
+    limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string())
 }

@@ -45,14 +45,19 @@ impl Value for Duration {
     }
 
     fn show(&self) -> Shown {
-        let milliseconds = u64::try_from(self.as_millis()).unwrap_or(u64::MAX);
-        // `0s` and `60s`, as people write them, rather than `0h` and `1m`.
-        let units = match milliseconds {
-            0 | 60_000 => &DURATIONS[2..],
-            _ => &DURATIONS[..],
-        };
-        Shown::plain(quoted(&measured(milliseconds, units)))
+        Shown::plain(quoted(&duration_text(*self)))
     }
+}
+
+/// A duration as it is written in the configuration: `25s`.
+pub fn duration_text(duration: Duration) -> String {
+    let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    // `0s` and `60s`, as people write them, rather than `0h` and `1m`.
+    let units = match milliseconds {
+        0 | 60_000 => &DURATIONS[2..],
+        _ => &DURATIONS[..],
+    };
+    measured(milliseconds, units)
 }
 
 impl Value for Size {

@@ -4,7 +4,7 @@
 
 use std::{
     borrow::Cow,
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -79,6 +79,8 @@ struct News<'a> {
 #[derive(Debug, Default)]
 struct State {
     gateways: HashMap<Arc<str>, Gateway>,
+    /// The last ones whose silence was told.
+    vanished: VecDeque<Arc<str>>,
     /// Since when this gateway hears all that is said; none while it may miss something.
     since: Option<Instant>,
     /// When it last heard itself.
@@ -194,11 +196,20 @@ impl Gateways {
         if itself && news.gone {
             self.gone.notify_one();
         }
+        if itself {
+            self.peers.are_heard();
+        }
         let mut state = self.state();
         if !state.heard(&news.gateway, news.gone, itself, Instant::now()) {
             self.metrics.gateways_ignored.inc();
         }
+        let is_back = state.is_back(&news.gateway, news.gone);
         self.metrics.gateways.set(state.gateways.len() as i64);
+        drop(state);
+        if is_back {
+            let gateway = &*news.gateway;
+            tracing::info!(gateway, "a gateway that had vanished is heard again");
+        }
     }
 
     fn tick(&self, now: Instant, late: Duration) {
@@ -294,7 +305,17 @@ impl State {
             }
             silent < REMEMBERED
         });
+        self.vanished.extend(vanished.iter().cloned());
+        let too_many = self.vanished.len().saturating_sub(MAX_LOST);
+        self.vanished.drain(..too_many);
         vanished
+    }
+
+    /// Whether it was told of this gateway that it has vanished. Says so once.
+    fn is_back(&mut self, name: &str, gone: bool) -> bool {
+        let before = self.vanished.len();
+        self.vanished.retain(|vanished| **vanished != *name);
+        before > self.vanished.len() && !gone
     }
 
     fn known(&self, now: Instant) -> Known {

@@ -24,6 +24,7 @@ use super::{
     credentials::{Credentials, Granted, OriginMark},
     join::Joins,
     refusal::Refusal,
+    refusal_log::RefusalLog,
     refusal_rate::RefusalRate,
     request::{Request, Shown, host, origin},
     transport::Kind,
@@ -69,6 +70,7 @@ pub struct Admissions {
     trusted_proxies: TrustedProxies,
     warned_of_proxies: Once,
     refusals: Option<RefusalRate>,
+    refusal_log: RefusalLog,
     pending: Option<Arc<PermitsByAddress>>,
     draining: AtomicBool,
     restarting: AtomicBool,
@@ -112,6 +114,7 @@ impl Admissions {
             trusted_proxies: config.trusted_proxies,
             warned_of_proxies: Once::new(),
             refusals: RefusalRate::new(config.refusals_per_second),
+            refusal_log: RefusalLog::default(),
             pending: PermitsByAddress::new(config.max_pending_per_address),
             draining: AtomicBool::new(false),
             restarting: AtomicBool::new(false),
@@ -202,10 +205,11 @@ impl Admissions {
 
     /// Counts a connection that `public.max_pending` or `public.max_pending_per_ip` has
     /// no room for.
-    pub(super) fn count_full(&self, reason: &str) {
-        let full = [Refusal::Full.code()];
+    pub(super) fn count_full(&self, refusal: Refusal, reason: &str) {
+        let full = [refusal.code()];
         self.metrics.admissions.with_label_values(&full).inc();
         self.metrics.connections_cut(reason);
+        self.refusal_log.tell(refusal, None);
     }
 
     /// Begins to record a request for a session, where its trace is recorded.
@@ -300,20 +304,23 @@ impl Admissions {
         })
     }
 
-    /// The answer to a client that is refused: whoever was refused too often is
-    /// told that instead.
-    pub(super) fn judge(&self, client: IpAddr, refusal: Refusal) -> Refusal {
-        match &self.refusals {
+    /// The answer to a client that is refused, which the log has too: a client that was
+    /// refused too often is told that instead.
+    pub(super) fn judge(&self, client: IpAddr, headers: &HeaderMap, refusal: Refusal) -> Refusal {
+        let refusal = match &self.refusals {
             Some(rate) if refusal.is_the_clients_fault() => {
                 if rate.is_over(client) {
-                    return Refusal::TooMany;
+                    Refusal::TooMany
+                } else {
+                    rate.count(client);
+                    self.metrics.refused_addresses.set(rate.len() as i64);
+                    refusal
                 }
-                rate.count(client);
-                self.metrics.refused_addresses.set(rate.len() as i64);
-                refusal
             }
             _ => refusal,
-        }
+        };
+        self.refusal_log.tell(refusal, Some(headers));
+        refusal
     }
 }
 

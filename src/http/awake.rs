@@ -99,8 +99,9 @@ async fn tick(clock: Weak<AwakeClock>) {
         };
         let stood_still = clock.tick(Instant::now());
         if stood_still >= WORTH_SAYING {
+            let seconds = stood_still.as_secs_f64();
             tracing::warn!(
-                ?stood_still,
+                stood_still = format!("{seconds:.1}s"),
                 "the gateway stood still; no session is idle or slow because of that"
             );
         }

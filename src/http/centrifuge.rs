@@ -61,6 +61,7 @@ pub(super) struct Connect {
 pub(super) struct Newcomer {
     client: IpAddr,
     admissions: Arc<Admissions>,
+    request: Request,
     upgrade: Upgrade,
     span: Option<Span>,
 }
@@ -82,15 +83,16 @@ pub(super) async fn check(
     mut request: Request,
 ) -> Result<Newcomer, Rejection> {
     let span = admissions.record(&mut request, Kind::Centrifuge);
-    match Upgrade::read_centrifuge(request) {
+    match Upgrade::read_centrifuge(&mut request) {
         Ok(upgrade) => Ok(Newcomer {
             client,
             admissions,
+            request,
             upgrade,
             span,
         }),
         Err(refusal) => {
-            let refusal = admissions.judge(client, refusal);
+            let refusal = admissions.judge(client, &request.headers, refusal);
             conclude(span, &Err::<(), _>(refusal));
             Err(refusal.into())
         }
@@ -102,11 +104,12 @@ pub(super) fn begin(newcomer: Newcomer, sessions: Arc<Sessions>) -> Response {
     let Newcomer {
         client,
         admissions,
+        request,
         upgrade,
         span,
     } = newcomer;
     let protocol = upgrade.protocol.0;
-    let (response, on_upgrade, request) = upgrade.accept();
+    let (response, on_upgrade) = upgrade.accept();
     tokio::spawn(async move {
         let Ok(upgraded) = on_upgrade.await else {
             return;
@@ -171,7 +174,7 @@ async fn admission(
     let admitted = admissions.admit(request, client, shown, protocol, since.as_ref());
     let mut admitted = admitted
         .await
-        .map_err(|refusal| End::Refused(id, admissions.judge(client, refusal)))?;
+        .map_err(|refusal| End::Refused(id, admissions.judge(client, &request.headers, refusal)))?;
     admitted.connect = Some(Box::new(Connect {
         id,
         by_token,

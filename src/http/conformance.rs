@@ -65,12 +65,12 @@ pub fn routes(config: Config, metrics: Arc<Metrics>, joins: Joins) -> BoxedFilte
 }
 
 async fn open(
-    request: Request,
+    mut request: Request,
     sessions: &Arc<Sessions>,
     permits: Arc<Semaphore>,
     joins: &Joins,
 ) -> Result<Response, Refusal> {
-    let upgrade = Upgrade::read(request)?;
+    let upgrade = Upgrade::read(&mut request)?;
     let permit = permits.try_acquire_owned().map_err(|_| Refusal::Full)?;
     let user = UserId::parse("echo").expect("such an id is good");
     // In the protocol that adds no frames of its own.

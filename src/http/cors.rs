@@ -26,7 +26,9 @@ const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 /// Answers what a browser asks beforehand; [`share`] says who may read it.
 pub(super) fn preflight(admissions: &Admissions, client: IpAddr, request: &Request) -> Response {
     if let Err(refusal) = admissions.check_origin(&request.headers) {
-        return admissions.judge(client, refusal).into_response();
+        return admissions
+            .judge(client, &request.headers, refusal)
+            .into_response();
     }
     let mut response = StatusCode::NO_CONTENT.into_response();
     let headers = response.headers_mut();

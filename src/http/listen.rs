@@ -38,7 +38,10 @@ use super::{
     refusal::{Refusal, retry_after},
     target,
 };
-use crate::tls::{Acceptor, Stream};
+use crate::{
+    accepting::Accepting,
+    tls::{Acceptor, Stream},
+};
 
 /// When the process is out of descriptors, the next try is worth this wait.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -75,6 +78,7 @@ pub async fn serve(
     bounds: Bounds,
     admissions: Option<Arc<Admissions>>,
 ) {
+    let mut accepting = Accepting::new("connections");
     let mut permits = Permits::new(bounds.max_pending);
     let turning_away = TurningAway::new(tls.clone());
     // Of its own, so that one address keeps no answer from others.
@@ -83,11 +87,12 @@ pub async fn serve(
         let (stream, peer) = match listener.accept().await {
             Ok((stream, peer)) => (stream, peer.ip()),
             Err(error) => {
-                tracing::warn!(%error, "a connection cannot be accepted");
+                accepting.fails(&error);
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
+        accepting.works();
         let _ = stream.set_nodelay(true);
         let held = match admissions
             .as_ref()
@@ -97,7 +102,7 @@ pub async fn serve(
             Some(Ok(held)) => held,
             Some(Err(refusal)) => {
                 if let Some(admissions) = &admissions {
-                    admissions.count_full(OF_ONE_ADDRESS);
+                    admissions.count_full(refusal, OF_ONE_ADDRESS);
                 }
                 turning_address_away.begin(stream, refusal);
                 continue;
@@ -105,7 +110,7 @@ pub async fn serve(
         };
         let Some(permit) = permits.take().await else {
             if let Some(admissions) = &admissions {
-                admissions.count_full("too_many_pending");
+                admissions.count_full(Refusal::Full, "too_many_pending");
             }
             turning_away.begin(stream, Refusal::Full);
             continue;
@@ -199,11 +204,14 @@ async fn connection(
             None => checked,
             Some(admissions) => checked
                 .map_err(|refusal| {
-                    admissions.judge(admissions.client(peer, request.headers()), refusal)
+                    let headers = request.headers();
+                    admissions.judge(admissions.client(peer, headers), headers, refusal)
                 })
                 .and_then(|()| {
                     let client = admissions.pending_client(peer, request.headers());
-                    handshake.hold(client.inspect_err(|_| admissions.count_full(OF_ONE_ADDRESS))?);
+                    let client = client
+                        .inspect_err(|refusal| admissions.count_full(*refusal, OF_ONE_ADDRESS));
+                    handshake.hold(client?);
                     Ok(())
                 }),
         };

@@ -147,6 +147,13 @@ impl Sessions {
             reason,
             at: SystemTime::now(),
         });
+        tracing::debug!(
+            %session,
+            user = user.as_str(),
+            code = closing::code(reason, protocol),
+            reason = reason.name(),
+            "a session closes"
+        );
         let closes = &self.metrics.session_closes;
         closes.with_label_values(&[reason.name()]).inc();
     }
@@ -156,7 +163,14 @@ impl Sessions {
     where
         T: Transport + Send + 'static,
     {
+        let transport_name = transport.kind().name();
         let mut session = Session::new(self, transport, admitted);
+        tracing::debug!(
+            session = %session.id,
+            user = session.user().as_str(),
+            transport = transport_name,
+            "a session opens"
+        );
         // A session's memory is this future, so nothing is in it twice, and its end
         // is a box of its own.
         tokio::spawn(async move {

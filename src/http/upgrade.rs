@@ -22,9 +22,8 @@ const TICKET_PROTOCOL: &str = "usher.ticket.";
 /// Before the token in a sub-protocol.
 const TOKEN_PROTOCOL: &str = "usher.token.";
 
-/// A request that may become a WebSocket.
+/// What a request says that may become a WebSocket.
 pub(super) struct Upgrade {
-    request: Request,
     on_upgrade: OnUpgrade,
     key: HeaderValue,
     /// The sub-protocol, and whether the client asked for it by name.
@@ -34,10 +33,10 @@ pub(super) struct Upgrade {
 
 impl Upgrade {
     /// Checks all that the contract checks between the method and the gateway's own
-    /// state: upgrade headers, sub-protocol, `since`.
-    pub(super) fn read(request: Request) -> Result<Self, Refusal> {
+    /// state: upgrade headers, sub-protocol, `since`. Takes the request's `on_upgrade`.
+    pub(super) fn read(request: &mut Request) -> Result<Self, Refusal> {
         let mut upgrade = Self::handshake(request, choose)?;
-        upgrade.since = upgrade.request.since()?;
+        upgrade.since = request.since()?;
         if upgrade.since.is_some() && upgrade.protocol.0 == Protocol::RawV1 {
             return Err(Refusal::SinceMalformed("usher.raw.v1 has no since"));
         }
@@ -45,12 +44,12 @@ impl Upgrade {
     }
 
     /// The same for the Centrifuge protocol, which says the rest after the upgrade.
-    pub(super) fn read_centrifuge(request: Request) -> Result<Self, Refusal> {
+    pub(super) fn read_centrifuge(request: &mut Request) -> Result<Self, Refusal> {
         Self::handshake(request, choose_centrifuge)
     }
 
     fn handshake(
-        mut request: Request,
+        request: &mut Request,
         choose: fn(&HeaderMap) -> Result<(Protocol, bool), Refusal>,
     ) -> Result<Self, Refusal> {
         let headers = &request.headers;
@@ -77,7 +76,6 @@ impl Upgrade {
         let on_upgrade = request.on_upgrade.take().ok_or(Refusal::UpgradeRequired)?;
         let protocol = choose(headers)?;
         Ok(Self {
-            request,
             on_upgrade,
             key,
             protocol,
@@ -85,13 +83,9 @@ impl Upgrade {
         })
     }
 
-    pub(super) fn request(&self) -> &Request {
-        &self.request
-    }
-
-    /// All that it shows to be let in, in whichever place.
-    pub(super) fn shown(&self) -> Vec<Shown> {
-        let in_protocols = protocols(&self.request.headers).filter_map(|name| {
+    /// All that a request for a WebSocket shows to be let in, in whichever place.
+    pub(super) fn shown(request: &Request) -> Vec<Shown> {
+        let in_protocols = protocols(&request.headers).filter_map(|name| {
             let ticket = name.strip_prefix(TICKET_PROTOCOL);
             let ticket = ticket.map(|ticket| Shown::Ticket(ticket.to_owned()));
             ticket.or_else(|| {
@@ -99,11 +93,11 @@ impl Upgrade {
                 Some(Shown::Token(token.to_owned()))
             })
         });
-        self.request.shown(in_protocols)
+        request.shown(in_protocols)
     }
 
-    /// The 101, the future of the upgraded connection, and the request.
-    pub(super) fn accept(self) -> (Response, OnUpgrade, Request) {
+    /// The 101, and the future of the upgraded connection.
+    pub(super) fn accept(self) -> (Response, OnUpgrade) {
         let accept = tungstenite::handshake::derive_accept_key(self.key.as_bytes());
         let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
         let headers = response.headers_mut();
@@ -116,7 +110,7 @@ impl Upgrade {
         if let (Some(name), true) = (self.protocol.0.name(), self.protocol.1) {
             headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(name));
         }
-        (response, self.on_upgrade, self.request)
+        (response, self.on_upgrade)
     }
 }
 

@@ -27,15 +27,15 @@ pub(super) async fn admit(
 ) -> Result<(Upgrade, Admitted), Rejection> {
     let span = admissions.record(&mut request, Kind::WebSocket);
     let admitted = async {
-        let upgrade = Upgrade::read(request)?;
-        let (request, shown) = (upgrade.request(), upgrade.shown());
+        let upgrade = Upgrade::read(&mut request)?;
+        let shown = Upgrade::shown(&request);
         let (protocol, since) = (upgrade.protocol.0, upgrade.since.as_ref());
-        let admitted = admissions.admit(request, client, shown, protocol, since);
+        let admitted = admissions.admit(&request, client, shown, protocol, since);
         let admitted = admitted.await?;
         Ok((upgrade, admitted))
     }
     .await;
-    let admitted = admitted.map_err(|refusal| admissions.judge(client, refusal));
+    let admitted = admitted.map_err(|refusal| admissions.judge(client, &request.headers, refusal));
     conclude(span, &admitted);
     admitted.map_err(Rejection::from)
 }
@@ -43,7 +43,7 @@ pub(super) async fn admit(
 /// Answers 101; the session begins once that is written. This is not `warp::ws()`, which
 /// gives each session a read buffer of 128 KiB.
 pub(super) fn begin((upgrade, admitted): (Upgrade, Admitted), sessions: Arc<Sessions>) -> Response {
-    let (response, on_upgrade, _) = upgrade.accept();
+    let (response, on_upgrade) = upgrade.accept();
     tokio::spawn(async move {
         // A failed upgrade merely drops the handle.
         let Ok(upgraded) = on_upgrade.await else {

@@ -159,7 +159,7 @@ impl Exporter {
                 if !std::mem::replace(&mut self.failing, true) {
                     tracing::warn!(
                         %endpoint,
-                        error = ?words,
+                        error = words.as_str(),
                         "traces can't be sent to telemetry.otlp_endpoint; they are tried again, \
                          and lost where too many wait (said once, until it works again)"
                     );

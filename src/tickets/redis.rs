@@ -72,9 +72,18 @@ struct Shared {
     doubt: Notify,
     /// The last look found all servers and that they work.
     connected: AtomicBool,
-    /// A refused command was reported.
-    refused: AtomicBool,
+    /// Commands whose refusal the log tells of: GETDEL, and SET.
+    refused: [AtomicBool; 2],
     metrics: Arc<Metrics>,
+}
+
+/// What a command is for.
+#[derive(Debug, Clone, Copy)]
+enum Use {
+    /// GETDEL.
+    Redeem,
+    /// SET.
+    Issue,
 }
 
 /// Why a ticket was neither taken nor stored.
@@ -98,7 +107,7 @@ impl Redis {
             permits: Semaphore::new(config.max_in_flight),
             doubt: Notify::new(),
             connected: AtomicBool::new(false),
-            refused: AtomicBool::new(false),
+            refused: Default::default(),
             config,
             metrics,
         });
@@ -118,7 +127,7 @@ impl Redis {
         let key = self.key(ticket);
         let mut command = cmd("GETDEL");
         command.arg(&key);
-        self.run(&key, &command)
+        self.run(&key, &command, Use::Redeem)
             .await
             .map_err(|trouble| match trouble {
                 Trouble::WrongType => RedeemError::Unreadable("its key is not a string"),
@@ -137,7 +146,7 @@ impl Redis {
         let milliseconds = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
         let mut command = cmd("SET");
         command.arg(&key).arg(value).arg("PX").arg(milliseconds);
-        let stored = self.run::<()>(&key, &command).await;
+        let stored = self.run::<()>(&key, &command, Use::Issue).await;
         stored.map_err(|_| Unavailable)
     }
 
@@ -145,7 +154,12 @@ impl Redis {
         format!("{}{}", self.shared.config.key_prefix, ticket.expose())
     }
 
-    async fn run<T: FromRedisValue>(&self, key: &str, command: &Cmd) -> Result<T, Trouble> {
+    async fn run<T: FromRedisValue>(
+        &self,
+        key: &str,
+        command: &Cmd,
+        use_of: Use,
+    ) -> Result<T, Trouble> {
         let shared = &self.shared;
         let _permit = shared.permits.try_acquire().map_err(|_| Trouble::Away)?;
         let node = shared.map.route(key.as_bytes()).ok_or(Trouble::Away)?;
@@ -154,7 +168,7 @@ impl Redis {
             return Err(Trouble::Away);
         }
         let begun = Instant::now();
-        let answer = shared.follow(node, command).await;
+        let answer = shared.follow(node, command, use_of).await;
         let seconds = begun.elapsed().as_secs_f64();
         shared.metrics.redis_command_seconds.observe(seconds);
         T::from_redis_value(answer?).map_err(|_| Trouble::Away)
@@ -163,12 +177,20 @@ impl Redis {
 
 impl Shared {
     /// Runs a command on the node that has its key, within `redis.timeout`.
-    async fn follow(&self, mut node: Arc<Node>, command: &Cmd) -> Result<Value, Trouble> {
+    async fn follow(
+        &self,
+        mut node: Arc<Node>,
+        command: &Cmd,
+        use_of: Use,
+    ) -> Result<Value, Trouble> {
         let deadline = time::Instant::now() + self.config.timeout;
         let mut asking = false;
         for _ in 0..=MAX_REDIRECTS {
             let error = match node.run(command, asking, deadline).await {
-                Ok(value) => return Ok(value),
+                Ok(value) => {
+                    self.permitted(use_of);
+                    return Ok(value);
+                }
                 Err(Failure::Refused(error)) => error,
                 Err(Failure::Lost(fault)) => {
                     tracing::debug!(%fault, "a command to Redis failed");
@@ -198,7 +220,7 @@ impl Shared {
                 }
                 _ if error.code() == Some("WRONGTYPE") => return Err(Trouble::WrongType),
                 _ => {
-                    self.refused(&node, &error);
+                    self.refused(&node, &error, use_of);
                     return Err(Trouble::Away);
                 }
             }
@@ -206,14 +228,35 @@ impl Shared {
         Err(Trouble::Away)
     }
 
+    /// A command was carried out.
+    fn permitted(&self, use_of: Use) {
+        let refused = &self.refused[use_of as usize];
+        // Nearly always none was refused.
+        if refused.load(Ordering::Relaxed) && refused.swap(false, Ordering::Relaxed) {
+            let command = match use_of {
+                Use::Redeem => "GETDEL",
+                Use::Issue => "SET",
+            };
+            tracing::info!(command, "Redis takes this command of tickets again");
+        }
+    }
+
+    /// The watch said that all that it asks works again, so these need no line of their own.
+    fn all_clear(&self) {
+        self.refused[Use::Redeem as usize].store(false, Ordering::Relaxed);
+        if self.config.mints {
+            self.refused[Use::Issue as usize].store(false, Ordering::Relaxed);
+        }
+    }
+
     /// The watch asks only what a session needs, so a lost right to SET shows here alone.
-    fn refused(&self, node: &Node, error: &deadpool_redis::redis::RedisError) {
+    fn refused(&self, node: &Node, error: &deadpool_redis::redis::RedisError, use_of: Use) {
         let why = describe(error);
         let address = &node.address;
         tracing::debug!(%address, why, "Redis refused a command");
         if !inspect::refuses(error) {
             self.doubt.notify_one();
-        } else if !self.refused.swap(true, Ordering::Relaxed) {
+        } else if !self.refused[use_of as usize].swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 %address,
                 why,

@@ -106,8 +106,9 @@ fn system_roots() -> RootCertStore {
     let found = rustls_native_certs::load_native_certs();
     roots.add_parsable_certificates(found.certs);
     if roots.is_empty() {
+        let errors: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
         tracing::warn!(
-            errors = ?found.errors,
+            error = errors.join("; "),
             "this system trusts no certificate authority; name one by a ca_file of ours, or all \
              by SSL_CERT_FILE"
         );

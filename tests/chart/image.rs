@@ -70,6 +70,8 @@ fn it_is_what_the_chart_counts_on() {
     assert!(read("helm/files/test.sh").contains(":-/usher}"));
     assert_eq!(instructions("FROM "), ["${RUST} AS build", "scratch"]);
     assert_eq!(instructions("ARG VERSION="), [env!("CARGO_PKG_VERSION")]);
+    // Which source it is, for the program and for the label.
+    assert_eq!(instructions("ARG REVISION"), ["=unknown", "=unknown"]);
     let labels = instructions("LABEL ").join(" ");
     for label in ["title", "description", "licenses", "version", "revision"] {
         assert!(

@@ -348,7 +348,7 @@ fn it_renders_as_a_subchart() {
     let parent = folder.path().join("parent");
     fs::create_dir_all(parent.join("charts")).expect("a folder");
     let chart = "apiVersion: v2\nname: parent\nversion: 1.0.0\n\
-                 dependencies:\n  - {name: usher, version: 0.1.0, condition: usher.enabled}\n";
+                 dependencies:\n  - {name: usher, version: 0.2.0, condition: usher.enabled}\n";
     fs::write(parent.join("Chart.yaml"), chart).expect("written");
     copy(
         &crate::helm::project().join("helm"),
@@ -363,7 +363,7 @@ fn it_renders_as_a_subchart() {
     };
     let objects = render("true").objects();
     let image = objects.pod()["containers"][0]["image"].as_str();
-    assert_eq!(image, Some("registry.example.com/usher:0.1.0"));
+    assert_eq!(image, Some("registry.example.com/usher:0.2.0"));
     let nats = objects.one("Deployment", "-demo-nats");
     let image = &nats["spec"]["template"]["spec"]["containers"][0]["image"];
     assert_eq!(image, "registry.example.com/library/nats:2.15.1-alpine");

@@ -221,6 +221,26 @@ fn the_chart_has_the_programs_version() {
     }
 }
 
+/// A release is of one version: program, chart, npm package and changelog.
+#[test]
+fn all_that_is_released_has_one_version() {
+    let version = env!("CARGO_PKG_VERSION");
+    for file in ["package.json", "package-lock.json"] {
+        let json: serde_json::Value =
+            serde_json::from_str(&read(&format!("clients/js/{file}"))).expect("JSON");
+        assert_eq!(json["version"], version, "clients/js/{file}");
+    }
+    let changelog = read("CHANGELOG.md");
+    let released = changelog
+        .lines()
+        .filter_map(|line| line.strip_prefix("## "))
+        .find(|heading| *heading != "Unreleased");
+    let date = released.and_then(|heading| heading.strip_prefix(&format!("{version} - ")));
+    let date = date.unwrap_or_else(|| panic!("CHANGELOG.md begins with {released:?}"));
+    let is_date = date.len() == 10 && date.bytes().all(|byte| b"0123456789-".contains(&byte));
+    assert!(is_date, "{date}");
+}
+
 /// What is packaged is the chart, and none of what is beside it.
 #[test]
 fn it_packages() {

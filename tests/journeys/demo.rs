@@ -17,15 +17,20 @@ fn demo() -> Builder {
 
 /// Posts as the demo's page does.
 pub(crate) async fn post(gateway: &Gateway, path: &str, body: Value) -> Response {
+    post_at(&gateway.public, path, body).await
+}
+
+/// The same to the public listener of any gateway.
+pub(crate) async fn post_at(public: &str, path: &str, body: Value) -> Response {
     let body = body.to_string();
-    let own = format!("http://{}", gateway.public);
+    let own = format!("http://{public}");
     let headers = [
         ("Origin", own.as_str()),
         ("Content-Type", "application/json"),
         ("Content-Length", &body.len().to_string()),
     ];
-    let request = http::head("POST", &gateway.public, path, &headers) + &body;
-    http::raw(&gateway.public, request.as_bytes()).await
+    let request = http::head("POST", public, path, &headers) + &body;
+    http::raw(public, request.as_bytes()).await
 }
 
 async fn ticket(gateway: &Gateway, user: &str) -> String {

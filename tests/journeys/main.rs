@@ -61,6 +61,8 @@ mod supervision;
 mod talking;
 mod tickets;
 mod tls;
+mod told_back;
 mod too_large;
 mod topics;
 mod traces;
+mod up;

@@ -1,5 +1,6 @@
 //! What an operator sees: start, health, faults, metrics, and the way out.
 
+mod hints;
 mod start;
 
 use std::time::Duration;

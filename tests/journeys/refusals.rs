@@ -2,6 +2,7 @@
 //! and that a ticket survives all that comes before Redis.
 
 mod heads;
+mod logged;
 mod origins;
 
 use tokio::{

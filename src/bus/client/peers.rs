@@ -1,7 +1,10 @@
 //! What gateways say to each other, over the connection of pushes. Only gateways may publish
 //! there, so no stranger's header can cut that connection off.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use async_nats::Subscriber;
 use bytes::Bytes;
@@ -85,6 +88,13 @@ impl Peers {
         self.client.peers_forbidden.load(Ordering::Relaxed)
     }
 
+    /// The gateway hears itself, so both topics are subscribed to and news may be published.
+    pub fn are_heard(&self) {
+        if !self.are_forbidden() {
+            self.client.peers_told.news_pass();
+        }
+    }
+
     /// Says something, at most once: nothing is kept for a NATS that is away. False where it
     /// was certainly not said.
     pub async fn say(&self, topic: Topic, payload: Bytes) -> bool {
@@ -144,7 +154,9 @@ impl Listener {
 impl Answers {
     /// The next answer; none where none can come any more. The caller bounds the time.
     pub async fn next(&mut self) -> Option<Bytes> {
-        self.0.next().await.map(|answer| answer.payload)
+        let answer = self.0.next().await?;
+        self.0.client.peers_told.questions_pass();
+        Some(answer.payload)
     }
 
     /// Whether NATS was heard to forbid the question.
@@ -173,18 +185,57 @@ impl Connection {
     }
 
     /// NATS forbids something on `subject`. Whether that concerns the other gateways.
-    pub(super) fn peers_refused(&self, subject: &str) -> bool {
+    pub(super) fn peers_refused(&self, subject: &str, text: &str) -> bool {
         let topics = [Topic::Gateways, Topic::Control];
         let concerned = topics.iter().any(|topic| self.topic(*topic) == subject);
         if concerned && !self.peers_forbidden.swap(true, Ordering::Relaxed) {
             self.health.readiness.control_forbidden(true);
-            tracing::error!(
-                subject,
-                "NATS forbids this gateway to speak to the other gateways, so presence and \
-                 disconnect do not work; it needs the rights of \
-                 examples/nats-permissions.conf to publish and to hear this subject"
-            );
+            let question = text.contains("Publish") && self.subjects.control() == subject;
+            self.peers_told.forbidden(subject, question);
         }
         concerned
+    }
+}
+
+/// What the log has told of the rights to speak to other gateways.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// That something else than questions is forbidden.
+    news: AtomicBool,
+    /// That questions are.
+    questions: AtomicBool,
+}
+
+impl Told {
+    fn forbidden(&self, subject: &str, question: bool) {
+        let part = if question {
+            &self.questions
+        } else {
+            &self.news
+        };
+        if part.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        tracing::error!(
+            subject,
+            "NATS forbids this gateway to speak to the other gateways, so presence and disconnect \
+             do not work; it needs the rights of examples/nats-permissions.conf to publish and to \
+             hear this subject"
+        );
+    }
+
+    fn news_pass(&self) {
+        Self::passes(&self.news);
+    }
+
+    fn questions_pass(&self) {
+        Self::passes(&self.questions);
+    }
+
+    fn passes(part: &AtomicBool) {
+        // Nearly always there was nothing to tell.
+        if part.load(Ordering::Relaxed) && part.swap(false, Ordering::Relaxed) {
+            tracing::info!("NATS permits this gateway to speak to the other gateways again");
+        }
     }
 }

@@ -24,6 +24,7 @@ use tokio::{
 use super::{
     CONFIRM, Client, Connection, Failure, Gate, MAX_BYTES, Outgoing,
     options::{addresses, connect},
+    peers::Told,
     pending::Pending,
 };
 use crate::{
@@ -97,6 +98,7 @@ async fn begin(
         bytes: Arc::new(Semaphore::new(MAX_BYTES)),
         deaf: AtomicBool::new(false),
         peers_forbidden: AtomicBool::new(false),
+        peers_told: Told::default(),
         lives: watch::Sender::new(0),
         servers: servers.clone(),
         health,
@@ -260,7 +262,9 @@ impl Connection {
         if self.gate.send_replace(Gate::Open) != Gate::Open {
             let info = self.nats.server_info();
             self.health.up(&info.server_name, &info.version);
-            self.health.readiness.push_forbidden(false);
+            if self.health.readiness.push_forbidden(false) {
+                tracing::info!("NATS permits pushes again");
+            }
         }
     }
 
@@ -283,14 +287,15 @@ impl Connection {
 
     fn forbid(&self) {
         if self.gate.send_replace(Gate::Forbidden) != Gate::Forbidden {
-            tracing::error!(
-                "NATS permits this gateway no push; it needs the rights to publish to users and \
-                 to its own echo, see examples/nats-permissions.conf"
-            );
             let health = &self.health;
             health.metrics.nats_connected(health.name, true);
             health.readiness.up(Part::Push);
-            health.readiness.push_forbidden(true);
+            if !health.readiness.push_forbidden(true) {
+                tracing::error!(
+                    "NATS permits this gateway no push; it needs the rights to publish to users \
+                     and to its own echo, see examples/nats-permissions.conf"
+                );
+            }
         }
     }
 
@@ -302,7 +307,7 @@ impl Connection {
         if !text.to_ascii_lowercase().contains("permissions violation") {
             return;
         }
-        if self.peers_refused(subject) {
+        if self.peers_refused(subject, &text) {
             // Questions under way can't be answered.
             self.pending.forbidden(&self.subjects.control());
         } else if subject == self.subjects.echo() {

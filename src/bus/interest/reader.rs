@@ -23,6 +23,7 @@ use std::{
 use tokio::time::{Sleep, sleep};
 
 pub(in crate::bus) use self::message::{event_name, is_probe, trace_parent};
+use self::refused::Broadcasts;
 use super::{
     Command, Commands, Event, FIRST_ID, Subscriber,
     link::{Received, Then, Window},
@@ -57,6 +58,7 @@ pub struct Reader<K> {
     /// Subscriptions that NATS refused since the last PONG.
     refused: Vec<(K, u64)>,
     connection: Supervisor,
+    broadcasts: Broadcasts,
     /// While the next connection prepares to take over.
     handover: Option<Handover>,
     /// What the connection that was left may have brought already.
@@ -93,6 +95,7 @@ impl<K: Subscriber> Reader<K> {
             table: HashMap::new(),
             unconfirmed: HashMap::new(),
             refused: Vec::new(),
+            broadcasts: Broadcasts::default(),
             connection,
             handover: None,
             known: None,
@@ -184,6 +187,7 @@ impl<K: Subscriber> Reader<K> {
             return;
         };
         link.subscribe(BROADCAST, &self.subjects.heard_broadcast());
+        self.broadcasts.are_asked_for();
         for (&id, subscriber) in &self.table {
             let subject = self.subjects.heard(subscriber.audience());
             link.subscribe(id, &subject);
@@ -292,6 +296,7 @@ impl<K: Subscriber> Reader<K> {
                     let clustered = info.cluster.is_some();
                     let health = self.connection.health();
                     health.up(&info.server_name, &info.version);
+                    self.broadcasts.are_heard();
                     self.events.push_back(Event::Up { clustered });
                 }
             }
@@ -300,7 +305,10 @@ impl<K: Subscriber> Reader<K> {
                     handover.settles = Some(Box::pin(sleep(self.settle)));
                 }
             }
-            Then::TakeOver => self.take_over(),
+            Then::TakeOver => {
+                self.take_over();
+                self.broadcasts.are_heard();
+            }
         }
         self.confirm(window.ids);
     }

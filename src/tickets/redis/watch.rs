@@ -41,8 +41,7 @@ pub(super) async fn watch(shared: Arc<Shared>, readiness: Readiness) {
         match found {
             Ok(()) => {
                 if state.all_clear() {
-                    // A refusal from now on is news.
-                    shared.refused.store(false, Ordering::Relaxed);
+                    shared.all_clear();
                 }
                 sleep(PAUSE).await;
                 tokio::select! {

@@ -251,6 +251,7 @@ async fn a_right_that_is_missing_is_named() {
         gateway.ops_get("/readyz").await.json()["warnings"] == json!([])
     })
     .await;
+    gateway.logs("events on usher.offline again").await;
 }
 
 /// A consumer that somebody made otherwise is mended, or it is said what to do.

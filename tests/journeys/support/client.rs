@@ -74,8 +74,13 @@ impl Client {
 
     /// A session that is opened in some other way.
     pub(crate) fn builder(gateway: &Gateway, ticket: &str) -> Builder {
+        Self::builder_at(&gateway.public, ticket)
+    }
+
+    /// The same at the public listener of any gateway.
+    pub(crate) fn builder_at(public: &str, ticket: &str) -> Builder {
         Builder {
-            address: gateway.public.clone(),
+            address: public.to_owned(),
             path: "/ws".to_owned(),
             ticket: Some(secret(ticket)),
             ticket_in_protocol: false,

@@ -3,6 +3,36 @@
 use super::{BROADCAST, Reader};
 use crate::bus::interest::{Event, Subscriber};
 
+/// Whether NATS lets this gateway hear broadcasts, as the log tells it.
+#[derive(Debug, Default)]
+pub(super) struct Broadcasts {
+    /// NATS has refused the last subscription.
+    refused: bool,
+    /// The log says that they are forbidden.
+    told: bool,
+}
+
+impl Broadcasts {
+    /// They are subscribed to on a new connection, where the rights may be others.
+    pub(super) fn are_asked_for(&mut self) {
+        self.refused = false;
+    }
+
+    pub(super) fn are_forbidden(&mut self, subject: &str) {
+        self.refused = true;
+        if !std::mem::replace(&mut self.told, true) {
+            tracing::error!(subject, "NATS forbids it: no session gets any broadcast");
+        }
+    }
+
+    /// NATS has answered all that was asked for.
+    pub(super) fn are_heard(&mut self) {
+        if !self.refused && std::mem::take(&mut self.told) {
+            tracing::info!("NATS permits broadcasts again: sessions get them");
+        }
+    }
+}
+
 impl<K: Subscriber> Reader<K> {
     /// NATS sends an `-ERR` before the PONG of the same window.
     pub(super) fn refused(&mut self, text: &str, by_next: bool) {
@@ -15,7 +45,7 @@ impl<K: Subscriber> Reader<K> {
                     .and_then(|(_, id)| id.split('"').next()?.parse().ok());
                 let id = id.or_else(|| self.unconfirmed.get(subject).copied());
                 if id == Some(BROADCAST) || subject == self.subjects.heard_broadcast() {
-                    tracing::error!(subject, "NATS forbids it: no session gets any broadcast");
+                    self.broadcasts.are_forbidden(subject);
                     let readiness = &self.connection.health().readiness;
                     readiness.broadcast_forbidden(true);
                 }

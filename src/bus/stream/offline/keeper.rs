@@ -46,7 +46,9 @@ pub(super) async fn keep(
                     .offline_pending
                     .set(found.pending.try_into().unwrap_or(i64::MAX));
                 metrics.offline_lost.inc_by(lost.by_now(found));
-                told.clear();
+                if !std::mem::take(&mut told).is_empty() {
+                    tracing::info!("events on {}.offline again", client.subjects.prefix());
+                }
                 if !works.send_replace(true) {
                     readiness.offline_events(true);
                 }
