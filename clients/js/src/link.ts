@@ -171,6 +171,8 @@ export function keepLink(options: Options, owner: Owner) {
 
   /** Ends the attempt or the session. The next attempt comes after `wait` ms, if given. */
   function lose({ code, reason, after = 0 }: Ending, final?: boolean, wait?: number) {
+    // A tab that woke a moment ago tries at once, also where the browser ends its connection.
+    if (probe && !goodbye) wait ??= soon();
     turn++;
     clearTimeout(timer);
     clearTimeout(probe);
