@@ -23,7 +23,6 @@ COPY .cargo .cargo
 COPY proto proto
 COPY image/build.sh image/build.sh
 RUN image/build.sh dependencies
-COPY clients/usher.js clients/usher.js
 COPY src src
 # The program's own files are newer than what stood for them.
 RUN find src -type f -exec touch {} + && image/build.sh \
