@@ -1,4 +1,4 @@
-// A real browser: Chromium, driven by playwright-core. tests/servers.sh brings both.
+// Real browsers, driven by playwright-core. tests/servers.sh brings them.
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -24,4 +24,12 @@ export async function tabsOfAWindow(context) {
   // After its end, since its own processes write until the last of them has noticed.
   context.after(() => rmSync(profile, { recursive: true, force: true, maxRetries: 20 }));
   return browser.contexts()[0];
+}
+
+/** The tabs of a Firefox. It ends with the test. */
+export async function tabsOfFirefox(context) {
+  const { firefox } = modules("playwright-core");
+  const browser = await firefox.launch({ channel: "moz-firefox", executablePath: server("firefox-esr") });
+  context.after(() => browser.close());
+  return browser.newContext();
 }

@@ -122,7 +122,7 @@ export class Site extends World {
   /** Bodies of its pages, by path; the others are empty. */
   files = {};
 
-  static async start(context, settings = {}) {
+  static async start(context, settings = {}, openWindow = tabsOfAWindow) {
     const http = createServer();
     await new Promise((resolve) => http.listen(0, "127.0.0.1", resolve));
     context.after(() => http.closeAllConnections() ?? http.close());
@@ -130,7 +130,7 @@ export class Site extends World {
     const all = { "public.allowed_origins": origin, "session.ping_interval": "2s", ...settings };
     const site = Object.assign(await super.start(context, all), { origin });
     http.on("request", (request, response) => site.#answer(request, response));
-    site.window = await tabsOfAWindow(context);
+    site.window = await openWindow(context);
     return site;
   }
 
@@ -138,6 +138,7 @@ export class Site extends World {
     const say = (status, body, type = "text/html") => response.writeHead(status, { "content-type": type }).end(body);
     try {
       if (url.startsWith("/login/")) return this.isLoggedOut ? say(401) : say(200, await this.#login(url.slice(7)));
+      if (url === "/api/ticket") return this.isLoggedOut ? say(401) : say(200, JSON.stringify({ ticket: await this.#login() }));
       if (url.startsWith("/dist/")) return say(200, await readFile(new URL(url.slice(6), dist)), "text/javascript");
       say(200, this.files[url.replace(/\?.*/, "?")] ?? "<!doctype html><title>A page</title>", url.endsWith(".js") ? "text/javascript" : undefined);
     } catch (error) {
