@@ -178,7 +178,7 @@ export function usher({ url, getTicket, onState, onEvent, onGap, since, store, t
   };
 }
 
-// Keeps the position, EPOCH.PROVEN.TOP.AT and marks, by the five rules of docs/frontend.md.
+// Keeps the position, EPOCH.PROVEN.TOP.AT and marks, by the five rules of docs/clients.md.
 // In live mode the gateway names no epoch, and there is no position.
 function keepPosition(since = "") {
   let epoch, topics = [];

@@ -66,6 +66,7 @@ fn every_file_that_it_links_to_is_there() {
         "docs/publishing.md",
         "docs/calls.md",
         "docs/frontend.md",
+        "docs/clients.md",
         "docs/architecture.md",
         "docs/delivery.md",
         "docs/operations.md",

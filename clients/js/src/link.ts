@@ -42,7 +42,7 @@ export function addressOf({ url }: Options, events?: boolean) {
   return address;
 }
 
-/** Keeps one session open: connects, watches and comes back, by the rules of docs/frontend.md. */
+/** Keeps one session open: connects, watches and comes back, by the rules of docs/clients.md. */
 export function keepLink(options: Options, owner: Owner) {
   const { getTicket, getToken, transport } = options;
   const Socket = options.WebSocket ?? (globalThis.WebSocket as WebSocketClass);
