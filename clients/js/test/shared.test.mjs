@@ -9,7 +9,7 @@ import { until } from "./support/wait.mjs";
 
 /** Some tabs that share a session; the first holds it. */
 async function shared(context, count) {
-  const site = await Site.start(context, { ...DURABLE, "session.ping_interval": "1s" });
+  const site = await Site.start(context, DURABLE);
   const tabs = [];
   for (let index = 0; index < count; index += 1) {
     tabs.push(await site.open({ module: "tabs" }));

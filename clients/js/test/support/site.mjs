@@ -127,7 +127,7 @@ export class Site extends World {
     await new Promise((resolve) => http.listen(0, "127.0.0.1", resolve));
     context.after(() => http.closeAllConnections() ?? http.close());
     const origin = `http://127.0.0.1:${http.address().port}`;
-    const all = { "public.allowed_origins": origin, "session.ping_interval": "2s", ...settings };
+    const all = { "public.allowed_origins": origin, ...settings };
     const site = Object.assign(await super.start(context, all), { origin });
     http.on("request", (request, response) => site.#answer(request, response));
     site.window = await openWindow(context);
