@@ -26,7 +26,6 @@ COPY proto proto
 COPY source source
 COPY image/build.sh image/build.sh
 RUN image/build.sh dependencies
-COPY clients/usher.js clients/usher.js
 COPY src src
 ARG REVISION=unknown
 ARG SOURCE_DATE_EPOCH

@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run up dist test js check bench hostile rolling storm durable return presence api calls topics traces recovery interest chaos churn stuck chart image-check conformance drain-go examples-go centrifuge-go trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
+.PHONY: help run up dist test js check bench hostile rolling storm durable return presence api calls topics traces recovery interest chaos churn stuck chart image-check conformance drain-go examples-go docs-go centrifuge-go trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
 
 CARGO ?= cargo
 # Where cargo builds, asked only by who needs it.
@@ -62,6 +62,13 @@ examples-go: tools servers ## run the publishers' examples in Go against real se
 	PYTHONPATH="$$PWD/.servers/python" examples/publishers/go/stubs.sh
 	cd examples/publishers/go && go vet ./... && mkdir -p "$(TARGET)/examples-go" && go build -o "$(TARGET)/examples-go/" ./...
 	USHER_EXAMPLES_GO="$(TARGET)/examples-go" $(CARGO) test --test journeys -- --ignored --nocapture examples::go
+
+# Those in JavaScript and Python are in "make js".
+docs-go: tools servers ## run the ticket endpoint in Go of docs/frontend.md
+	@command -v go >/dev/null || { echo "Go is missing: install it, https://go.dev/dl" >&2; exit 1; }
+	@tests/servers.sh js
+	$(CARGO) build
+	cd clients/js && npm run --silent build && USHER="$(TARGET)/debug/usher" USHER_DOCS_GO=yes node --test --test-name-pattern='^Go$$' test/docs.test.mjs
 
 # Those in JavaScript and Python are in the suite.
 centrifuge-go: tools servers ## run Centrifuge's SDK for Go against a gateway

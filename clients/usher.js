@@ -110,6 +110,8 @@ export function usher({ url, getTicket, onState, onEvent, onGap, since, store, t
   }
 
   function lost({ code, reason, final }, ms) {
+    // A tab that woke a moment ago tries at once, also where the browser ends its connection.
+    if (probe && hint === undefined) ms ??= 1000 * Math.random();
     clearTimeout(timer);
     clearTimeout(probe);
     probe = undefined;
@@ -176,7 +178,7 @@ export function usher({ url, getTicket, onState, onEvent, onGap, since, store, t
   };
 }
 
-// Keeps the position, EPOCH.PROVEN.TOP.AT and marks, by the five rules of docs/frontend.md.
+// Keeps the position, EPOCH.PROVEN.TOP.AT and marks, by the five rules of docs/clients.md.
 // In live mode the gateway names no epoch, and there is no position.
 function keepPosition(since = "") {
   let epoch, topics = [];

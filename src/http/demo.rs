@@ -43,7 +43,8 @@ use crate::{
 };
 
 const PAGE: &str = include_str!("demo/page.html");
-const CLIENT: &str = include_str!("../../clients/usher.js");
+/// The npm package, bundled by "npm run demo" in `clients/js`. `make js` fails where it is stale.
+const CLIENT: &str = include_str!("demo/client.js");
 /// Where the page takes the client in.
 const CLIENT_GOES_HERE: &str = "/*USHER_CLIENT*/";
 /// The page loads nothing from anywhere, what it shows is never code, and no other page frames

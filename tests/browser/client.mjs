@@ -276,6 +276,23 @@ test("a page that wakes asks whether an open connection lives", async () => {
   }
 });
 
+test("a page that wakes, and then loses its connection, tries within a second", async () => {
+  const at = await page();
+  at.chance = 1;
+  await at.again();
+  at.chance = 0.1;
+  at.welcome();
+  at.wake("resume");
+  at.close(1006);
+  assert.deepEqual(at.state, ["waiting", { ms: 100, code: 1006, reason: "" }]);
+  await at.pass(100);
+  at.welcome();
+  at.frame({ goodbye: { reason: "drain", reconnect_after_ms: 4210 } });
+  at.wake("resume");
+  at.close(1012);
+  assert.equal(at.state[1].ms, 4210);
+});
+
 test("hiding, and the first showing, are no waking", async () => {
   const at = await page();
   at.welcome();

@@ -10,6 +10,7 @@
 // not, and leaves a screenshot.
 
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 
 const require = createRequire(new URL("../../.servers/node/", import.meta.url));
@@ -126,16 +127,23 @@ async function troubles(page, alice, bob, outage) {
   await alice.say("Again", alice, bob);
 }
 
-/** What a person sees who looks at the page: `DEMO_PICTURES` names a folder for it. */
-async function pictures(page) {
+/** On a phone, a tablet and a desk, by day and by night: `DEMO_PICTURES` names a folder for pictures. */
+async function looks(page) {
+  const axe = await readFile(require.resolve("axe-core/axe.min.js"), "utf8");
+  await page.evaluate(axe);
   for (const width of [360, 768, 1280]) {
     await page.setViewportSize({ width, height: 800 });
     const wider = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
     assert.ok(wider <= 0, `at ${width} px the page is ${wider} px too wide`);
-    for (const colorScheme of process.env.DEMO_PICTURES ? ["light", "dark"] : []) {
-      await page.emulateMedia({ colorScheme });
-      const path = `${process.env.DEMO_PICTURES}/${width}-${colorScheme}.png`;
-      await page.screenshot({ path, fullPage: true });
+    for (const colorScheme of ["light", "dark"]) {
+      // Without motion, so that no colour is on its way.
+      await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
+      const { violations, passes } = await page.evaluate(() => axe.run());
+      assert.ok(passes.length > 20, "axe looks at the page");
+      const found = violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`);
+      assert.deepEqual(found, [], `at ${width} px, ${colorScheme}`);
+      if (!process.env.DEMO_PICTURES) continue;
+      await page.screenshot({ path: `${process.env.DEMO_PICTURES}/${width}-${colorScheme}.png`, fullPage: true });
     }
   }
 }
@@ -223,11 +231,68 @@ async function journey(page, complaints, outage) {
   await other.push("hello", "true");
   assert.equal(await other.newest("hello"), "true");
 
-  await pictures(page);
+  await looks(page);
+  await byKeyboard(page, outage);
   // The browser itself tells of the event that was refused, and of nothing else.
   assert.deepEqual(complaints.map((text) => text.replace(/^.*status of /, "")), [
     "400 (Bad Request)",
   ]);
+}
+
+/** All that one does with the page, by keys alone; focus is seen wherever it is. */
+async function byKeyboard(page, outage) {
+  const carol = new User(page, "carol");
+  const focus = async (locator, key = "Tab") => {
+    for (let keys = 0; keys < 60; keys += 1) {
+      if (await locator.evaluate((element) => element === document.activeElement).catch(() => false)) {
+        const outline = await locator.evaluate((element) => getComputedStyle(element).outlineStyle);
+        return assert.equal(outline, "solid", `${locator} shows no focus`);
+      }
+      await page.keyboard.press(key);
+    }
+    throw new Error(`${locator} is not reached by ${key}`);
+  };
+  const write = async (locator, text) => {
+    await focus(locator);
+    await page.keyboard.press("ControlOrMeta+A");
+    await page.keyboard.type(text);
+  };
+  await page.evaluate(() => document.activeElement.blur());
+  await write(new User(page, "alice").id, "carol");
+  await page.keyboard.press("Enter");
+  await carol.is("open");
+  await focus(carol.button("Disconnect"));
+  await page.keyboard.press("Space");
+  await carol.is("closed 1000");
+  await page.keyboard.press("Space"); // the focus is on "Reconnect" now
+  await carol.is("open");
+  for (const [name, state] of [["Cut the network", /waiting \d+ s/], ["Mend the network", "open"]]) {
+    await focus(carol.button(name));
+    await page.keyboard.press("Enter");
+    await carol.is(state);
+  }
+  await write(carol.event, "by.keys");
+  await write(carol.data, "[1]");
+  await page.keyboard.press("ControlOrMeta+Enter");
+  await carol.newest("by.keys");
+  await write(carol.line, "By keys");
+  await page.keyboard.press("Enter");
+  await carol.frames.first().getByText("By keys").waitFor();
+  await focus(carol.region.getByLabel("Follow the room"));
+  await page.keyboard.press("Space");
+  await carol.topics.filter({ hasText: "–" }).waitFor();
+  await focus(carol.button("Call demo.echo"));
+  await page.keyboard.press("Enter");
+  await carol.told.getByText("answered").waitFor();
+  await focus(carol.log);
+  await focus(page.getByRole("button", { name: "Restart the gateway" }), "Shift+Tab");
+  outage.now = true;
+  await page.keyboard.press("Enter");
+  for (const user of [carol, new User(page, "bob@example.com")]) {
+    await user.log.getByText("connection lost: 1012 drain").first().waitFor();
+    await user.is("open");
+  }
+  outage.now = false;
 }
 
 /** Durable mode: the page goes on from its position, and shows each message once. */
@@ -246,6 +311,16 @@ async function missesNothing(page, complaints, outage) {
     await bob.newest(missed);
   }
   assert.deepEqual(await bob.events(), ["third", "second", "first"]);
+  assert.equal(await bob.log.getByText("replayed: 1 message").count(), 2);
+  assert.equal(await bob.log.getByText("gap").count(), 0);
+  // The page is left, and comes back.
+  await page.goto("about:blank");
+  const body = { user_id: "bob", event: "fourth", data: 4 };
+  assert.ok((await page.request.post(`${base}demo/push`, { data: body })).ok());
+  await page.goto(base);
+  await bob.newest("fourth");
+  assert.deepEqual(await bob.events(), ["fourth"]);
+  await bob.frames.first().getByText("replayed").waitFor();
   assert.equal(await bob.log.getByText("gap").count(), 0);
   const alice = new User(page, "alice");
   await bob.button("Clear").click();

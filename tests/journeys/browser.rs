@@ -1,5 +1,5 @@
-//! The demo page and the reference client in a real browser:
-//! `tests/browser/demo.mjs`; and server-sent events there, `tests/browser/events.mjs`.
+//! The demo page in a real browser: `tests/browser/demo.mjs`; and server-sent events there,
+//! `tests/browser/events.mjs`.
 //! And the client's rules, case by case, without one: `tests/browser/client.mjs` and
 //! `tests/browser/positions.mjs`.
 
@@ -21,6 +21,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(130);
 #[tokio::test]
 async fn the_demo_page_shows_pushes_and_survives_its_gateway() {
     has_package("playwright-core");
+    has_package("axe-core");
     let chromium = process::server("chromium");
     let screenshot = Path::new(env!("CARGO_TARGET_TMPDIR")).join("demo.png");
 

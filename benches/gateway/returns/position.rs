@@ -1,5 +1,5 @@
 //! What a client has, and says when it comes back: a position of version 2, kept by the five
-//! rules of docs/frontend.md. These clients follow no topic, and nobody broadcasts here, so
+//! rules of docs/clients.md. These clients follow no topic, and nobody broadcasts here, so
 //! that there is one channel: the user's own.
 
 use serde_json::Value;

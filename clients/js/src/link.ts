@@ -42,7 +42,7 @@ export function addressOf({ url }: Options, events?: boolean) {
   return address;
 }
 
-/** Keeps one session open: connects, watches and comes back, by the rules of docs/frontend.md. */
+/** Keeps one session open: connects, watches and comes back, by the rules of docs/clients.md. */
 export function keepLink(options: Options, owner: Owner) {
   const { getTicket, getToken, transport } = options;
   const Socket = options.WebSocket ?? (globalThis.WebSocket as WebSocketClass);
@@ -171,6 +171,8 @@ export function keepLink(options: Options, owner: Owner) {
 
   /** Ends the attempt or the session. The next attempt comes after `wait` ms, if given. */
   function lose({ code, reason, after = 0 }: Ending, final?: boolean, wait?: number) {
+    // A tab that woke a moment ago tries at once, also where the browser ends its connection.
+    if (probe && !goodbye) wait ??= soon();
     turn++;
     clearTimeout(timer);
     clearTimeout(probe);

@@ -1,7 +1,7 @@
 import type { Frame } from "./frames.js";
 
 /**
- * Keeps the position `EPOCH.PROVEN.TOP.AT` and its marks, by the five rules of docs/frontend.md.
+ * Keeps the position `EPOCH.PROVEN.TOP.AT` and its marks, by the five rules of docs/clients.md.
  * In live mode the gateway names no epoch, and there is no position.
  */
 export interface Position {

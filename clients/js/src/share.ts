@@ -45,6 +45,7 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
   const mine = new Set(options.topics);
   const wishes = keepWishes(mine);
   let isOver = false;
+  let isFrozen = false;
   let stopWaking = () => {};
   let state: State | undefined;
   let welcome: Frame["welcome"]; // of the session, as it is now
@@ -95,11 +96,17 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
 
   const leave = () => post({ tab: me, bye: true });
 
-  const end = () => {
-    isOver = true;
+  const stopTimers = () => {
     clearTimeout(watch);
     clearTimeout(asked);
+    asked = undefined;
+  };
+
+  const end = () => {
+    isOver = true;
+    stopTimers();
     stopWaking();
+    for (const event of ["freeze", "resume"]) globalThis.document?.removeEventListener(event, freeze);
     globalThis.removeEventListener?.("pagehide", leave);
     requests.fail();
     queued.abort();
@@ -115,9 +122,8 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
 
   const hold = () =>
     new Promise<void>((release) => {
-      if (isOver) return release();
-      clearTimeout(watch);
-      clearTimeout(asked);
+      if (isOver || isFrozen) return release();
+      stopTimers();
       requests.fail();
       const id = (holder = `${Math.random()}`);
       const isHeld = () => holder === id;
@@ -203,10 +209,22 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
     asked ??= setTimeout(steal, PATIENCE);
   };
 
+  /**
+   * A frozen tab still hears and answers the others, while no frame of its session reaches it. So
+   * it lets another tab hold the session before it freezes, and waits for the lock when it runs again.
+   */
+  const freeze = ({ type }: Event) => {
+    if (isFrozen === (type === "freeze")) return;
+    isFrozen = !isFrozen;
+    if (!isFrozen) return wait();
+    stopTimers();
+    request++;
+    queued.abort();
+    letGo();
+  };
+
   const holderIsThere = () => {
-    clearTimeout(watch);
-    clearTimeout(asked);
-    asked = undefined;
+    stopTimers();
     watch = setTimeout(ask, 1000 * (welcome?.ping ?? PING), "there");
   };
 
@@ -286,6 +304,7 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
       if (isOver) return;
       channel.onmessage = listen;
       globalThis.addEventListener?.("pagehide", leave);
+      for (const event of ["freeze", "resume"]) globalThis.document?.addEventListener(event, freeze);
       stopWaking = onWake(() => {
         tellWishes();
         ask("wake");

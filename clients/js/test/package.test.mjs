@@ -37,7 +37,8 @@ const tool = (name) => join(here, "node_modules", name);
 let project;
 before(async (context) => {
   project = folder(context);
-  await npm(here, "pack", "--silent", "--pack-destination", project);
+  // Without its own build, which would take dist away from the tests beside this one.
+  await npm(here, "pack", "--silent", "--ignore-scripts", "--pack-destination", project);
   const [tarball] = (await readdir(project)).filter((name) => name.endsWith(".tgz"));
   assert.equal(tarball, `usher-client-${manifest.version}.tgz`);
   await writeFile(join(project, "package.json"), JSON.stringify({ name: "an-app", private: true, type: "module" }));

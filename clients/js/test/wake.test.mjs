@@ -89,6 +89,29 @@ test("a connection that does not answer within 2 s is given up, and the next com
   })(context);
 });
 
+// A browser may end the connection of a tab that was frozen, when the tab runs again.
+test("a connection that ends after the waking: the next comes at once", async (context) => {
+  fixChance(context, 0.1);
+  await withServer(async (server, follow) => {
+    const at = follow();
+    const session = (await server.sessions.next()).welcome();
+    await becomes(at, "open");
+    WAKES.resume();
+    await session.frames.next();
+    session.end(1006);
+    assert.equal((await becomes(at, "waiting")).retryInMs, 100);
+    const next = (await server.sessions.next()).welcome();
+    await becomes(at, "open");
+    // The gateway's own word counts before that.
+    next.send({ goodbye: { reason: "drain", reconnect_after_ms: 700 } }, { event: "e", data: 1 });
+    await at.events.next();
+    WAKES.resume();
+    await next.frames.next();
+    next.end(1012);
+    assert.equal((await becomes(at, "waiting")).retryInMs, 700);
+  })(context);
+});
+
 test("server-sent events are opened anew", async (context) => {
   fixChance(context, 0.1);
   await withServer(async (server, follow) => {

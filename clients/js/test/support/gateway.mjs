@@ -9,7 +9,8 @@ import { until } from "./wait.mjs";
 
 const USHER = process.env.USHER ?? join(root, "target/debug/usher");
 
-const answers = (port) =>
+/** Whether something listens there. */
+export const answers = (port) =>
   new Promise((resolve) => {
     const socket = dial(port, "127.0.0.1", () => resolve(true) || socket.destroy()).on("error", () => resolve(false));
   });
@@ -17,7 +18,7 @@ const answers = (port) =>
 export class World {
   static async start(context, settings = {}) {
     if (!existsSync(USHER)) throw new Error(`there is no ${USHER} yet: run cargo build`);
-    const world = new World();
+    const world = new this();
     Object.assign(world, { context, settings });
     [world.natsPort, world.redisPort, world.port] = await Promise.all([freePort(), freePort(), freePort()]);
     world.natsFolder = folder(context);
@@ -48,7 +49,7 @@ export class World {
       ...this.settings,
     };
     const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("USHER")));
-    for (const [key, value] of Object.entries(settings)) env[`USHER_${key.replace(".", "__").toUpperCase()}`] = value;
+    for (const [key, value] of Object.entries(settings)) env[`USHER_${key.replaceAll(".", "__").toUpperCase()}`] = value;
     this.gateway = new Program(this.context, USHER, ["serve"], { env, cwd: folder(this.context) });
     const listener = (name) => (log) =>
       log.split("\n").find((line) => line.includes(`"${name}"`) && /127\.0\.0\.1:\d+/.test(line))?.match(/127\.0\.0\.1:\d+/)[0];

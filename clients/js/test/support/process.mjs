@@ -2,6 +2,7 @@
 
 import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -15,6 +16,14 @@ export function server(name) {
   const program = join(root, ".servers/bin", name);
   if (!existsSync(program)) throw new Error(`there is no ${name} yet: run tests/servers.sh`);
   return program;
+}
+
+/** A package of `.servers/node`. */
+export function modules(name) {
+  if (!existsSync(join(root, ".servers/node/node_modules", name))) {
+    throw new Error(`there is no ${name} yet: run tests/servers.sh browser`);
+  }
+  return createRequire(join(root, ".servers/node/"))(name);
 }
 
 /** A new folder, which is gone with the test. */

@@ -1,4 +1,4 @@
-// A small server that speaks the frames of docs/frontend.md over real WebSockets and real
+// A small server that speaks the frames of docs/clients.md over real WebSockets and real
 // server-sent events, and does whatever a test wants of a gateway.
 
 import { readFile } from "node:fs/promises";

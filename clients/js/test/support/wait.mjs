@@ -1,6 +1,7 @@
 // Waiting for what happens, with a bound on patience.
 
-const PATIENCE = 20_000; // ms
+/** ms; a client waits for up to 30 s between two attempts. */
+const PATIENCE = 45_000;
 
 /** Waits until `look` returns something, and returns it. */
 export async function until(what, look) {
