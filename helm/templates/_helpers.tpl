@@ -146,6 +146,20 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- if and (not $known) (or .Values.grpc.allowAnonymous .Values.demo.enabled) -}}true{{- end -}}
 {{- end -}}
 
+{{/*
+How many gateways the Deployment asks for; empty: it does not say. Where an autoscaler decides,
+that is the number that runs now: a Deployment that loses the field falls back to one gateway.
+Without a cluster (helm template, and so Argo CD) nothing is known of what runs.
+*/}}
+{{- define "usher.replicas" -}}
+{{- if or .Values.autoscaling.enabled (kindIs "invalid" .Values.replicaCount) -}}
+{{- $live := lookup "apps/v1" "Deployment" .Release.Namespace (include "usher.fullname" .) -}}
+{{- with $live -}}{{- .spec.replicas -}}{{- end -}}
+{{- else -}}
+{{- .Values.replicaCount -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Whether the test pod has what it needs. */}}
 {{- define "usher.canTest" -}}
 {{- $encrypted := or .Values.public.tls.existingSecret .Values.grpc.tls.existingSecret -}}

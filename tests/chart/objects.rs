@@ -212,6 +212,14 @@ fn the_autoscaler_alone_says_how_many() {
         Render::minimal().objects().deployment()["spec"]["replicas"],
         2
     );
+    // Somebody else's autoscaler, or one who scales by hand.
+    let another = Render::minimal().set("replicaCount=null").objects();
+    let spec = another.deployment()["spec"].as_object().expect("a map");
+    assert!(!spec.contains_key("replicas"), "{spec:?}");
+    assert_eq!(
+        Render::minimal().set("replicaCount=0").objects().deployment()["spec"]["replicas"],
+        0
+    );
     let objects = presets::objects("production");
     assert!(objects.deployment()["spec"]["replicas"].is_null());
     let scaler = &objects.one("HorizontalPodAutoscaler", "")["spec"];
