@@ -23,27 +23,17 @@
 {{- end -}}
 {{- end -}}
 
+{{/* Maps as one: a key that several have gets the first one's value. A list of maps. */}}
+{{- define "usher.merged" -}}
+{{- $all := dict -}}
+{{- range . -}}{{- $all = merge $all (. | default dict) -}}{{- end -}}
+{{- toYaml $all -}}
+{{- end -}}
+
 {{/* What selects pods: these two and no more, since a Deployment can't change them. */}}
 {{- define "usher.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "usher.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
-{{- end -}}
-
-{{/* What every object has besides its name and instance. */}}
-{{- define "usher.commonLabels" -}}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/part-of: usher
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
-{{- end -}}
-
-{{- define "usher.labels" -}}
-{{ include "usher.selectorLabels" . }}
-app.kubernetes.io/component: gateway
-{{ include "usher.commonLabels" . }}
 {{- end -}}
 
 {{/* Objects beside the gateway, which its selectors must not find: (list context component). */}}
@@ -53,11 +43,69 @@ app.kubernetes.io/name: {{ include "usher.name" $ }}-{{ index . 1 }}
 app.kubernetes.io/instance: {{ $.Release.Name }}
 {{- end -}}
 
+{{/*
+What pods have besides: (list context component). No version is among them, or each version of
+the chart would replace all pods.
+*/}}
+{{- define "usher.otherLabels" -}}
+app.kubernetes.io/component: {{ index . 1 }}
+app.kubernetes.io/part-of: usher
+{{- end -}}
+
+{{/* What an object has besides. */}}
+{{- define "usher.versionLabels" -}}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{/* By which Helm knows its own objects, so nobody changes it. */}}
+{{- define "usher.helmLabels" -}}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end -}}
+
+{{/* The labels of an object of the gateway: (list context more-labels). */}}
+{{- define "usher.labelsWith" -}}
+{{- $ := index . 0 -}}
+{{- include "usher.merged" (list
+  (include "usher.selectorLabels" $ | fromYaml)
+  (include "usher.helmLabels" $ | fromYaml)
+  (index . 1) $.Values.commonLabels
+  (include "usher.otherLabels" (list $ "gateway") | fromYaml)
+  (include "usher.versionLabels" $ | fromYaml)) -}}
+{{- end -}}
+
+{{- define "usher.labels" -}}
+{{- include "usher.labelsWith" (list . dict) -}}
+{{- end -}}
+
+{{/* The labels of a gateway's pod. */}}
+{{- define "usher.podLabels" -}}
+{{- include "usher.merged" (list
+  (include "usher.selectorLabels" . | fromYaml)
+  .Values.podLabels (include "usher.meshLabels" . | fromYaml) .Values.commonLabels
+  (include "usher.otherLabels" (list . "gateway") | fromYaml)
+  (include "usher.helmLabels" . | fromYaml)) -}}
+{{- end -}}
+
+{{/* The labels of an object beside the gateway: (list context component). */}}
 {{- define "usher.besideLabels" -}}
 {{- $ := index . 0 -}}
-{{ include "usher.besideSelectorLabels" . }}
-app.kubernetes.io/component: {{ index . 1 }}
-{{ include "usher.commonLabels" $ }}
+{{- include "usher.merged" (list
+  (include "usher.besideSelectorLabels" . | fromYaml)
+  (include "usher.helmLabels" $ | fromYaml)
+  $.Values.commonLabels
+  (include "usher.otherLabels" . | fromYaml)
+  (include "usher.versionLabels" $ | fromYaml)) -}}
+{{- end -}}
+
+{{/* The labels of a pod beside the gateway: (list context component). */}}
+{{- define "usher.besidePodLabels" -}}
+{{- $ := index . 0 -}}
+{{- include "usher.merged" (list
+  (include "usher.besideSelectorLabels" . | fromYaml)
+  $.Values.commonLabels
+  (include "usher.otherLabels" . | fromYaml)
+  (include "usher.helmLabels" $ | fromYaml)) -}}
 {{- end -}}
 
 {{/* An image: (list context image default-tag). */}}

@@ -145,8 +145,14 @@ pub(crate) struct Objects(pub(crate) Vec<Value>);
 
 impl Objects {
     pub(crate) fn parse(text: &str) -> Self {
+        // By its own values first: these refuse a map that has a key twice, as kustomize and
+        // Flux do and Helm does not.
+        let object = |document| {
+            let object = serde_yaml_ng::Value::deserialize(document).expect("YAML");
+            serde_json::to_value(object).expect("what JSON can say")
+        };
         let objects = serde_yaml_ng::Deserializer::from_str(text)
-            .map(|document| Value::deserialize(document).expect("YAML"))
+            .map(object)
             .filter(|object| !object.is_null());
         Self(objects.collect())
     }

@@ -1,5 +1,6 @@
 //! What matters of what is rendered, said once more in words.
 
+pub(crate) mod labels;
 mod network;
 mod policy;
 mod proxies;
@@ -217,7 +218,10 @@ fn the_autoscaler_alone_says_how_many() {
     let spec = another.deployment()["spec"].as_object().expect("a map");
     assert!(!spec.contains_key("replicas"), "{spec:?}");
     assert_eq!(
-        Render::minimal().set("replicaCount=0").objects().deployment()["spec"]["replicas"],
+        Render::minimal()
+            .set("replicaCount=0")
+            .objects()
+            .deployment()["spec"]["replicas"],
         0
     );
     let objects = presets::objects("production");
@@ -330,28 +334,6 @@ fn everything_is_in_the_releases_namespace() {
     for preset in presets::all() {
         for object in preset.render().objects().0 {
             assert_eq!(object["metadata"]["namespace"], NAMESPACE, "{object}");
-        }
-    }
-}
-
-#[test]
-fn names_fit_whatever_the_release_is_called() {
-    let long = "a".repeat(60);
-    for name in [
-        Render::minimal().set(&format!("fullnameOverride={long}")),
-        presets::named("demo")
-            .render()
-            .set(&format!("nameOverride={long}")),
-    ] {
-        for object in name.objects().0 {
-            let name = object["metadata"]["name"].as_str().expect("a name");
-            assert!(name.len() <= 63, "{name}");
-            for (label, value) in object["metadata"]["labels"].as_object().expect("labels") {
-                assert!(
-                    value.as_str().expect("a text").len() <= 63,
-                    "{label}: {value}"
-                );
-            }
         }
     }
 }
