@@ -1,17 +1,21 @@
 {{/* Names, labels, images, and what values mean in numbers. */}}
 
-{{- define "usher.name" -}}
-{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
+{{/* At most 40 characters, so that every suffix fits. Of a longer name a part and a hash: two that begin alike stay two. */}}
+{{- define "usher.short" -}}
+{{- if le (len .) 40 -}}{{ . }}{{- else -}}{{ trunc 31 . | trimSuffix "-" }}-{{ sha256sum . | trunc 8 }}{{- end -}}
 {{- end -}}
 
-{{/* Short enough for every suffix that objects add to it. */}}
+{{- define "usher.name" -}}
+{{- include "usher.short" (default .Chart.Name .Values.nameOverride) -}}
+{{- end -}}
+
 {{- define "usher.fullname" -}}
 {{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- include "usher.short" .Values.fullnameOverride -}}
 {{- else if contains (include "usher.name" .) .Release.Name -}}
-{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- include "usher.short" .Release.Name -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name (include "usher.name" .) | trunc 40 | trimSuffix "-" -}}
+{{- include "usher.short" (printf "%s-%s" .Release.Name (include "usher.name" .)) -}}
 {{- end -}}
 {{- end -}}
 

@@ -7,6 +7,17 @@ value by itself; here they are seen together. All complaints come at once.
 {{- $bad := list -}}
 {{- $ways := or $v.httpRoute.enabled $v.traefik.enabled $v.nginx.enabled -}}
 
+{{- $name := include "usher.fullname" . -}}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name) -}}
+  {{- $bad = append $bad (printf "%s can be no Service's name, which is small letters, digits and -, with a letter first: set fullnameOverride, such as --set fullnameOverride=usher" $name) -}}
+{{- end -}}
+{{- if and $v.nameOverride (not (regexMatch "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$" $v.nameOverride)) -}}
+  {{- $bad = append $bad (printf "nameOverride (%s) must be small letters, digits and -, with a letter or digit at both ends" $v.nameOverride) -}}
+{{- end -}}
+{{- if and $v.serviceAccount.name (not (regexMatch "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$" $v.serviceAccount.name)) -}}
+  {{- $bad = append $bad (printf "serviceAccount.name (%s) must be small letters, digits, - and ., with a letter or digit at both ends" $v.serviceAccount.name) -}}
+{{- end -}}
+
 {{- if $v.demo.enabled -}}
   {{- if or $v.nats.url $v.nats.urlKey -}}
     {{- $bad = append $bad "demo.enabled brings its own NATS, but nats.url or nats.urlKey is given too: keep one of the two" -}}

@@ -45,6 +45,7 @@ pub(crate) fn helm(arguments: &[&str]) -> Output {
 #[derive(Debug, Clone)]
 pub(crate) struct Render {
     chart: PathBuf,
+    release: String,
     arguments: Vec<String>,
 }
 
@@ -64,8 +65,17 @@ impl Render {
 
     /// Another chart.
     pub(crate) fn of(chart: PathBuf) -> Self {
-        let arguments = Vec::new();
-        Self { chart, arguments }
+        Self {
+            chart,
+            release: RELEASE.to_owned(),
+            arguments: Vec::new(),
+        }
+    }
+
+    /// As a release of this name.
+    pub(crate) fn named(mut self, release: &str) -> Self {
+        release.clone_into(&mut self.release);
+        self
     }
 
     /// Adds `--set`.
@@ -90,7 +100,8 @@ impl Render {
     /// What it renders, or what Helm complains of.
     pub(crate) fn try_text(&self) -> Result<String, String> {
         let chart = self.chart.display().to_string();
-        let mut arguments = vec!["template", RELEASE, &chart, "--namespace", NAMESPACE];
+        let release = &self.release;
+        let mut arguments = vec!["template", release, &chart, "--namespace", NAMESPACE];
         arguments.extend(self.arguments.iter().map(String::as_str));
         let output = helm(&arguments);
         match output.status.success() {

@@ -32,6 +32,44 @@ fn names_fit_whatever_the_release_is_called() {
     }
 }
 
+/// The names of all objects that were made.
+fn names(render: Render) -> Vec<String> {
+    render.objects().names()
+}
+
+#[test]
+fn two_long_names_stay_two() {
+    let begin = "a".repeat(45);
+    let [one, other] =
+        ["one", "two"].map(|end| names(Render::minimal().named(&format!("{begin}-{end}"))));
+    assert_eq!(one.len(), other.len());
+    assert!(one.iter().all(|name| !other.contains(name)), "{one:?}");
+    // The same name each time.
+    assert_eq!(one, names(Render::minimal().named(&format!("{begin}-one"))));
+}
+
+/// Before anything is made: a Service that the API refuses leaves the other objects behind.
+#[test]
+fn names_that_the_api_refuses_are_refused_in_words() {
+    for render in [
+        Render::minimal().named("a.b"),
+        Render::minimal().named("1push"),
+        Render::minimal().set("fullnameOverride=Push"),
+        Render::minimal().set("fullnameOverride=push_it"),
+        Render::minimal().set("fullnameOverride=-push"),
+    ] {
+        render.refused("can be no Service's name");
+    }
+    Render::minimal()
+        .set("nameOverride=Live")
+        .refused("nameOverride (Live) must be small letters");
+    Render::minimal()
+        .set("serviceAccount.name=Push")
+        .refused("serviceAccount.name (Push) must be small letters");
+    let objects = names(Render::minimal().named("a.b").set("fullnameOverride=a-b"));
+    assert!(objects.contains(&"Service a-b".to_owned()), "{objects:?}");
+}
+
 /// A label of the operator's that is also one of ours is there once. Parsing refuses a map
 /// that has a key twice.
 #[test]
