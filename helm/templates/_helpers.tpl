@@ -30,7 +30,12 @@
 {{/* Maps as one: a key that several have gets the first one's value. A list of maps. */}}
 {{- define "usher.merged" -}}
 {{- $all := dict -}}
-{{- range . -}}{{- $all = merge $all (. | default dict) -}}{{- end -}}
+{{- range . -}}
+{{- /* Not sprig's merge, for which an empty text is none. */ -}}
+{{- range $key, $value := . -}}
+{{- if not (hasKey $all $key) -}}{{- $_ := set $all $key $value -}}{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- toYaml $all -}}
 {{- end -}}
 

@@ -133,6 +133,12 @@ value by itself; here they are seen together. All complaints come at once.
 {{- if and $v.httpRoute.enabled (not $v.httpRoute.parentRefs) -}}
   {{- $bad = append $bad "httpRoute.parentRefs is required: the Gateway that the route hangs on, such as --set 'httpRoute.parentRefs[0].name=public'" -}}
 {{- end -}}
+{{- if and $v.httpRoute.sessionPersistence (not (and $v.httpRoute.enabled $v.cookieAffinity.enabled)) -}}
+  {{- $bad = append $bad "httpRoute.sessionPersistence is how cookieAffinity.enabled is written into an HTTPRoute: set httpRoute.enabled and cookieAffinity.enabled too" -}}
+{{- end -}}
+{{- if and $v.cookieAffinity.enabled $v.httpRoute.enabled (not $v.httpRoute.sessionPersistence) -}}
+  {{- $bad = append $bad "cookieAffinity.enabled needs httpRoute.sessionPersistence=true with an HTTPRoute, and the experimental channel of the Gateway API's CRDs: the standard channel has no such field. Or leave cookieAffinity.enabled out, since sessions do not need it" -}}
+{{- end -}}
 {{- if and $v.cookieAffinity.enabled (not (or $ways (eq $v.mesh.type "istio"))) -}}
   {{- $bad = append $bad "cookieAffinity.enabled needs a proxy that sets the cookie: httpRoute, traefik, nginx, or mesh.type=istio; for a Service there is service.sessionAffinity" -}}
 {{- end -}}

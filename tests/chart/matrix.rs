@@ -22,6 +22,7 @@ const WAYS: [&[&str]; 4] = [
     &[
         "httpRoute.enabled=true",
         "httpRoute.parentRefs[0].name=public",
+        "httpRoute.sessionPersistence=true",
     ],
     &["traefik.enabled=true"],
     &["nginx.enabled=true", "nginx.tlsSecret=push-tls"],

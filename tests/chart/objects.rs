@@ -358,7 +358,7 @@ fn scrapes_are_told_apart_by_what_alerts_ask_for() {
         assert_eq!(endpoint["port"], "ops");
         assert_eq!(
             endpoint["relabelings"][0],
-            json!({"targetLabel": "job", "replacement": format!("{NAME}-ops")})
+            json!({"action": "replace", "targetLabel": "job", "replacement": format!("{NAME}-ops")})
         );
         // What it selects is there.
         let wanted = monitor["selector"]["matchLabels"]

@@ -162,6 +162,18 @@ const IMPOSSIBLE: &[(&[&str], &str)] = &[
         "httpRoute.parentRefs is required",
     ),
     (
+        &[
+            "httpRoute.enabled=true",
+            "httpRoute.parentRefs[0].name=public",
+            "cookieAffinity.enabled=true",
+        ],
+        "cookieAffinity.enabled needs httpRoute.sessionPersistence=true",
+    ),
+    (
+        &["httpRoute.sessionPersistence=true"],
+        "set httpRoute.enabled and cookieAffinity.enabled too",
+    ),
+    (
         &["cookieAffinity.enabled=true"],
         "cookieAffinity.enabled needs a proxy that sets the cookie",
     ),
