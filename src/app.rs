@@ -331,7 +331,7 @@ impl App {
             Ok(()) = grpc_done.clone() => Some("the gRPC listener"),
         };
         tracing::info!(?delay, ?window, "draining");
-        metrics.draining.set(1);
+        metrics.service.draining.set(1);
         readiness.drain();
         let failed = match failed {
             Some(name) => Some(name),

@@ -10,3 +10,11 @@
   sourceLabels: [__meta_kubernetes_namespace]
   targetLabel: namespace
 {{- end -}}
+
+{{/* Where to read what to do: (list context anchor). Nothing, where nobody has said where the page is. */}}
+{{- define "usher.runbook" -}}
+{{- $anchor := index . 1 -}}
+{{- with (index . 0).Values.prometheusRule.runbookUrl -}}
+runbook_url: {{ . }}#{{ $anchor }}
+{{- end -}}
+{{- end -}}
