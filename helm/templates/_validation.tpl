@@ -7,6 +7,9 @@ value by itself; here they are seen together. All complaints come at once.
 {{- $bad := list -}}
 {{- $ways := or $v.httpRoute.enabled $v.traefik.enabled $v.nginx.enabled -}}
 
+{{- range compact (splitList "\n" (include "usher.wrongValues" .)) -}}
+  {{- $bad = append $bad . -}}
+{{- end -}}
 {{- $name := include "usher.fullname" . -}}
 {{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name) -}}
   {{- $bad = append $bad (printf "%s can be no Service's name, which is small letters, digits and -, with a letter first: set fullnameOverride, such as --set fullnameOverride=usher" $name) -}}
@@ -16,6 +19,14 @@ value by itself; here they are seen together. All complaints come at once.
 {{- end -}}
 {{- if and $v.serviceAccount.name (not (regexMatch "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$" $v.serviceAccount.name)) -}}
   {{- $bad = append $bad (printf "serviceAccount.name (%s) must be small letters, digits, - and ., with a letter or digit at both ends" $v.serviceAccount.name) -}}
+{{- end -}}
+
+{{- range $probe := list "livenessProbe" "readinessProbe" "startupProbe" -}}
+  {{- range $handler := list "httpGet" "exec" "tcpSocket" "grpc" -}}
+    {{- if hasKey (get $v $probe | default dict) $handler -}}
+      {{- $bad = append $bad (printf "%s.%s: the chart says what is asked; give times and thresholds only, or %s=null for none" $probe $handler $probe) -}}
+    {{- end -}}
+  {{- end -}}
 {{- end -}}
 
 {{- if $v.demo.enabled -}}
@@ -152,10 +163,6 @@ value by itself; here they are seen together. All complaints come at once.
 {{- if le (include "usher.milliseconds" $v.session.idleTimeout | int64) (include "usher.milliseconds" $v.session.pingInterval | int64) -}}
   {{- $bad = append $bad (printf "session.idleTimeout (%s) must be longer than session.pingInterval (%s), or quiet sessions are closed" $v.session.idleTimeout $v.session.pingInterval) -}}
 {{- end -}}
-{{- $ttl := include "usher.milliseconds" $v.tickets.ttl | int64 -}}
-{{- if or (gt $ttl 300000) (lt $ttl 1000) -}}
-  {{- $bad = append $bad (printf "tickets.ttl (%s) must be from 1s to 300s" $v.tickets.ttl) -}}
-{{- end -}}
 {{- $age := include "usher.milliseconds" $v.durable.maxAge | int64 -}}
 {{- if and $v.durable.enabled $age (gt (include "usher.milliseconds" $v.durable.duplicateWindow | int64) $age) -}}
   {{- $bad = append $bad (printf "durable.duplicateWindow (%s) must not be above durable.maxAge (%s)" $v.durable.duplicateWindow $v.durable.maxAge) -}}
@@ -171,7 +178,7 @@ value by itself; here they are seen together. All complaints come at once.
   {{- $bad = append $bad "public.port, grpc.port and ops.port must differ" -}}
 {{- end -}}
 
-{{- with ($v.resources.limits).memory -}}
+{{- with (($v.resources).limits).memory -}}
   {{- $limit := include "usher.quantity" . | int64 -}}
   {{- $needed := include "usher.memory" $ | int64 -}}
   {{- if and (gt $limit 0) (lt $limit $needed) -}}
@@ -186,7 +193,7 @@ value by itself; here they are seen together. All complaints come at once.
   {{- if not (or $v.autoscaling.targetCpu $v.autoscaling.targetSessions) -}}
     {{- $bad = append $bad "autoscaling.enabled has nothing to scale by: set autoscaling.targetCpu or autoscaling.targetSessions" -}}
   {{- end -}}
-  {{- if and $v.autoscaling.targetCpu (not ($v.resources.requests).cpu) -}}
+  {{- if and $v.autoscaling.targetCpu (not (($v.resources).requests).cpu) -}}
     {{- $bad = append $bad "autoscaling.targetCpu is a share of resources.requests.cpu, which is not given" -}}
   {{- end -}}
   {{- if and $v.public.maxSessions (gt (int $v.autoscaling.targetSessions) (int $v.public.maxSessions)) -}}

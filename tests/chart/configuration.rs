@@ -61,7 +61,7 @@ const MADE: [&str; 39] = [
 const OTHERWISE: [&str; 3] = ["public.max_sessions", "drain.delay", "log.format"];
 
 /// `session.ping_interval` → `session.pingInterval`.
-fn as_value(key: &str) -> String {
+pub(crate) fn as_value(key: &str) -> String {
     let mut value = String::new();
     let mut upper = false;
     for c in key.chars() {
@@ -101,8 +101,8 @@ fn every_key_is_a_value_with_the_programs_default() {
     }
 }
 
-/// The configuration of a preset, read by the program, with files where it has them.
-fn loaded(objects: &Objects) -> Result<Config, String> {
+/// The configuration of what is rendered, in a folder of its own, with files where it names some.
+pub(crate) fn installed(objects: &Objects) -> TempDir {
     let folder = TempDir::new().expect("a folder");
     let root = folder.path().display().to_string();
     let toml = objects.toml().replace("/etc/usher/", &format!("{root}/"));
@@ -124,8 +124,14 @@ fn loaded(objects: &Objects) -> Result<Config, String> {
         };
         fs::write(file, content).expect("written");
     }
+    fs::write(folder.path().join("usher.toml"), toml).expect("written");
+    folder
+}
+
+/// The same, read by the program.
+fn loaded(objects: &Objects) -> Result<Config, String> {
+    let folder = installed(objects);
     let file = folder.path().join("usher.toml");
-    fs::write(&file, toml).expect("written");
     Config::load(Some(&file), []).map_err(|error| error.to_string())
 }
 

@@ -96,10 +96,24 @@ fn schema() -> Value {
         };
         for section in sections {
             let open = json!({"type": "object", "additionalProperties": false, "properties": {}});
+            if place["properties"].get(section).is_none() {
+                let required = place["required"].as_array().cloned().unwrap_or_default();
+                place["required"] = required.into_iter().chain([section.into()]).collect();
+            }
             let properties = place["properties"].as_object_mut().expect("a map");
             place = properties.entry(section).or_insert(open);
         }
-        place["properties"][name] = value.schema();
+        let schema = value.schema();
+        // Null takes a value away, and no template could do without it.
+        let types = &schema["type"];
+        let nullable = types
+            .as_array()
+            .is_some_and(|types| types.contains(&"null".into()));
+        place["properties"][name] = schema;
+        if !nullable {
+            let required = place["required"].as_array().cloned().unwrap_or_default();
+            place["required"] = required.into_iter().chain([name.into()]).collect();
+        }
     }
     schema
 }
@@ -119,11 +133,19 @@ impl Documented {
         schema.insert("description".into(), self.doc.as_str().into());
         let directive = match self.directive.as_deref() {
             None => json!({}),
-            Some("duration") => json!({"pattern": "^[0-9]+(ms|s|m|h)$"}),
-            Some("size") => json!({"pattern": "^[0-9]+(B|KiB|MiB|GiB)$"}),
+            // As many digits as the templates can count with.
+            Some("duration") => json!({"pattern": "^[0-9]{1,12}(ms|s|m|h)$"}),
+            Some("size") => json!({"pattern": "^([0-9]{1,18}B|[0-9]{1,9}(KiB|MiB|GiB))$"}),
+            // Labels and annotations: the API takes nothing else.
+            Some("texts") => json!({"additionalProperties": {"type": "string"}}),
+            // Without one there is no probe.
+            Some("probe") => json!({"type": ["object", "null"]}),
             Some(text) => serde_json::from_str(text)
                 .unwrap_or_else(|error| panic!("@schema of {}: {error}", self.path)),
         };
+        if of == "integer" {
+            schema.insert("maximum".into(), i32::MAX.into());
+        }
         schema.extend(directive.as_object().expect("a map").clone());
         schema.into()
     }
