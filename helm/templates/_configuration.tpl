@@ -115,7 +115,7 @@ ca_file = "{{ $tls }}/jwt/ca.crt"
 
 {{/* Whether tokens alone open sessions. */}}
 {{- define "usher.withoutRedis" -}}
-{{- if and .Values.tickets.jwt.connect (not (or .Values.demo.enabled .Values.redis.url .Values.redis.urlKey)) -}}true{{- end -}}
+{{- if and .Values.tickets.jwt.connect (not (or .Values.demo.enabled .Values.redis.url .Values.redis.urlKey (include "usher.fromEnv" (list . "USHER_REDIS__URL")))) -}}true{{- end -}}
 {{- end -}}
 
 {{/* The Secrets that become files: a YAML map of folder below /etc/usher to Secret. */}}

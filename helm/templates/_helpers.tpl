@@ -197,10 +197,22 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if .Values.demo.enabled -}}redis://{{ include "usher.fullname" . }}-demo-redis:6379{{- else -}}{{ .Values.redis.url }}{{- end -}}
 {{- end -}}
 
+{{/* Whether extraEnv gives a key of the program, itself or by a file: (list context variable). */}}
+{{- define "usher.fromEnv" -}}
+{{- $variable := index . 1 -}}
+{{- range (index . 0).Values.extraEnv -}}
+{{- if has .name (list $variable (print $variable "_FILE")) -}}true{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Callers of the push API have to show something. */}}
+{{- define "usher.knowsCallers" -}}
+{{- if or .Values.grpc.existingSecret .Values.grpc.tls.clientCa (include "usher.fromEnv" (list . "USHER_GRPC__TOKENS")) (include "usher.fromEnv" (list . "USHER_GRPC__TLS__CLIENT_CA")) -}}true{{- end -}}
+{{- end -}}
+
 {{/* Nothing guards the push API; so it is in a demo without a Secret. */}}
 {{- define "usher.anonymous" -}}
-{{- $known := or .Values.grpc.existingSecret .Values.grpc.tls.clientCa -}}
-{{- if and (not $known) (or .Values.grpc.allowAnonymous .Values.demo.enabled) -}}true{{- end -}}
+{{- if and (not (include "usher.knowsCallers" .)) (or .Values.grpc.allowAnonymous .Values.demo.enabled) -}}true{{- end -}}
 {{- end -}}
 
 {{/*

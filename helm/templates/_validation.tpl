@@ -37,18 +37,21 @@ value by itself; here they are seen together. All complaints come at once.
     {{- $bad = append $bad "demo.enabled brings its own Redis, but redis.url or redis.urlKey is given too: keep one of the two" -}}
   {{- end -}}
 {{- else -}}
-  {{- if not (or $v.nats.url $v.nats.urlKey) -}}
+  {{- if not (or $v.nats.url $v.nats.urlKey (include "usher.fromEnv" (list $ "USHER_NATS__URL"))) -}}
     {{- $bad = append $bad "nats.url is required: where your NATS is, such as --set nats.url=nats://nats.nats.svc:4222, or nats.existingSecret and nats.urlKey where the URL is secret. For a look without either server: --set demo.enabled=true" -}}
   {{- end -}}
-  {{- if not (or $v.redis.url $v.redis.urlKey $v.tickets.jwt.connect) -}}
+  {{- if not (or $v.redis.url $v.redis.urlKey $v.tickets.jwt.connect (include "usher.fromEnv" (list $ "USHER_REDIS__URL"))) -}}
     {{- $bad = append $bad "redis.url is required: where tickets are kept, such as --set redis.url=redis://redis.redis.svc:6379, or redis.existingSecret and redis.urlKey where the URL is secret; none where tokens alone open sessions (tickets.jwt.connect). For a look without either server: --set demo.enabled=true" -}}
   {{- end -}}
-  {{- if not (or $v.grpc.existingSecret $v.grpc.tls.clientCa $v.grpc.allowAnonymous) -}}
-    {{- $bad = append $bad "grpc.existingSecret is required, since whoever reaches the push API could be any user: kubectl create secret generic usher-grpc --from-literal=tokens=$(openssl rand -hex 32), then --set grpc.existingSecret=usher-grpc; or grpc.tls.existingSecret with grpc.tls.clientCa=true; or grpc.allowAnonymous=true where something else guards the way" -}}
+  {{- if not (or (include "usher.knowsCallers" .) $v.grpc.allowAnonymous) -}}
+    {{- $bad = append $bad "grpc.existingSecret is required, since whoever reaches the push API could be any user: kubectl create secret generic usher-grpc --from-literal=tokens=$(openssl rand -hex 32), then --set grpc.existingSecret=usher-grpc; or grpc.tls.existingSecret with grpc.tls.clientCa=true; or USHER_GRPC__TOKENS_FILE in extraEnv, where a file comes from elsewhere (Vault, a CSI driver); or grpc.allowAnonymous=true where something else guards the way" -}}
   {{- end -}}
 {{- end -}}
-{{- if and $v.grpc.allowAnonymous (or $v.grpc.existingSecret $v.grpc.tls.clientCa) -}}
-  {{- $bad = append $bad "grpc.allowAnonymous says that callers need nothing, but grpc.existingSecret or grpc.tls.clientCa asks them for something: keep one of the two" -}}
+{{- if and $v.grpc.existingSecret (include "usher.fromEnv" (list . "USHER_GRPC__TOKENS")) -}}
+  {{- $bad = append $bad "grpc.existingSecret and USHER_GRPC__TOKENS in extraEnv are two sources of callers' tokens: keep one" -}}
+{{- end -}}
+{{- if and $v.grpc.allowAnonymous (include "usher.knowsCallers" .) -}}
+  {{- $bad = append $bad "grpc.allowAnonymous says that callers need nothing, but grpc.existingSecret, grpc.tls.clientCa or extraEnv asks them for something: keep one of the two" -}}
 {{- end -}}
 {{- if and $v.grpc.tls.clientCa (not $v.grpc.tls.existingSecret) -}}
   {{- $bad = append $bad "grpc.tls.clientCa needs TLS: set grpc.tls.existingSecret, a Secret with tls.crt, tls.key and ca.crt" -}}

@@ -202,6 +202,40 @@ fn redis_may_be_sentinels_or_a_cluster() {
     assert_eq!(config.redis.url.expect("a URL").kind, RedisKind::Cluster);
 }
 
+/// What Vault or a CSI driver brings is a file that no Secret holds.
+#[test]
+fn what_is_secret_may_come_from_elsewhere() {
+    let tokens = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(tokens.path(), "0123456789abcdef0123\n").expect("written");
+    let variables = [
+        (
+            "USHER_GRPC__TOKENS_FILE",
+            tokens.path().display().to_string(),
+        ),
+        ("USHER_NATS__URL", "nats://elsewhere:4222".to_owned()),
+        ("USHER_REDIS__URL", "redis://elsewhere:6379".to_owned()),
+    ];
+    let env: Vec<_> = variables
+        .iter()
+        .map(|(name, value)| serde_json::json!({"name": name, "value": value}))
+        .collect();
+    let render = Render::bare().json(&format!("extraEnv={}", serde_json::json!(env)));
+    let objects = render.objects();
+    assert!(!objects.toml().contains("allow_anonymous"));
+    let folder = installed(&objects);
+    let file = folder.path().join("usher.toml");
+    let environment = variables.map(|(name, value)| (name.to_owned(), value));
+    let config = Config::load(Some(&file), environment).expect("good");
+    assert_eq!(config.grpc.tokens.len(), 1);
+    assert_eq!(config.nats.url.0[0].as_str(), "nats://elsewhere:4222");
+    // The pod of helm test sends them as the cluster's own services do.
+    let test = objects.one("Pod", "-test").to_string();
+    assert!(test.contains("--clear-token"), "{test}");
+    render
+        .set("grpc.existingSecret=usher-grpc")
+        .refused("two sources of callers' tokens");
+}
+
 #[test]
 fn tokens_alone_need_no_redis() {
     let objects = Render::bare()
