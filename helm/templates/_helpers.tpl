@@ -160,7 +160,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- define "usher.memory" -}}
 {{- $queues := include "usher.bytes" .Values.session.totalQueueBytes | int64 -}}
 {{- $replay := ternary (include "usher.bytes" .Values.durable.replayBytes | int64) 0 .Values.durable.enabled -}}
-{{- add 20000000 (mul 4096 (int64 .Values.public.maxSessions)) (div (mul 12 $queues) 10) $replay -}}
+{{- /* Of TLS each session keeps state and buffers. */ -}}
+{{- $session := ternary 10500 4096 (ne .Values.public.tls.existingSecret "") -}}
+{{- add 20000000 (mul $session (int64 .Values.public.maxSessions)) (div (mul 12 $queues) 10) $replay -}}
 {{- end -}}
 
 {{/* From the signal to the last session's end. */}}

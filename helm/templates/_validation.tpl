@@ -185,7 +185,7 @@ value by itself; here they are seen together. All complaints come at once.
   {{- $limit := include "usher.quantity" . | int64 -}}
   {{- $needed := include "usher.memory" $ | int64 -}}
   {{- if and (gt $limit 0) (lt $limit $needed) -}}
-    {{- $bad = append $bad (printf "resources.limits.memory (%s) is less than %d public.maxSessions and session.totalQueueBytes (%s) may come to need: give it %dMi, or lower one of them" (toString .) (int $v.public.maxSessions) $v.session.totalQueueBytes (div (add $needed 1048575) 1048576)) -}}
+    {{- $bad = append $bad (printf "resources.limits.memory (%s) is less than %d public.maxSessions%s and session.totalQueueBytes (%s) may come to need: give it %dMi, or lower one of them" (toString .) (int $v.public.maxSessions) (ternary " (10.5 KB each with public.tls)" "" (ne $v.public.tls.existingSecret "")) $v.session.totalQueueBytes (div (add $needed 1048575) 1048576)) -}}
   {{- end -}}
 {{- end -}}
 

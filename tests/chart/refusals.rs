@@ -222,6 +222,10 @@ const IMPOSSIBLE: &[(&[&str], &str)] = &[
         "resources.limits.memory (256Mi) is less than 20000 public.maxSessions and session.totalQueueBytes (256MiB) may come to need: give it 405Mi",
     ),
     (
+        &["public.maxSessions=40000", "public.tls.existingSecret=tls"],
+        "resources.limits.memory (640Mi) is less than 40000 public.maxSessions (10.5 KB each with public.tls)",
+    ),
+    (
         &["public.maxSessions=200000"],
         "resources.limits.memory (640Mi) is less than 200000",
     ),
@@ -294,6 +298,13 @@ fn what_cannot_be_is_refused_in_words() {
         }
         render.refused(words);
     }
+}
+
+/// What of TLS is refused above.
+#[test]
+fn without_tls_a_session_takes_less() {
+    let render = Render::minimal().set("public.maxSessions=40000");
+    assert!(!render.objects().0.is_empty());
 }
 
 /// So that nobody has to mend one after the other.
