@@ -117,6 +117,23 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   (include "usher.helmLabels" $ | fromYaml)) -}}
 {{- end -}}
 
+{{/* The annotations of an object: (list context its-own). */}}
+{{- define "usher.annotations" -}}
+{{- $all := include "usher.merged" (list (index . 1) (index . 0).Values.commonAnnotations) -}}
+{{- if ne $all "{}" -}}{{ $all }}{{- end -}}
+{{- end -}}
+
+{{/* The families of addresses of a Service. */}}
+{{- define "usher.ipFamilies" -}}
+{{- with .Values.service.ipFamilyPolicy }}
+ipFamilyPolicy: {{ . }}
+{{- end }}
+{{- with .Values.service.ipFamilies }}
+ipFamilies:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
 {{/* An image: (list context image default-tag). */}}
 {{- define "usher.image" -}}
 {{- $ := index . 0 -}}

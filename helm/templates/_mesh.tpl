@@ -4,7 +4,7 @@ session at once, before the gateway has sent any away; that is what most of this
 */}}
 {{- define "usher.meshAnnotations" -}}
 {{- $drain := include "usher.drainSeconds" . | int -}}
-{{- if eq .Values.mesh.type "istio" }}
+{{- if and (eq .Values.mesh.type "istio") (not .Values.mesh.ambient) }}
 {{- /*
 The sidecar ends when no connection is left, however long that takes within the grace period; by
 itself it would end 5 s after SIGTERM. A native sidecar hears of it only after the gateway, so it
@@ -37,7 +37,9 @@ config.linkerd.io/shutdown-grace-period: {{ include "usher.gracePeriodSeconds" .
 {{- end -}}
 
 {{- define "usher.meshLabels" -}}
-{{- if eq .Values.mesh.type "istio" }}
+{{- if .Values.mesh.ambient }}
+istio.io/dataplane-mode: ambient
+{{- else if eq .Values.mesh.type "istio" }}
 sidecar.istio.io/inject: "true"
 {{- end }}
 {{- end -}}

@@ -89,8 +89,13 @@ value by itself; here they are seen together. All complaints come at once.
 {{- if gt (len (compact (list $v.nats.credentialsKey $v.nats.nkeySeedKey $v.nats.tokenKey $v.nats.user))) 1 -}}
   {{- $bad = append $bad "nats.credentialsKey, nats.nkeySeedKey, nats.tokenKey and nats.user are four ways to log in: keep one" -}}
 {{- end -}}
-{{- if and $v.redis.tls.existingSecret $v.redis.url (not (hasPrefix "rediss" $v.redis.url)) -}}
-  {{- $bad = append $bad "redis.tls.existingSecret is for TLS, and redis.url asks for none: write rediss://HOST:PORT there" -}}
+{{- range $name, $tls := dict "nats" $v.nats.tls "redis" $v.redis.tls "tickets.jwt" $v.tickets.jwt.tls -}}
+  {{- if and $tls.caConfigMap $tls.existingSecret (not $tls.clientCertificate) -}}
+    {{- $bad = append $bad (printf "%s.tls.caConfigMap and %s.tls.existingSecret both hold the CA: keep one of the two" $name $name) -}}
+  {{- end -}}
+{{- end -}}
+{{- if and (or $v.redis.tls.existingSecret $v.redis.tls.caConfigMap) $v.redis.url (not (hasPrefix "rediss" $v.redis.url)) -}}
+  {{- $bad = append $bad "redis.tls is for TLS, and redis.url asks for none: write rediss://HOST:PORT there" -}}
 {{- end -}}
 {{- if and $v.redis.url (not (regexMatch "^rediss?(-sentinel|-cluster)?://" $v.redis.url)) -}}
   {{- $bad = append $bad "redis.url must begin with redis://, redis-sentinel:// or redis-cluster://, or with rediss for TLS" -}}
@@ -122,8 +127,8 @@ value by itself; here they are seen together. All complaints come at once.
   {{- if and (ne .audienceClaim "aud") (not .audience) -}}
     {{- $bad = append $bad "tickets.jwt.audienceClaim goes with tickets.jwt.audience: set that too" -}}
   {{- end -}}
-  {{- if and .tls.existingSecret (not (or .jwksUrl .oidcIssuer)) -}}
-    {{- $bad = append $bad "tickets.jwt.tls.existingSecret is for tickets.jwt.jwksUrl and .oidcIssuer: set one of them" -}}
+  {{- if and (or .tls.existingSecret .tls.caConfigMap) (not (or .jwksUrl .oidcIssuer)) -}}
+    {{- $bad = append $bad "tickets.jwt.tls is for tickets.jwt.jwksUrl and .oidcIssuer: set one of them" -}}
   {{- end -}}
   {{- if and (or .secretKey .publicKeyKey) (not .existingSecret) -}}
     {{- $bad = append $bad "tickets.jwt.secretKey or .publicKeyKey names a key, but no Secret: set tickets.jwt.existingSecret" -}}
@@ -212,6 +217,17 @@ value by itself; here they are seen together. All complaints come at once.
 {{- end -}}
 {{- if and (ne $v.service.type "LoadBalancer") (or $v.service.loadBalancerClass $v.service.loadBalancerSourceRanges) -}}
   {{- $bad = append $bad "service.loadBalancerClass and service.loadBalancerSourceRanges need service.type LoadBalancer" -}}
+{{- end -}}
+{{- with $v.grpc.service -}}
+  {{- if and (not .type) .nodePort -}}
+    {{- $bad = append $bad "grpc.service.nodePort needs grpc.service.type NodePort or LoadBalancer" -}}
+  {{- end -}}
+  {{- if and (ne .type "LoadBalancer") (or .loadBalancerClass .loadBalancerSourceRanges) -}}
+    {{- $bad = append $bad "grpc.service.loadBalancerClass and grpc.service.loadBalancerSourceRanges need grpc.service.type LoadBalancer" -}}
+  {{- end -}}
+{{- end -}}
+{{- if and .Values.mesh.ambient (ne $v.mesh.type "istio") -}}
+  {{- $bad = append $bad "mesh.ambient is a mode of Istio's: set mesh.type=istio" -}}
 {{- end -}}
 {{- if and $v.serviceMonitor.enabled $v.podMonitor.enabled -}}
   {{- $bad = append $bad "serviceMonitor and podMonitor would have every gateway scraped twice: keep one of the two" -}}

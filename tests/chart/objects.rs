@@ -1,5 +1,6 @@
 //! What matters of what is rendered, said once more in words.
 
+mod extras;
 pub(crate) mod labels;
 mod network;
 mod policy;
@@ -178,6 +179,26 @@ fn a_pod_has_the_time_that_a_drain_takes() {
     }
     let own = Render::minimal().set("minReadySeconds=3").objects();
     assert_eq!(own.deployment()["spec"]["minReadySeconds"], 3);
+}
+
+/// Helm waits for 5 minutes by default, and rolls a healthy rollout back.
+#[test]
+fn the_notes_say_how_long_a_rollout_takes() {
+    for (render, words) in [
+        (
+            Render::minimal().set("replicaCount=11"),
+            "11 gateways takes up to 440s: with --wait or --rollback-on-failure give --timeout 480s",
+        ),
+        (
+            Render::minimal()
+                .set("autoscaling.enabled=true")
+                .set("autoscaling.maxReplicas=20"),
+            "give --timeout 840s",
+        ),
+    ] {
+        let notes = render.notes();
+        assert!(notes.contains(words), "{notes}");
+    }
 }
 
 #[test]

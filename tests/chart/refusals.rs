@@ -135,7 +135,7 @@ const IMPOSSIBLE: &[(&[&str], &str)] = &[
     ),
     (
         &["tickets.jwt.tls.existingSecret=s"],
-        "is for tickets.jwt.jwksUrl and .oidcIssuer",
+        "tickets.jwt.tls is for tickets.jwt.jwksUrl and .oidcIssuer",
     ),
     (
         &["tickets.jwt.jwksUrl=https://login.example.com/jwks"],
