@@ -2,7 +2,15 @@
 # shell. Runs as 65532, needs no right and writes no file.
 #
 #   docker build --tag registry.example.com/usher:0.1.0 \
-#     --build-arg REVISION="$(git rev-parse HEAD)" .
+#     --build-arg REVISION="$(git rev-parse HEAD)" \
+#     --build-arg CREATED="$(git log -1 --format=%cI)" \
+#     --build-arg SOURCE="https://git.example.com/platform/usher" .
+#
+# Where crates come from a mirror of yours, give cargo its configuration and its login as secrets,
+# which no layer keeps:
+#
+#     --secret id=cargo-config,src=$HOME/.cargo/config.toml \
+#     --secret id=cargo-credentials,src=$HOME/.cargo/credentials.toml
 #
 # To have the image itself the same to the byte, pin the compiler's by its digest, and let
 # BuildKit set every file's time:
@@ -22,22 +30,30 @@ COPY Cargo.toml Cargo.lock build.rs ./
 COPY .cargo .cargo
 COPY proto proto
 COPY image/build.sh image/build.sh
-RUN image/build.sh dependencies
+RUN --mount=type=secret,id=cargo-config,target=/usr/local/cargo/config.toml \
+    --mount=type=secret,id=cargo-credentials,target=/usr/local/cargo/credentials.toml \
+    image/build.sh dependencies
 COPY clients/usher.js clients/usher.js
 COPY src src
 # The program's own files are newer than what stood for them.
-RUN find src -type f -exec touch {} + && image/build.sh \
+RUN --mount=type=secret,id=cargo-config,target=/usr/local/cargo/config.toml \
+    --mount=type=secret,id=cargo-credentials,target=/usr/local/cargo/credentials.toml \
+    find src -type f -exec touch {} + && image/build.sh \
     && install -D -m 0755 /target/usher /image/usher \
     && install -D -m 0644 /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ca-certificates.crt
 
 FROM scratch
 ARG VERSION=0.1.0
 ARG REVISION=unknown
+ARG CREATED=unknown
+ARG SOURCE=unknown
 LABEL org.opencontainers.image.title="usher" \
       org.opencontainers.image.description="The last mile from NATS to your users' screens: a real-time gateway" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}" \
+      org.opencontainers.image.source="${SOURCE}" \
       org.opencontainers.image.base.name="scratch"
 COPY --from=build /image/ /
 ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
