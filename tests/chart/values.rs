@@ -235,11 +235,36 @@ fn the_chart_has_the_programs_version() {
     for line in [
         format!("version: {version}"),
         format!("appVersion: \"{version}\""),
+        format!("      image: usher:{version}"),
     ] {
         assert!(
             chart.lines().any(|found| found == line),
             "Chart.yaml has no {line:?}"
         );
+    }
+}
+
+/// Artifact Hub looks through the images that are named.
+#[test]
+fn the_chart_names_the_images_that_it_pulls() {
+    let chart = read("helm/Chart.yaml");
+    let demo = crate::presets::objects("demo");
+    let mut images = BTreeSet::new();
+    for object in &demo.0 {
+        let pod = match object["kind"].as_str() {
+            Some("Pod") => &object["spec"],
+            Some("Deployment") => &object["spec"]["template"]["spec"],
+            _ => continue,
+        };
+        for container in pod["containers"].as_array().expect("containers") {
+            let image = container["image"].as_str().expect("an image");
+            images.insert(image.to_owned());
+        }
+    }
+    assert_eq!(images.len(), 4, "{images:?}");
+    for image in images {
+        let line = format!("      image: {image}");
+        assert!(chart.lines().any(|found| found == line), "no {line:?}");
     }
 }
 
