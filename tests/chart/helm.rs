@@ -97,6 +97,11 @@ impl Render {
         self
     }
 
+    /// What is given to Helm besides the chart.
+    pub(crate) fn arguments(&self) -> &[String] {
+        &self.arguments
+    }
+
     /// What it renders, or what Helm complains of.
     pub(crate) fn try_text(&self) -> Result<String, String> {
         let chart = self.chart.display().to_string();
@@ -221,5 +226,7 @@ fn helm_finds_no_fault() {
         let output = helm(&["lint", "--strict", "helm", "--values", &values]);
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{}: {said}", preset.name);
+        // Advice too.
+        assert!(!said.contains("[INFO]"), "{}: {said}", preset.name);
     }
 }

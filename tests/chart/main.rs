@@ -7,6 +7,7 @@
 //! that run too; and no assertion but the golden's own reads a golden.
 
 mod accepted;
+mod cluster;
 mod configuration;
 mod documents;
 mod golden;

@@ -17,15 +17,24 @@ use crate::{
     support::process::server,
 };
 
-const WAYS: [&[&str]; 4] = [
+const WAYS: [&[&str]; 5] = [
     &[],
     &[
         "httpRoute.enabled=true",
         "httpRoute.parentRefs[0].name=public",
-        "httpRoute.sessionPersistence=true",
     ],
-    &["traefik.enabled=true"],
-    &["nginx.enabled=true", "nginx.tlsSecret=push-tls"],
+    &[
+        "httpRoute.enabled=true",
+        "httpRoute.parentRefs[0].name=public",
+        "httpRoute.sessionPersistence=true",
+        "cookieAffinity.enabled=true",
+    ],
+    &["traefik.enabled=true", "cookieAffinity.enabled=true"],
+    &[
+        "nginx.enabled=true",
+        "nginx.tlsSecret=push-tls",
+        "cookieAffinity.enabled=true",
+    ],
 ];
 const MESHES: [&[&str]; 5] = [
     &[],
@@ -70,7 +79,7 @@ const SCALES: [&[&str]; 3] = [
 ];
 
 /// All presets, and the matrix.
-pub(crate) fn renders() -> Vec<Render> {
+fn renders() -> Vec<Render> {
     let mut renders = Vec::new();
     for preset in presets::all() {
         renders.push(preset.render());
@@ -82,8 +91,7 @@ pub(crate) fn renders() -> Vec<Render> {
                 if !way.is_empty() {
                     render = render
                         .set("hosts={push.example.com,live.example.com}")
-                        .set("public.trustedProxies={10.0.0.0/8}")
-                        .set("cookieAffinity.enabled=true");
+                        .set("public.trustedProxies={10.0.0.0/8}");
                 }
                 for value in way.iter().chain(mesh).chain(scale) {
                     render = render.set(value);
@@ -96,7 +104,7 @@ pub(crate) fn renders() -> Vec<Render> {
 }
 
 /// Everything that is rendered, each object once.
-fn objects() -> Vec<Value> {
+pub(crate) fn objects() -> Vec<Value> {
     let mut known = BTreeSet::new();
     let all = renders().into_iter().flat_map(|render| render.objects().0);
     all.filter(|object| known.insert(object.to_string()))

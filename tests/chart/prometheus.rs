@@ -99,12 +99,11 @@ fn two_releases_have_two_dashboards() {
     let uid = |render: Render| {
         let objects = render.set("grafanaDashboard.enabled=true").objects();
         let maps = objects.all("ConfigMap");
-        let texts = maps
+        let mut texts = maps
             .iter()
             .filter_map(|map| map["data"].as_object()?.iter().next());
         let (_, text) = texts
-            .filter(|(name, _)| name.ends_with(".json"))
-            .last()
+            .find(|(name, _)| name.ends_with(".json"))
             .expect("a dashboard");
         let text = text.as_str().expect("a text");
         let dashboard: Value = serde_json::from_str(text).expect("JSON");
