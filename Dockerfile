@@ -3,9 +3,18 @@
 #
 #   docker build --tag registry.example.com/usher:0.2.0 \
 #     --build-arg REVISION="$(git rev-parse HEAD)" \
-#     --build-arg SOURCE_DATE_EPOCH="$(git log -1 --format=%ct)" .
+#     --build-arg SOURCE_DATE_EPOCH="$(git log -1 --format=%ct)" \
+#     --build-arg CREATED="$(git log -1 --format=%cI)" \
+#     --build-arg SOURCE="https://git.example.com/platform/usher" .
 #
-# The two arguments say which source it is; `usher --version` shows them.
+# The first two arguments say which source it is; `usher --version` shows them. The others are
+# labels.
+#
+# Where crates come from a mirror of yours, give cargo its configuration and its login as secrets,
+# which no layer keeps:
+#
+#     --secret id=cargo-config,src=$HOME/.cargo/config.toml \
+#     --secret id=cargo-credentials,src=$HOME/.cargo/credentials.toml
 #
 # To have the image itself the same to the byte, pin the compiler's by its digest, and let
 # BuildKit set every file's time:
@@ -25,23 +34,31 @@ COPY .cargo .cargo
 COPY proto proto
 COPY source source
 COPY image/build.sh image/build.sh
-RUN image/build.sh dependencies
+RUN --mount=type=secret,id=cargo-config,target=/usr/local/cargo/config.toml \
+    --mount=type=secret,id=cargo-credentials,target=/usr/local/cargo/credentials.toml \
+    image/build.sh dependencies
 COPY src src
 ARG REVISION=unknown
 ARG SOURCE_DATE_EPOCH
 # The program's own files are newer than what stood for them.
-RUN find src -type f -exec touch {} + && image/build.sh \
+RUN --mount=type=secret,id=cargo-config,target=/usr/local/cargo/config.toml \
+    --mount=type=secret,id=cargo-credentials,target=/usr/local/cargo/credentials.toml \
+    find src -type f -exec touch {} + && image/build.sh \
     && install -D -m 0755 /target/usher /image/usher \
     && install -D -m 0644 /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ca-certificates.crt
 
 FROM scratch
 ARG VERSION=0.2.0
 ARG REVISION=unknown
+ARG CREATED=unknown
+ARG SOURCE=unknown
 LABEL org.opencontainers.image.title="usher" \
       org.opencontainers.image.description="The last mile from NATS to your users' screens: a real-time gateway" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}" \
+      org.opencontainers.image.source="${SOURCE}" \
       org.opencontainers.image.base.name="scratch"
 COPY --from=build /image/ /
 ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt

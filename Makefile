@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run up dist test js check bench hostile rolling storm durable return presence api calls topics traces recovery interest chaos churn stuck chart image-check conformance drain-go examples-go docs-go centrifuge-go trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
+.PHONY: help run up dist test js check bench hostile rolling storm durable return presence api calls topics traces recovery interest chaos churn stuck chart cluster image-check conformance drain-go examples-go docs-go centrifuge-go trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
 
 CARGO ?= cargo
 # Where cargo builds, asked only by who needs it.
@@ -129,6 +129,11 @@ traces: tools servers ## measure what traces cost the delivery of messages, into
 chart: tools servers ## lint and test the chart alone
 	.servers/bin/helm lint --strict helm --set demo.enabled=true
 	$(CARGO) test --test chart
+
+# Go's modules are the only place that carries Kubernetes itself.
+cluster: tools servers ## run the chart on a real control plane, built with Go; the first time takes minutes more
+	@tests/servers.sh cluster
+	$(CARGO) test --test chart -- --ignored --nocapture cluster
 
 image-check: tools ## build the image's program twice, and run it in an empty root; needs root, takes long
 	@tests/servers.sh

@@ -23,8 +23,22 @@ for map in $maps; do
     CFLAGS="$CFLAGS -ffile-prefix-map=$map"
 done
 export CARGO_TARGET_DIR RUSTFLAGS CFLAGS
+# Machines of ARM have pages of 4, 16 or 64 KiB, and jemalloc refuses larger ones than it was built
+# for: this fits all.
+case $target in
+aarch64-*) export JEMALLOC_SYS_WITH_LG_PAGE=16 ;;
+esac
 export CARGO_INCREMENTAL=0
 export LC_ALL=C TZ=UTC
+
+# A static program says nothing of what is in it. This writes a list of its crates into it, which
+# scanners of images read (trivy, grype, `cargo audit bin`).
+tools=$CARGO_TARGET_DIR/tools
+if ! "$tools/bin/cargo-auditable" auditable --version >/dev/null 2>&1; then
+    RUSTFLAGS='' CFLAGS='' cargo install --quiet --locked --root "$tools" --target-dir "$tools/target" \
+        --version '^0.7' cargo-auditable
+fi
+PATH=$tools/bin:$PATH
 
 if [ "${1-}" = dependencies ]; then
     mkdir -p src
@@ -32,5 +46,5 @@ if [ "${1-}" = dependencies ]; then
     [ -e src/main.rs ] || echo 'fn main() {}' >src/main.rs
 fi
 # With --target, the flags are for the program alone, not for what builds it.
-cargo build --release --locked --target "$target" --bin usher
+cargo auditable build --release --locked --target "$target" --bin usher
 cp "$CARGO_TARGET_DIR/$target/release/usher" "$CARGO_TARGET_DIR/usher"

@@ -62,6 +62,8 @@ fi
 if readelf -lW "$program" | grep -q INTERP; then die "the program asks for a loader"; fi
 if readelf -dW "$program" | grep -q NEEDED; then die "the program asks for libraries"; fi
 say "static: it asks for no loader and no library"
+objcopy --dump-section ".dep-v0=$work/crates.zlib" "$program" "$work/copy" 2>/dev/null || die "the program does not say which crates are in it"
+say "it says which crates are in it: $(python3 -c 'import json, sys, zlib; print(len(json.loads(zlib.decompress(open(sys.argv[1], "rb").read()))["packages"]))' "$work/crates.zlib")"
 if grep -aqF -e "$work" -e "$HOME/" "$program"; then die "a path of this machine is in the program"; fi
 say "no path of this machine is in it"
 if [ -n "${IMAGE_KEEP-}" ]; then cp "$program" "$IMAGE_KEEP"; fi

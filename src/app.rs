@@ -339,7 +339,7 @@ impl App {
         };
         let [shown_delay, shown_window] = [delay, window].map(duration_text);
         tracing::info!(delay = shown_delay, window = shown_window, "draining");
-        metrics.draining.set(1);
+        metrics.service.draining.set(1);
         readiness.drain();
         let failed = match failed {
             Some(name) => Some(name),

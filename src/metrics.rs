@@ -1,17 +1,19 @@
-//! What is counted, in Prometheus's terms. No label carries a user, a ticket
-//! or an address.
+//! What is counted, for Prometheus. No label carries a user, a ticket or an address.
 
 mod calls;
 mod labels;
 mod register;
 mod rounds;
+mod service;
 mod text;
 mod topics;
 
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use self::register::{counter, counters, gauge, gauges, histogram, register};
-pub use self::{calls::Calls, rounds::Rounds, text::LOG_LINES_LOST, topics::Topics};
+pub use self::{
+    calls::Calls, rounds::Rounds, service::Service, text::LOG_LINES_LOST, topics::Topics,
+};
 
 /// All metrics of one gateway.
 #[derive(Debug)]
@@ -100,8 +102,8 @@ pub struct Metrics {
     pub grpc_in_flight_bytes: IntGauge,
     grpc_connections_cut: IntCounterVec,
     grpc_refused: IntCounterVec,
-    /// Whether this gateway is going away.
-    pub draining: IntGauge,
+    /// Whether this gateway is in service.
+    pub service: Service,
     receipts: IntCounterVec,
     spans: IntCounterVec,
 }
@@ -363,7 +365,7 @@ impl Metrics {
                  ('too_many_health_checks'), streams of pushes ('too_many_streams').",
                 &["reason"],
             ),
-            draining: gauge(&r, "usher_draining", "1 while this gateway is going away."),
+            service: Service::new(&r),
             receipts: counters(
                 &r,
                 "usher_receipts_total",

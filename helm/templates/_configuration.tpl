@@ -48,7 +48,7 @@ client_ca_file = "{{ $tls }}/grpc/ca.crt"
 {{- with $v.nats.tokenKey }}{{ $_ := set $nats "tokenFile" (printf "%s/nats/%s" $at .) }}{{ end }}
 {{- with $v.nats.passwordKey }}{{ $_ := set $nats "passwordFile" (printf "%s/nats/%s" $at .) }}{{ end }}
 {{- include "usher.toml.section" (list "nats" $nats) }}
-{{- if $v.nats.tls.existingSecret }}
+{{- if or $v.nats.tls.existingSecret $v.nats.tls.caConfigMap }}
 
 [nats.tls]
 ca_file = "{{ $tls }}/nats/ca.crt"
@@ -69,7 +69,7 @@ url = ""
 {{- with $v.redis.sentinel.passwordKey }}{{ $_ := set $sentinel "passwordFile" (printf "%s/redis/%s" $at .) }}{{ end }}
 {{- include "usher.toml.section" (list "redis.sentinel" $sentinel) }}
 {{- end }}
-{{- if $v.redis.tls.existingSecret }}
+{{- if or $v.redis.tls.existingSecret $v.redis.tls.caConfigMap }}
 
 [redis.tls]
 ca_file = "{{ $tls }}/redis/ca.crt"
@@ -84,7 +84,7 @@ key_file = "{{ $tls }}/redis/tls.key"
 {{- with $v.tickets.jwt.secretKey }}{{ $_ := set $jwt "secretFile" (printf "%s/jwt/%s" $at .) }}{{ end }}
 {{- with $v.tickets.jwt.publicKeyKey }}{{ $_ := set $jwt "publicKeyFile" (printf "%s/jwt/%s" $at .) }}{{ end }}
 {{- include "usher.toml.section" (list "tickets.jwt" $jwt) }}
-{{- if $v.tickets.jwt.tls.existingSecret }}
+{{- if or $v.tickets.jwt.tls.existingSecret $v.tickets.jwt.tls.caConfigMap }}
 
 [tickets.jwt.tls]
 ca_file = "{{ $tls }}/jwt/ca.crt"
@@ -115,7 +115,7 @@ ca_file = "{{ $tls }}/jwt/ca.crt"
 
 {{/* Whether tokens alone open sessions. */}}
 {{- define "usher.withoutRedis" -}}
-{{- if and .Values.tickets.jwt.connect (not (or .Values.demo.enabled .Values.redis.url .Values.redis.urlKey)) -}}true{{- end -}}
+{{- if and .Values.tickets.jwt.connect (not (or .Values.demo.enabled .Values.redis.url .Values.redis.urlKey (include "usher.fromEnv" (list . "USHER_REDIS__URL")))) -}}true{{- end -}}
 {{- end -}}
 
 {{/* The Secrets that become files: a YAML map of folder below /etc/usher to Secret. */}}
@@ -139,14 +139,14 @@ tls/public: {{ . | quote }}
 {{- with $v.grpc.tls.existingSecret }}
 tls/grpc: {{ . | quote }}
 {{- end }}
-{{- with $v.nats.tls.existingSecret }}
-tls/nats: {{ . | quote }}
+{{- end -}}
+
+{{/* What vouches for other servers: a YAML map of folder below /etc/usher to the values that name its Secret or ConfigMap. */}}
+{{- define "usher.trusts" -}}
+{{- range $folder, $tls := dict "tls/nats" .Values.nats.tls "tls/redis" .Values.redis.tls "tls/jwt" .Values.tickets.jwt.tls }}
+{{- if or $tls.existingSecret $tls.caConfigMap }}
+{{ $folder }}: {{ toJson $tls }}
 {{- end }}
-{{- with $v.redis.tls.existingSecret }}
-tls/redis: {{ . | quote }}
-{{- end }}
-{{- with $v.tickets.jwt.tls.existingSecret }}
-tls/jwt: {{ . | quote }}
 {{- end }}
 {{- end -}}
 
@@ -161,6 +161,30 @@ tls/jwt: {{ . | quote }}
     secretName: {{ $secret }}
     defaultMode: 288 # 0440
 {{- end }}
+{{- range $folder, $tls := include "usher.trusts" . | fromYaml }}
+- name: {{ $folder | replace "/" "-" }}
+  {{- if $tls.caConfigMap }}
+  projected:
+    defaultMode: 288 # 0440
+    sources:
+      - configMap:
+          name: {{ $tls.caConfigMap }}
+          items:
+            - key: {{ $tls.caKey | quote }}
+              path: ca.crt
+      {{- if $tls.clientCertificate }}
+      - secret:
+          name: {{ $tls.existingSecret }}
+          items:
+            - {key: tls.crt, path: tls.crt}
+            - {key: tls.key, path: tls.key}
+      {{- end }}
+  {{- else }}
+  secret:
+    secretName: {{ $tls.existingSecret }}
+    defaultMode: 288 # 0440
+  {{- end }}
+{{- end }}
 {{- end -}}
 
 {{- define "usher.volumeMounts" -}}
@@ -168,6 +192,11 @@ tls/jwt: {{ . | quote }}
   mountPath: /etc/usher/config
   readOnly: true
 {{- range $folder, $secret := include "usher.files" . | fromYaml }}
+- name: {{ $folder | replace "/" "-" }}
+  mountPath: /etc/usher/{{ $folder }}
+  readOnly: true
+{{- end }}
+{{- range $folder, $_ := include "usher.trusts" . | fromYaml }}
 - name: {{ $folder | replace "/" "-" }}
   mountPath: /etc/usher/{{ $folder }}
   readOnly: true

@@ -1,17 +1,21 @@
 {{/* Names, labels, images, and what values mean in numbers. */}}
 
-{{- define "usher.name" -}}
-{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
+{{/* At most 40 characters, so that every suffix fits. Of a longer name a part and a hash: two that begin alike stay two. */}}
+{{- define "usher.short" -}}
+{{- if le (len .) 40 -}}{{ . }}{{- else -}}{{ trunc 31 . | trimSuffix "-" }}-{{ sha256sum . | trunc 8 }}{{- end -}}
 {{- end -}}
 
-{{/* Short enough for every suffix that objects add to it. */}}
+{{- define "usher.name" -}}
+{{- include "usher.short" (default .Chart.Name .Values.nameOverride) -}}
+{{- end -}}
+
 {{- define "usher.fullname" -}}
 {{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- include "usher.short" .Values.fullnameOverride -}}
 {{- else if contains (include "usher.name" .) .Release.Name -}}
-{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- include "usher.short" .Release.Name -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name (include "usher.name" .) | trunc 40 | trimSuffix "-" -}}
+{{- include "usher.short" (printf "%s-%s" .Release.Name (include "usher.name" .)) -}}
 {{- end -}}
 {{- end -}}
 
@@ -23,27 +27,22 @@
 {{- end -}}
 {{- end -}}
 
+{{/* Maps as one: a key that several have gets the first one's value. A list of maps. */}}
+{{- define "usher.merged" -}}
+{{- $all := dict -}}
+{{- range . -}}
+{{- /* Not sprig's merge, for which an empty text is none. */ -}}
+{{- range $key, $value := . -}}
+{{- if not (hasKey $all $key) -}}{{- $_ := set $all $key $value -}}{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $all -}}
+{{- end -}}
+
 {{/* What selects pods: these two and no more, since a Deployment can't change them. */}}
 {{- define "usher.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "usher.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
-{{- end -}}
-
-{{/* What every object has besides its name and instance. */}}
-{{- define "usher.commonLabels" -}}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/part-of: usher
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
-{{- end -}}
-
-{{- define "usher.labels" -}}
-{{ include "usher.selectorLabels" . }}
-app.kubernetes.io/component: gateway
-{{ include "usher.commonLabels" . }}
 {{- end -}}
 
 {{/* Objects beside the gateway, which its selectors must not find: (list context component). */}}
@@ -53,11 +52,86 @@ app.kubernetes.io/name: {{ include "usher.name" $ }}-{{ index . 1 }}
 app.kubernetes.io/instance: {{ $.Release.Name }}
 {{- end -}}
 
+{{/*
+What pods have besides: (list context component). No version is among them, or each version of
+the chart would replace all pods.
+*/}}
+{{- define "usher.otherLabels" -}}
+app.kubernetes.io/component: {{ index . 1 }}
+app.kubernetes.io/part-of: usher
+{{- end -}}
+
+{{/* What an object has besides. */}}
+{{- define "usher.versionLabels" -}}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{/* By which Helm knows its own objects, so nobody changes it. */}}
+{{- define "usher.helmLabels" -}}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end -}}
+
+{{/* The labels of an object of the gateway: (list context more-labels). */}}
+{{- define "usher.labelsWith" -}}
+{{- $ := index . 0 -}}
+{{- include "usher.merged" (list
+  (include "usher.selectorLabels" $ | fromYaml)
+  (include "usher.helmLabels" $ | fromYaml)
+  (index . 1) $.Values.commonLabels
+  (include "usher.otherLabels" (list $ "gateway") | fromYaml)
+  (include "usher.versionLabels" $ | fromYaml)) -}}
+{{- end -}}
+
+{{- define "usher.labels" -}}
+{{- include "usher.labelsWith" (list . dict) -}}
+{{- end -}}
+
+{{/* The labels of a gateway's pod. */}}
+{{- define "usher.podLabels" -}}
+{{- include "usher.merged" (list
+  (include "usher.selectorLabels" . | fromYaml)
+  .Values.podLabels (include "usher.meshLabels" . | fromYaml) .Values.commonLabels
+  (include "usher.otherLabels" (list . "gateway") | fromYaml)
+  (include "usher.helmLabels" . | fromYaml)) -}}
+{{- end -}}
+
+{{/* The labels of an object beside the gateway: (list context component). */}}
 {{- define "usher.besideLabels" -}}
 {{- $ := index . 0 -}}
-{{ include "usher.besideSelectorLabels" . }}
-app.kubernetes.io/component: {{ index . 1 }}
-{{ include "usher.commonLabels" $ }}
+{{- include "usher.merged" (list
+  (include "usher.besideSelectorLabels" . | fromYaml)
+  (include "usher.helmLabels" $ | fromYaml)
+  $.Values.commonLabels
+  (include "usher.otherLabels" . | fromYaml)
+  (include "usher.versionLabels" $ | fromYaml)) -}}
+{{- end -}}
+
+{{/* The labels of a pod beside the gateway: (list context component). */}}
+{{- define "usher.besidePodLabels" -}}
+{{- $ := index . 0 -}}
+{{- include "usher.merged" (list
+  (include "usher.besideSelectorLabels" . | fromYaml)
+  $.Values.commonLabels
+  (include "usher.otherLabels" . | fromYaml)
+  (include "usher.helmLabels" $ | fromYaml)) -}}
+{{- end -}}
+
+{{/* The annotations of an object: (list context its-own). */}}
+{{- define "usher.annotations" -}}
+{{- $all := include "usher.merged" (list (index . 1) (index . 0).Values.commonAnnotations) -}}
+{{- if ne $all "{}" -}}{{ $all }}{{- end -}}
+{{- end -}}
+
+{{/* The families of addresses of a Service. */}}
+{{- define "usher.ipFamilies" -}}
+{{- with .Values.service.ipFamilyPolicy }}
+ipFamilyPolicy: {{ . }}
+{{- end }}
+{{- with .Values.service.ipFamilies }}
+ipFamilies:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end -}}
 
 {{/* An image: (list context image default-tag). */}}
@@ -103,7 +177,9 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- define "usher.memory" -}}
 {{- $queues := include "usher.bytes" .Values.session.totalQueueBytes | int64 -}}
 {{- $replay := ternary (include "usher.bytes" .Values.durable.replayBytes | int64) 0 .Values.durable.enabled -}}
-{{- add 20000000 (mul 4096 (int64 .Values.public.maxSessions)) (div (mul 12 $queues) 10) $replay -}}
+{{- /* Of TLS each session keeps state and buffers. */ -}}
+{{- $session := ternary 10500 4096 (ne .Values.public.tls.existingSecret "") -}}
+{{- add 20000000 (mul $session (int64 .Values.public.maxSessions)) (div (mul 12 $queues) 10) $replay -}}
 {{- end -}}
 
 {{/* From the signal to the last session's end. */}}
@@ -140,10 +216,36 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- if .Values.demo.enabled -}}redis://{{ include "usher.fullname" . }}-demo-redis:6379{{- else -}}{{ .Values.redis.url }}{{- end -}}
 {{- end -}}
 
+{{/* Whether extraEnv gives a key of the program, itself or by a file: (list context variable). */}}
+{{- define "usher.fromEnv" -}}
+{{- $variable := index . 1 -}}
+{{- range (index . 0).Values.extraEnv -}}
+{{- if has .name (list $variable (print $variable "_FILE")) -}}true{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Callers of the push API have to show something. */}}
+{{- define "usher.knowsCallers" -}}
+{{- if or .Values.grpc.existingSecret .Values.grpc.tls.clientCa (include "usher.fromEnv" (list . "USHER_GRPC__TOKENS")) (include "usher.fromEnv" (list . "USHER_GRPC__TLS__CLIENT_CA")) -}}true{{- end -}}
+{{- end -}}
+
 {{/* Nothing guards the push API; so it is in a demo without a Secret. */}}
 {{- define "usher.anonymous" -}}
-{{- $known := or .Values.grpc.existingSecret .Values.grpc.tls.clientCa -}}
-{{- if and (not $known) (or .Values.grpc.allowAnonymous .Values.demo.enabled) -}}true{{- end -}}
+{{- if and (not (include "usher.knowsCallers" .)) (or .Values.grpc.allowAnonymous .Values.demo.enabled) -}}true{{- end -}}
+{{- end -}}
+
+{{/*
+How many gateways the Deployment asks for; empty: it does not say. Where an autoscaler decides,
+that is the number that runs now: a Deployment that loses the field falls back to one gateway.
+Without a cluster (helm template, and so Argo CD) nothing is known of what runs.
+*/}}
+{{- define "usher.replicas" -}}
+{{- if or .Values.autoscaling.enabled (kindIs "invalid" .Values.replicaCount) -}}
+{{- $live := lookup "apps/v1" "Deployment" .Release.Namespace (include "usher.fullname" .) -}}
+{{- with $live -}}{{- .spec.replicas -}}{{- end -}}
+{{- else -}}
+{{- .Values.replicaCount -}}
+{{- end -}}
 {{- end -}}
 
 {{/* Whether the test pod has what it needs. */}}

@@ -4,12 +4,13 @@ session at once, before the gateway has sent any away; that is what most of this
 */}}
 {{- define "usher.meshAnnotations" -}}
 {{- $drain := include "usher.drainSeconds" . | int -}}
-{{- if eq .Values.mesh.type "istio" }}
-# Ends when no connection is left, however long that takes within the grace period; by itself
-# it would end 5 s after SIGTERM. {{ if .Values.mesh.nativeSidecar }}A native sidecar hears of it only after the gateway,
-# so it need not wait beyond that.{{ else }}The least is drain.delay and 5 s, since in that time
-# newcomers are still let in.{{ end }}
-# Starts before the gateway, which would find neither NATS nor Redis without it.
+{{- if and (eq .Values.mesh.type "istio") (not .Values.mesh.ambient) }}
+{{- /*
+The sidecar ends when no connection is left, however long that takes within the grace period; by
+itself it would end 5 s after SIGTERM. A native sidecar hears of it only after the gateway, so it
+need not wait beyond that; another waits at least drain.delay and 5 s, since in that time newcomers
+are still admitted. It starts before the gateway, which would find neither NATS nor Redis without it.
+*/}}
 proxy.istio.io/config: |
   holdApplicationUntilProxyStarts: true
   proxyMetadata:
@@ -21,16 +22,24 @@ sidecar.istio.io/nativeSidecar: "true"
 {{- end }}
 {{- else if eq .Values.mesh.type "linkerd" }}
 linkerd.io/inject: enabled
-# Starts before the gateway, which would find neither NATS nor Redis without it.
+{{- /* It starts before the gateway, which would find neither NATS nor Redis without it. */}}
 config.linkerd.io/proxy-await: enabled
 {{- if .Values.mesh.nativeSidecar }}
-# A native sidecar ends after the gateway, by Kubernetes's own order.
+{{- /* A native sidecar ends after the gateway, by Kubernetes's own order. */}}
 config.beta.linkerd.io/proxy-enable-native-sidecar: "true"
 {{- else }}
-# Hears of SIGTERM only when the gateway has sent its sessions away.
+{{- /* It hears of SIGTERM only when the gateway has sent its sessions away. */}}
 config.alpha.linkerd.io/proxy-wait-before-exit-seconds: "{{ add $drain 5 }}"
 {{- end }}
-# Then waits for whoever is left, and no longer than the grace period.
+{{- /* Then it waits for the connections that are left, and no longer than the grace period. */}}
 config.linkerd.io/shutdown-grace-period: {{ include "usher.gracePeriodSeconds" . }}s
+{{- end }}
+{{- end -}}
+
+{{- define "usher.meshLabels" -}}
+{{- if .Values.mesh.ambient }}
+istio.io/dataplane-mode: ambient
+{{- else if eq .Values.mesh.type "istio" }}
+sidecar.istio.io/inject: "true"
 {{- end }}
 {{- end -}}

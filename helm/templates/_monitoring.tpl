@@ -1,9 +1,20 @@
 {{/* Alerts and dashboard find a gateway by these, however it is scraped. */}}
 {{- define "usher.relabelings" -}}
-- targetLabel: job
+- action: replace
+  targetLabel: job
   replacement: {{ include "usher.fullname" . }}-ops
-- sourceLabels: [__meta_kubernetes_pod_name]
+- action: replace
+  sourceLabels: [__meta_kubernetes_pod_name]
   targetLabel: pod
-- sourceLabels: [__meta_kubernetes_namespace]
+- action: replace
+  sourceLabels: [__meta_kubernetes_namespace]
   targetLabel: namespace
+{{- end -}}
+
+{{/* Where to read what to do: (list context anchor). Nothing, where nobody has said where the page is. */}}
+{{- define "usher.runbook" -}}
+{{- $anchor := index . 1 -}}
+{{- with (index . 0).Values.prometheusRule.runbookUrl -}}
+runbook_url: {{ . }}#{{ $anchor }}
+{{- end -}}
 {{- end -}}

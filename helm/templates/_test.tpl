@@ -5,7 +5,7 @@
 - /etc/usher/config/usher.toml
 - --grpc
 - {{ ternary "https" "http" (ne $.Values.grpc.tls.existingSecret "") }}://{{ index . 1 }}
-{{- if and $.Values.grpc.existingSecret (not $.Values.grpc.tls.existingSecret) }}
+{{- if and (or $.Values.grpc.existingSecret (include "usher.fromEnv" (list $ "USHER_GRPC__TOKENS"))) (not $.Values.grpc.tls.existingSecret) }}
 # The token is sent as the cluster's own services send it.
 - --clear-token
 {{- end }}

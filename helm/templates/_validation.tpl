@@ -7,6 +7,28 @@ value by itself; here they are seen together. All complaints come at once.
 {{- $bad := list -}}
 {{- $ways := or $v.httpRoute.enabled $v.traefik.enabled $v.nginx.enabled -}}
 
+{{- range compact (splitList "\n" (include "usher.wrongValues" .)) -}}
+  {{- $bad = append $bad . -}}
+{{- end -}}
+{{- $name := include "usher.fullname" . -}}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name) -}}
+  {{- $bad = append $bad (printf "%s can be no Service's name, which is small letters, digits and -, with a letter first: set fullnameOverride, such as --set fullnameOverride=usher" $name) -}}
+{{- end -}}
+{{- if and $v.nameOverride (not (regexMatch "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$" $v.nameOverride)) -}}
+  {{- $bad = append $bad (printf "nameOverride (%s) must be small letters, digits and -, with a letter or digit at both ends" $v.nameOverride) -}}
+{{- end -}}
+{{- if and $v.serviceAccount.name (not (regexMatch "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$" $v.serviceAccount.name)) -}}
+  {{- $bad = append $bad (printf "serviceAccount.name (%s) must be small letters, digits, - and ., with a letter or digit at both ends" $v.serviceAccount.name) -}}
+{{- end -}}
+
+{{- range $probe := list "livenessProbe" "readinessProbe" "startupProbe" -}}
+  {{- range $handler := list "httpGet" "exec" "tcpSocket" "grpc" -}}
+    {{- if hasKey (get $v $probe | default dict) $handler -}}
+      {{- $bad = append $bad (printf "%s.%s: the chart says what is asked; give times and thresholds only, or %s=null for none" $probe $handler $probe) -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+
 {{- if $v.demo.enabled -}}
   {{- if or $v.nats.url $v.nats.urlKey -}}
     {{- $bad = append $bad "demo.enabled brings its own NATS, but nats.url or nats.urlKey is given too: keep one of the two" -}}
@@ -15,18 +37,21 @@ value by itself; here they are seen together. All complaints come at once.
     {{- $bad = append $bad "demo.enabled brings its own Redis, but redis.url or redis.urlKey is given too: keep one of the two" -}}
   {{- end -}}
 {{- else -}}
-  {{- if not (or $v.nats.url $v.nats.urlKey) -}}
+  {{- if not (or $v.nats.url $v.nats.urlKey (include "usher.fromEnv" (list $ "USHER_NATS__URL"))) -}}
     {{- $bad = append $bad "nats.url is required: where your NATS is, such as --set nats.url=nats://nats.nats.svc:4222, or nats.existingSecret and nats.urlKey where the URL is secret. For a look without either server: --set demo.enabled=true" -}}
   {{- end -}}
-  {{- if not (or $v.redis.url $v.redis.urlKey $v.tickets.jwt.connect) -}}
+  {{- if not (or $v.redis.url $v.redis.urlKey $v.tickets.jwt.connect (include "usher.fromEnv" (list $ "USHER_REDIS__URL"))) -}}
     {{- $bad = append $bad "redis.url is required: where tickets are kept, such as --set redis.url=redis://redis.redis.svc:6379, or redis.existingSecret and redis.urlKey where the URL is secret; none where tokens alone open sessions (tickets.jwt.connect). For a look without either server: --set demo.enabled=true" -}}
   {{- end -}}
-  {{- if not (or $v.grpc.existingSecret $v.grpc.tls.clientCa $v.grpc.allowAnonymous) -}}
-    {{- $bad = append $bad "grpc.existingSecret is required, since whoever reaches the push API could be any user: kubectl create secret generic usher-grpc --from-literal=tokens=$(openssl rand -hex 32), then --set grpc.existingSecret=usher-grpc; or grpc.tls.existingSecret with grpc.tls.clientCa=true; or grpc.allowAnonymous=true where something else guards the way" -}}
+  {{- if not (or (include "usher.knowsCallers" .) $v.grpc.allowAnonymous) -}}
+    {{- $bad = append $bad "grpc.existingSecret is required, since whoever reaches the push API could be any user: kubectl create secret generic usher-grpc --from-literal=tokens=$(openssl rand -hex 32), then --set grpc.existingSecret=usher-grpc; or grpc.tls.existingSecret with grpc.tls.clientCa=true; or USHER_GRPC__TOKENS_FILE in extraEnv, where a file comes from elsewhere (Vault, a CSI driver); or grpc.allowAnonymous=true where something else guards the way" -}}
   {{- end -}}
 {{- end -}}
-{{- if and $v.grpc.allowAnonymous (or $v.grpc.existingSecret $v.grpc.tls.clientCa) -}}
-  {{- $bad = append $bad "grpc.allowAnonymous says that callers need nothing, but grpc.existingSecret or grpc.tls.clientCa asks them for something: keep one of the two" -}}
+{{- if and $v.grpc.existingSecret (include "usher.fromEnv" (list . "USHER_GRPC__TOKENS")) -}}
+  {{- $bad = append $bad "grpc.existingSecret and USHER_GRPC__TOKENS in extraEnv are two sources of callers' tokens: keep one" -}}
+{{- end -}}
+{{- if and $v.grpc.allowAnonymous (include "usher.knowsCallers" .) -}}
+  {{- $bad = append $bad "grpc.allowAnonymous says that callers need nothing, but grpc.existingSecret, grpc.tls.clientCa or extraEnv asks them for something: keep one of the two" -}}
 {{- end -}}
 {{- if and $v.grpc.tls.clientCa (not $v.grpc.tls.existingSecret) -}}
   {{- $bad = append $bad "grpc.tls.clientCa needs TLS: set grpc.tls.existingSecret, a Secret with tls.crt, tls.key and ca.crt" -}}
@@ -64,8 +89,13 @@ value by itself; here they are seen together. All complaints come at once.
 {{- if gt (len (compact (list $v.nats.credentialsKey $v.nats.nkeySeedKey $v.nats.tokenKey $v.nats.user))) 1 -}}
   {{- $bad = append $bad "nats.credentialsKey, nats.nkeySeedKey, nats.tokenKey and nats.user are four ways to log in: keep one" -}}
 {{- end -}}
-{{- if and $v.redis.tls.existingSecret $v.redis.url (not (hasPrefix "rediss" $v.redis.url)) -}}
-  {{- $bad = append $bad "redis.tls.existingSecret is for TLS, and redis.url asks for none: write rediss://HOST:PORT there" -}}
+{{- range $name, $tls := dict "nats" $v.nats.tls "redis" $v.redis.tls "tickets.jwt" $v.tickets.jwt.tls -}}
+  {{- if and $tls.caConfigMap $tls.existingSecret (not $tls.clientCertificate) -}}
+    {{- $bad = append $bad (printf "%s.tls.caConfigMap and %s.tls.existingSecret both hold the CA: keep one of the two" $name $name) -}}
+  {{- end -}}
+{{- end -}}
+{{- if and (or $v.redis.tls.existingSecret $v.redis.tls.caConfigMap) $v.redis.url (not (hasPrefix "rediss" $v.redis.url)) -}}
+  {{- $bad = append $bad "redis.tls is for TLS, and redis.url asks for none: write rediss://HOST:PORT there" -}}
 {{- end -}}
 {{- if and $v.redis.url (not (regexMatch "^rediss?(-sentinel|-cluster)?://" $v.redis.url)) -}}
   {{- $bad = append $bad "redis.url must begin with redis://, redis-sentinel:// or redis-cluster://, or with rediss for TLS" -}}
@@ -97,8 +127,8 @@ value by itself; here they are seen together. All complaints come at once.
   {{- if and (ne .audienceClaim "aud") (not .audience) -}}
     {{- $bad = append $bad "tickets.jwt.audienceClaim goes with tickets.jwt.audience: set that too" -}}
   {{- end -}}
-  {{- if and .tls.existingSecret (not (or .jwksUrl .oidcIssuer)) -}}
-    {{- $bad = append $bad "tickets.jwt.tls.existingSecret is for tickets.jwt.jwksUrl and .oidcIssuer: set one of them" -}}
+  {{- if and (or .tls.existingSecret .tls.caConfigMap) (not (or .jwksUrl .oidcIssuer)) -}}
+    {{- $bad = append $bad "tickets.jwt.tls is for tickets.jwt.jwksUrl and .oidcIssuer: set one of them" -}}
   {{- end -}}
   {{- if and (or .secretKey .publicKeyKey) (not .existingSecret) -}}
     {{- $bad = append $bad "tickets.jwt.secretKey or .publicKeyKey names a key, but no Secret: set tickets.jwt.existingSecret" -}}
@@ -122,6 +152,12 @@ value by itself; here they are seen together. All complaints come at once.
 {{- if and $v.httpRoute.enabled (not $v.httpRoute.parentRefs) -}}
   {{- $bad = append $bad "httpRoute.parentRefs is required: the Gateway that the route hangs on, such as --set 'httpRoute.parentRefs[0].name=public'" -}}
 {{- end -}}
+{{- if and $v.httpRoute.sessionPersistence (not (and $v.httpRoute.enabled $v.cookieAffinity.enabled)) -}}
+  {{- $bad = append $bad "httpRoute.sessionPersistence is how cookieAffinity.enabled is written into an HTTPRoute: set httpRoute.enabled and cookieAffinity.enabled too" -}}
+{{- end -}}
+{{- if and $v.cookieAffinity.enabled $v.httpRoute.enabled (not $v.httpRoute.sessionPersistence) -}}
+  {{- $bad = append $bad "cookieAffinity.enabled needs httpRoute.sessionPersistence=true with an HTTPRoute, and the experimental channel of the Gateway API's CRDs: the standard channel has no such field. Or leave cookieAffinity.enabled out, since sessions do not need it" -}}
+{{- end -}}
 {{- if and $v.cookieAffinity.enabled (not (or $ways (eq $v.mesh.type "istio"))) -}}
   {{- $bad = append $bad "cookieAffinity.enabled needs a proxy that sets the cookie: httpRoute, traefik, nginx, or mesh.type=istio; for a Service there is service.sessionAffinity" -}}
 {{- end -}}
@@ -134,10 +170,6 @@ value by itself; here they are seen together. All complaints come at once.
 
 {{- if le (include "usher.milliseconds" $v.session.idleTimeout | int64) (include "usher.milliseconds" $v.session.pingInterval | int64) -}}
   {{- $bad = append $bad (printf "session.idleTimeout (%s) must be longer than session.pingInterval (%s), or quiet sessions are closed" $v.session.idleTimeout $v.session.pingInterval) -}}
-{{- end -}}
-{{- $ttl := include "usher.milliseconds" $v.tickets.ttl | int64 -}}
-{{- if or (gt $ttl 300000) (lt $ttl 1000) -}}
-  {{- $bad = append $bad (printf "tickets.ttl (%s) must be from 1s to 300s" $v.tickets.ttl) -}}
 {{- end -}}
 {{- $age := include "usher.milliseconds" $v.durable.maxAge | int64 -}}
 {{- if and $v.durable.enabled $age (gt (include "usher.milliseconds" $v.durable.duplicateWindow | int64) $age) -}}
@@ -154,11 +186,11 @@ value by itself; here they are seen together. All complaints come at once.
   {{- $bad = append $bad "public.port, grpc.port and ops.port must differ" -}}
 {{- end -}}
 
-{{- with ($v.resources.limits).memory -}}
+{{- with (($v.resources).limits).memory -}}
   {{- $limit := include "usher.quantity" . | int64 -}}
   {{- $needed := include "usher.memory" $ | int64 -}}
   {{- if and (gt $limit 0) (lt $limit $needed) -}}
-    {{- $bad = append $bad (printf "resources.limits.memory (%s) is less than %d public.maxSessions and session.totalQueueBytes (%s) may come to need: give it %dMi, or lower one of them" (toString .) (int $v.public.maxSessions) $v.session.totalQueueBytes (div (add $needed 1048575) 1048576)) -}}
+    {{- $bad = append $bad (printf "resources.limits.memory (%s) is less than %d public.maxSessions%s and session.totalQueueBytes (%s) may come to need: give it %dMi, or lower one of them" (toString .) (int $v.public.maxSessions) (ternary " (10.5 KB each with public.tls)" "" (ne $v.public.tls.existingSecret "")) $v.session.totalQueueBytes (div (add $needed 1048575) 1048576)) -}}
   {{- end -}}
 {{- end -}}
 
@@ -169,7 +201,7 @@ value by itself; here they are seen together. All complaints come at once.
   {{- if not (or $v.autoscaling.targetCpu $v.autoscaling.targetSessions) -}}
     {{- $bad = append $bad "autoscaling.enabled has nothing to scale by: set autoscaling.targetCpu or autoscaling.targetSessions" -}}
   {{- end -}}
-  {{- if and $v.autoscaling.targetCpu (not ($v.resources.requests).cpu) -}}
+  {{- if and $v.autoscaling.targetCpu (not (($v.resources).requests).cpu) -}}
     {{- $bad = append $bad "autoscaling.targetCpu is a share of resources.requests.cpu, which is not given" -}}
   {{- end -}}
   {{- if and $v.public.maxSessions (gt (int $v.autoscaling.targetSessions) (int $v.public.maxSessions)) -}}
@@ -185,6 +217,17 @@ value by itself; here they are seen together. All complaints come at once.
 {{- end -}}
 {{- if and (ne $v.service.type "LoadBalancer") (or $v.service.loadBalancerClass $v.service.loadBalancerSourceRanges) -}}
   {{- $bad = append $bad "service.loadBalancerClass and service.loadBalancerSourceRanges need service.type LoadBalancer" -}}
+{{- end -}}
+{{- with $v.grpc.service -}}
+  {{- if and (not .type) .nodePort -}}
+    {{- $bad = append $bad "grpc.service.nodePort needs grpc.service.type NodePort or LoadBalancer" -}}
+  {{- end -}}
+  {{- if and (ne .type "LoadBalancer") (or .loadBalancerClass .loadBalancerSourceRanges) -}}
+    {{- $bad = append $bad "grpc.service.loadBalancerClass and grpc.service.loadBalancerSourceRanges need grpc.service.type LoadBalancer" -}}
+  {{- end -}}
+{{- end -}}
+{{- if and .Values.mesh.ambient (ne $v.mesh.type "istio") -}}
+  {{- $bad = append $bad "mesh.ambient is a mode of Istio's: set mesh.type=istio" -}}
 {{- end -}}
 {{- if and $v.serviceMonitor.enabled $v.podMonitor.enabled -}}
   {{- $bad = append $bad "serviceMonitor and podMonitor would have every gateway scraped twice: keep one of the two" -}}

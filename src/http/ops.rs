@@ -103,6 +103,12 @@ pub(super) fn metrics(status: Arc<Status>) -> Response {
         .set(status.registry.queued_bytes() as i64);
     let runtime = tokio::runtime::Handle::current().metrics();
     status.metrics.tasks.set(runtime.num_alive_tasks() as i64);
+    let (reasons, warnings) = (status.readiness.reasons(), status.readiness.warnings());
+    let ready = reasons.is_empty();
+    let findings = serde_json::json!([reasons, warnings].concat());
+    let findings = findings.as_array().into_iter().flatten();
+    let findings = findings.filter_map(|finding| finding.as_str());
+    status.metrics.service.set(ready, findings);
     let (text, content_type) = status.metrics.render();
     let mut response = text.into_response();
     let content_type = HeaderValue::from_static(content_type);

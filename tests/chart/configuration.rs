@@ -61,7 +61,7 @@ const MADE: [&str; 39] = [
 const OTHERWISE: [&str; 3] = ["public.max_sessions", "drain.delay", "log.format"];
 
 /// `session.ping_interval` → `session.pingInterval`.
-fn as_value(key: &str) -> String {
+pub(crate) fn as_value(key: &str) -> String {
     let mut value = String::new();
     let mut upper = false;
     for c in key.chars() {
@@ -101,8 +101,8 @@ fn every_key_is_a_value_with_the_programs_default() {
     }
 }
 
-/// The configuration of a preset, read by the program, with files where it has them.
-fn loaded(objects: &Objects) -> Result<Config, String> {
+/// The configuration of what is rendered, in a folder of its own, with files where it names some.
+pub(crate) fn installed(objects: &Objects) -> TempDir {
     let folder = TempDir::new().expect("a folder");
     let root = folder.path().display().to_string();
     let toml = objects.toml().replace("/etc/usher/", &format!("{root}/"));
@@ -124,8 +124,14 @@ fn loaded(objects: &Objects) -> Result<Config, String> {
         };
         fs::write(file, content).expect("written");
     }
+    fs::write(folder.path().join("usher.toml"), toml).expect("written");
+    folder
+}
+
+/// The same, read by the program.
+fn loaded(objects: &Objects) -> Result<Config, String> {
+    let folder = installed(objects);
     let file = folder.path().join("usher.toml");
-    fs::write(&file, toml).expect("written");
     Config::load(Some(&file), []).map_err(|error| error.to_string())
 }
 
@@ -194,6 +200,40 @@ fn redis_may_be_sentinels_or_a_cluster() {
         .objects();
     let config = loaded(&objects).expect("good");
     assert_eq!(config.redis.url.expect("a URL").kind, RedisKind::Cluster);
+}
+
+/// What Vault or a CSI driver brings is a file that no Secret holds.
+#[test]
+fn what_is_secret_may_come_from_elsewhere() {
+    let tokens = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(tokens.path(), "0123456789abcdef0123\n").expect("written");
+    let variables = [
+        (
+            "USHER_GRPC__TOKENS_FILE",
+            tokens.path().display().to_string(),
+        ),
+        ("USHER_NATS__URL", "nats://elsewhere:4222".to_owned()),
+        ("USHER_REDIS__URL", "redis://elsewhere:6379".to_owned()),
+    ];
+    let env: Vec<_> = variables
+        .iter()
+        .map(|(name, value)| serde_json::json!({"name": name, "value": value}))
+        .collect();
+    let render = Render::bare().json(&format!("extraEnv={}", serde_json::json!(env)));
+    let objects = render.objects();
+    assert!(!objects.toml().contains("allow_anonymous"));
+    let folder = installed(&objects);
+    let file = folder.path().join("usher.toml");
+    let environment = variables.map(|(name, value)| (name.to_owned(), value));
+    let config = Config::load(Some(&file), environment).expect("good");
+    assert_eq!(config.grpc.tokens.len(), 1);
+    assert_eq!(config.nats.url.0[0].as_str(), "nats://elsewhere:4222");
+    // The pod of helm test sends them as the cluster's own services do.
+    let test = objects.one("Pod", "-test").to_string();
+    assert!(test.contains("--clear-token"), "{test}");
+    render
+        .set("grpc.existingSecret=usher-grpc")
+        .refused("two sources of callers' tokens");
 }
 
 #[test]

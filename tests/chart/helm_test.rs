@@ -217,3 +217,46 @@ async fn the_demo_works_as_it_is_rendered() {
         String::from_utf8_lossy(&ticket.stderr)
     );
 }
+
+/// A quota asks for limits of CPU, and tainted nodes for tolerations: of every pod.
+#[test]
+fn every_pod_can_be_told_what_it_takes_and_where_it_runs() {
+    let limits = r#"{"limits":{"cpu":"100m","memory":"64Mi"},"requests":{"cpu":"10m"}}"#;
+    let mut render = Render::bare()
+        .set("demo.enabled=true")
+        .set("nodeSelector.pool=push")
+        .json(r#"tolerations=[{"key":"push","operator":"Exists"}]"#)
+        .set("demo.nodeSelector.pool=demo")
+        .json(r#"test.tolerations=[{"key":"test","operator":"Exists"}]"#);
+    for pod in ["test", "demo.nats", "demo.redis"] {
+        render = render.json(&format!("{pod}.resources={limits}"));
+    }
+    let objects = render.objects();
+    let template = |suffix: &str| &objects.one("Deployment", suffix)["spec"]["template"]["spec"];
+    let test = &objects.one("Pod", "-test")["spec"];
+    for (pod, pool, taint) in [
+        (template("-demo-nats"), "demo", "push"),
+        (template("-demo-redis"), "demo", "push"),
+        (test, "push", "test"),
+    ] {
+        assert_eq!(pod["nodeSelector"]["pool"], pool, "{pod}");
+        assert_eq!(pod["tolerations"][0]["key"], taint, "{pod}");
+        for container in pod["containers"].as_array().expect("containers") {
+            assert_eq!(container["resources"]["limits"]["cpu"], "100m", "{pod}");
+        }
+    }
+}
+
+/// `helm uninstall` knows nothing of what `helm test` made.
+#[test]
+fn nothing_is_left_of_the_test() {
+    let objects = Render::minimal().objects();
+    let annotations = &objects.one("Pod", "-test")["metadata"]["annotations"];
+    let deleted = annotations["helm.sh/hook-delete-policy"].as_str();
+    assert_eq!(
+        deleted,
+        Some("before-hook-creation,hook-succeeded,hook-failed")
+    );
+    let logged = annotations["helm.sh/hook-output-log-policy"].as_str();
+    assert_eq!(logged, Some("hook-succeeded,hook-failed"));
+}

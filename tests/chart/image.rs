@@ -73,10 +73,47 @@ fn it_is_what_the_chart_counts_on() {
     // Which source it is, for the program and for the label.
     assert_eq!(instructions("ARG REVISION"), ["=unknown", "=unknown"]);
     let labels = instructions("LABEL ").join(" ");
-    for label in ["title", "description", "licenses", "version", "revision"] {
+    for label in [
+        "title",
+        "description",
+        "licenses",
+        "version",
+        "revision",
+        "created",
+        "source",
+    ] {
         assert!(
             labels.contains(&format!("org.opencontainers.image.{label}=")),
             "{label}"
         );
+    }
+}
+
+/// Scanners find nothing in a static program that does not name its crates, and jemalloc refuses
+/// larger pages than it was built for.
+#[test]
+fn its_program_names_its_crates_and_starts_on_every_arm() {
+    let build = read("image/build.sh");
+    for line in [
+        "cargo auditable build --release --locked --target \"$target\" --bin usher",
+        "aarch64-*) export JEMALLOC_SYS_WITH_LG_PAGE=16 ;;",
+    ] {
+        assert!(build.lines().any(|found| found.trim() == line), "{line}");
+    }
+    assert!(read("image/check.sh").contains(".dep-v0"));
+}
+
+/// A mirror's login is in no layer.
+#[test]
+fn each_step_that_fetches_has_the_mirrors_secrets() {
+    let steps = instructions("RUN ");
+    assert_eq!(steps.len(), 2, "{steps:?}");
+    for step in steps {
+        for secret in ["id=cargo-config", "id=cargo-credentials"] {
+            assert!(
+                step.contains(&format!("--mount=type=secret,{secret}")),
+                "{step}"
+            );
+        }
     }
 }

@@ -6,6 +6,8 @@
 //! anew by `USHER_WRITE=1 cargo test --test chart`. A golden that has changed fails in
 //! that run too; and no assertion but the golden's own reads a golden.
 
+mod accepted;
+mod cluster;
 mod configuration;
 mod documents;
 mod golden;

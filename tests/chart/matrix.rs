@@ -12,23 +12,34 @@ use serde_json::Value;
 use tempfile::NamedTempFile;
 
 use crate::{
-    helm::{Objects, Render, project},
+    helm::{Render, project},
     presets,
     support::process::server,
 };
 
-const WAYS: [&[&str]; 4] = [
+const WAYS: [&[&str]; 5] = [
     &[],
     &[
         "httpRoute.enabled=true",
         "httpRoute.parentRefs[0].name=public",
     ],
-    &["traefik.enabled=true"],
-    &["nginx.enabled=true", "nginx.tlsSecret=push-tls"],
+    &[
+        "httpRoute.enabled=true",
+        "httpRoute.parentRefs[0].name=public",
+        "httpRoute.sessionPersistence=true",
+        "cookieAffinity.enabled=true",
+    ],
+    &["traefik.enabled=true", "cookieAffinity.enabled=true"],
+    &[
+        "nginx.enabled=true",
+        "nginx.tlsSecret=push-tls",
+        "cookieAffinity.enabled=true",
+    ],
 ];
-const MESHES: [&[&str]; 4] = [
+const MESHES: [&[&str]; 5] = [
     &[],
     &["mesh.type=istio"],
+    &["mesh.type=istio", "mesh.ambient=true"],
     &["mesh.type=linkerd"],
     &["mesh.type=linkerd", "mesh.nativeSidecar=false"],
 ];
@@ -36,6 +47,18 @@ const SCALES: [&[&str]; 3] = [
     &[
         "service.type=LoadBalancer",
         "service.sessionAffinity=ClientIP",
+        "service.ipFamilyPolicy=PreferDualStack",
+        "service.ipFamilies={IPv4}",
+        "grpc.service.type=NodePort",
+        "initContainers[0].name=wait",
+        "initContainers[0].image=busybox",
+        "envFrom[0].secretRef.name=usher-env",
+        "dnsConfig.options[0].name=ndots",
+        "hostAliases[0].ip=10.0.0.1",
+        "hostAliases[0].hostnames={nats.local}",
+        "runtimeClassName=gvisor",
+        "commonAnnotations.team=push",
+        "nats.tls.caConfigMap=bundle",
     ],
     &[
         "autoscaling.enabled=true",
@@ -55,11 +78,11 @@ const SCALES: [&[&str]; 3] = [
     ],
 ];
 
-/// Everything that is rendered, each object once.
-fn objects() -> Vec<Value> {
-    let mut renders: Vec<Objects> = Vec::new();
+/// All presets, and the matrix.
+fn renders() -> Vec<Render> {
+    let mut renders = Vec::new();
     for preset in presets::all() {
-        renders.push(preset.render().objects());
+        renders.push(preset.render());
     }
     for way in WAYS {
         for mesh in MESHES {
@@ -68,18 +91,22 @@ fn objects() -> Vec<Value> {
                 if !way.is_empty() {
                     render = render
                         .set("hosts={push.example.com,live.example.com}")
-                        .set("public.trustedProxies={10.0.0.0/8}")
-                        .set("cookieAffinity.enabled=true");
+                        .set("public.trustedProxies={10.0.0.0/8}");
                 }
                 for value in way.iter().chain(mesh).chain(scale) {
                     render = render.set(value);
                 }
-                renders.push(render.objects());
+                renders.push(render);
             }
         }
     }
+    renders
+}
+
+/// Everything that is rendered, each object once.
+pub(crate) fn objects() -> Vec<Value> {
     let mut known = BTreeSet::new();
-    let all = renders.into_iter().flat_map(|objects| objects.0);
+    let all = renders().into_iter().flat_map(|render| render.objects().0);
     all.filter(|object| known.insert(object.to_string()))
         .collect()
 }

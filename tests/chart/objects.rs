@@ -1,5 +1,7 @@
 //! What matters of what is rendered, said once more in words.
 
+mod extras;
+pub(crate) mod labels;
 mod network;
 mod policy;
 mod proxies;
@@ -179,6 +181,26 @@ fn a_pod_has_the_time_that_a_drain_takes() {
     assert_eq!(own.deployment()["spec"]["minReadySeconds"], 3);
 }
 
+/// Helm waits for 5 minutes by default, and rolls a healthy rollout back.
+#[test]
+fn the_notes_say_how_long_a_rollout_takes() {
+    for (render, words) in [
+        (
+            Render::minimal().set("replicaCount=11"),
+            "11 gateways takes up to 440s: with --wait or --rollback-on-failure give --timeout 480s",
+        ),
+        (
+            Render::minimal()
+                .set("autoscaling.enabled=true")
+                .set("autoscaling.maxReplicas=20"),
+            "give --timeout 840s",
+        ),
+    ] {
+        let notes = render.notes();
+        assert!(notes.contains(words), "{notes}");
+    }
+}
+
 #[test]
 fn probes_ask_what_they_should() {
     let objects = Render::minimal().set("ops.port=9101").objects();
@@ -211,6 +233,17 @@ fn the_autoscaler_alone_says_how_many() {
     assert_eq!(
         Render::minimal().objects().deployment()["spec"]["replicas"],
         2
+    );
+    // Somebody else's autoscaler, or one who scales by hand.
+    let another = Render::minimal().set("replicaCount=null").objects();
+    let spec = another.deployment()["spec"].as_object().expect("a map");
+    assert!(!spec.contains_key("replicas"), "{spec:?}");
+    assert_eq!(
+        Render::minimal()
+            .set("replicaCount=0")
+            .objects()
+            .deployment()["spec"]["replicas"],
+        0
     );
     let objects = presets::objects("production");
     assert!(objects.deployment()["spec"]["replicas"].is_null());
@@ -327,28 +360,6 @@ fn everything_is_in_the_releases_namespace() {
 }
 
 #[test]
-fn names_fit_whatever_the_release_is_called() {
-    let long = "a".repeat(60);
-    for name in [
-        Render::minimal().set(&format!("fullnameOverride={long}")),
-        presets::named("demo")
-            .render()
-            .set(&format!("nameOverride={long}")),
-    ] {
-        for object in name.objects().0 {
-            let name = object["metadata"]["name"].as_str().expect("a name");
-            assert!(name.len() <= 63, "{name}");
-            for (label, value) in object["metadata"]["labels"].as_object().expect("labels") {
-                assert!(
-                    value.as_str().expect("a text").len() <= 63,
-                    "{label}: {value}"
-                );
-            }
-        }
-    }
-}
-
-#[test]
 fn scrapes_are_told_apart_by_what_alerts_ask_for() {
     for (render, kind, endpoints) in [
         (
@@ -368,7 +379,7 @@ fn scrapes_are_told_apart_by_what_alerts_ask_for() {
         assert_eq!(endpoint["port"], "ops");
         assert_eq!(
             endpoint["relabelings"][0],
-            json!({"targetLabel": "job", "replacement": format!("{NAME}-ops")})
+            json!({"action": "replace", "targetLabel": "job", "replacement": format!("{NAME}-ops")})
         );
         // What it selects is there.
         let wanted = monitor["selector"]["matchLabels"]

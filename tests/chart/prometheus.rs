@@ -3,6 +3,7 @@
 //!
 //! Only times are other than the chart's: minutes are seconds here.
 
+mod promtool;
 mod provoke;
 mod server;
 mod services;
@@ -43,8 +44,10 @@ use crate::{
 fn rules() -> Value {
     let objects: Objects = Render::minimal()
         .set("prometheusRule.enabled=true")
+        .set("prometheusRule.runbookUrl=https://wiki.example.com/operations")
         .set("public.maxSessions=20")
         .set("session.totalQueueBytes=2MiB")
+        .set("prometheusRule.refusedAtLeast=2")
         .objects();
     objects.one("PrometheusRule", "")["spec"].clone()
 }
@@ -73,7 +76,47 @@ fn the_rules_are_good_as_they_are_rendered() {
         said.contains(&format!("{} rules found", names().len())),
         "{said}"
     );
-    assert!(names().len() >= 22, "{:?}", names());
+    assert!(names().len() >= 25, "{:?}", names());
+    // The page that lists them counts them.
+    let counted = format!("has these {} alerts", names().len());
+    assert!(read("docs/operations.md").contains(&counted), "{counted}");
+}
+
+/// A relative path is no URL.
+#[test]
+fn without_a_url_there_is_no_runbook() {
+    let objects = Render::minimal().set("prometheusRule.enabled=true");
+    let rules = objects.objects().one("PrometheusRule", "").to_string();
+    assert!(!rules.contains("runbook_url"), "{rules}");
+    Render::minimal()
+        .set("prometheusRule.runbookUrl=docs/operations.md")
+        .refused("does not match pattern");
+}
+
+/// Grafana replaces a dashboard by another of the same uid.
+#[test]
+fn two_releases_have_two_dashboards() {
+    let uid = |render: Render| {
+        let objects = render.set("grafanaDashboard.enabled=true").objects();
+        let maps = objects.all("ConfigMap");
+        let mut texts = maps
+            .iter()
+            .filter_map(|map| map["data"].as_object()?.iter().next());
+        let (_, text) = texts
+            .find(|(name, _)| name.ends_with(".json"))
+            .expect("a dashboard");
+        let text = text.as_str().expect("a text");
+        let dashboard: Value = serde_json::from_str(text).expect("JSON");
+        let uid = dashboard["uid"].as_str().expect("a uid").to_owned();
+        assert!(uid.len() <= 40, "{uid}");
+        (uid, dashboard["title"].clone())
+    };
+    let (one, other) = (
+        uid(Render::minimal().named("one")),
+        uid(Render::minimal().named("two")),
+    );
+    assert_ne!(one.0, other.0);
+    assert_ne!(one.1, other.1);
 }
 
 #[test]
@@ -103,7 +146,7 @@ fn every_alert_says_what_to_do() {
             .as_str()
             .expect("a runbook");
         let (page, anchor) = url.split_once('#').expect("an anchor");
-        assert_eq!(page, "docs/operations.md");
+        assert_eq!(page, "https://wiki.example.com/operations");
         assert!(
             anchors.contains(anchor),
             "docs/operations.md has no #{anchor}, for {name}"

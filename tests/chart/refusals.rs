@@ -135,7 +135,7 @@ const IMPOSSIBLE: &[(&[&str], &str)] = &[
     ),
     (
         &["tickets.jwt.tls.existingSecret=s"],
-        "is for tickets.jwt.jwksUrl and .oidcIssuer",
+        "tickets.jwt.tls is for tickets.jwt.jwksUrl and .oidcIssuer",
     ),
     (
         &["tickets.jwt.jwksUrl=https://login.example.com/jwks"],
@@ -160,6 +160,18 @@ const IMPOSSIBLE: &[(&[&str], &str)] = &[
     (
         &["httpRoute.enabled=true"],
         "httpRoute.parentRefs is required",
+    ),
+    (
+        &[
+            "httpRoute.enabled=true",
+            "httpRoute.parentRefs[0].name=public",
+            "cookieAffinity.enabled=true",
+        ],
+        "cookieAffinity.enabled needs httpRoute.sessionPersistence=true",
+    ),
+    (
+        &["httpRoute.sessionPersistence=true"],
+        "set httpRoute.enabled and cookieAffinity.enabled too",
     ),
     (
         &["cookieAffinity.enabled=true"],
@@ -208,6 +220,10 @@ const IMPOSSIBLE: &[(&[&str], &str)] = &[
     (
         &["resources.limits.memory=256Mi"],
         "resources.limits.memory (256Mi) is less than 20000 public.maxSessions and session.totalQueueBytes (256MiB) may come to need: give it 405Mi",
+    ),
+    (
+        &["public.maxSessions=40000", "public.tls.existingSecret=tls"],
+        "resources.limits.memory (640Mi) is less than 40000 public.maxSessions (10.5 KB each with public.tls)",
     ),
     (
         &["public.maxSessions=200000"],
@@ -284,6 +300,13 @@ fn what_cannot_be_is_refused_in_words() {
     }
 }
 
+/// What of TLS is refused above.
+#[test]
+fn without_tls_a_session_takes_less() {
+    let render = Render::minimal().set("public.maxSessions=40000");
+    assert!(!render.objects().0.is_empty());
+}
+
 /// So that nobody has to mend one after the other.
 #[test]
 fn all_complaints_come_at_once() {
@@ -319,7 +342,7 @@ fn an_unknown_key_is_refused_wherever_it_is() {
 #[test]
 fn a_value_of_another_kind_is_refused() {
     for (value, words) in [
-        ("replicaCount=many", "got string, want integer"),
+        ("replicaCount=many", "got string, want null or integer"),
         ("session.pingInterval=25", "got number, want string"),
         ("session.pingInterval=soon", "does not match pattern"),
         ("session.queueBytes=1MB", "does not match pattern"),
@@ -350,7 +373,7 @@ fn it_renders_as_a_subchart() {
     let chart = "apiVersion: v2\nname: parent\nversion: 1.0.0\n\
                  dependencies:\n  - {name: usher, version: 0.2.0, condition: usher.enabled}\n";
     fs::write(parent.join("Chart.yaml"), chart).expect("written");
-    copy(
+    crate::objects::labels::copy(
         &crate::helm::project().join("helm"),
         &parent.join("charts/usher"),
     );
@@ -368,16 +391,4 @@ fn it_renders_as_a_subchart() {
     let image = &nats["spec"]["template"]["spec"]["containers"][0]["image"];
     assert_eq!(image, "registry.example.com/library/nats:2.15.1-alpine");
     assert!(render("false").objects().0.is_empty());
-}
-
-fn copy(from: &std::path::Path, to: &std::path::Path) {
-    fs::create_dir_all(to).expect("a folder");
-    for entry in from.read_dir().expect("a folder") {
-        let entry = entry.expect("an entry");
-        let target = to.join(entry.file_name());
-        match entry.path().is_dir() {
-            true => copy(&entry.path(), &target),
-            false => drop(fs::copy(entry.path(), target).expect("copied")),
-        }
-    }
 }

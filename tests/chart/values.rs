@@ -96,10 +96,24 @@ fn schema() -> Value {
         };
         for section in sections {
             let open = json!({"type": "object", "additionalProperties": false, "properties": {}});
+            if place["properties"].get(section).is_none() {
+                let required = place["required"].as_array().cloned().unwrap_or_default();
+                place["required"] = required.into_iter().chain([section.into()]).collect();
+            }
             let properties = place["properties"].as_object_mut().expect("a map");
             place = properties.entry(section).or_insert(open);
         }
-        place["properties"][name] = value.schema();
+        let schema = value.schema();
+        // Null takes a value away, and no template could do without it.
+        let types = &schema["type"];
+        let nullable = types
+            .as_array()
+            .is_some_and(|types| types.contains(&"null".into()));
+        place["properties"][name] = schema;
+        if !nullable {
+            let required = place["required"].as_array().cloned().unwrap_or_default();
+            place["required"] = required.into_iter().chain([name.into()]).collect();
+        }
     }
     schema
 }
@@ -119,11 +133,19 @@ impl Documented {
         schema.insert("description".into(), self.doc.as_str().into());
         let directive = match self.directive.as_deref() {
             None => json!({}),
-            Some("duration") => json!({"pattern": "^[0-9]+(ms|s|m|h)$"}),
-            Some("size") => json!({"pattern": "^[0-9]+(B|KiB|MiB|GiB)$"}),
+            // As many digits as the templates can count with.
+            Some("duration") => json!({"pattern": "^[0-9]{1,12}(ms|s|m|h)$"}),
+            Some("size") => json!({"pattern": "^([0-9]{1,18}B|[0-9]{1,9}(KiB|MiB|GiB))$"}),
+            // Labels and annotations: the API takes nothing else.
+            Some("texts") => json!({"additionalProperties": {"type": "string"}}),
+            // Without one there is no probe.
+            Some("probe") => json!({"type": ["object", "null"]}),
             Some(text) => serde_json::from_str(text)
                 .unwrap_or_else(|error| panic!("@schema of {}: {error}", self.path)),
         };
+        if of == "integer" {
+            schema.insert("maximum".into(), i32::MAX.into());
+        }
         schema.extend(directive.as_object().expect("a map").clone());
         schema.into()
     }
@@ -213,6 +235,7 @@ fn the_chart_has_the_programs_version() {
     for line in [
         format!("version: {version}"),
         format!("appVersion: \"{version}\""),
+        format!("      image: usher:{version}"),
     ] {
         assert!(
             chart.lines().any(|found| found == line),
@@ -239,6 +262,30 @@ fn all_that_is_released_has_one_version() {
     let date = date.unwrap_or_else(|| panic!("CHANGELOG.md begins with {released:?}"));
     let is_date = date.len() == 10 && date.bytes().all(|byte| b"0123456789-".contains(&byte));
     assert!(is_date, "{date}");
+}
+
+/// Artifact Hub looks through the images that are named.
+#[test]
+fn the_chart_names_the_images_that_it_pulls() {
+    let chart = read("helm/Chart.yaml");
+    let demo = crate::presets::objects("demo");
+    let mut images = BTreeSet::new();
+    for object in &demo.0 {
+        let pod = match object["kind"].as_str() {
+            Some("Pod") => &object["spec"],
+            Some("Deployment") => &object["spec"]["template"]["spec"],
+            _ => continue,
+        };
+        for container in pod["containers"].as_array().expect("containers") {
+            let image = container["image"].as_str().expect("an image");
+            images.insert(image.to_owned());
+        }
+    }
+    assert_eq!(images.len(), 4, "{images:?}");
+    for image in images {
+        let line = format!("      image: {image}");
+        assert!(chart.lines().any(|found| found == line), "no {line:?}");
+    }
 }
 
 /// What is packaged is the chart, and none of what is beside it.

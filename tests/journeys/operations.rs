@@ -174,6 +174,7 @@ async fn every_metric_of_the_contract_is_there() {
         "usher_redis_command_seconds",
         "usher_grpc_requests_total",
         "usher_draining",
+        "usher_ready",
         "process_resident_memory_bytes",
         "process_open_fds",
     ] {
@@ -216,6 +217,9 @@ async fn a_gateway_drains_in_the_contracts_order() {
     assert!(answer.json().to_string().contains("draining"), "{answer:?}");
     assert_eq!(gateway.ops_get("/healthz").await.status, 200);
     assert_eq!(gateway.metric("usher_draining").await, 1.0);
+    assert_eq!(gateway.metric("usher_ready").await, 0.0);
+    let finding = r#"usher_findings{reason="draining"}"#;
+    assert_eq!(gateway.metric(finding).await, 1.0);
 
     let mut late = Client::open(&gateway, &redis.ticket("2").await).await;
 

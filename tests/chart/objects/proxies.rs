@@ -40,9 +40,12 @@ fn a_cookie_is_set_only_where_it_is_asked_for() {
     ] {
         let without = behind(way).objects().one(kind, "").to_string();
         assert!(!without.to_lowercase().contains("cookie"), "{without}");
-        let with = behind(way)
+        let mut with = behind(way)
             .set("cookieAffinity.enabled=true")
             .set("cookieAffinity.name=seat");
+        if way == "httpRoute" {
+            with = with.set("httpRoute.sessionPersistence=true");
+        }
         let with = with.objects().one(kind, "").to_string();
         assert!(with.contains("seat"), "{with}");
     }
@@ -104,4 +107,26 @@ fn what_is_static_in_a_proxy_is_in_the_notes() {
         notes.contains("config.linkerd.io/opaque-ports: \"4222\""),
         "{notes}"
     );
+}
+
+/// What a CRD fills in by itself is there from the beginning, or Argo CD would see a difference
+/// without end. (It fills in whole items of lists; `make cluster` compares all of it.)
+#[test]
+fn lists_have_the_defaults_of_their_crds() {
+    let route = behind("httpRoute").set("httpRoute.parentRefs[1].name=other");
+    let route = route
+        .set("httpRoute.parentRefs[1].kind=Service")
+        .json(r#"httpRoute.parentRefs[1].group="""#)
+        .objects();
+    let spec = &route.one("HTTPRoute", "")["spec"];
+    let gateway =
+        json!({"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "public"});
+    let service = json!({"group": "", "kind": "Service", "name": "other"});
+    assert_eq!(spec["parentRefs"], json!([gateway, service]));
+    for rule in items(&spec["rules"]) {
+        let backend = &rule["backendRefs"][0];
+        assert_eq!(backend["group"], "");
+        assert_eq!(backend["kind"], "Service");
+        assert_eq!(backend["weight"], 1);
+    }
 }

@@ -41,6 +41,16 @@ pub(super) async fn provoke_stream_faults(
     seen: &mut BTreeSet<String>,
 ) {
     let nats = Nats::keeping_for_all().await;
+    // There is no stream, and this one must not make it.
+    let without = Gateway::durable(&nats, redis)
+        .set("durable.manage_stream", "false")
+        .start_unready()
+        .await;
+    prometheus.scrapes(&[("usher-0", main), ("usher-1", &without)]);
+    for alert in ["UsherStreamNotReady", "UsherNotReady"] {
+        prometheus.fires(seen, alert, async || {}).await;
+    }
+    drop(without);
     // One makes the stream; the other must not mend it.
     drop(Gateway::durable(&nats, redis).start().await);
     let durable = Gateway::durable(&nats, redis)
@@ -52,13 +62,26 @@ pub(super) async fn provoke_stream_faults(
     let client = nats.client().await;
     let mut session = Client::open(&durable, &redis.ticket("42").await).await;
 
-    // A hole that can't be read.
-    change(&client, "republish", Value::Null).await;
-    change(&client, "allow_direct", false.into()).await;
-    store(&client, 1).await;
     let republish = json!({"src": "usher.>", "dest": "usher.live.>"});
-    change(&client, "republish", republish).await;
-    store(&client, 2).await;
+    let hole = async |lost: u64| {
+        change(&client, "republish", Value::Null).await;
+        store(&client, lost).await;
+        change(&client, "republish", republish.clone()).await;
+        store(&client, lost + 1).await;
+    };
+
+    // Holes that are filled.
+    let mut lost = 10;
+    let filled = async || {
+        hole(lost).await;
+        lost += 2;
+    };
+    prometheus.fires(seen, "UsherStreamHoles", filled).await;
+    while session.next_data().await != lost - 1 {}
+
+    // A hole that can't be read.
+    change(&client, "allow_direct", false.into()).await;
+    hole(1).await;
     prometheus.fires(seen, "UsherHeldBack", async || {}).await;
     change(&client, "allow_direct", true.into()).await;
     assert_eq!(session.next_data().await, 1);

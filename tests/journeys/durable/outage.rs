@@ -118,6 +118,8 @@ async fn without_the_stream_nobody_is_let_in() {
     gateway.becomes_unready().await;
     let reasons = gateway.ops_get("/readyz").await.text();
     assert!(reasons.contains("stream_not_ready"), "{reasons}");
+    let finding = r#"usher_findings{reason="stream_not_ready"}"#;
+    assert_eq!(gateway.metric(finding).await, 1.0);
     gateway
         .metric_becomes("usher_nats_connected{connection=\"interest\"}", 1.0)
         .await;
