@@ -96,8 +96,10 @@ impl World {
             return;
         }
         for client in (0..self.scale.clients).filter(|client| !proven(client)) {
+            let heard = self.shared.heard(client).last().copied();
             self.shared.complain(format!(
-                "client {client} has a session, and was not told that it has all up to {last}"
+                "client {client} has a session, and was not told that it has all up to {last}; it \
+                 heard at last {heard:?}"
             ));
         }
     }

@@ -21,7 +21,8 @@
 //!   read. The auditor has its own version of these rules.
 //! - A client that read a message which the stream lost, when somebody set it back, is told
 //!   `gap` by its next welcome, and no frame proves anything to it before that. Then it is
-//!   owed every message that the stream stored afterwards. A client that read no such message
+//!   owed every message that the stream stored afterwards. A `gap` frame tells it too; it
+//!   forgives only what retention can have taken. A client that read no such message
 //!   is owed what it is owed always.
 //! - The time beside a sequence is the time at which the stream stored that message.
 //! - Nothing comes twice to a client that did not forget what it had.

@@ -36,9 +36,12 @@ impl Reader<'_> {
         next.begins.filter(|set_back| at > set_back.at)
     }
 
+    /// A `gap` that came since then tells it too: what retention took there also is all that
+    /// could show the set-back. Then it is owed everything else that the stream has.
     fn is_set_back(&mut self, set_back: SetBack) {
         let to = set_back.to;
-        if self.position.top.seq > to {
+        let told = self.told.is_some_and(|told| told > set_back.at);
+        if self.position.top.seq > to && !told {
             self.ahead_of = Some(set_back);
         }
         self.covered = self.covered.map(|covered| covered.min(to));

@@ -273,3 +273,28 @@ fn a_gap_is_true_of_what_a_client_gets_again() {
         assert_eq!(case.verdict().false_gaps, false_gaps);
     }
 }
+
+/// A session whose gateway did not reach NATS for long: retention took all that could show the
+/// set-back, and a `gap` tells it. What is not gone is owed.
+#[test]
+fn a_gap_frame_tells_a_session_of_what_is_gone() {
+    for (passes, lost) in [(RETENTION.age, 0), (Duration::ZERO, 2)] {
+        let mut case = Case::new();
+        for seq in 1..=3 {
+            case.store(ME);
+            case.read(ME, seq);
+        }
+        case.set_back(KEPT);
+        for number in 4..=5 {
+            case.store_anew(number);
+        }
+        case.now += passes;
+        case.hear(What::Gap);
+        case.store_anew(6);
+        case.read_anew(4, 6);
+        case.live(4);
+        let verdict = case.verdict();
+        assert_eq!((verdict.lost, verdict.forgiven), (lost, 2 - lost));
+        assert_eq!(verdict.complaints.len(), lost, "{:?}", verdict.complaints);
+    }
+}
