@@ -55,7 +55,10 @@ export class World {
       log.split("\n").find((line) => line.includes(`"${name}"`) && /127\.0\.0\.1:\d+/.test(line))?.match(/127\.0\.0\.1:\d+/)[0];
     this.api = `http://${await this.gateway.prints("the API's address", listener("grpc"))}`;
     this.ops = `http://${await this.gateway.prints("the operators' address", listener("ops"))}`;
-    await until("it is ready", async () => (await fetch(`${this.ops}/readyz`)).ok);
+    await until("it is ready", () => {
+      if (this.gateway.hasEnded()) throw new Error(`the gateway ended:\n${this.gateway.output}`);
+      return fetch(`${this.ops}/readyz`).then(({ ok }) => ok, () => false);
+    });
   }
 
   get url() {
