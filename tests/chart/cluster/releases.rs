@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// On a busy machine a rollout of some pods takes as long as that.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 async fn eventually(what: &str, mut check: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
@@ -78,7 +78,7 @@ impl<'a> Tenant<'a> {
             &side,
             "--wait",
             "--timeout",
-            "150s",
+            "300s",
         ];
         self.helm(&words, render)
             .unwrap_or_else(|error| panic!("{error}"))
@@ -94,7 +94,7 @@ impl<'a> Tenant<'a> {
             &side,
             "--wait",
             "--timeout",
-            "150s",
+            "300s",
         ];
         self.helm(&words, render)
             .unwrap_or_else(|error| panic!("{error}"))
@@ -228,7 +228,7 @@ pub(super) async fn a_tenants_release(plane: &ControlPlane, sides: &str) {
         assert_eq!(service["spec"]["type"], kind);
     }
     let rolled = tenant.helm(
-        &["rollback", RELEASE, "1", "--wait", "--timeout", "150s"],
+        &["rollback", RELEASE, "1", "--wait", "--timeout", "300s"],
         &Render::bare(),
     );
     rolled.unwrap_or_else(|error| panic!("{error}"));
@@ -349,7 +349,7 @@ pub(super) async fn a_drain_obeys_the_budget(plane: &ControlPlane) {
             "node-0",
             &selector,
             "--ignore-daemonsets",
-            "--timeout=150s",
+            "--timeout=300s",
         ],
         "",
     );
