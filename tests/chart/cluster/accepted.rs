@@ -31,7 +31,11 @@ pub(super) fn every_object_is_accepted(plane: &ControlPlane) {
     });
     plane.apply(&class.to_string());
     // A pod needs its account to be there.
-    plane.kubectl(&["create", "serviceaccount", NAME, "--namespace", NAMESPACE]);
+    let account = json!({
+        "apiVersion": "v1", "kind": "ServiceAccount",
+        "metadata": {"name": NAME, "namespace": NAMESPACE},
+    });
+    plane.apply(&account.to_string());
     let mut objects = matrix::objects();
     objects.retain(|object| !has_session_persistence(object));
     assert!(objects.len() > 80, "only {}", objects.len());

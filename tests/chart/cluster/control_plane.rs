@@ -152,7 +152,10 @@ impl ControlPlane {
         let mut command = built("kwok");
         command
             .arg(&kubeconfig)
-            .arg("--manage-all-nodes=true")
+            .args([
+                "--manage-all-nodes=true",
+                "--node-lease-duration-seconds=40",
+            ])
             .arg(format!("--config={root}/stages.yaml"));
         this.run(command);
         this.furnish().await;
