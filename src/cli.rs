@@ -12,6 +12,7 @@ mod failure;
 mod hints;
 mod listen;
 mod log;
+mod message;
 mod output;
 mod presence;
 mod push;

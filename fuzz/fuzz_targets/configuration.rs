@@ -1,4 +1,4 @@
-//! A file and an environment → a configuration, or one line that says what is
+//! A file and an environment → a configuration, or a line for each thing that is
 //! wrong.
 //!
 //! The input's lines up to `---` are the environment, `NAME=VALUE` each; the rest
@@ -26,9 +26,11 @@ fuzz_target!(|input: &str| {
     let environment: Vec<_> = variables.map(owned).collect();
     match load(toml, &environment) {
         Ok(config) => check(config),
-        Err(error) => {
-            let line = error.to_string();
-            assert!(!line.contains(char::is_control), "not one line: {line:?}");
+        Err(errors) => {
+            for error in errors.iter() {
+                let line = error.to_string();
+                assert!(!line.contains(char::is_control), "not one line: {line:?}");
+            }
         }
     }
 });

@@ -1,16 +1,6 @@
 //! `usher topic`: messages to those who follow a topic.
 
-use std::{ffi::OsString, os::unix::ffi::OsStringExt as _};
-
-use super::{
-    connect::Where,
-    failure::Failure,
-    push::{
-        Outcome,
-        lines::{self, Manner},
-    },
-    values,
-};
+use super::{failure::Failure, message::Message, values};
 use crate::{channel::Topic, proto::PublishTopicRequest};
 
 #[derive(Debug, clap::Args)]
@@ -30,48 +20,21 @@ With - each line of standard input is a message, without its line break; an empt
 line is an empty message. Lines arrive in their order. It stops at the first line
 that fails, names it, and sums up.")]
 pub(super) struct Arguments {
-    #[command(flatten)]
-    gateway: Where,
     /// The topic, 1–128 bytes.
     #[arg(value_parser = values::topic)]
     topic: Topic,
-    /// The message, any bytes; - reads standard input, a line a message.
-    #[arg(allow_negative_numbers = true)]
-    data: OsString,
-    /// Its name, 1–64 of A-Z a-z 0-9 . _ : -; otherwise `message`.
-    #[arg(long, value_name = "NAME", value_parser = values::event)]
-    event: Option<String>,
-    /// Durable mode: what comes twice with one id is stored once. 1–128 printable ASCII
-    /// characters without spaces.
-    #[arg(long, value_name = "ID", value_parser = values::message_id)]
-    message_id: Option<String>,
+    #[command(flatten)]
+    message: Message,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let of_lines = arguments.data == "-";
-    if of_lines && arguments.message_id.is_some() {
-        return Err(Failure::usage(lines::ONE_ID));
-    }
-    let gateway = arguments.gateway.load()?;
-    super::block_on(async {
-        let api = &gateway.api()?;
-        let publish = async |message| {
-            let request = PublishTopicRequest {
-                topic: arguments.topic.as_str().to_owned(),
-                message,
-                event: arguments.event.clone().unwrap_or_default(),
-                message_id: arguments.message_id.clone().unwrap_or_default(),
-            };
-            let seq = api.publish_topic(request).await?.seq;
-            Ok(Outcome::Dispatched { seq })
+pub(super) fn run(Arguments { topic, message }: &Arguments) -> Result<(), Failure> {
+    message.publish(async |api, data| {
+        let request = PublishTopicRequest {
+            topic: topic.as_str().to_owned(),
+            message: data,
+            event: message.event(),
+            message_id: message.id(),
         };
-        if of_lines {
-            let manner = Manner {
-                unordered: false,
-                receipt: false,
-            };
-            return lines::send(manner, publish).await;
-        }
-        publish(arguments.data.clone().into_vec()).await?.print()
+        Ok(api.publish_topic(request).await?.seq)
     })
 }
