@@ -102,7 +102,9 @@ fn shortened(commit: &str) -> Option<String> {
 
 /// The day of a Unix time, as `2026-11-30`.
 fn day(seconds: &str) -> Option<String> {
-    let is_leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let is_leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
     let mut left = seconds.trim().parse::<u64>().ok()? / 86_400;
     let mut year = 1970;
     loop {

@@ -62,7 +62,7 @@ async fn what_a_former_limit_removed_is_a_gap() {
     let begin = welcomed(&back);
     for limit in [3, 100] {
         change(&client, |config| {
-            config["max_msgs_per_subject"] = limit.into()
+            config["max_msgs_per_subject"] = limit.into();
         })
         .await;
         for data in 21..=30 {
