@@ -251,7 +251,6 @@ async fn a_right_that_is_missing_is_named() {
         gateway.ops_get("/readyz").await.json()["warnings"] == json!([])
     })
     .await;
-    gateway.logs("events on usher.offline again").await;
 }
 
 /// A consumer that somebody made otherwise is mended, or it is said what to do.
@@ -297,6 +296,7 @@ async fn a_consumer_that_is_otherwise_is_mended_or_named() {
     // As it was told, somebody deletes it.
     api(&service, "CONSUMER.DELETE.USHER.usher-offline", &json!({})).await;
     gateway.logs("created the consumer").await;
+    gateway.logs("events on usher.offline again").await;
     let mut heard = hears(&nats, &service, "usher.offline.*").await;
     store(&service, "usher.user.42", 1).await;
     assert_eq!(next(&mut heard).await.subject.as_str(), "usher.offline.42");
