@@ -140,7 +140,10 @@ impl ControlPlane {
             ))
             .args(["--leader-elect=false", "--bind-address=127.0.0.1"])
             .arg(format!("--secure-port={}", free_port()))
-            .arg("--horizontal-pod-autoscaler-sync-period=1s");
+            .arg("--horizontal-pod-autoscaler-sync-period=1s")
+            // A busy machine is late with the nodes' signs of life, and their pods would be
+            // called not ready.
+            .arg("--node-monitor-grace-period=1h");
         this.run(command);
         let mut command = built("kube-scheduler");
         command
