@@ -10,7 +10,7 @@ use crate::{
 const NOWHERE: &str = "http://127.0.0.1:9";
 /// How often each gateway has its turn, for one turn of the other parts: the differences are
 /// small.
-const TURNS: usize = 5;
+const TURNS: usize = 8;
 /// CPU of a message with traces on, beside the same with traces off.
 const MOST: f64 = 1.1;
 
@@ -43,9 +43,15 @@ impl Bench {
             gateways.push((gateway, sessions, subjects(&users), Vec::new()));
         }
         let count = self.scale.unicast;
-        for _ in 0..self.scale.rounds * TURNS {
-            for (gateway, _, subjects, costs) in &mut gateways {
-                costs.push(self.flat_out(gateway, subjects, count)?.cpu);
+        for turn in 0..self.scale.rounds * TURNS {
+            for place in 0..gateways.len() {
+                // Each is the first as often as the others.
+                let index = (turn + place) % gateways.len();
+                let (gateway, _, subjects, costs) = &mut gateways[index];
+                let before = gateway.process.cpu_of_threads();
+                self.flat_out(gateway, subjects, count)?;
+                let cpu = gateway.process.cpu_of_threads() - before;
+                costs.push(cpu / count as f64 * 1e6);
             }
         }
         self.report

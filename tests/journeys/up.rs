@@ -36,7 +36,10 @@ fn root() -> &'static Path {
 }
 
 fn script(argument: &str, ports: &[u16; 8]) -> Command {
-    let mut command = Command::new(root().join("examples/up.sh"));
+    // Where these tests run in the background, SIGINT is ignored, and that is inherited.
+    let mut command = Command::new("env");
+    command.arg("--default-signal=INT");
+    command.arg(root().join("examples/up.sh"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("USHER_") {
             command.env_remove(name);
