@@ -24,8 +24,8 @@ const TOPICS: usize = 1000;
 /// Bytes of a follow beyond the first of its topic.
 const MEMORY: f64 = 120.0;
 /// Messages to the topic, and broadcasts, of one turn.
-const MESSAGES: u64 = 50;
-const TURNS: usize = 5;
+const MESSAGES: u64 = 20;
+const TURNS: usize = 3;
 /// CPU of a message to a topic, in broadcasts to as many sessions.
 const CPU: f64 = 1.15;
 const SUBJECT: &str = "usher.topic.bench";
