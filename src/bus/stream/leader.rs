@@ -127,7 +127,7 @@ type LeaderQuery = Shared<BoxFuture<'static, Result<LeaderState, StreamError>>>;
 /// One leader query serves all who want to know before it begins.
 #[derive(Debug, Default)]
 pub(super) struct LeaderQueries {
-    /// The look that has not begun yet.
+    /// The leader query that has not begun yet.
     next: Mutex<Option<LeaderQuery>>,
     /// Leader queries run one after the other.
     turn: tokio::sync::Mutex<()>,
