@@ -47,6 +47,8 @@ pub(super) struct Done {
     pub(super) up_to: u64,
     /// Up to where the leader confirms it, which the client is told.
     pub(super) proof: Proof,
+    /// By [`LeaderState::known`].
+    pub(super) known: Proof,
     /// [`Want::losses`] of the read.
     pub(super) losses: u32,
 }
@@ -116,10 +118,12 @@ impl Session {
         if let Some(Done {
             up_to,
             proof,
+            known,
             losses,
         }) = catch_up.done
             && let Some(finished) = track.finish(up_to, proof, losses)
         {
+            track.know(known);
             let protocol = self.backlog().protocol();
             if let Some((source, id)) = finished.live
                 && protocol.has_own_frames()
@@ -178,12 +182,13 @@ impl Session {
             return Audit::Missing;
         }
         // What it missed may be removed by now: the next round tells.
-        let known = track.proven().unwrap_or_default();
+        let known = track.known();
         let has_all = |covered: &u64| leader.has_all_after(*covered, known);
         if !covered.iter().all(has_all) {
             return Audit::Missing;
         }
         track.prove(up_to, leader.proof());
+        track.know(leader.known());
         Audit::Good
     }
 }

@@ -281,6 +281,7 @@ impl Session {
         let mut beginning = Beginning {
             at: vec![proof.seq; self.channels().len()],
             proven: if resumed { Proof::default() } else { proof },
+            known: leader.known(),
             position,
             shows: self.backlog().protocol() == Protocol::Sse,
             resumed: None,
@@ -292,28 +293,21 @@ impl Session {
             missed,
         }) = found
         {
-            let has = standing.position.as_ref();
-            let has = has.map_or_else(Proof::default, |position| Proof {
-                seq: position.top,
-                at: position.at,
-            });
-            let (told, known) = if complete {
-                (0, has)
-            } else {
-                (proof.seq, proof)
-            };
+            if complete {
+                let has = standing.position.as_ref();
+                beginning.known = has.map_or_else(Proof::default, |position| Proof {
+                    seq: position.top,
+                    at: position.at,
+                });
+            }
+            let told = if complete { 0 } else { proof.seq };
             beginning.at = standing.at;
-            beginning.resumed = Some(Resumed {
-                told,
-                known,
-                skip,
-                missed,
-            });
+            beginning.resumed = Some(Resumed { told, skip, missed });
         }
         self.begin(beginning);
         let id = self.track().id();
         let shape = self.track().shape();
-        if !resumed && self.catch_up(CatchUp::done(proof, shape)) {
+        if !resumed && self.catch_up(CatchUp::done(leader, shape)) {
             durable.want(self.clone());
         }
         durable.look_later(self);
@@ -328,12 +322,13 @@ impl Session {
 
 impl CatchUp {
     /// There is nothing to bring to a session that begins here.
-    fn done(proof: Proof, shape: u32) -> Self {
+    fn done(leader: &LeaderState, shape: u32) -> Self {
         Self {
             shape,
             done: Some(Done {
-                up_to: proof.seq,
-                proof,
+                up_to: leader.last,
+                proof: leader.proof(),
+                known: leader.known(),
                 losses: 0,
             }),
             ..Self::default()

@@ -30,6 +30,8 @@ pub(super) struct Track {
     expected: Expected,
     /// Everything of all channels up to here was compared with the stream.
     proven: Proof,
+    /// Everything after this sequence was stored at or after this time.
+    known: Proof,
     /// The last proof that the client is told.
     shown: Option<Proof>,
     /// The position of a client that is told it beside each frame.
@@ -60,6 +62,7 @@ impl Track {
             shape: 0,
             expected: Expected::default(),
             proven: Proof::default(),
+            known: Proof::default(),
             shown: None,
             view: None,
             losses: 0,
@@ -78,6 +81,7 @@ impl Track {
         let Beginning {
             at,
             proven,
+            known,
             position,
             shows,
             resumed,
@@ -87,6 +91,7 @@ impl Track {
             chain.begin(at, mark);
         }
         self.proven = proven;
+        self.known = known;
         self.view = shows.then(|| Box::new(View::new(&position)));
         let mut catching_up = Box::new(CatchingUp {
             judged: resumed.is_some(),
@@ -97,13 +102,8 @@ impl Track {
             ..CatchingUp::new(Why::Resumed, pending)
         });
         if let Some(resumed) = resumed {
-            let Resumed {
-                told,
-                known,
-                skip,
-                missed,
-            } = resumed;
-            (catching_up.told, catching_up.known, catching_up.skip) = (told, known, skip);
+            let Resumed { told, skip, missed } = resumed;
+            (catching_up.told, catching_up.skip) = (told, skip);
             for (chain, missed) in self.chains.iter_mut().zip(missed) {
                 chain.owed = missed;
             }
@@ -254,10 +254,7 @@ impl Track {
             told: catching_up.told,
             losses: self.losses,
             shape: self.shape,
-            known: match catching_up.known.seq > self.proven.seq {
-                true => catching_up.known,
-                false => self.proven,
-            },
+            known: self.known,
         })
     }
 
@@ -347,6 +344,18 @@ impl Track {
             .for_each(|chain| chain.cover(covered));
         if proof.seq > self.proven.seq {
             self.proven = proof;
+        }
+    }
+
+    /// Everything after this sequence was stored at or after this time.
+    pub(super) fn known(&self) -> Proof {
+        self.known
+    }
+
+    /// It was compared with the stream, or its client told that something before this is lost.
+    pub(super) fn know(&mut self, known: Proof) {
+        if known.at > self.known.at {
+            self.known = known;
         }
     }
 

@@ -27,6 +27,8 @@ use crate::frame::Proof;
 /// less than was seen of the stream, for no longer than this. A stream that was set back stays
 /// so.
 const ELECTION: Duration = Duration::from_secs(10);
+/// From a message's timestamp until the stream's state shows it, in milliseconds.
+const STORING: u64 = 1_000;
 /// Between two questions, where no leader answers.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -83,6 +85,13 @@ impl LeaderState {
         Proof { seq, at }
     }
 
+    /// What a session that was compared with this knows: everything after this sequence was
+    /// stored at or after this time.
+    pub fn known(&self) -> Proof {
+        let (seq, at) = (self.last, self.now.saturating_sub(STORING));
+        Proof { seq, at }
+    }
+
     /// Whether a leader that was just elected may have less for a moment.
     pub fn may_be_short(&self) -> bool {
         self.replicated
@@ -94,11 +103,12 @@ impl LeaderState {
     }
 
     /// Whether nothing after this sequence was removed from the stream's beginning: by
-    /// its age, or for want of room. `known` is a message that was stored, at or before that
-    /// sequence, if it is known when.
+    /// its age, or for want of room. `known`: everything after that sequence was stored at or
+    /// after that time.
     pub fn has_all_after(&self, seq: u64, known: Proof) -> bool {
-        let kept = !self.pinned || seq >= known.seq && self.keeps(known.at);
-        self.first <= seq + 1 && kept
+        let nothing_followed = seq >= self.last;
+        let is_young = seq >= known.seq && self.keeps(known.at);
+        self.first <= seq + 1 && (!self.pinned || nothing_followed || is_young)
     }
 
     /// Whether what was stored at or after this time has not reached its age.

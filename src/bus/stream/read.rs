@@ -24,7 +24,7 @@ pub struct Wanted {
     pub subject: Arc<str>,
     /// Messages after this sequence.
     pub after: u64,
-    /// A message at or before it, and when that was stored, if it is known.
+    /// Everything after this sequence, at or before it, was stored at or after this time.
     pub known: Proof,
 }
 

@@ -140,16 +140,19 @@ impl Durable {
             catching_up.skip = skip.saturating_sub(messages.len() as u64);
             if lost {
                 catching_up.told = facts.leader.last;
-                catching_up.known = facts.leader.proof();
             }
             skip
         });
+        if lost {
+            session.track().know(facts.leader.known());
+        }
         catch_up.messages = self.frames(reader, messages, skip.unwrap_or(0), &facts.frames);
         catch_up.shape = want.shape;
         catch_up.left = if done { vec![0; lasts.len()] } else { left };
         catch_up.done = done.then(|| Done {
             up_to: facts.up_to,
             proof: facts.leader.proof(),
+            known: facts.leader.known(),
             losses: want.losses,
         });
         let then = match session.catch_up(catch_up) {

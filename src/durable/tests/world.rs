@@ -234,7 +234,6 @@ impl World {
             .map(|read| read.as_ref().map_or(0, Read::total));
         let resumed = Resumed {
             told: if complete { 0 } else { proof.seq },
-            known: Proof::default(),
             skip: 0,
             missed: missed.collect(),
         };
@@ -259,6 +258,7 @@ impl World {
         Beginning {
             at,
             proven,
+            known: self.stream.leader().known(),
             position: self.client.tracker.position().expect("a welcome").clone(),
             shows: false,
             resumed,

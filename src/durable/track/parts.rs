@@ -44,8 +44,6 @@ pub(in crate::durable) struct CatchingUp {
     pub(in crate::durable) told: u64,
     /// The client is told when it is up to date.
     pub(in crate::durable) announced: bool,
-    /// A message that the client has, or is told of as lost, and when that was stored.
-    pub(in crate::durable) known: Proof,
     /// So many of the oldest messages are left out.
     pub(in crate::durable) skip: u64,
     /// How often the stream had fewer messages than are owed. A replica that lags has fewer too.
@@ -66,6 +64,8 @@ pub(in crate::durable) struct Beginning {
     /// Of each channel: everything up to here is covered, or not owed.
     pub(in crate::durable) at: Vec<u64>,
     pub(in crate::durable) proven: Proof,
+    /// Everything after this sequence was stored at or after this time.
+    pub(in crate::durable) known: Proof,
     /// The client's position after its welcome.
     pub(in crate::durable) position: Position,
     /// The client sees its position beside each frame.
@@ -79,8 +79,6 @@ pub(in crate::durable) struct Beginning {
 pub(in crate::durable) struct Resumed {
     /// The client is told that something up to here is lost; 0 where nothing is.
     pub(in crate::durable) told: u64,
-    /// A message that the client has, or is told of as lost, and when that was stored.
-    pub(in crate::durable) known: Proof,
     /// So many of the oldest that it missed are left out.
     pub(in crate::durable) skip: u64,
     /// So many it missed of each channel.
@@ -98,7 +96,7 @@ pub(in crate::durable) struct Want {
     pub(in crate::durable) losses: u32,
     /// Of which channels it is: see [`Track::shape`].
     pub(in crate::durable) shape: u32,
-    /// A message that the session has, or was compared with, and when that was stored.
+    /// Everything after this sequence was stored at or after this time.
     pub(in crate::durable) known: Proof,
 }
 
@@ -128,7 +126,6 @@ impl CatchingUp {
             why,
             judged: false,
             told: 0,
-            known: Proof::default(),
             announced: true,
             skip: 0,
             short: 0,

@@ -38,6 +38,7 @@ fn beginning(at: u64, channels: usize) -> Beginning {
     Beginning {
         at: vec![at; channels],
         proven: Proof { seq: at, at: 0 },
+        known: Proof::default(),
         position,
         shows: false,
         resumed: None,

@@ -1,10 +1,11 @@
 //! What the stream has removed without a trace: `complete` is not said of it.
 
 use async_nats::HeaderMap;
+use futures_util::StreamExt as _;
 use serde_json::json;
 
 use super::{api, change, position, proven, replayed_data, resume, store, store_with, world_with};
-use crate::support::{Client, Gateway, Nats, Redis, eventually};
+use crate::support::{Client, Gateway, Nats, Redis, eventually, wait::patiently};
 
 const SUBJECT: &str = "usher.user.42";
 
@@ -74,6 +75,13 @@ async fn what_a_former_limit_removed_is_a_gap() {
     assert_eq!(resume(&gateway, &redis, "42", &begin).await.1, "gap");
 }
 
+/// Waits for this many audits: each asks the stream's leader.
+async fn audits(client: &async_nats::Client, count: usize) {
+    let asked = client.subscribe("$JS.API.STREAM.INFO.USHER").await;
+    let asked = asked.expect("a subscription").take(count);
+    patiently("audits", asked.for_each(async |_| {})).await;
+}
+
 /// A message with an age of its own stays the stream's first, while others leave behind it.
 #[tokio::test]
 async fn what_age_removed_behind_a_message_that_stays_is_a_gap() {
@@ -97,6 +105,13 @@ async fn what_age_removed_behind_a_message_that_stays_is_a_gap() {
         api(&client, "STREAM.INFO.USHER", &json!({})).await["state"]["messages"] == 2
     })
     .await;
+    // Whoever stayed is told of nothing, while nothing comes,
+    audits(&client, 3).await;
+    // nor when something comes for others, after a longer time than messages are kept.
+    store(&client, "usher.user.45", 1).await;
+    audits(&client, 3).await;
+    store(&client, "usher.user.44", 1).await;
+    assert_eq!(living.next_json().await["data"], 1);
     let own = proven(&beside, 2);
     for (user, since) in [("42", &*begin), ("43", &beside), ("43", &own), ("42", "0")] {
         let (_, told) = resume(&gateway, &redis, user, since).await;
@@ -106,13 +121,11 @@ async fn what_age_removed_behind_a_message_that_stays_is_a_gap() {
     let (mut back, told) = resume(&gateway, &redis, "42", &begin).await;
     assert_eq!(told, "gap");
     assert_eq!(replayed_data(&mut back).await, [4]);
-    // Who was here a moment ago has lost nothing, and who stayed is told of nothing.
+    // Who was here a moment ago has lost nothing.
     let now = welcomed(&back);
     back.close(1000).await;
     store(&client, SUBJECT, 5).await;
     let (mut back, told) = resume(&gateway, &redis, "42", &now).await;
     assert_eq!(told, "complete");
     assert_eq!(replayed_data(&mut back).await, [5]);
-    store(&client, "usher.user.44", 1).await;
-    assert_eq!(living.next_json().await["data"], 1);
 }
