@@ -14,7 +14,7 @@ mod check;
 mod client;
 mod embedded;
 #[cfg(fuzzing)]
-#[path = "../fuzz/rooms/bus.rs"]
+#[path = "../fuzz/reach/bus.rs"]
 pub mod fuzzing;
 mod health;
 mod interest;

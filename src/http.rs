@@ -14,7 +14,7 @@ mod events;
 mod filters;
 mod frame_rate;
 #[cfg(fuzzing)]
-#[path = "../fuzz/rooms/http.rs"]
+#[path = "../fuzz/reach/http.rs"]
 pub mod fuzzing;
 mod handover;
 mod handshake;

@@ -3,10 +3,10 @@
 //! A file imports only from floors below its own. `docs/architecture.md` tells
 //! the journeys and the invariants; `tests/floors.rs` keeps the floors.
 //!
-//! | floor | rooms |
+//! | floor | modules |
 //! |---|---|
-//! | 6 | [`app`] builds the rooms and runs the drain; [`config`] knows the keys |
-//! | 5 | [`http`]: the doors, the sessions; [`api`]: the API for services |
+//! | 6 | [`app`] builds the modules and runs the drain; [`config`] knows the keys |
+//! | 5 | [`http`]: what clients connect to, and their sessions; [`api`]: the API for services |
 //! | 4 | [`durable`]: sessions catch up from a stream; [`control`]: what gateways ask each other; [`presence`]: services are told who comes and goes |
 //! | 3 | [`registry`]: who is here |
 //! | 2 | [`bus`]: NATS; [`tickets`]: Redis; [`tokens`]: who somebody is |

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Rooms from the ground up; `docs/architecture.md` says what each is for.
+/// Modules from the ground up; `docs/architecture.md` says what each is for.
 const FLOORS: [&[&str]; 8] = [
     &[
         "accepting",
@@ -58,11 +58,11 @@ const NEIGHBOURS: [(&str, &str); 13] = [
     ("position", "user"),
     // A test may ask any task to panic.
     ("supervision", "provoke"),
-    // The roof reads the configuration.
+    // The top reads the configuration.
     ("app", "config"),
 ];
 
-/// A foreign crate, and the only rooms, or files of a room, that know it.
+/// A foreign crate, and the only modules, or files of a module, that know it.
 const HOMES: [(&str, &[&str]); 24] = [
     ("tower", &["cli", "api", "telemetry"]),
     ("jsonwebtoken", &["tokens"]),
@@ -97,18 +97,18 @@ const MAX_LINES: usize = 400;
 #[test]
 fn a_file_imports_only_from_floors_below() {
     let mut wrong = Vec::new();
-    for (path, room, text) in sources() {
-        if room == "lib" || room == "main" {
+    for (path, module, text) in sources() {
+        if module == "lib" || module == "main" {
             continue;
         }
-        let floor = floor_of(&room).unwrap_or_else(|| panic!("{room} has no floor: {path:?}"));
+        let floor = floor_of(&module).unwrap_or_else(|| panic!("{module} has no floor: {path:?}"));
         for other in imports(&text) {
             let Some(below) = floor_of(&other) else {
                 continue;
             };
-            let neighbour = NEIGHBOURS.contains(&(room.as_str(), other.as_str()));
-            if other != room && below >= floor && !neighbour {
-                wrong.push(format!("{}: {room} imports {other}", path.display()));
+            let neighbour = NEIGHBOURS.contains(&(module.as_str(), other.as_str()));
+            if other != module && below >= floor && !neighbour {
+                wrong.push(format!("{}: {module} imports {other}", path.display()));
             }
         }
     }
@@ -122,7 +122,7 @@ fn a_file_imports_only_from_floors_below() {
 #[test]
 fn a_foreign_crate_is_known_only_where_it_lives() {
     let mut wrong = Vec::new();
-    for (path, room, text) in sources() {
+    for (path, module, text) in sources() {
         for (krate, homes) in HOMES {
             let known = text.lines().any(|line| {
                 let line = line.trim_start();
@@ -134,11 +134,11 @@ fn a_foreign_crate_is_known_only_where_it_lives() {
             });
             let at_home = |home: &&str| match home.contains('/') {
                 true => path.with_extension("").starts_with(home),
-                false => *home == room,
+                false => *home == module,
             };
             if known && !homes.iter().any(at_home) {
                 wrong.push(format!(
-                    "{}: {krate} is not at home in {room}",
+                    "{}: {krate} is not at home in {module}",
                     path.display()
                 ));
             }
@@ -155,7 +155,7 @@ fn async_nats_reads_nothing_that_strangers_publish() {
         let reading = ["bus/interest", "bus/stream", "bus/caller", "bus/calls"];
         let reads = reading
             .iter()
-            .any(|room| path.with_extension("").starts_with(room));
+            .any(|module| path.with_extension("").starts_with(module));
         assert!(
             !(reads && text.contains("async_nats::")),
             "{}: async_nats is only for what the gateway itself says and asks",
@@ -165,11 +165,11 @@ fn async_nats_reads_nothing_that_strangers_publish() {
 }
 
 #[test]
-fn of_the_doors_only_that_for_nats_knows_async_nats() {
-    for (path, room, text) in sources() {
-        let is_door = path == Path::new("api/nats.rs");
+fn only_the_nats_service_of_the_api_knows_async_nats() {
+    for (path, module, text) in sources() {
+        let is_service = path == Path::new("api/nats.rs");
         assert!(
-            room != "api" || is_door || !text.contains("async_nats::"),
+            module != "api" || is_service || !text.contains("async_nats::"),
             "{}: async_nats is at home in api/nats.rs",
             path.display()
         );
@@ -201,26 +201,29 @@ fn no_file_is_long() {
 }
 
 #[test]
-fn every_room_has_a_floor_and_every_floor_its_rooms() {
-    let rooms: BTreeSet<String> = sources().into_iter().map(|(_, room, _)| room).collect();
+fn every_module_has_a_floor_and_every_floor_its_modules() {
+    let modules: BTreeSet<String> = sources().into_iter().map(|(_, module, _)| module).collect();
     let floors: BTreeSet<String> = FLOORS
         .iter()
         .copied()
         .flatten()
-        .map(|room| (*room).to_owned())
+        .map(|module| (*module).to_owned())
         .collect();
     let others = ["lib", "main"].map(str::to_owned).into();
     assert_eq!(
-        rooms.difference(&others).cloned().collect::<BTreeSet<_>>(),
+        modules
+            .difference(&others)
+            .cloned()
+            .collect::<BTreeSet<_>>(),
         floors
     );
 }
 
-fn floor_of(room: &str) -> Option<usize> {
-    FLOORS.iter().position(|rooms| rooms.contains(&room))
+fn floor_of(module: &str) -> Option<usize> {
+    FLOORS.iter().position(|modules| modules.contains(&module))
 }
 
-/// The rooms that a text names after `crate::`, grouped imports included.
+/// The modules that a text names after `crate::`, grouped imports included.
 fn imports(text: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for (at, _) in text.match_indices("crate::") {
@@ -257,7 +260,7 @@ fn word(text: &str) -> String {
         .collect()
 }
 
-/// Each source file with its room and its text.
+/// Each source file with its module and its text.
 fn sources() -> Vec<(PathBuf, String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = Vec::new();
@@ -274,8 +277,8 @@ fn collect(root: &Path, folder: &Path, found: &mut Vec<(PathBuf, String, String)
         }
         let inside = path.strip_prefix(root).expect("below the root");
         let first = inside.components().next().expect("a name").as_os_str();
-        let room = first.to_string_lossy().trim_end_matches(".rs").to_owned();
+        let module = first.to_string_lossy().trim_end_matches(".rs").to_owned();
         let text = fs::read_to_string(&path).expect("a source file");
-        found.push((inside.to_owned(), room, text));
+        found.push((inside.to_owned(), module, text));
     }
 }

@@ -1,4 +1,4 @@
-//! Why an operation failed, in the words of no door.
+//! Why an operation failed, whichever protocol asked for it.
 
 use crate::{bus::PublishError, control::ControlError};
 

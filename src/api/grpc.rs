@@ -1,4 +1,4 @@
-//! The door for gRPC: `usher.v1.Notification`, health and reflection.
+//! The API over gRPC: `usher.v1.Notification`, health and reflection.
 
 mod codes;
 mod pushes;

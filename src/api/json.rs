@@ -7,7 +7,7 @@ mod body;
 mod call;
 mod entry;
 #[cfg(fuzzing)]
-#[path = "../../fuzz/rooms/api.rs"]
+#[path = "../../fuzz/reach/api.rs"]
 pub mod fuzzing;
 mod handlers;
 mod position;

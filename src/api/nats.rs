@@ -1,4 +1,4 @@
-//! The door for NATS: the service `usher`, as NATS's service API has it (ADR-32). Tools and
+//! The API over NATS: the service `usher`, as NATS's service API has it (ADR-32). Tools and
 //! libraries for that find it, see its statistics and call its endpoints.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};

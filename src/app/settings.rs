@@ -1,4 +1,4 @@
-//! The configuration → each room's own part of it.
+//! What each module needs of the configuration.
 
 mod nats;
 mod tokens;

@@ -25,7 +25,7 @@ impl Tasks {
         self.names.insert(id, name);
     }
 
-    /// The next one that has ended, or panicked; never, where all go on. One that a room
+    /// The next one that has ended, or panicked; never, where all go on. One that a module
     /// began by [`supervision::spawn`] counts where it has panicked.
     ///
     /// Dropping the future is safe.

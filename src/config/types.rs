@@ -151,8 +151,7 @@ impl Value for Vec<Secret> {
         Ok(texts.into_iter().map(Secret::new).collect())
     }
 
-    /// One a line, and at least one: that a file arrived empty must not open the
-    /// door to everybody.
+    /// One a line, and at least one: a file that arrived empty must not let everybody in.
     fn from_content(content: &str) -> Result<Self, Complaint> {
         given(content).map(|content| content.lines().map(Secret::new).collect())
     }

@@ -1,4 +1,4 @@
-//! What `fuzz/` reaches of this room: bodies of requests, as the paths read them.
+//! What `fuzz/` reaches of this module: bodies of requests, as the paths read them.
 
 use bytes::Bytes;
 use serde::Deserialize;

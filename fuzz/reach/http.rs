@@ -1,4 +1,4 @@
-//! What `fuzz/` reaches of this room: a client's bytes, as a session reads them.
+//! What `fuzz/` reaches of this module: a client's bytes, as a session reads them.
 
 use std::{
     io,

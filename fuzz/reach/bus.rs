@@ -1,4 +1,4 @@
-//! What `fuzz/` reaches of this room: a server's bytes, as the reader takes them.
+//! What `fuzz/` reaches of this module: a server's bytes, as the reader takes them.
 
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
