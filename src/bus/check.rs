@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::{
-    Config, Health, Servers, Subjects, client,
+    Config, Health, Servers, Subjects,
+    client::{self, Client},
     health::is_too_old,
     interest::{DialError, Dialer, Info, Link, Received, Window},
     servers::address,
@@ -41,6 +42,8 @@ pub struct Seen {
     pub stream: Option<Result<Checked, StreamError>>,
     /// What a version before 0.2.0 has left, in durable mode.
     pub leftover: Option<Leftover>,
+    /// Streams that store what is published to users, in live mode.
+    pub storing: Vec<String>,
     /// Subjects in it that are nobody's.
     pub odd: Odd,
     /// The consumer of `offline.events`, where that is wanted and the stream is there.
@@ -78,8 +81,8 @@ pub async fn check(config: &Config, apply: bool) -> Seen {
     let Some(link) = reached else { return seen };
     let subjects = config.subjects();
     let publishes = published(config, &subjects);
-    let asked = permissions(config, link, &subjects, &publishes, &mut seen);
-    seen.silent = timeout(ANSWER, asked).await.is_err().then_some(ANSWER);
+    let trying = permissions(config, link, &subjects, &publishes, &mut seen);
+    seen.silent = timeout(ANSWER, trying).await.is_err().then_some(ANSWER);
     if let Some(stream) = &config.stream {
         let leftover = &mut seen.leftover;
         match look(config, servers, subjects, (stream, apply), leftover).await {
@@ -89,6 +92,11 @@ pub async fn check(config: &Config, apply: bool) -> Seen {
             }
             Err(error) => seen.stream = Some(Err(error)),
         }
+    } else {
+        let storing = asked(config, servers, subjects, async |client| {
+            Ok(stream::storing(&client).await)
+        });
+        seen.storing = storing.await.unwrap_or_default();
     }
     seen
 }
@@ -184,17 +192,11 @@ async fn look(
     (stream, apply): (&stream::Config, bool),
     leftover: &mut Option<Leftover>,
 ) -> Result<(Checked, Odd, Option<Result<(), ConsumerError>>), StreamError> {
-    let (metrics, readiness) = (Metrics::new().into(), Readiness::new(Duration::ZERO));
-    let health = Health::new("push", Part::Push, false, metrics, readiness);
-    let (client, task) = client::start(config, servers, subjects.clone(), health)
-        .await
-        .map_err(|error| StreamError::Odd(error.to_string()))?;
     let reach = match apply {
         true => Reach::All,
         false => Reach::Nothing,
     };
-    let looking = async {
-        client.ready().await;
+    asked(config, servers, subjects.clone(), async |client| {
         *leftover = stream::leftover(&client, stream).await;
         let checked = stream::see_to(&client, stream, reach).await?;
         let odd = stream::odd(&client, &stream.name, &subjects).await?;
@@ -207,9 +209,28 @@ async fn look(
             false => None,
         };
         Ok((checked, odd, consumer))
+    })
+    .await
+}
+
+/// Asks JetStream these questions, over a connection of its own.
+async fn asked<A>(
+    config: &Config,
+    servers: Servers,
+    subjects: Subjects,
+    questions: impl AsyncFnOnce(Client) -> Result<A, StreamError>,
+) -> Result<A, StreamError> {
+    let (metrics, readiness) = (Metrics::new().into(), Readiness::new(Duration::ZERO));
+    let health = Health::new("push", Part::Push, false, metrics, readiness);
+    let (client, task) = client::start(config, servers, subjects, health)
+        .await
+        .map_err(|error| StreamError::Odd(error.to_string()))?;
+    let answers = async {
+        client.ready().await;
+        questions(client).await
     };
     tokio::select! {
-        seen = timeout(ANSWER, looking) => seen.unwrap_or(Err(StreamError::Away)),
+        answers = timeout(ANSWER, answers) => answers.unwrap_or(Err(StreamError::Away)),
         () = task => Err(StreamError::Away),
     }
 }

@@ -34,7 +34,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::{sync::Notify, time::timeout};
 
-pub(super) use self::leftover::leftover;
+pub(super) use self::leftover::{leftover, storing};
 #[cfg(fuzzing)]
 pub(super) use self::{batch::Reply, offline::event as offline_event};
 pub use self::{

@@ -1,11 +1,13 @@
-//! The stream of broadcasts that versions before 0.2.0 kept beside the stream of users.
+//! Streams that nothing reads any more: that of broadcasts which versions before 0.2.0 kept
+//! beside the stream of users, and in live mode that of durable mode.
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Config, shape::covers, upkeep::info};
+use super::{Config, ask, shape::covers, upkeep::info};
 use crate::bus::client::Client;
 
-/// Such a stream, which nothing reads any more.
+/// The stream of broadcasts of an earlier version.
 #[derive(Debug)]
 pub struct Leftover {
     /// Its name.
@@ -25,4 +27,18 @@ pub(in crate::bus) async fn leftover(client: &Client, config: &Config) -> Option
     let takes = ours.filter(|subject| is_taken(&Value::from(subject.as_str())));
     let takes = takes.collect();
     Some(Leftover { name, takes })
+}
+
+/// The names of streams that store what is published to users, whoever made them. Empty where
+/// NATS does not say.
+pub(in crate::bus) async fn storing(client: &Client) -> Vec<String> {
+    #[derive(Default, Deserialize)]
+    struct Answer {
+        streams: Option<Vec<String>>,
+    }
+    let question = json!({ "subject": client.subjects.all_users() });
+    let answer: Answer = ask(client, "STREAM.NAMES", &question)
+        .await
+        .unwrap_or_default();
+    answer.streams.unwrap_or_default()
 }

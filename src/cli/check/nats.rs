@@ -67,6 +67,9 @@ pub(super) fn findings(config: &Config, seen: Seen) -> Vec<Finding> {
         );
         findings.extend(of_stream(stream, checked));
     }
+    if let Some(storing) = of_storing(&seen.storing) {
+        findings.push(storing);
+    }
     let Odd { count, named } = seen.odd;
     match seen.consumer {
         Some(Ok(())) => {
@@ -162,6 +165,17 @@ fn of_leftover(leftover: &Leftover, stream: &stream::Config, serves: bool) -> Fi
         takes.join(", ")
     );
     Finding::new(Verdict::Bad, text)
+}
+
+/// In live mode somebody may want what is published stored, but no gateway reads it.
+fn of_storing(streams: &[String]) -> Option<Finding> {
+    let names = streams.join(", ");
+    let text = format!(
+        "stream {names}: stores what is published to users, and durable mode is off, so no gateway \
+         reads it; a publisher that sends a request is answered by the stream too. If durable mode \
+         has left it: nats stream rm {names}"
+    );
+    (!streams.is_empty()).then(|| Finding::new(Verdict::Warning, text))
 }
 
 fn of_stream(stream: &stream::Config, seen: Result<Checked, StreamError>) -> Vec<Finding> {

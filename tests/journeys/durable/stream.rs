@@ -59,6 +59,23 @@ async fn what_an_older_version_left_is_named() {
     }
 }
 
+/// Gateways never delete a stream.
+#[tokio::test]
+async fn what_durable_mode_has_left_is_named_in_live_mode() {
+    let (nats, redis) = tokio::join!(Nats::keeping_for_all(), Redis::start());
+    let live = [("durable.enabled", "false")];
+    let names = "warn  stream USHER: stores what is published to users";
+    for (mode, apply, named) in [
+        (&live[..], false, false),
+        (&[], true, false),
+        (&live, false, true),
+    ] {
+        let (code, said) = check(&nats, &redis, mode, apply);
+        assert_eq!(code, 0, "{said}");
+        assert_eq!(said.contains(names), named, "{said}");
+    }
+}
+
 #[tokio::test]
 async fn it_is_made_as_the_configuration_says() {
     let (nats, redis) = tokio::join!(Nats::keeping_for_all(), Redis::start());
