@@ -6,11 +6,15 @@ mod accepted;
 mod control_plane;
 mod releases;
 
+use std::time::Duration;
+
 use self::control_plane::ControlPlane;
+use crate::support::overdue;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Go, and what make cluster builds with it"]
 async fn the_chart_on_a_control_plane() {
+    overdue::allow(Duration::from_secs(3600));
     let plane = ControlPlane::start().await;
     accepted::every_object_is_accepted(&plane);
     accepted::the_standard_channel_has_no_session_persistence(&plane);

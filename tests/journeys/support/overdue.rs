@@ -1,13 +1,14 @@
-//! A test that never ends is told on, and ends the run: nobody learns anything from a
-//! run that somebody else cuts off.
+//! A test that never ends is told on, and ends the run, with all that the run has started:
+//! nobody learns anything from a run that somebody else cuts off.
 //!
 //! This bounds no time that the gateway takes. It is for a wait that was forgotten to be
 //! bounded, and for what can't be given up, such as a thread that reads.
 
 use std::{
     cell::RefCell,
+    fs,
     io::{Write as _, stderr},
-    process::exit,
+    process::{exit, id},
     sync::{
         Arc, Mutex, Once, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
@@ -15,6 +16,8 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Far longer than the longest journey takes where the machine stalls.
 static LIMIT_SECONDS: AtomicU64 = AtomicU64::new(600);
@@ -32,7 +35,7 @@ thread_local! {
 struct Test {
     name: String,
     since: Instant,
-    outputs: Mutex<Vec<Weak<Mutex<Vec<u8>>>>>,
+    processes: Mutex<Vec<(Pid, Weak<Mutex<Vec<u8>>>)>>,
 }
 
 struct Entry(Arc<Test>);
@@ -50,8 +53,9 @@ pub(crate) fn allow(limit: Duration) {
     LIMIT_SECONDS.fetch_max(limit.as_secs(), Ordering::Relaxed);
 }
 
-/// Has an eye on the test that runs on this thread, and shows this if it has to be ended.
-pub(crate) fn watch(output: &Output) {
+/// Has an eye on the test that runs on this thread. If it has to be ended, it shows what this
+/// process has printed, and ends it.
+pub(crate) fn watch(process: Pid, output: &Output) {
     static WATCHDOG: Once = Once::new();
     WATCHDOG.call_once(|| drop(thread::spawn(look_on)));
     OWN.with_borrow_mut(|own| {
@@ -59,18 +63,15 @@ pub(crate) fn watch(output: &Output) {
             let test = Arc::new(Test {
                 name: thread::current().name().unwrap_or("a thread").to_owned(),
                 since: Instant::now(),
-                outputs: Mutex::default(),
+                processes: Mutex::default(),
             });
             let mut all = UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner);
             all.push(test.clone());
             Entry(test)
         });
-        let mut outputs = entry
-            .0
-            .outputs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        outputs.push(Arc::downgrade(output));
+        let processes = &entry.0.processes;
+        let mut processes = processes.lock().unwrap_or_else(PoisonError::into_inner);
+        processes.push((process, Arc::downgrade(output)));
     });
 }
 
@@ -84,6 +85,7 @@ fn look_on() {
             .clone();
         if let Some(test) = all.iter().find(|test| test.since.elapsed() > limit) {
             tell(test, limit);
+            all.iter().for_each(|test| end_processes(test));
             exit(101);
         }
     }
@@ -92,11 +94,30 @@ fn look_on() {
 /// Past libtest, which would keep it until the test ends.
 fn tell(test: &Test, limit: Duration) {
     let mut out = stderr().lock();
-    let outputs = test.outputs.lock().unwrap_or_else(PoisonError::into_inner);
-    for output in outputs.iter().filter_map(Weak::upgrade) {
+    let processes = &test.processes;
+    let processes = processes.lock().unwrap_or_else(PoisonError::into_inner);
+    for output in processes.iter().filter_map(|(_, output)| output.upgrade()) {
         let output = output.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = writeln!(out, "--- a process of it said:");
         let _ = out.write_all(&output);
     }
     let _ = writeln!(out, "--- {} still runs after {limit:?}", test.name);
+}
+
+/// Nobody else ends them once this process is gone.
+fn end_processes(test: &Test) {
+    let processes = &test.processes;
+    let processes = processes.lock().unwrap_or_else(PoisonError::into_inner);
+    for (process, _) in processes.iter().filter(|(process, _)| is_child(*process)) {
+        let _ = kill_process(*process, Signal::KILL);
+    }
+}
+
+/// Another program may have the id of one that has ended.
+fn is_child(process: Pid) -> bool {
+    let path = format!("/proc/{}/stat", process.as_raw_nonzero());
+    let stat = fs::read_to_string(path).unwrap_or_default();
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    let parent = after_name.split_whitespace().nth(1);
+    parent == Some(id().to_string().as_str())
 }

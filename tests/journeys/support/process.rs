@@ -64,7 +64,7 @@ impl Process {
             .spawn()
             .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
         let output = Output::default();
-        overdue::watch(&output);
+        overdue::watch(Pid::from_child(&child), &output);
         let stdout = child.stdout.take().expect("stdout is a pipe");
         let stderr = child.stderr.take().expect("stderr is a pipe");
         let reading = Arc::new(AtomicU8::new(Reading::GoesOn as u8));
