@@ -16,13 +16,13 @@
 #     --secret id=cargo-config,src=$HOME/.cargo/config.toml \
 #     --secret id=cargo-credentials,src=$HOME/.cargo/credentials.toml
 #
-# To have the image itself the same to the byte, pin the compiler's by its digest, and let
-# BuildKit set every file's time:
+# To have the image itself the same to the byte, let BuildKit set every file's time:
 #
-#   --build-arg RUST=docker.io/library/rust:1.95.0-bookworm@sha256:… \
 #   --output type=image,rewrite-timestamp=true,push=true,name=…
 
-ARG RUST=docker.io/library/rust:1.95.0-bookworm
+# The compiler's image, for amd64 and arm64. Where it comes from a registry of yours, its digest
+# stays: --build-arg RUST=registry.example.com/rust:1.95.0-bookworm@sha256:…
+ARG RUST=docker.io/library/rust:1.95.0-bookworm@sha256:6258907abe69656e41cd992e0b705cdcfabcbbe3db374f92ed2d47121282d4a1
 
 FROM ${RUST} AS build
 WORKDIR /usher

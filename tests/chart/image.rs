@@ -69,6 +69,9 @@ fn it_is_what_the_chart_counts_on() {
     assert_eq!(instructions("ENTRYPOINT "), [r#"["/usher"]"#]);
     assert!(read("helm/files/test.sh").contains(":-/usher}"));
     assert_eq!(instructions("FROM "), ["${RUST} AS build", "scratch"]);
+    let compiler = instructions("ARG RUST=").join(" ");
+    let (_, digest) = compiler.split_once("@sha256:").expect("a digest");
+    assert!(digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()));
     assert_eq!(instructions("ARG VERSION="), [env!("CARGO_PKG_VERSION")]);
     // Which source it is, for the program and for the label.
     assert_eq!(instructions("ARG REVISION"), ["=unknown", "=unknown"]);

@@ -20,6 +20,7 @@ mod presets;
 mod prometheus;
 mod proxies;
 mod refusals;
+mod registry;
 #[path = "../journeys/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the journeys use all of it")]
 mod support;
