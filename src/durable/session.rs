@@ -185,7 +185,7 @@ impl Session {
             None => {
                 track.rewind(source);
                 self.take_back(track, 1);
-                Pushed::Later
+                Pushed::NotQueued
             }
         }
     }
@@ -251,11 +251,11 @@ impl registry::Session for Session {
         let mut track = self.track();
         // The bus hands on only what the stream has stored.
         let Some(stored) = message.stored else {
-            return Pushed::Later;
+            return Pushed::NotQueued;
         };
         let Some(index) = track.index(&message.channel) else {
             track.came(&message.channel, stored.seq);
-            return Pushed::Later;
+            return Pushed::NotQueued;
         };
         if self.is_over(&track) {
             return Pushed::Over;
@@ -279,6 +279,7 @@ impl registry::Session for Session {
                     else {
                         return self.is_too_large();
                     };
+                    // `Track::finish` sets the real source when it queues the frame.
                     let outgoing = Outgoing::new(bytes, Some(arrival), Source::Own, limits);
                     track.hold(index, stored, outgoing, limits);
                 }
@@ -288,7 +289,7 @@ impl registry::Session for Session {
                 }
             }
         }
-        Pushed::Later
+        Pushed::NotQueued
     }
 
     fn lost(&self) {

@@ -1,7 +1,7 @@
-//! From the bus to the outboxes: each message to whom it is for, each backlog
-//! within its bounds.
+//! Brings each message from the bus to the backlogs of its sessions, and keeps the backlogs
+//! within their bounds.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use tokio::task::yield_now;
 
@@ -25,12 +25,28 @@ use crate::{
 /// all of a broadcast's together.
 pub(super) const TURNS: usize = 1000;
 
+/// Something that the bus says.
+pub(super) struct Arrived {
+    pub(super) event: Event<Arc<Entry>>,
+    /// When the registry's task took it from the bus.
+    pub(super) at: Instant,
+}
+
 /// What the delivery of messages works with, all in one task.
 pub(super) struct Work {
     pub(super) interest: Interest<Arc<Entry>>,
     /// Sessions that are behind since the last turns.
     pub(super) behind: Vec<Arc<dyn Session>>,
     probes: Probes,
+}
+
+impl Arrived {
+    /// The next event of the bus. Dropping the future is safe.
+    pub(super) async fn next(interest: &mut Interest<Arc<Entry>>) -> Self {
+        let event = interest.next().await;
+        let at = Instant::now();
+        Self { event, at }
+    }
 }
 
 impl Registry {
@@ -44,10 +60,10 @@ impl Registry {
         // What came while a broadcast was on its way, and has to wait for its end.
         let mut next = None;
         loop {
-            let event = match next.take() {
-                Some(event) => event,
+            let Arrived { event, at } = match next.take() {
+                Some(arrived) => arrived,
                 None => tokio::select! {
-                    event = work.interest.next() => event,
+                    arrived = Arrived::next(&mut work.interest) => arrived,
                     () = self.exceeded.notified() => {
                         self.keep_within_total().await;
                         continue;
@@ -59,18 +75,20 @@ impl Registry {
                 },
             };
             match event {
-                Event::Broadcast(message) => next = self.broadcast(&message, &mut work).await,
-                Event::Message { to, message, .. } if Self::is_for_many(&to) => {
-                    next = self.to_topic(&to, &message, &mut work).await;
+                Event::Broadcast(message) => {
+                    next = self.broadcast((&message, at), &mut work).await;
                 }
-                event => self.event(event, &mut work).await,
+                Event::Message { to, message, .. } if Self::is_for_many(&to) => {
+                    next = self.to_topic(&to, (&message, at), &mut work).await;
+                }
+                event => self.event(Arrived { event, at }, &mut work).await,
             }
             self.give_way(&mut work.behind).await;
         }
     }
 
     /// Handles what is not for many.
-    pub(super) async fn event(self: &Arc<Self>, event: Event<Arc<Entry>>, work: &mut Work) {
+    pub(super) async fn event(self: &Arc<Self>, Arrived { event, at }: Arrived, work: &mut Work) {
         match event {
             Event::Message {
                 to,
@@ -79,7 +97,7 @@ impl Registry {
             } => {
                 let handling = async {
                     provoke::here("message", message.event.as_str());
-                    self.message(to, &message, request, work);
+                    self.message(to, (&message, at), request, work);
                 };
                 self.contained(handling).await;
             }
@@ -99,7 +117,7 @@ impl Registry {
     fn message(
         &self,
         to: Arc<Entry>,
-        message: &Message,
+        (message, at): (&Message, Instant),
         request: Option<Request>,
         work: &mut Work,
     ) {
@@ -122,7 +140,7 @@ impl Registry {
         if let Audience::User(user) = Held::key(&to) {
             frames = frames.to_user(user.as_str());
         }
-        let mut arrivals = Arrivals::of(message, &self.config.tracer);
+        let mut arrivals = Arrivals::of(message, at, &self.config.tracer);
         let reached = self.deliver(&to, &mut frames, &mut arrivals, &mut work.behind);
         if let (Some(request), 1..) = (request, reached) {
             self.answer(&mut work.interest, &to, &request, reached);
@@ -212,7 +230,7 @@ impl Registry {
                 Pushed::Over => self.metrics.dropped("session_over", 1),
                 Pushed::Overflowed(lost) => self.metrics.dropped("slow_consumer", lost),
                 Pushed::TooLarge => self.metrics.dropped("too_large", 1),
-                Pushed::Later => {}
+                Pushed::NotQueued => {}
             }
         }
         reached

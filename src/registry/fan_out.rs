@@ -2,14 +2,19 @@
 //! in slices, so that it holds up neither the messages to others that come meanwhile nor the
 //! sessions that write them.
 
-use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::{runtime::Handle, task::yield_now, time::sleep};
 
 use super::{
     Entry, Registry, Session,
     arrival::Arrivals,
-    delivery::{TURNS, Work},
+    delivery::{Arrived, TURNS, Work},
 };
 use crate::{bus::Event, channel::Audience, frame::Frames, message::Message, provoke};
 
@@ -84,9 +89,9 @@ impl Registry {
     /// after a confirmation that the task of this call hands on.
     pub(super) async fn broadcast(
         self: &Arc<Self>,
-        message: &Message,
+        message: (&Message, Instant),
         work: &mut Work,
-    ) -> Option<Event<Arc<Entry>>> {
+    ) -> Option<Arrived> {
         let mut sessions = Vec::new();
         self.each(|session| sessions.push(session.clone()));
         self.fan_out(sessions, message, work).await
@@ -96,9 +101,9 @@ impl Registry {
     pub(super) async fn to_topic(
         self: &Arc<Self>,
         to: &Entry,
-        message: &Message,
+        message: (&Message, Instant),
         work: &mut Work,
-    ) -> Option<Event<Arc<Entry>>> {
+    ) -> Option<Arrived> {
         let mut sessions = Vec::with_capacity(to.len());
         to.each(|session| sessions.push(session.clone()));
         self.fan_out(sessions, message, work).await
@@ -109,11 +114,11 @@ impl Registry {
     async fn fan_out(
         self: &Arc<Self>,
         sessions: Vec<Arc<dyn Session>>,
-        message: &Message,
+        (message, at): (&Message, Instant),
         work: &mut Work,
-    ) -> Option<Event<Arc<Entry>>> {
+    ) -> Option<Arrived> {
         let mut frames = Frames::new(message, self.config.max_frame);
-        let mut arrivals = Arrivals::of(message, &self.config.tracer);
+        let mut arrivals = Arrivals::of(message, at, &self.config.tracer);
         let mut left = Left::new(sessions);
         // For all of them together: clients that never read must not cost the others a wait
         // each.
@@ -146,19 +151,19 @@ impl Registry {
                 if next.is_some() {
                     break;
                 }
-                let event = tokio::select! {
+                let arrived = tokio::select! {
                     biased;
-                    event = work.interest.next() => event,
+                    arrived = Arrived::next(&mut work.interest) => arrived,
                     () = &mut pause => break,
                 };
-                let to = match &event {
+                let to = match &arrived.event {
                     Event::Broadcast(_) => None,
                     Event::Message { to, .. } if Self::is_for_many(to) => None,
                     Event::Message { to, .. } => Some(Some(to)),
                     _ => Some(None),
                 };
                 let Some(to) = to else {
-                    next = Some(event);
+                    next = Some(arrived);
                     break;
                 };
                 // A session gets both in the order in which they came.
@@ -169,10 +174,10 @@ impl Registry {
                         self.offer(first, &mut frames, &mut arrivals, &mut work.behind);
                     };
                     if !self.contained(first).await {
-                        return next.or(Some(event));
+                        return next.or(Some(arrived));
                     }
                 }
-                self.event(event, work).await;
+                self.event(arrived, work).await;
             }
         }
     }

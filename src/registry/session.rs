@@ -36,8 +36,9 @@ pub enum Pushed {
     /// The message is too large for a frame. The session is told so in its place, or has
     /// ended.
     TooLarge,
-    /// The session has the message already, or gets it later.
-    Later,
+    /// Nothing is queued now: the session has the message already, gets it from the stream
+    /// later, or is not meant to get it (a probe, a topic that it does not follow).
+    NotQueued,
 }
 
 /// A session that follows channels. The registry calls it for what the bus says.
@@ -197,7 +198,7 @@ impl Session for Live {
                 let pushed = self
                     .follows
                     .with(topic, || self.push(framed, arrival, limits));
-                pushed.unwrap_or(Pushed::Later)
+                pushed.unwrap_or(Pushed::NotQueued)
             }
         }
     }
