@@ -42,7 +42,9 @@ use crate::{
     tokens::{self, Tokens},
 };
 
-/// After the last session was told to go, for what is still under way.
+/// How long the process waits for the closes of sessions after the last session was ended.
+/// One close may take longer: `session.write_timeout` for the backlog, as long again for the last
+/// frames, two seconds for the client's answer. So a client that reads slowly may be cut off.
 const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// What to run beside, or instead of, the real thing.

@@ -1,10 +1,11 @@
 //! The bus: how messages reach this gateway, and how pushes leave it.
 //!
-//! What strangers publish is read by our own reader, which no odd byte of theirs can cut off:
-//! the interest connection ([`Interest`]) and reads of stored messages ([`stream`]), both over
-//! one supervisor, and so do the answers of services to clients' calls ([`Calls`]). Everything that the gateway says or asks itself goes through async-nats:
-//! pushes ([`Publisher`]) and JetStream's administration. Or all of it happens inside this
-//! process.
+//! Our own NATS client (`interest::link`, `interest::wire`) reads bytes that strangers wrote,
+//! because no odd byte of theirs may end the connection. Three connections use it: the interest
+//! connection ([`Interest`]), the one that reads stored messages ([`stream`]), and the one with
+//! services' answers to clients' calls ([`Calls`]). Everything else that the gateway says or
+//! asks goes through async-nats: pushes ([`Publisher`]) and JetStream's administration. With
+//! `--embedded` no NATS is used: what is published in this process arrives in it.
 
 mod asking;
 mod auth;

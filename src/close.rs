@@ -38,7 +38,8 @@ pub enum CloseReason {
     Disconnected,
     /// The user opened more than `public.max_sessions_per_user`.
     Replaced,
-    /// A frame that `usher.v1` does not know.
+    /// The client sent what its protocol does not allow (a message that is not one JSON object,
+    /// a wrong Centrifuge command), or a fresh ticket or token of another user.
     BadFrame,
 }
 

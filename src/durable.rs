@@ -1,10 +1,15 @@
 //! Durable mode: sessions catch up from a stream with what they missed.
 //!
-//! A session (`session`) stands to the stream as its state machine says (`track`, and `chain`
-//! for each channel). All sessions that are behind, whatever the reason, wait in one set and
-//! are caught up in rounds (`rounds`). `verdict` alone decides whether anything is lost;
-//! `resume` judges a client's position; `audit` compares everybody with the stream now and
-//! then.
+//! - `session` receives live messages. Its state machine says how the session stands to the
+//!   stream: `track`, and `chain` for each channel.
+//! - `rounds` catches sessions up. They wait in two queues, each with rounds of its own:
+//!   `joining` has the sessions whose clients wait for their `welcome`, `waiting` has all other
+//!   sessions that need messages from the stream.
+//! - `resume` judges a client's position; `each` judges the channels of a Centrifuge client.
+//! - `verdict` decides whether the reads of a session are intact. `rounds::deliver` adds two
+//!   reasons for a `gap`: the stream has fewer messages than a read has promised, or the client
+//!   missed more than `max_replay`.
+//! - `audit` compares all sessions with the stream from time to time.
 
 mod audit;
 mod catch_up;

@@ -250,7 +250,8 @@ pub fn ping(proof: Option<Proof>) -> String {
     }
 }
 
-/// `{"live":{"seq":131,"at":…}}`: the replay is finished.
+/// `{"live":{"seq":131,"at":…}}`: the client was sent everything up to this sequence. Later
+/// messages may still come from the stream, without another `live`.
 pub fn live(proof: Proof) -> String {
     json(&serde_json::json!({ "live": proof }))
 }

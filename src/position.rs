@@ -1,7 +1,17 @@
 //! What a client has of the messages of its channels, as it says it in `since`.
 //!
-//! A position is kept by five rules, which every client follows, and which a gateway follows
-//! for the `id` of server-sent events: see [`Tracker`].
+//! Every client keeps its position by these five rules: see [`Tracker`]. A gateway keeps them
+//! for the `id` of server-sent events: see `durable::track`.
+//!
+//! 1. `welcome` with `complete`: keep everything. Otherwise forget everything; PROVEN is the
+//!    frame's `seq` with `none`, and 0 with `gap`.
+//! 2. `event`, and a `gap` with `seq`: its `seq` is the new mark of its channel.
+//! 3. `following`: the mark of a new topic is the frame's `seq`. A topic that is gone loses its
+//!    mark.
+//! 4. `live`, and `ping` with `seq`: PROVEN is the frame's `seq`. Marks that are not above it
+//!    go.
+//! 5. TOP is the largest `seq` of any frame since rule 1 last forgot everything, the `since`
+//!    that was sent included. AT is the `at` of that frame; with `seq` 0 it is 0.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -181,7 +191,7 @@ pub enum Seen {
     Already,
 }
 
-/// Keeps a client's position by the five rules.
+/// Keeps a client's position by the rules at the top of this file.
 #[derive(Debug, Clone, Default)]
 pub struct Tracker(Option<Position>);
 
@@ -245,7 +255,7 @@ impl Tracker {
         }
     }
 
-    /// Rule 5.
+    /// Rule 5: TOP is the largest sequence of any frame, and AT its time.
     fn saw(&mut self, seq: u64, at: u64) {
         if let Some(position) = &mut self.0
             && seq > position.top

@@ -79,7 +79,9 @@ use crate::{
 
 /// NATS must confirm a subscription within this.
 const CONFIRM: Duration = Duration::from_secs(2);
-/// Sessions that cannot be told of a gap are closed across this.
+/// After a loss of NATS in live mode raw sessions are closed across this: no frame can tell them
+/// of the gap. Centrifuge sessions, which no frame can tell either, are closed across the drain
+/// window, which is longer.
 const BUS_LOST_SPREAD: Duration = Duration::from_secs(5);
 
 /// The user's subject is not heard.

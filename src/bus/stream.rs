@@ -198,7 +198,8 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// [`StreamError`], after two seconds at the latest.
+    /// [`StreamError`], after four seconds at the latest: two for the leader query before this
+    /// one, and two for its own.
     pub async fn leader(&self) -> Result<LeaderState, StreamError> {
         leader::state(self).await
     }
@@ -314,12 +315,14 @@ impl Stream {
         read::read(self, wanted, bounds, leader).await
     }
 
-    /// The same for many sessions at once. None for a session for which the scan cannot prove
-    /// its result complete.
+    /// Reads for many sessions in one scan. `None` for a session for which the scan cannot prove
+    /// its result complete: that session reads for itself.
     ///
     /// # Errors
     ///
-    /// [`StreamError`], after ten seconds at the latest.
+    /// [`StreamError`]. The scan takes ten seconds at most. Before that a call waits for the
+    /// scans under way, one after the other, without a bound of its own: when its turn comes,
+    /// they have often seen what it wants.
     pub async fn scan(
         &self,
         requests: Vec<Request>,

@@ -25,7 +25,8 @@ const TICK: Duration = Duration::from_millis(100);
 /// Sessions that are compared together.
 const CHUNK: usize = 128;
 
-/// A session to which something is missing, by what the stream said.
+/// A session that did not agree with the stream: it seems to miss something, or to have more
+/// than the stream. It is judged again after [`UNDER_WAY`].
 struct Suspect {
     session: Arc<Session>,
     before: Vec<u64>,

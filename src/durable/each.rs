@@ -9,7 +9,6 @@ use super::{
     Durable, Session,
     resume::{ELECTED, Standing},
     track::{Track, Want},
-    verdict::{Shown, shown},
 };
 use crate::{
     bus::stream::{Bounds, LeaderState, Read, StreamError, Wanted},
@@ -82,7 +81,7 @@ impl Durable {
             };
             let at = index..=index;
             let read = (&reads[at.clone()], &lasts[at]);
-            let intact = self.is_intact_alone(&alone, read, (leader, &mut now));
+            let intact = self.is_intact(&alone, read, (leader, &mut now));
             let intact = intact.await?;
             if !intact || missed[index] > self.config.max_replay {
                 *recovered = false;
@@ -92,25 +91,6 @@ impl Durable {
             }
         }
         Ok(fails)
-    }
-
-    async fn is_intact_alone(
-        &self,
-        want: &Want,
-        (reads, lasts): (&[Option<Read>], &[u64]),
-        (leader, now): (&LeaderState, &mut Option<LeaderState>),
-    ) -> Result<bool, StreamError> {
-        Ok(match shown(want, reads, lasts, leader.is_pinned()) {
-            Shown::Intact => true,
-            Shown::Lost => false,
-            Shown::IfKeptAfter(seq) => {
-                let now = match now {
-                    Some(now) => now,
-                    None => now.insert(self.leader().await?),
-                };
-                now.is_the_same_as(leader) && now.has_all_after(seq, want.known)
-            }
-        })
     }
 
     /// What the stream's leader has, where that is not less than what a client saw: a leader
@@ -172,7 +152,7 @@ impl Durable {
         let missed = read.as_ref().map_or(0, Read::total);
         let want = Track::joining([channel]).want_from(&[mark.offset]);
         let intact = self
-            .is_intact_alone(&want, (&[read], &[last]), (leader, &mut None))
+            .is_intact(&want, (&[read], &[last]), (leader, &mut None))
             .await?;
         Ok((intact && missed <= self.config.max_replay).then_some(missed))
     }

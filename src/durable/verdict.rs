@@ -1,7 +1,7 @@
 //! Whether anything is lost of what a session missed.
 
-use super::track::Want;
-use crate::bus::stream::Read;
+use super::{Durable, track::Want};
+use crate::bus::stream::{LeaderState, Read, StreamError};
 
 /// What the reads of a session's channels show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,9 +15,39 @@ pub(super) enum Shown {
     IfKeptAfter(u64),
 }
 
-/// Decides it, for a session that wants this, from the read of each channel (none where there
-/// was nothing to read) and the last message of each channel in the stream. `pinned`: that one
-/// may outlive what came after it.
+impl Durable {
+    /// Whether the stream has lost nothing of what the session wants, but for what its client
+    /// was told of. Where only the stream's beginning can show it, the leader is asked again
+    /// after the reads; `now` keeps its answer for the next verdict over the same reads.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError`] of that leader query.
+    pub(super) async fn is_intact(
+        &self,
+        want: &Want,
+        (reads, lasts): (&[Option<Read>], &[u64]),
+        (leader, now): (&LeaderState, &mut Option<LeaderState>),
+    ) -> Result<bool, StreamError> {
+        Ok(match shown(want, reads, lasts, leader.is_pinned()) {
+            Shown::Intact => true,
+            Shown::Lost => false,
+            Shown::IfKeptAfter(seq) => {
+                let now = match now {
+                    Some(now) => now,
+                    None => now.insert(self.leader().await?),
+                };
+                now.is_the_same_as(leader) && now.has_all_after(seq, want.known)
+            }
+        })
+    }
+}
+
+/// Decides whether anything is lost of what a session wants.
+///
+/// `reads` has the read of each channel, `None` where there was nothing to read. `lasts` has the
+/// last message of each channel in the stream. `pinned` says that the stream's first message may
+/// be older than `max_age`, so that the stream's beginning does not show what age has removed.
 pub(super) fn shown(want: &Want, reads: &[Option<Read>], lasts: &[u64], pinned: bool) -> Shown {
     let mut after: Option<u64> = None;
     for ((chain, read), last) in want.chains.iter().zip(reads).zip(lasts) {

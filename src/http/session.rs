@@ -50,7 +50,7 @@ pub struct Config {
     pub max_frame: usize,
     /// The largest frame that a session is sent.
     pub max_outgoing_frame: usize,
-    /// Messages and control frames from the client in one second.
+    /// Frames from the client in one second: each fragment and each control frame counts.
     pub frames_per_second: u32,
     /// Topics that one session follows at most.
     pub max_topics: u32,

@@ -23,9 +23,9 @@ pub struct Config {
     pub total_queue_bytes: usize,
     /// Sessions that have to end all at once are closed across this.
     pub drain_window: Duration,
-    /// Topics of one session, and of all.
+    /// Topics that one session follows at most.
     pub max_topics_per_session: usize,
-    /// Topics of all sessions.
+    /// Topics that all sessions together follow at most.
     pub max_topics: usize,
     /// The largest frame that a session is sent.
     pub max_frame: usize,

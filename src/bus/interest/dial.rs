@@ -37,7 +37,7 @@ pub enum DialError {
     /// The network said no, or the connection broke.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// Nothing came for two seconds.
+    /// The attempt was not over within two seconds ([`ATTEMPT`]).
     #[error("no answer within {} s", ATTEMPT.as_secs())]
     TimedOut,
     /// The server did not let us in, in its own words.

@@ -18,7 +18,6 @@ use crate::{
         lock,
         resume::{self, Standing},
         track::{Want, Why},
-        verdict::{Shown, shown},
     },
     frame::{self, Framed, Frames, GapReason, Protocol},
     message::{Message, Stored},
@@ -70,7 +69,9 @@ impl Durable {
             return Ok((None, Then::Rest));
         }
         let too_many = if want.judged { 0 } else { beyond };
-        let intact = self.is_intact(want, &of, lasts, facts).await?;
+        let intact = self
+            .is_intact(want, (&of, lasts), (&facts.leader, &mut None))
+            .await?;
         let lost = gone > 0 || too_many > 0 || !intact;
         if !want.judged {
             self.metrics.caught_up(want.why.name());
@@ -160,24 +161,6 @@ impl Durable {
             false => Then::Rest,
         };
         Ok((opening, then))
-    }
-
-    /// Whether nothing is lost, but for what the client was told of.
-    async fn is_intact(
-        &self,
-        want: &Want,
-        reads: &[Option<Read>],
-        lasts: &[u64],
-        facts: &Facts,
-    ) -> Result<bool, StreamError> {
-        Ok(match shown(want, reads, lasts, facts.leader.is_pinned()) {
-            Shown::Intact => true,
-            Shown::Lost => false,
-            Shown::IfKeptAfter(seq) => {
-                let now = self.leader().await?;
-                now.is_the_same_as(&facts.leader) && now.has_all_after(seq, want.known)
-            }
-        })
     }
 
     /// The frames of messages, in order, but for the first `skip`.
