@@ -86,7 +86,7 @@ pub struct Nats<K> {
 ///
 /// # Errors
 ///
-/// async-nats takes a server's URL for none.
+/// async-nats does not accept the URL of a server.
 pub async fn nats<K: Subscriber>(
     config: Config,
     commands: Commands<K>,
@@ -191,8 +191,8 @@ pub struct Config {
     pub name: String,
     /// The first tokens of every subject of ours.
     pub prefix: String,
-    /// How long other servers of a cluster take to learn of a subscription; none
-    /// for [`AUTO_SETTLE`] where there are others.
+    /// How long other servers of a cluster take to learn of a subscription; `None` for
+    /// [`AUTO_SETTLE`] if there are others.
     pub settle: Option<Duration>,
     /// What a reply subject begins with: those that receipts are sent to, and
     /// those that we ask receipts for.
@@ -201,7 +201,7 @@ pub struct Config {
     pub calls: CallsConfig,
     /// Whether services are told who comes and goes.
     pub presence_events: bool,
-    /// The stream of durable mode; none in live mode.
+    /// The stream of durable mode; `None` in live mode.
     pub stream: Option<stream::Config>,
     /// Records pushes, and which messages are followed.
     pub tracer: Tracer,

@@ -186,7 +186,7 @@ pub struct Welcome<'a> {
     /// `session.ping_interval`; in seconds on the wire.
     #[serde(serialize_with = "seconds")]
     pub ping: Duration,
-    /// Which stream it is; none in live mode.
+    /// Which stream it is; `None` in live mode.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epoch: Option<&'a str>,
     /// Its last sequence when NATS had confirmed the subscription.

@@ -64,7 +64,7 @@ pub struct Position {
 /// The text is not a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a position is what the last frame's rules make, such as k3f9.140.152.1798000000123.u152, or 0"
+    "a position is EPOCH.PROVEN.TOP.AT and marks, such as k3f9.140.152.1798000000123.u152, or 0"
 )]
 pub struct PositionError;
 
@@ -155,7 +155,7 @@ impl fmt::Display for Position {
                 Channel::Broadcast => format!(".b{seq}"),
                 Channel::Topic(topic) => format!(".t{}={seq}", topic.subject_token()),
             };
-            // What is left out comes again.
+            // The client gets what is left out once more.
             if text.len() + mark.len() <= MAX_LENGTH {
                 text += &mark;
             }
@@ -201,7 +201,7 @@ impl Tracker {
         Self(Some(position))
     }
 
-    /// The position; none before the first `welcome` with an epoch.
+    /// The position; `None` before the first `welcome` with an epoch.
     pub fn position(&self) -> Option<&Position> {
         self.0.as_ref()
     }

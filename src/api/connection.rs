@@ -27,7 +27,8 @@ use crate::{
 
 /// Callers may take this long to agree on the encryption and to begin with HTTP.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// The same at the gateway's end, which one that says nothing must not hold up.
+/// When the gateway ends, callers have this long for that instead: one that says nothing must
+/// not hold up the end.
 const FIRST_BYTES: Duration = Duration::from_millis(500);
 /// Callers that were let in may take this long from an answer of HTTP/1.1 to the end of the
 /// next request's head. It is longer than usual clients keep an idle connection: a request
@@ -35,12 +36,12 @@ const FIRST_BYTES: Duration = Duration::from_millis(500);
 const HEAD: Duration = Duration::from_secs(120);
 /// A caller that is gone without a word is noticed after twice this.
 const KEEPALIVE: Duration = Duration::from_secs(30);
-/// Calls at once on one connection.
+/// Calls under way at the same time on one connection.
 const MAX_CALLS: u32 = 1024;
 /// Bytes of a call's headers, and how many there may be.
 const MAX_HEADERS: (u32, usize) = (16 * 1024, 64);
 /// What a caller may have sent of one call, and of all calls of a connection, that no call
-/// has read yet. Calls of one message are read at once, so in the end streams of pushes alone
+/// has read yet. Calls of one message are read immediately, so in the end streams of pushes alone
 /// keep bytes waiting; their number is bounded.
 ///
 /// The second is large for the sake of small messages. h2 closes a connection whose unread

@@ -149,7 +149,7 @@ fn is_grpc(request: &Request<Incoming>) -> bool {
     request.version() == Version::HTTP_2 && request.headers().get(CONTENT_TYPE).is_some_and(is_so)
 }
 
-/// How long the caller waits (`grpc-timeout`, up to eight digits and a unit); none where
+/// How long the caller waits (`grpc-timeout`, up to eight digits and a unit); `None` if
 /// it does not say, or nothing that makes sense.
 fn callers_timeout(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;

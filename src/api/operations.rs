@@ -79,9 +79,9 @@ pub struct BroadcastOrder {
 pub struct TicketOrder {
     /// Whose session it shall open.
     pub user_id: String,
-    /// How long it may wait to be used; none for `tickets.ttl`.
+    /// How long it may wait to be used; `None` for `tickets.ttl`.
     pub ttl: Option<Duration>,
-    /// When its session ends; none for never.
+    /// When its session ends; `None` for never.
     pub expires_at: Option<SystemTime>,
     /// The only origin that may use it; empty for any.
     pub origin: String,
@@ -96,7 +96,7 @@ pub struct Issued {
     pub ticket: Ticket,
     /// From now on.
     pub expires_in: Duration,
-    /// The `since` of a client that loads its page's state after this; none in live mode, or
+    /// The `since` of a client that loads its page's state after this; `None` in live mode, or
     /// where the stream's leader does not say.
     pub position: Option<Position>,
 }
@@ -107,7 +107,7 @@ pub struct Issued {
 pub struct DisconnectOrder {
     /// Whose sessions end.
     pub user_id: String,
-    /// Whether their clients come again.
+    /// Whether their clients are to reconnect.
     #[serde(default)]
     pub reconnect: bool,
     /// What clients are told besides; empty for nothing.
@@ -199,7 +199,7 @@ impl Operations {
         Ok(self.publisher.publish(push, false).await?)
     }
 
-    /// Mints a ticket.
+    /// Issues a ticket.
     ///
     /// # Errors
     ///

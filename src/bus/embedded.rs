@@ -2,7 +2,7 @@
 //!
 //! It keeps the promises that NATS keeps: a subscription is confirmed before
 //! messages come, messages of one publisher stay in order, and who asks where
-//! nobody is gets an answer at once.
+//! nobody is gets an answer immediately.
 
 use std::{collections::HashMap, future::pending, sync::Arc};
 

@@ -343,7 +343,8 @@ table! {
         /// The most calls of one session that are under way; above it the client is told
         /// `too_many`.
         max_in_flight: u32 = 16 where above_zero,
-        /// The same of this gateway.
+        /// The most calls of all sessions together that are under way; above it the client
+        /// is told `too_many`.
         max_total: u32 = 4096 where above_zero,
     }
 

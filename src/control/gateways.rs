@@ -21,7 +21,7 @@ use crate::{
     metrics::Metrics,
 };
 
-/// A gateway says so often that it is there.
+/// How often a gateway says that it is there.
 const SAYS: Duration = Duration::from_secs(2);
 /// Answers are waited for from gateways that were heard of within this.
 const REMEMBERED: Duration = Duration::from_secs(10);
@@ -81,7 +81,7 @@ struct State {
     gateways: HashMap<Arc<str>, Gateway>,
     /// The last ones whose silence was told.
     vanished: VecDeque<Arc<str>>,
-    /// Since when this gateway hears all that is said; none while it may miss something.
+    /// Since when this gateway hears all that is said; `None` while it may miss something.
     since: Option<Instant>,
     /// When it last heard itself.
     heard_itself: Option<Instant>,
@@ -279,7 +279,7 @@ impl State {
         self.heard_itself = None;
     }
 
-    /// This gateway stood still, and heard nobody for so long.
+    /// This gateway stood still for `time`, and heard nobody meanwhile.
     fn stood_still(&mut self, time: Duration) {
         self.reconnected();
         for gateway in self.gateways.values_mut() {

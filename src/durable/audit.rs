@@ -16,11 +16,12 @@ use crate::{
     jitter, supervision,
 };
 
-/// Between a join and the second comparison.
+/// How long after a join the second comparison is made.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
-/// What is not here yet may be under way for so long.
+/// How long a message may be under way that a session does not have yet. Sessions that did not
+/// agree with the stream are judged again after that.
 const UNDER_WAY: Duration = Duration::from_millis(250);
-/// Second comparisons are gathered for so long.
+/// How long second comparisons are collected before they are made together.
 const TICK: Duration = Duration::from_millis(100);
 /// Sessions that are compared together.
 const CHUNK: usize = 128;

@@ -9,13 +9,16 @@ use crate::{channel::Channel, message::Stored, registry::Source};
 #[derive(Debug, Clone)]
 pub(super) struct Chain {
     pub(super) channel: Channel,
-    /// Everything up to here is sent, queued, or not owed.
+    /// The client needs nothing up to this sequence: each message is sent, queued, left out, or
+    /// older than the session's beginning.
     pub(super) covered: u64,
     /// The last message that is sent or queued; 0 for none.
     pub(super) sent: u64,
-    /// While the session catches up: something up to the stream's end may be missing.
+    /// While the session catches up: something between `covered` and the stream's end may be
+    /// missing, so that the next round has to check this channel.
     pub(super) doubtful: bool,
-    /// While the session catches up: the stream had so many messages for it at the last read.
+    /// While the session catches up: how many messages for it the stream had at the last read
+    /// that are not sent yet. If a later read finds fewer, some are lost.
     pub(super) owed: u64,
     /// The last message that was covered without being sent, and the message before it.
     skipped: (u64, u64),
@@ -32,7 +35,7 @@ pub(super) struct Chain {
 pub(super) enum Offer {
     /// The next one. The client has to be told that this is the message before it.
     Next { prev: u64 },
-    /// The session has it already.
+    /// A duplicate: the session has it already.
     Known,
     /// One before it is missing.
     Hole,
@@ -75,7 +78,7 @@ impl Chain {
         }
     }
 
-    /// The session is sent this message, the next of the channel. Returns what
+    /// Notes that the caller queues this message, the next of the channel. Returns what
     /// [`Chain::rewind`] needs, for the session's channel of this index.
     pub(super) fn send(&mut self, index: usize, seq: u64) -> Source {
         let before = Source::Kept {
@@ -88,7 +91,7 @@ impl Chain {
         before
     }
 
-    /// The session is not sent this message, the one after `prev`.
+    /// Notes that the session is not sent this message, the one after `prev`.
     pub(super) fn skip(&mut self, seq: u64, prev: u64) {
         let (skipped, before) = self.skipped;
         let follows = prev == skipped && prev > 0;

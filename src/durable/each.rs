@@ -56,9 +56,13 @@ impl Session {
 }
 
 impl Durable {
-    /// Judges each channel as if the session had no other. One that lost something begins at
-    /// the end of the stream, so that nothing of what was read of it is sent. Whether there is
-    /// such a channel.
+    /// Judges each channel as if the session had no other. A channel that lost something begins at
+    /// the end of the stream, so that nothing of what was read of it is sent. Returns whether
+    /// there is such a channel; `Ok(false)` for a session that is not judged by channel.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError`] of a second leader query. `standing` may have changed then.
     pub(super) async fn judge_each(
         &self,
         standing: &mut Standing,
@@ -93,8 +97,12 @@ impl Durable {
         Ok(fails)
     }
 
-    /// What the stream's leader has, where that is not less than what a client saw: a leader
-    /// that was elected just now may know less for a moment.
+    /// What the stream's leader has. If that is less than a client saw, and the leader may have
+    /// been elected just now, it is asked again for up to 2 s.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError`] of a leader query.
     pub(super) async fn leader_for(
         &self,
         since: Option<&Mark>,
@@ -114,8 +122,12 @@ impl Durable {
         Ok(leader)
     }
 
-    /// How many messages of a topic a client missed that follows it again; none where it can't
-    /// be shown that it gets them all.
+    /// How many messages of a topic a client missed that follows it again. `None` if the stream
+    /// can't show that the client gets them all, or if they are more than `max_replay`.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError`]: the stream could not be read.
     pub(super) async fn missed(
         &self,
         session: &Session,
@@ -139,13 +151,9 @@ impl Durable {
                 after: mark.offset,
                 known: Proof::default(),
             };
-            let only_count = Bounds {
-                messages: 0,
-                bytes: 1,
-            };
             let reads = self
                 .stream
-                .read(&[Some(wanted)], only_count, leader)
+                .read(&[Some(wanted)], Bounds::COUNT_ONLY, leader)
                 .await?;
             read = reads.of.into_iter().next().flatten();
         }

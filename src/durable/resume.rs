@@ -21,8 +21,9 @@ use crate::{
     trace::Trace,
 };
 
-/// A client that waits to be told where it begins is refused where reading makes no progress
-/// for so long. A round that has many sessions to read for takes longer.
+/// A client that waits to be told where it begins is refused when this gateway has read nothing
+/// from the stream for this long, for any session. While reads for others go on, the client
+/// waits without another bound: a round that has many sessions to read for takes longer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Before a leader that has less than a client saw is asked again, and how often: it may have
@@ -38,7 +39,7 @@ pub struct NoStream;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opening {
     /// Which stream it is, and its last message when NATS had confirmed the subscription;
-    /// none in live mode.
+    /// `None` in live mode.
     pub stream: Option<(Arc<str>, Proof)>,
     /// The client's position after its welcome, where it is told that beside each frame.
     pub id: Option<String>,
@@ -73,14 +74,14 @@ pub(super) struct Asked {
 /// Where a client was, as far as the stream still knows.
 #[derive(Debug, Clone)]
 pub(super) struct Standing {
-    /// Of each channel, what it has.
+    /// For each channel: everything up to this sequence is with the client.
     pub(super) at: Vec<u64>,
-    /// What it sent; none where that is not of this stream as it is.
+    /// The position that it sent; `None` if that is not of this stream as it is now.
     pub(super) position: Option<Position>,
-    /// Whether the stream can show that it gets everything after it.
+    /// Whether the stream can show that the client gets everything after that.
     pub(super) known: bool,
-    /// Of [`Since::Each`]: whether that is so of each channel. One of which it is not begins at
-    /// the stream's end.
+    /// With [`Since::Each`], for each channel: whether the stream can show that. A channel for
+    /// which it can't begins at the stream's end.
     pub(super) each: Option<Vec<bool>>,
 }
 
@@ -142,8 +143,15 @@ impl Durable {
         })
     }
 
-    /// Where a client was that sends this; none where the leader query is older than what the client
-    /// saw, so that it has to wait for another one.
+    /// Where a client was that sends `since`.
+    ///
+    /// `None`: the client saw more than this leader query, and a newer one has that by now. The
+    /// caller has to queue the session for another round. While a leader that was just elected
+    /// may have less for a moment, this waits up to 2 s.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError`]: the stream can't be asked whether the position is of it.
     pub(super) async fn standing(
         &self,
         session: &Session,
@@ -226,14 +234,15 @@ fn is_ahead(since: &Since, leader: &LeaderState) -> bool {
     }
 }
 
+/// Whether the position has a sequence of this stream beyond the leader's last.
 fn is_position_ahead(position: &Position, leader: &LeaderState) -> bool {
     let seen = [position.top, position.proven].into_iter();
     let mut seen = seen.chain(position.marks.values().copied());
     position.epoch == leader.epoch && seen.any(|seq| seq > leader.last)
 }
 
-/// The same, where the leader's last message decides it; else the largest sequence that the
-/// client saw has to be looked at.
+/// Whether a position is of this stream, if the leader query is enough to decide it. `None`: the
+/// stream has to be asked for the message TOP, the largest sequence that the client saw.
 pub(super) fn is_of(position: &Position, leader: &LeaderState) -> Option<bool> {
     if position.epoch != leader.epoch || is_position_ahead(position, leader) {
         return Some(false);

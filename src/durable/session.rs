@@ -1,8 +1,8 @@
 //! A session of durable mode: what the registry offers it, and what a round brings it.
 //!
-//! Lock order: the track, then the backlog. So nothing of the stream is queued, taken back or
-//! proven while another thread is at it. The client's own task takes and writes what is queued
-//! without the track.
+//! The track is locked before the backlog (`registry` has the whole lock order). So no two threads
+//! queue, take back or prove something of the stream at the same time. The client's own task
+//! takes and writes what is queued without the track.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -24,16 +24,17 @@ use crate::{
     user::UserId,
 };
 
-/// How often less may be there than is owed before it counts as lost: a replica that lags
-/// has less too.
+/// In how many rounds in a row the stream may have less than it promised before that counts as
+/// lost: a replica that lags has less too. The rounds are [`super::rounds::LAG`] (25 ms) apart,
+/// so this is about a second.
 const LAGS: u32 = 40;
 
 /// What a session has of its channels.
 #[derive(Debug)]
 pub(super) struct Covered {
-    /// Of each channel.
+    /// The subject of each channel.
     pub(super) subjects: Vec<Arc<str>>,
-    /// Everything of it up to here.
+    /// For each channel: the session needs nothing up to this sequence.
     pub(super) up_to: Vec<u64>,
     /// [`Track::shape`]
     pub(super) shape: u32,
@@ -124,8 +125,8 @@ impl Session {
         self.track().begin(beginning);
     }
 
-    /// What it needs from the stream now; none where it is over, needs nothing, or has yet to
-    /// write what it has.
+    /// What it needs from the stream now. `None` if it is over, needs nothing, or has not written
+    /// its whole backlog.
     pub(super) fn want(&self) -> Option<Want> {
         let mut track = self.track();
         if self.is_over(&track) || !self.backlog.is_idle() {
@@ -190,8 +191,8 @@ impl Session {
         }
     }
 
-    /// Takes the backlog back, and leaves it to the stream; so many messages more are left to
-    /// it already.
+    /// Takes the backlog back, and leaves its messages to the stream. `lost` is how many further
+    /// messages the caller has left to the stream; they are counted with them.
     pub(super) fn take_back(self: &Arc<Self>, mut track: MutexGuard<'_, Track>, mut lost: usize) {
         track.take_back();
         for outgoing in self.backlog.take_back() {

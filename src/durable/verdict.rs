@@ -60,7 +60,7 @@ pub(super) fn shown(want: &Want, reads: &[Option<Read>], lasts: &[u64], pinned: 
             // Limits remove the oldest first: what is lost is within what the client was told.
             Some(read) if !read.intact && !begins_within(read) => return Shown::Lost,
             None if !chain.doubtful => continue,
-            // The last message is the client's own, so none after it is gone.
+            // The last message is one that the client has, so no message after it is gone.
             None if chain.covered > 0 && chain.covered == *last && !pinned => continue,
             _ => {}
         }

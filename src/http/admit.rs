@@ -85,7 +85,7 @@ pub struct Admissions {
 pub(super) struct Admitted {
     pub(super) handle: SessionHandle,
     /// Where it begins.
-    /// None where a service has ended the session on its way in.
+    /// `None` if a service has ended the session on its way in.
     pub(super) opening: Option<Opening>,
     /// One of `max_sessions`.
     pub(super) permit: OwnedSemaphorePermit,

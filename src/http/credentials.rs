@@ -49,7 +49,7 @@ pub(super) struct Granted {
 }
 
 impl Credentials {
-    /// Where tickets are, and whose tokens open sessions; none where no token does.
+    /// Where tickets are, and whose tokens open sessions; `None` if no token does.
     pub fn new(tickets: Tickets, tokens: Option<Tokens>) -> Self {
         Self {
             tickets,

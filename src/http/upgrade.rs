@@ -43,7 +43,7 @@ impl Upgrade {
         Ok(upgrade)
     }
 
-    /// The same for the Centrifuge protocol, which says the rest after the upgrade.
+    /// Reads an upgrade to the Centrifuge protocol, which says the rest after the upgrade.
     pub(super) fn read_centrifuge(request: &mut Request) -> Result<Self, Refusal> {
         Self::handshake(request, choose_centrifuge)
     }
@@ -123,7 +123,7 @@ fn choose(headers: &HeaderMap) -> Result<(Protocol, bool), Refusal> {
     first_of(headers, &[Protocol::UsherV1, Protocol::RawV1])
 }
 
-/// The same where the Centrifuge protocol is spoken: JSON has no name there.
+/// The sub-protocol where the Centrifuge protocol is spoken: JSON has no name there.
 fn choose_centrifuge(headers: &HeaderMap) -> Result<(Protocol, bool), Refusal> {
     if !headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
         return Ok((Protocol::CentrifugeJson, false));

@@ -34,7 +34,7 @@ pub(super) struct Arrivals<'a> {
 }
 
 impl Arrival {
-    /// From the stream; none where nothing is recorded of it.
+    /// From the stream; `None` if nothing is recorded of it.
     pub fn replayed(tracer: &Tracer, trace: Option<Trace>, event: &str, seq: u64) -> Option<Self> {
         let mut span = tracer.span(Operation::Replay, trace)?.only_if_ended();
         span.set("usher.event", event.to_owned());

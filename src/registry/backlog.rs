@@ -97,7 +97,7 @@ impl Backlog {
         let _ = self.session.set(id.to_bytes());
     }
 
-    /// The id of the session; none before its welcome.
+    /// The id of the session; `None` before its welcome.
     pub fn session(&self) -> Option<Ulid> {
         self.session.get().map(|bytes| Ulid::from_bytes(*bytes))
     }
@@ -119,7 +119,7 @@ impl Backlog {
         })
     }
 
-    /// Queues a frame; none where the backlog would exceed a bound.
+    /// Queues a frame; `None` if the backlog would exceed a bound.
     pub fn offer(&self, outgoing: Outgoing, limits: &Limits) -> Option<Pushed> {
         self.inner().offer(outgoing, limits)
     }
@@ -170,8 +170,9 @@ impl Backlog {
         }
     }
 
-    /// Whether there is a backlog that the session could write at once, if it
-    /// had its turn. A client that does not read makes no session behind.
+    /// Whether more than half of the backlog is full only because the session's task has not had
+    /// its turn to write. Never while the kernel takes nothing: then it is the client that does
+    /// not read.
     pub fn is_behind(&self, limits: &Limits) -> bool {
         self.inner().is_behind(limits)
     }
@@ -181,7 +182,7 @@ impl Backlog {
         self.inner().end(ending);
     }
 
-    /// Ends the session, and discards what is queued: so many messages.
+    /// Ends the session, and discards what is queued. Returns how many messages that was.
     pub fn cut(&self, reason: CloseReason) -> usize {
         let mut inner = self.inner();
         inner.end(reason.into());
@@ -248,8 +249,8 @@ impl Backlog {
         Poll::Ready(Next::Frames)
     }
 
-    /// Ready when what was queued has been given up; for a session whose client
-    /// does not read, and which so does not ask for more.
+    /// Call this while the kernel takes nothing. Marks the session as stalled: until its task has
+    /// written again, the registry gives it no extra turns. Ready when the backlog was discarded.
     pub fn poll_cut(&self, cx: &Context<'_>) -> Poll<Ending> {
         let mut inner = self.inner();
         inner.stalled = true;

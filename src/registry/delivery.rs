@@ -21,8 +21,8 @@ use crate::{
     supervision::contained,
 };
 
-/// Turns that the bus gives up at most, for one session that is behind or for
-/// all of a broadcast's together.
+/// How often the registry's task yields at most, so that the tasks of sessions can write: for one
+/// session that has not had its turn, or for all sessions of one broadcast together.
 pub(super) const TURNS: usize = 1000;
 
 /// Something that the bus says.
@@ -50,7 +50,24 @@ impl Arrived {
 }
 
 impl Registry {
-    /// Brings messages from the bus to sessions, for as long as the process lives.
+    /// Brings messages from the bus to sessions, for as long as the process lives: one task for
+    /// the whole gateway.
+    ///
+    /// The steps of one message, from NATS to the client:
+    ///
+    /// 1. `bus::interest::link` reads it from the socket, `bus::interest::reader` finds the entry
+    ///    of its audience. In durable mode the stream has stored it before, and republishes it.
+    /// 2. This task takes it ([`Interest::next`]). A message for many (a broadcast, a topic with
+    ///    many followers) goes to the sessions in slices: `fan_out`.
+    /// 3. [`Frames`] builds the frame once for each protocol. All sessions share its bytes.
+    /// 4. Live mode: `session::Live` puts the frame in the session's [`Backlog`](super::Backlog).
+    ///    If it has no room, the session ends.
+    /// 5. Durable mode: `durable::Session` compares the sequence with what the session has
+    ///    (`durable::track`). The next message of its channel goes into the backlog; if that has
+    ///    no room, it is taken back and read from the stream later. After a hole, or while the
+    ///    session catches up, the frame waits in `durable::track::pending`.
+    /// 6. The session's own task (`http::session::open`) takes frames from the backlog and writes
+    ///    them to the socket.
     pub async fn run(self: Arc<Self>, interest: Interest<Arc<Entry>>) {
         let mut work = Work {
             interest,
@@ -102,9 +119,9 @@ impl Registry {
                 self.contained(handling).await;
             }
             Event::Confirmed(subscriptions) => {
-                let life = self.life();
+                let number = self.connection_number();
                 for (held, id) in subscriptions {
-                    held.confirm(id, life);
+                    held.confirm(id, number);
                 }
             }
             Event::Refused(refused) => self.refuse(refused),

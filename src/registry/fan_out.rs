@@ -21,11 +21,11 @@ use crate::{bus::Event, channel::Audience, frame::Frames, message::Message, prov
 /// Sessions that get a message in one turn, for each thread of the runtime. Each of them then
 /// needs a turn of its own to write it, and what comes for others waits for all of these.
 const SLICE: usize = 32;
-/// Between two slices. The runtime's clock ticks once a millisecond, so this ends at its next
-/// tick. It leaves more than half of the CPU's time to everything else: to messages to single
-/// users, and on the same machine to NATS. `make api` measures what they notice.
+/// The pause between two slices: the shortest sleep. tokio rounds it up to the next tick of its
+/// clock, so it takes about 1 ms. It leaves more than half of the CPU's time to everything else:
+/// to messages to single users, and on the same machine to NATS.
 const PAUSE: Duration = Duration::from_micros(1);
-/// Events that are handled between two slices; so many end the pause.
+/// How many events are handled between two slices. After that many the pause ends early.
 const EVENTS: usize = 64;
 
 /// Sessions that have yet to get the message.
@@ -49,7 +49,7 @@ impl Left {
         Some(session)
     }
 
-    /// Takes a session out; none where it has the message, or does not get it.
+    /// Takes a session out; `None` if it has the message, or does not get it.
     fn take(&mut self, session: &Arc<dyn Session>) -> Option<Arc<dyn Session>> {
         let sessions = &mut self.sessions;
         let places = self.places.get_or_insert_with(|| {
@@ -78,15 +78,18 @@ fn slice() -> usize {
 }
 
 impl Registry {
-    /// Whether a message to this audience is for so many that it is delivered in slices.
+    /// Whether a message to this audience is delivered in slices: a topic that more sessions follow
+    /// than a slice has.
     pub(super) fn is_for_many(to: &Entry) -> bool {
         matches!(to.key(), Audience::Topic(_)) && to.len() > slice()
     }
 
     /// Delivers a broadcast to all sessions.
     ///
-    /// Nobody is missed by taking the list first: a user's first session is welcomed only
-    /// after a confirmation that the task of this call hands on.
+    /// It is safe to take the list of sessions at the beginning. A session that joins later is
+    /// welcomed after the broadcast has come to this task, and its `welcome` promises only what
+    /// is published after it. (In durable mode the leader query for its beginning comes after
+    /// its join, so the session begins after the broadcast.)
     pub(super) async fn broadcast(
         self: &Arc<Self>,
         message: (&Message, Instant),

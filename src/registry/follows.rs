@@ -53,8 +53,8 @@ pub struct Change {
     pub follow: Vec<Topic>,
     /// Followed no more.
     pub unfollow: Vec<Topic>,
-    /// Topics that these grants do not allow are followed no more either. They are judged when
-    /// the changes before this one are made: a topic that was asked for before must not stay.
+    /// Also unfollow all topics that these grants do not allow. That is checked after earlier
+    /// changes are made, so that a topic that was asked for just before is unfollowed too.
     pub only: Option<Box<Grants>>,
     /// The `id` of the client's command, which its answer repeats.
     pub id: Option<String>,
@@ -336,13 +336,13 @@ impl Pending<'_> {
         loop {
             let mut next = pin!(told.notified());
             next.as_mut().enable();
-            let life = self.registry.life();
+            let number = self.registry.connection_number();
             let mut all = true;
             for entry in &self.entries {
                 if !entry.has(&self.session) {
                     return Err(FollowError::Forbidden);
                 }
-                all &= entry.confirmed_in() == Some(life);
+                all &= entry.confirmed_on() == Some(number);
             }
             if all {
                 return Ok(());

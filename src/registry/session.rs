@@ -31,7 +31,7 @@ pub enum Pushed {
     Behind,
     /// The session is over.
     Over,
-    /// The session is over now: so many messages are lost, with this one.
+    /// The session is over now. How many messages are lost, this one included.
     Overflowed(usize),
     /// The message is too large for a frame. The session is told so in its place, or has
     /// ended.
@@ -94,7 +94,7 @@ pub trait Session: fmt::Debug + Send + Sync {
         None
     }
 
-    /// The last proof that the client was told; none where it was told none, or has since
+    /// The last proof that the client was told; `None` if it was told none, or has since
     /// fallen behind.
     fn last_proof(&self) -> Option<Proof> {
         None

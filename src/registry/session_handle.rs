@@ -68,7 +68,9 @@ impl SessionHandle {
     pub fn welcome(&self) -> Result<(), JoinError> {
         self.backlog().admit(Admission::Welcomed);
         let registry = &self.registry;
-        match registry.is_connected() && self.held.confirmed_in() == Some(registry.life()) {
+        match registry.is_connected()
+            && self.held.confirmed_on() == Some(registry.connection_number())
+        {
             true => Ok(()),
             false => Err(JoinError::Unconfirmed),
         }

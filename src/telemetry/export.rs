@@ -27,7 +27,7 @@ use crate::{
 
 /// Spans of one request.
 const MAX_BATCH: usize = 512;
-/// A span waits so long for others.
+/// How long a span waits for others, to be sent with them.
 const GATHER: Duration = Duration::from_secs(1);
 /// The collector answers within this.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -44,7 +44,7 @@ pub(super) struct Exporter {
     gateway: String,
     spans: mpsc::Receiver<Ended>,
     metrics: Arc<Metrics>,
-    /// None before the first request, and after one that failed.
+    /// `None` before the first request, and after one that failed.
     client: Option<TraceServiceClient<Channel>>,
     /// The log has said that it does not work.
     failing: bool,
@@ -53,7 +53,7 @@ pub(super) struct Exporter {
 /// Why spans are not with the collector.
 struct Failure {
     words: String,
-    /// The same request fares no better another time.
+    /// The collector refused the request: sending it again is of no use.
     refused: bool,
 }
 

@@ -68,7 +68,7 @@ struct Shared {
     map: Arc<Map>,
     /// Commands that run or wait for a connection.
     permits: Semaphore,
-    /// A command failed, or was redirected: look at once.
+    /// A command failed, or was redirected: look immediately.
     doubt: Notify,
     /// The last look found all servers and that they work.
     connected: AtomicBool,

@@ -20,13 +20,14 @@ pub struct Identity {
     pub user: UserId,
     /// When the token expires, in Unix seconds.
     pub exp: u64,
-    /// The same; where that has just passed, when the leeway has too.
+    /// When the session ends, in Unix seconds: `exp`, or, if that has just passed, the end of
+    /// the leeway.
     pub expires_at: u64,
     /// What its claims grant.
     pub grants: Grants,
 }
 
-/// The claims that grant something; none: no claim does.
+/// The claims that grant something; `None`: no claim does.
 #[derive(Debug, Clone, Default)]
 pub struct GrantClaims {
     /// Topics that are followed from the beginning.

@@ -25,7 +25,7 @@ use crate::{jitter, metrics::Metrics};
 /// How often the set is looked at without anybody asking; where its keys are good
 /// for less, twice in that time.
 const REFRESH: Duration = Duration::from_secs(300);
-/// Unknown keys cause one fetch in this time, and so many at once.
+/// Unknown keys cause one fetch in this time, after a burst of [`FETCHES_AT_ONCE`] fetches.
 const FETCH_EVERY: Duration = Duration::from_secs(10);
 const FETCHES_AT_ONCE: u32 = 3;
 /// Between attempts while the URL is away, doubled from the one to the other.
@@ -35,11 +35,11 @@ const WAIT: Duration = Duration::from_secs(3);
 
 /// What became of the search for a token's key.
 #[derive(Debug)]
-#[allow(private_interfaces, reason = "only this room looks inside")]
+#[allow(private_interfaces, reason = "only this module looks inside")]
 pub enum Lookup {
-    /// The one.
+    /// The key.
     Found(Box<Key>),
-    /// None is like that.
+    /// No key is like that.
     Unknown,
     /// More than one.
     Ambiguous,
@@ -71,7 +71,7 @@ struct Fetched {
 struct Budget {
     left: u32,
     since: Instant,
-    /// One was asked for when there had been so many attempts.
+    /// How many attempts there had been when one was asked for.
     asked_after: Option<u64>,
 }
 
@@ -139,8 +139,8 @@ impl Jwks {
         }
     }
 
-    /// Whether a fetch is under way that may bring what was not there after so
-    /// many attempts; begins one where that is not too often.
+    /// Whether a fetch is under way that may bring a key that was not there after `attempts`
+    /// attempts. Begins one, if that is not too often.
     fn fetches(&self, attempts: u64) -> bool {
         let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
         // All who miss a key at the same time wait for the same fetch.

@@ -21,9 +21,9 @@ const ATTEMPT: Duration = Duration::from_secs(2);
 /// Between attempts, doubled from one to the next; of each a random half to whole is
 /// waited, so that gateways do not return in step.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
-/// Connects for as long as the process lives; `events` hears what becomes of it. For the socket
-/// async-nats holds so many commands, beyond which a caller waits, and for each subscription so
-/// many messages, beyond which it drops the newest.
+/// Connects for as long as the process lives; `events` hears what becomes of it. async-nats holds
+/// a bounded number of commands for the socket: beyond it a caller waits. It holds a bounded
+/// number of messages for each subscription: beyond it it drops the newest.
 pub(in crate::bus) async fn connect(
     config: &Config,
     servers: &Servers,

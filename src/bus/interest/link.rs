@@ -73,7 +73,7 @@ pub(in crate::bus) struct Link {
     decoder: Decoder,
     unsent: BytesMut,
     info: Info,
-    /// The PINGs under way, in order; none: the watch's own.
+    /// The PINGs under way, in order; `None`: the watch's own.
     pings: VecDeque<Option<Window>>,
     keepalive: Pin<Box<Sleep>>,
     last_heard: Instant,
@@ -147,7 +147,7 @@ impl Link {
         self.unsent.len()
     }
 
-    /// The same as [`Link::poll_next`].
+    /// Waits for what [`Link::poll_next`] returns. Dropping the future loses nothing.
     pub(in crate::bus) async fn next(&mut self) -> io::Result<Received> {
         poll_fn(|cx| self.poll_next(cx)).await
     }

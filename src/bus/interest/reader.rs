@@ -46,7 +46,7 @@ const MAX_UNSENT: usize = 1024 * 1024;
 #[derive(Debug)]
 pub struct Reader<K> {
     subjects: Subjects,
-    /// The stream that republishes what is heard; none in live mode.
+    /// The stream that republishes what is heard; `None` in live mode.
     stream: Option<String>,
     metrics: Arc<Metrics>,
     tracer: Tracer,

@@ -1,7 +1,7 @@
-//! Reading for many sessions at once: one pass over the stream for all of them.
+//! Reading for many sessions together: one pass over the stream for all of them.
 //!
 //! To find the next message of one subject NATS goes through those of others. Where many
-//! sessions come back at once, each missed some of the same range, and NATS would go through it
+//! sessions come back together, each missed some of the same range, and NATS would go through it
 //! once for each message of each of them. A scan goes through it once for all, and what it has
 //! seen is kept for the sessions that come next ([`Index`]).
 //!
@@ -40,11 +40,11 @@ use super::{
 /// takes.
 const BATCH: usize = 1000;
 const BATCH_BYTES: usize = 1 << 20;
-/// A scan takes so long, or is given up.
+/// How long a scan may take. After that it is given up.
 const SCAN: Duration = Duration::from_secs(10);
 /// Before a replica that lags is asked again, and how often that is done.
 const LAG: (Duration, u32) = (Duration::from_millis(25), 10);
-/// The index is dropped when no session has used it for so long.
+/// How long no session uses the index before it is dropped.
 const IDLE: Duration = Duration::from_secs(10);
 /// What a message costs in the index that is not held, about, in bytes.
 const MESSAGE: usize = 96;
@@ -65,16 +65,16 @@ pub(super) struct Scans {
     most: usize,
     reach: AtomicU64,
     /// Memory for messages that are handed on, in bytes. What finds no room is only counted,
-    /// and read when its session comes again.
+    /// and read in a later round of its session.
     room: Arc<Semaphore>,
 }
 
 /// What is to be read for one session.
 #[derive(Debug)]
 pub struct Request {
-    /// Of all its channels.
+    /// One entry for each of its channels.
     pub wanted: Vec<Wanted>,
-    /// Of each channel.
+    /// How much of each channel is read at most.
     pub bounds: Bounds,
     /// Whether messages that are not held in memory are read too, or only counted.
     pub fetches: bool,
@@ -83,9 +83,9 @@ pub struct Request {
 /// What was read for one session.
 #[derive(Debug)]
 pub struct Scanned {
-    /// Of each channel.
+    /// What was read of each channel.
     pub reads: Reads,
-    /// The last message of each channel that was seen; 0 where there is none after what was
+    /// For each channel the last message that was seen; 0 if there is no message after what was
     /// wanted.
     pub lasts: Vec<u64>,
     /// Everything of these channels up to here was seen.
@@ -93,7 +93,7 @@ pub struct Scanned {
 }
 
 impl Scans {
-    /// With so much memory, a third of it for messages that are handed on.
+    /// With this much memory, a third of it for messages that are handed on.
     pub(super) fn new(bytes: usize) -> Self {
         Self {
             index: std::sync::Mutex::new((Index::default(), Instant::now())),
@@ -144,7 +144,7 @@ impl Scans {
 
 impl Stream {
     /// Drops the index where no session has used it for some time. Returns when it may next be
-    /// idle; none where there is no index.
+    /// idle; `None` if there is no index.
     pub fn drop_idle_index(&self) -> Option<Instant> {
         let mut index = lock(&self.0.scans.index);
         let idle_at = index.1 + IDLE;
@@ -157,7 +157,7 @@ impl Stream {
 }
 
 /// Reads for these sessions; `leader` is what the leader had before they were judged to be behind.
-/// None for a session for which the scan cannot prove its result complete.
+/// `None` for a session for which the scan cannot prove its result complete.
 pub(super) async fn scan(
     stream: &Stream,
     requests: Vec<Request>,

@@ -27,8 +27,16 @@ use crate::{
 };
 
 impl Durable {
-    /// Judges what was read for a session, and queues it. A client that waits to be told where
-    /// it begins, from the client's position, is told so before.
+    /// Judges what was read for a session, and queues it. If its client waits to be told where it
+    /// begins, the session is opened first: the `Opening` is for its `welcome`.
+    ///
+    /// `standing` is where such a client was. Nothing is queued if the stream has less than it
+    /// promised and may only lag, or if what was missed was only counted: another round follows.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError`]: a second leader query failed, or the stream was replaced meanwhile.
+    /// Nothing is queued then.
     pub(super) async fn deliver(
         self: &Arc<Self>,
         reader: &Reader,
@@ -63,6 +71,8 @@ impl Durable {
         };
         let beyond = longest.saturating_sub(self.config.max_replay);
         let held_back = session.amend(|catching_up| catching_up.held_back.take());
+        // A client that reads slowly and now misses more than `max_replay` is closed. Not if the
+        // stream could not be read in the round before: that is no fault of the client.
         if beyond > 0 && want.why == Why::Slow && held_back.flatten().is_none() {
             let dropped = session.backlog().cut(CloseReason::SlowConsumer);
             self.metrics.dropped("slow_consumer", dropped);

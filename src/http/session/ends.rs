@@ -19,7 +19,7 @@ struct Moments {
     granted: Option<Instant>,
     /// By `session.max_lifetime`.
     lifetime: Option<Instant>,
-    /// When the client is told of the earlier one; none once it was.
+    /// When the client is told of the earlier one; `None` once it was.
     notice: Option<Instant>,
 }
 
@@ -89,7 +89,7 @@ impl Moments {
     }
 }
 
-/// 60–90 s before the end, so that clients of one moment do not all refresh at once; in the
+/// 60–90 s before the end, so that clients of one moment do not all refresh together; in the
 /// middle of a life that is not longer.
 fn notice_of(end: Instant, now: Instant) -> Instant {
     let life = end.saturating_duration_since(now);

@@ -43,7 +43,7 @@ pub(super) enum Done {
     Reply(Bytes),
     /// A fresh ticket or token was judged.
     Refreshed(Option<Id>, Result<Granted, Refusal>),
-    /// The same over the Centrifuge protocol.
+    /// Over the Centrifuge protocol a fresh token was judged.
     Prolonged(u32, Result<Granted, Refusal>),
 }
 
@@ -81,7 +81,7 @@ impl Talk {
 }
 
 impl<T: Transport> Session<T> {
-    /// The client said something; what it is told at once is queued.
+    /// The client said something. An answer that needs no waiting is queued immediately.
     ///
     /// # Errors
     ///

@@ -74,7 +74,7 @@ impl<K: Subscriber> Reader<K> {
         }
     }
 
-    /// Tells of all that was refused in a window at once, so that the registry can spread
+    /// Tells together of all that was refused in a window, so that the registry can spread
     /// what follows.
     pub(super) fn tell_of_refused(&mut self) {
         if !self.refused.is_empty() {

@@ -32,7 +32,7 @@ pub(super) async fn outlives(stream: &Stream, seq: u64) -> Result<bool, StreamEr
     }))
 }
 
-/// When a message was stored, in milliseconds since 1970; none where it is gone.
+/// When a message was stored, in milliseconds since 1970; `None` if it is gone.
 pub(in crate::bus::stream) async fn stored_at(
     stream: &Stream,
     seq: u64,
