@@ -207,6 +207,10 @@ impl Durable {
     /// What the stream's leader has. If the stream was made anew or set back since the last leader
     /// query, all sessions are closed and their clients have to reconnect: their positions are
     /// of a stream that is no more.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stream::leader`].
     async fn leader(&self) -> Result<LeaderState, StreamError> {
         let leader = self.stream.leader().await?;
         let now = (leader.epoch.clone(), leader.set_backs);

@@ -34,7 +34,7 @@ use self::{
 };
 use crate::{metrics::Metrics, secret::Secret, tls::ClientFiles};
 
-/// Longer ones are not looked at.
+/// The longest token in bytes. Longer ones are not looked at.
 const MAX_TOKEN: usize = 16 * 1024;
 
 /// How tokens are judged.

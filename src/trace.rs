@@ -8,7 +8,7 @@ use http::HeaderMap;
 pub const TRACEPARENT: &str = "traceparent";
 /// The header with what other tracing systems add to it.
 pub const TRACESTATE: &str = "tracestate";
-/// Longest `tracestate` that is passed on; the standard asks for as much at least.
+/// The longest `tracestate` that is passed on, in bytes; the standard asks for as much at least.
 const MAX_STATE: usize = 512;
 
 /// The number of a trace; never 0.

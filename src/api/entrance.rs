@@ -23,7 +23,7 @@ use super::{
 };
 use crate::metrics::Metrics;
 
-/// A request for the health is a service's name.
+/// The largest health request in bytes: it is a service's name.
 const HEALTH_CHECK: usize = 1024;
 
 /// What all requests come to first.

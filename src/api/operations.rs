@@ -26,8 +26,10 @@ use crate::{
 
 /// Topics to follow, or not to, in one call.
 const MAX_TOPICS: usize = 256;
-/// The time that a ticket may wait to be used.
-const TICKET_TTL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+/// The shortest time that a ticket may wait to be used.
+const SHORTEST_TTL: Duration = Duration::from_secs(1);
+/// The longest time that a ticket may wait to be used.
+const LONGEST_TTL: Duration = Duration::from_secs(300);
 
 /// The operations. Clones share what they work on.
 #[derive(Debug, Clone)]
@@ -206,7 +208,7 @@ impl Operations {
     /// [`Failure`]; no ticket is handed out then.
     pub async fn issue(&self, order: TicketOrder) -> Result<Issued, Failure> {
         let ttl = order.ttl.unwrap_or(self.ticket_ttl);
-        if order.ttl.is_some() && !(TICKET_TTL.0..=TICKET_TTL.1).contains(&ttl) {
+        if order.ttl.is_some() && !(SHORTEST_TTL..=LONGEST_TTL).contains(&ttl) {
             return Err(Failure::invalid("ttl", "is not between 1 s and 300 s"));
         }
         let expires_at = match order.expires_at {

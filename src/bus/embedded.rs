@@ -20,7 +20,7 @@ use crate::{
     telemetry::Tracer,
 };
 
-/// As NATS has it by default.
+/// The largest message in bytes, as NATS has it by default.
 const MAX_PAYLOAD: usize = 1024 * 1024;
 /// Pushes that wait for their turn; a caller beyond it waits.
 const QUEUE: usize = 1024;

@@ -40,7 +40,7 @@ const STOOD_STILL: Duration = Duration::from_secs(1);
 const GOODBYE: Duration = Duration::from_secs(1);
 /// Gateways that are remembered. With more of them no answer is complete.
 pub(super) const MAX_GATEWAYS: usize = 4096;
-/// The longest name: a host's name and some characters.
+/// The longest name in bytes: a host's name and some characters.
 const MAX_NAME: usize = 256;
 /// Vanished gateways that wait for a reader of [`Gateways::lost`].
 const MAX_LOST: usize = 256;

@@ -116,7 +116,11 @@ impl Durable {
         rest
     }
 
-    /// Those of them to whom something may be missing.
+    /// Those of them that do not agree with the stream.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError`]: the leader or a replica did not answer in time.
     async fn suspects(&self, sessions: &[Arc<Session>]) -> Result<Vec<Suspect>, StreamError> {
         let before: Vec<_> = sessions.iter().map(|session| session.covered()).collect();
         let leader = self.leader().await?;

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::{
     Durable, Session,
-    resume::{ELECTED, Standing},
+    resume::{ELECTION_PAUSE, ELECTION_TRIES, Standing},
     track::{Track, Want},
 };
 use crate::{
@@ -111,12 +111,12 @@ impl Durable {
         let Some(mark) = since else {
             return Ok(leader);
         };
-        for _ in 0..ELECTED.1 {
+        for _ in 0..ELECTION_TRIES {
             let is_ahead = mark.epoch == leader.epoch && mark.offset > leader.last;
             if !is_ahead || !leader.may_be_short() {
                 break;
             }
-            sleep(ELECTED.0).await;
+            sleep(ELECTION_PAUSE).await;
             leader = self.leader().await?;
         }
         Ok(leader)

@@ -26,9 +26,11 @@ use crate::{
 /// waits without another bound: a round that has many sessions to read for takes longer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Before a leader that has less than a client saw is asked again, and how often: it may have
+/// How long a leader that has less than a client saw gets before it is asked again: it may have
 /// been elected just now.
-pub(super) const ELECTED: (Duration, u32) = (Duration::from_millis(100), 20);
+pub(super) const ELECTION_PAUSE: Duration = Duration::from_millis(100);
+/// How often such a leader is asked again.
+pub(super) const ELECTION_TRIES: u32 = 20;
 
 /// The stream is away, or slow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -95,12 +97,16 @@ pub(super) struct Found {
 }
 
 impl Durable {
-    /// Tells a session where it begins; NATS delivers to it already. Where its client was here
-    /// before, the next round sends it what it missed.
+    /// Decides where a session begins; NATS delivers to it already. Without a position it begins at
+    /// the stream's end. With one it waits for a round, which judges the position; what the client
+    /// missed follows in the next round.
+    ///
+    /// Dropping the future is safe.
     ///
     /// # Errors
     ///
-    /// [`NoStream`]. Dropping the future is safe.
+    /// [`NoStream`]: the stream could not be read, or this gateway has read nothing from it for
+    /// 5 s.
     pub async fn begin(
         self: &Arc<Self>,
         session: &Arc<Session>,
@@ -159,8 +165,8 @@ impl Durable {
         leader: &LeaderState,
     ) -> Result<Option<Standing>, StreamError> {
         if is_ahead(since, leader) && leader.may_be_short() {
-            for _ in 0..ELECTED.1 {
-                sleep(ELECTED.0).await;
+            for _ in 0..ELECTION_TRIES {
+                sleep(ELECTION_PAUSE).await;
                 if !is_ahead(since, &self.leader().await?) {
                     return Ok(None);
                 }
@@ -201,6 +207,10 @@ impl Durable {
     }
 
     /// Whether a position is of this stream, which was not set back to an older state since.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError`]: the stream did not say when the message TOP was stored.
     async fn is_of(
         &self,
         session: &Session,
@@ -255,7 +265,8 @@ pub(super) fn is_of(position: &Position, leader: &LeaderState) -> Option<bool> {
 }
 
 impl Session {
-    /// Tells the session where it begins.
+    /// Marks the session as welcomed, and builds the [`Opening`] for its `welcome`. `found` is what
+    /// a round found for its client's position; `None` if the client sent no position.
     ///
     /// # Errors
     ///

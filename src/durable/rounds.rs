@@ -38,7 +38,7 @@ const MAX_JOINING: usize = 4;
 /// Rounds of the queue `waiting` that are under way at the same time. Sessions that come meanwhile
 /// wait together for the next one: the fewer rounds, the more sessions share a scan.
 const MAX_ROUNDS: usize = 2;
-/// Sessions of one round.
+/// Sessions of one round at most.
 const MAX_SESSIONS: usize = 2048;
 /// Sessions that read for themselves at the same time, in all rounds. What each read is in memory
 /// until it is queued.

@@ -120,7 +120,7 @@ impl Session {
         }
     }
 
-    /// Tells the session where it begins.
+    /// Stores where the session begins.
     pub(super) fn begin(&self, beginning: Beginning) {
         self.track().begin(beginning);
     }

@@ -34,6 +34,11 @@ pub(super) struct Upgrade {
 impl Upgrade {
     /// Checks all that the contract checks between the method and the gateway's own
     /// state: upgrade headers, sub-protocol, `since`. Takes the request's `on_upgrade`.
+    ///
+    /// # Errors
+    ///
+    /// In this order: 426 [`Refusal::UpgradeRequired`]; 400 [`Refusal::BadRequest`] for a body or
+    /// a bad key; 400 [`Refusal::ProtocolUnknown`]; 400 [`Refusal::SinceMalformed`].
     pub(super) fn read(request: &mut Request) -> Result<Self, Refusal> {
         let mut upgrade = Self::handshake(request, choose)?;
         upgrade.since = request.since()?;
@@ -44,6 +49,10 @@ impl Upgrade {
     }
 
     /// Reads an upgrade to the Centrifuge protocol, which says the rest after the upgrade.
+    ///
+    /// # Errors
+    ///
+    /// As [`Upgrade::read`], without `since`.
     pub(super) fn read_centrifuge(request: &mut Request) -> Result<Self, Refusal> {
         Self::handshake(request, choose_centrifuge)
     }

@@ -276,6 +276,11 @@ impl Registry {
     }
 
     /// Subscribes to topics for a session.
+    ///
+    /// # Errors
+    ///
+    /// [`FollowError::Unavailable`]: NATS is away. [`FollowError::Full`]: this gateway follows
+    /// `topics.max` topics. No topic is subscribed to for the session then.
     pub(super) fn begin_to_follow(
         &self,
         session: &Arc<dyn Session>,
@@ -319,7 +324,12 @@ impl Registry {
 }
 
 impl Pending<'_> {
-    /// Waits until NATS delivers all of them.
+    /// Waits until NATS delivers all of them: until it has confirmed them, and `settle` is over.
+    ///
+    /// # Errors
+    ///
+    /// [`FollowError::Forbidden`]: NATS refuses one. [`FollowError::Unavailable`]: it has not
+    /// confirmed all before the deadline.
     pub(super) async fn confirmed(&self, deadline: Instant) -> Result<(), FollowError> {
         if self.entries.is_empty() {
             return Ok(());
@@ -330,7 +340,11 @@ impl Pending<'_> {
         Ok(())
     }
 
-    /// Waits until NATS has confirmed all of them.
+    /// Waits until NATS has confirmed all of them on this connection.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pending::confirmed`].
     pub(super) async fn told(&self, deadline: Instant) -> Result<(), FollowError> {
         let told = &self.session.follows().inner().told;
         loop {

@@ -10,7 +10,7 @@ use crate::{
     user::{USER_ID_RULE, UserId},
 };
 
-/// Nobody's clock goes further than the year 9999.
+/// The latest time, in seconds since 1970: nobody's clock goes further than the year 9999.
 const LATEST: u64 = 253_402_300_799;
 
 /// What a good token says.

@@ -27,9 +27,12 @@ use crate::{jitter, metrics::Metrics};
 const REFRESH: Duration = Duration::from_secs(300);
 /// Unknown keys cause one fetch in this time, after a burst of [`FETCHES_AT_ONCE`] fetches.
 const FETCH_EVERY: Duration = Duration::from_secs(10);
+/// Fetches that unknown keys may cause in one burst.
 const FETCHES_AT_ONCE: u32 = 3;
-/// Between attempts while the URL is away, doubled from the one to the other.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// The first pause between attempts while the URL is away. It doubles each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause between attempts while the URL is away.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How long a request waits for a fetch.
 const WAIT: Duration = Duration::from_secs(3);
 
@@ -174,7 +177,7 @@ async fn keep(
         Location::Jwks(_) => "tickets.jwt.jwks_url",
         Location::Oidc(_) => "tickets.jwt.oidc_issuer",
     };
-    let mut pause = RETRY.0;
+    let mut pause = FIRST_PAUSE;
     let mut told = false;
     while !fetched.is_closed() {
         let next = match fetch::keys(&remote).await {
@@ -183,7 +186,7 @@ async fn keep(
                 if told || fetched.borrow().at.is_none() {
                     tracing::info!(keys = keys.len(), "the keys of {key} are here");
                 }
-                (told, pause) = (false, RETRY.0);
+                (told, pause) = (false, FIRST_PAUSE);
                 fetched.send_modify(|fetched| {
                     fetched.keys = keys;
                     fetched.at = Some(Instant::now());
@@ -199,7 +202,7 @@ async fn keep(
                 told = true;
                 fetched.send_modify(|fetched| fetched.attempts += 1);
                 let wait = pause;
-                pause = (pause * 2).min(RETRY.1);
+                pause = (pause * 2).min(LONGEST_PAUSE);
                 wait
             }
         };

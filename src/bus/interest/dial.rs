@@ -27,9 +27,11 @@ use crate::{
 
 /// One attempt at one address, from the first packet to the first PONG.
 const ATTEMPT: Duration = Duration::from_secs(2);
-/// Between rounds of attempts, doubled from one to the next; of each a random half to
-/// whole is waited, so that gateways do not return in step.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// The pause after the first round of attempts, doubled after each further one. Of each pause a
+/// random half to whole is waited, so that gateways do not return in step.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause between rounds of attempts.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Why a server could not be reached. Never holds credentials.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +73,7 @@ impl Dialer {
 
     /// Tries until a server answers.
     pub(in crate::bus) async fn dial(self) -> Link {
-        let mut pause = BACKOFF.0;
+        let mut pause = FIRST_PAUSE;
         let mut told = false;
         loop {
             for server in self.servers.all() {
@@ -89,7 +91,7 @@ impl Dialer {
             }
             told = true;
             sleep(jitter::fraction_of(pause, 0.5, 1.0)).await;
-            pause = (pause * 2).min(BACKOFF.1);
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 

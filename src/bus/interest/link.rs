@@ -23,7 +23,7 @@ use crate::tls::Stream;
 /// A PING of our own this often; silence for twice as long ends the link. So a
 /// server that hangs without closing its socket is noticed within 10 s.
 const KEEPALIVE: Duration = Duration::from_secs(5);
-/// Read from the socket at a time.
+/// Bytes that are read from the socket at a time.
 const READ_SIZE: usize = 64 * 1024;
 
 /// What comes from the server.

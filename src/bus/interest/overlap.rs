@@ -12,8 +12,10 @@ use std::{
 
 use super::wire::ServerMessage;
 
-/// Messages and bytes that are held back at most.
-const MAX_HELD: (usize, usize) = (16 * 1024, 16 * 1024 * 1024);
+/// Messages that are held back at most.
+const MAX_HELD: usize = 16 * 1024;
+/// Bytes of messages that are held back at most.
+const MAX_HELD_BYTES: usize = 16 * 1024 * 1024;
 
 /// What each of the two has brought since they overlap.
 #[derive(Debug, Default)]
@@ -42,7 +44,7 @@ impl Overlap {
         *self.ahead.entry(identity).or_default() -= 1;
         self.bytes += message.payload.len();
         self.held.push_back((identity, message));
-        if self.held.len() > MAX_HELD.0 || self.bytes > MAX_HELD.1 {
+        if self.held.len() > MAX_HELD || self.bytes > MAX_HELD_BYTES {
             return Err(TooMuch);
         }
         Ok(())
@@ -133,7 +135,7 @@ mod tests {
     fn it_is_bounded() {
         let mut overlap = Overlap::default();
         let held = (0..).take_while(|_| overlap.hold(message(1, "x")).is_ok());
-        assert_eq!(held.count(), MAX_HELD.0);
+        assert_eq!(held.count(), MAX_HELD);
     }
 
     proptest! {

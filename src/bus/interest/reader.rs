@@ -39,7 +39,7 @@ use crate::{
 
 /// Subscription id of the broadcast.
 const BROADCAST: u64 = FIRST_ID - 1;
-/// Receipts that NATS has not taken yet; beyond it they are dropped, counted.
+/// Bytes of receipts that NATS has not taken yet. Beyond it they are dropped, counted.
 const MAX_UNSENT: usize = 1024 * 1024;
 
 /// The connection, across all reconnects.

@@ -12,7 +12,7 @@ use std::fmt::{self, Write as _};
 use bytes::{Buf, Bytes, BytesMut};
 use serde::Deserialize;
 
-/// Longest control line that we take from a server. A fuzzer gets to a short one.
+/// The longest control line that we take from a server, in bytes. A fuzzer gets to a short one.
 const MAX_LINE: usize = if cfg!(fuzzing) { 256 } else { 128 * 1024 };
 /// Largest message that we take from a server. Its own `max_payload` is at
 /// most 64 MiB; a stream's republish adds headers to a message of full size.

@@ -207,6 +207,11 @@ impl LeaderQueries {
 }
 
 /// Asks the leader by a query that begins after this call.
+///
+/// # Errors
+///
+/// [`StreamError`], after four seconds at the latest: two for the query under way, and two for this
+/// one.
 pub(super) async fn state(stream: &Stream) -> Result<LeaderState, StreamError> {
     let leader = {
         let mut next = stream.0.leader.next();

@@ -101,6 +101,11 @@ impl Read {
 }
 
 /// The messages of each subject.
+/// See [`Stream::read`].
+///
+/// # Errors
+///
+/// [`StreamError`]: a channel's read took more than two seconds, or failed. Then nothing is read.
 pub(super) async fn read(
     stream: &Stream,
     wanted: &[Option<Wanted>],

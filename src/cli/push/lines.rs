@@ -12,7 +12,8 @@ use crate::cli::{api::CallError, failure::Failure, output, signals::Signals};
 const UNDER_WAY: usize = 256;
 /// Bytes of lines that are under way, so that long lines do not fill the memory.
 const BYTES_UNDER_WAY: usize = 16 * 1024 * 1024;
-/// No NATS server takes more; what has no line breaks is refused, not kept.
+/// The longest line in bytes: no NATS server takes more. What has no line breaks is refused, not
+/// kept.
 const LONGEST_LINE: usize = 8 * 1024 * 1024;
 
 /// Why lines have no message id.

@@ -6,8 +6,10 @@ use tokio::time::Instant;
 
 use crate::jitter;
 
-/// How long before its end a session is told of it.
-const NOTICE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(90));
+/// How long before its end a client is told of it, at least.
+pub(super) const SHORTEST_NOTICE: Duration = Duration::from_secs(60);
+/// How long before its end a client is told of it, at most: it is random.
+pub(super) const LONGEST_NOTICE: Duration = Duration::from_secs(90);
 
 /// The ends of a session. Most sessions have none, and pay a pointer for it.
 #[derive(Debug, Default)]
@@ -93,8 +95,8 @@ impl Moments {
 /// middle of a life that is not longer.
 fn notice_of(end: Instant, now: Instant) -> Instant {
     let life = end.saturating_duration_since(now);
-    match life > NOTICE.1 {
-        true => end - jitter::between(NOTICE.0, NOTICE.1),
+    match life > LONGEST_NOTICE {
+        true => end - jitter::between(SHORTEST_NOTICE, LONGEST_NOTICE),
         false => now + life / 2,
     }
 }
@@ -123,7 +125,10 @@ mod tests {
             let mut ends = Ends::new(Some(now + HOUR), None, now);
             let notice = ends.next().expect("a notice");
             let left = now + HOUR - notice;
-            assert!((NOTICE.0..=NOTICE.1).contains(&left), "{left:?}");
+            assert!(
+                (SHORTEST_NOTICE..=LONGEST_NOTICE).contains(&left),
+                "{left:?}"
+            );
             assert_eq!(ends.notice(notice - Duration::from_millis(1)), None);
             assert_eq!(ends.notice(notice), Some(left));
             assert_eq!(ends.notice(notice), None);

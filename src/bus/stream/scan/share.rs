@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt as _, stream::iter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{BY_SEQUENCE, Index, Request, Scanned};
+use super::{FETCHES_OF_A_SESSION, Index, Request, Scanned};
 use crate::bus::stream::{Found, LeaderState, Read, Reads, Stream, Wanted, read::by_sequence};
 
 /// What one session is handed.
@@ -109,7 +109,10 @@ impl Share {
                 Handed::Held(found) => Some(found),
                 Handed::At(seq) => by_sequence(stream, &subject, seq).await.ok()?,
             });
-            let found = reading.buffered(BY_SEQUENCE.0).collect::<Vec<_>>().await;
+            let found = reading
+                .buffered(FETCHES_OF_A_SESSION)
+                .collect::<Vec<_>>()
+                .await;
             of.push(Some(Read {
                 intact: true,
                 proven: true,
