@@ -259,7 +259,8 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// [`StreamError`], after two seconds at the latest.
+    /// [`StreamError`], after four seconds at the latest: two until the question is handed over,
+    /// two for the answer.
     pub async fn stored_at(&self, seq: u64) -> Result<Option<u64>, StreamError> {
         leader::stored_at(self, seq).await
     }
