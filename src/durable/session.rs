@@ -178,7 +178,7 @@ impl Session {
         };
         let outgoing = Outgoing::new(bytes, Some(arrival), source, limits);
         match self.backlog.offer(outgoing, limits) {
-            Some(Pushed::Queued | Pushed::Behind) if !whole => {
+            Some(Pushed::Queued | Pushed::NeedsTurn) if !whole => {
                 track.was_too_large(channel, stored.seq);
                 Pushed::TooLarge
             }

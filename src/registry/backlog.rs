@@ -173,8 +173,8 @@ impl Backlog {
     /// Whether more than half of the backlog is full only because the session's task has not had
     /// its turn to write. Never while the kernel takes nothing: then it is the client that does
     /// not read.
-    pub fn is_behind(&self, limits: &Limits) -> bool {
-        self.inner().is_behind(limits)
+    pub fn needs_turn(&self, limits: &Limits) -> bool {
+        self.inner().needs_turn(limits)
     }
 
     /// Ends the session once what is queued is written. The first reason stays.
@@ -323,8 +323,8 @@ impl Inner {
         }
         self.queue(outgoing);
         self.wake();
-        Some(match self.is_behind(limits) {
-            true => Pushed::Behind,
+        Some(match self.needs_turn(limits) {
+            true => Pushed::NeedsTurn,
             false => Pushed::Queued,
         })
     }
@@ -360,7 +360,7 @@ impl Inner {
         self.queue.push_back(outgoing);
     }
 
-    fn is_behind(&self, limits: &Limits) -> bool {
+    fn needs_turn(&self, limits: &Limits) -> bool {
         let half_full = self.unsent_messages > limits.messages / 2
             || (self.unsent_messages > 1 && self.unsent_bytes > limits.bytes / 2);
         half_full && !self.stalled && self.ending.is_none()

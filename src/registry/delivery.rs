@@ -35,8 +35,8 @@ pub(super) struct Arrived {
 /// What the delivery of messages works with, all in one task.
 pub(super) struct Work {
     pub(super) interest: Interest<Arc<Entry>>,
-    /// Sessions that are behind since the last turns.
-    pub(super) behind: Vec<Arc<dyn Session>>,
+    /// Sessions whose tasks need a turn to write, since the last turns were given.
+    pub(super) need_turns: Vec<Arc<dyn Session>>,
     probes: Probes,
 }
 
@@ -71,7 +71,7 @@ impl Registry {
     pub async fn run(self: Arc<Self>, interest: Interest<Arc<Entry>>) {
         let mut work = Work {
             interest,
-            behind: Vec::new(),
+            need_turns: Vec::new(),
             probes: Probes::default(),
         };
         // What came while a broadcast was on its way, and has to wait for its end.
@@ -100,7 +100,7 @@ impl Registry {
                 }
                 event => self.event(Arrived { event, at }, &mut work).await,
             }
-            self.give_way(&mut work.behind).await;
+            self.give_way(&mut work.need_turns).await;
         }
     }
 
@@ -158,18 +158,18 @@ impl Registry {
             frames = frames.to_user(user.as_str());
         }
         let mut arrivals = Arrivals::of(message, at, &self.config.tracer);
-        let reached = self.deliver(&to, &mut frames, &mut arrivals, &mut work.behind);
+        let reached = self.deliver(&to, &mut frames, &mut arrivals, &mut work.need_turns);
         if let (Some(request), 1..) = (request, reached) {
             self.answer(&mut work.interest, &to, &request, reached);
         }
         self.answer_probes(work);
     }
 
-    /// Gives sessions their turns that are behind, and keeps all within their bounds.
-    pub(super) async fn give_way(&self, behind: &mut Vec<Arc<dyn Session>>) {
-        for session in behind.drain(..) {
-            let is_behind = || session.backlog().is_behind(&self.limits);
-            self.give_turns(is_behind).await;
+    /// Gives sessions the turns that they need, and keeps all backlogs within their bounds.
+    pub(super) async fn give_way(&self, need_turns: &mut Vec<Arc<dyn Session>>) {
+        for session in need_turns.drain(..) {
+            let needs_turn = || session.backlog().needs_turn(&self.limits);
+            self.give_turns(needs_turn).await;
         }
         self.keep_within_total().await;
     }
@@ -221,11 +221,11 @@ impl Registry {
         held: &Entry,
         frames: &mut Frames<'_>,
         arrivals: &mut Arrivals<'_>,
-        behind: &mut Vec<Arc<dyn Session>>,
+        need_turns: &mut Vec<Arc<dyn Session>>,
     ) -> usize {
         let mut sessions = Vec::new();
         held.each(|session| sessions.push(session.clone()));
-        self.offer(sessions, frames, arrivals, behind)
+        self.offer(sessions, frames, arrivals, need_turns)
     }
 
     /// Brings a message to these sessions; to how many.
@@ -234,15 +234,15 @@ impl Registry {
         sessions: impl IntoIterator<Item = Arc<dyn Session>>,
         frames: &mut Frames<'_>,
         arrivals: &mut Arrivals<'_>,
-        behind: &mut Vec<Arc<dyn Session>>,
+        need_turns: &mut Vec<Arc<dyn Session>>,
     ) -> usize {
         let mut reached = 0;
         for session in sessions {
             match session.clone().offer(frames, arrivals.next(), &self.limits) {
                 Pushed::Queued => reached += 1,
-                Pushed::Behind => {
+                Pushed::NeedsTurn => {
                     reached += 1;
-                    behind.push(session);
+                    need_turns.push(session);
                 }
                 Pushed::Over => self.metrics.dropped("session_over", 1),
                 Pushed::Overflowed(lost) => self.metrics.dropped("slow_consumer", lost),

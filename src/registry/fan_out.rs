@@ -134,7 +134,7 @@ impl Registry {
                 for _ in 0..slice_size {
                     let Some(session) = left.pop() else { break };
                     let one = [session];
-                    self.offer(one, &mut frames, &mut arrivals, &mut work.behind);
+                    self.offer(one, &mut frames, &mut arrivals, &mut work.need_turns);
                     while turns > 0 && self.limits.half_full() {
                         turns -= 1;
                         yield_now().await;
@@ -174,7 +174,7 @@ impl Registry {
                     let mut first = Vec::new();
                     to.each(|session| first.extend(left.take(session)));
                     let first = async {
-                        self.offer(first, &mut frames, &mut arrivals, &mut work.behind);
+                        self.offer(first, &mut frames, &mut arrivals, &mut work.need_turns);
                     };
                     if !self.contained(first).await {
                         return next.or(Some(arrived));

@@ -26,9 +26,9 @@ use crate::{
 pub enum Pushed {
     /// The session will write it.
     Queued,
-    /// The session will write it. The backlog is half of what it may be, and only because the
-    /// session has not had its turn: see [`Backlog::is_behind`].
-    Behind,
+    /// The session will write it. The backlog is more than half full, and only because the
+    /// session has not had its turn: see [`Backlog::needs_turn`].
+    NeedsTurn,
     /// The session is over.
     Over,
     /// The session is over now. How many messages are lost, this one included.
@@ -129,7 +129,7 @@ impl Live {
         match framed {
             Framed::Whole(bytes) => self.backlog.push(bytes, arrived, limits),
             Framed::TooLarge(Some(gap)) => match self.backlog.push(gap, arrived, limits) {
-                Pushed::Queued | Pushed::Behind => Pushed::TooLarge,
+                Pushed::Queued | Pushed::NeedsTurn => Pushed::TooLarge,
                 pushed => pushed,
             },
             Framed::TooLarge(None) => {
