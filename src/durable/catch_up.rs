@@ -99,7 +99,7 @@ impl Session {
         {
             match bytes {
                 Some(bytes) => {
-                    let source = track.send(channel, stored.seq, stored.at);
+                    let source = track.note_sent(channel, stored.seq, stored.at);
                     let (tracer, event) = (&self.durable.tracer, event.as_str());
                     let arrived = Arrival::replayed(tracer, trace, event, stored.seq);
                     frames.push(Outgoing {
@@ -108,7 +108,7 @@ impl Session {
                     });
                     replayed += 1;
                 }
-                None => track.skip(channel, stored.seq, stored.prev),
+                None => track.note_skipped(channel, stored.seq, stored.prev),
             }
         }
         track.owe(&catch_up.left);

@@ -30,13 +30,13 @@ pub(super) struct Chain {
     mark: u64,
 }
 
-/// What a live message is to a session that is up to date.
+/// What a live message is to a session that is up to date, compared with what it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Offer {
+pub(super) enum Compared {
     /// The next one. The client has to be told that this is the message before it.
     Next { prev: u64 },
     /// A duplicate: the session has it already.
-    Known,
+    Duplicate,
     /// One before it is missing.
     Hole,
 }
@@ -63,24 +63,24 @@ impl Chain {
         self.mark = mark;
     }
 
-    /// Judges a live message.
-    pub(super) fn offer(&self, stored: Stored) -> Offer {
+    /// Compares a live message with what the session has. Changes nothing.
+    pub(super) fn compare(&self, stored: Stored) -> Compared {
         if stored.seq <= self.covered {
-            Offer::Known
+            Compared::Duplicate
         } else if stored.prev > self.covered {
-            Offer::Hole
+            Compared::Hole
         } else {
             // A message that the session was not sent is no predecessor to its client.
             let (skipped, before) = self.skipped;
             let is_skipped = skipped > 0 && stored.prev == skipped;
             let prev = if is_skipped { before } else { stored.prev };
-            Offer::Next { prev }
+            Compared::Next { prev }
         }
     }
 
     /// Notes that the caller queues this message, the next of the channel. Returns what
     /// [`Chain::rewind`] needs, for the session's channel of this index.
-    pub(super) fn send(&mut self, index: usize, seq: u64) -> Source {
+    pub(super) fn note_sent(&mut self, index: usize, seq: u64) -> Source {
         let before = Source::Kept {
             channel: index,
             covered: self.covered,
@@ -92,7 +92,7 @@ impl Chain {
     }
 
     /// Notes that the session is not sent this message, the one after `prev`.
-    pub(super) fn skip(&mut self, seq: u64, prev: u64) {
+    pub(super) fn note_skipped(&mut self, seq: u64, prev: u64) {
         let (skipped, before) = self.skipped;
         let follows = prev == skipped && prev > 0;
         self.skipped = (seq, if follows { before } else { prev });

@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 
 use super::{
     Durable,
-    chain::Offer,
+    chain::Compared,
     track::{Beginning, CatchingUp, Track, Want},
 };
 use crate::{
@@ -171,7 +171,7 @@ impl Session {
             Framed::TooLarge(Some(gap)) => (gap, false),
             Framed::TooLarge(None) => return self.is_too_large(),
         };
-        let source = track.send(channel, stored.seq, stored.at);
+        let source = track.note_sent(channel, stored.seq, stored.at);
         let bytes = match track.id() {
             Some(id) => sse::with_id(&bytes, &id),
             None => bytes,
@@ -261,19 +261,19 @@ impl registry::Session for Session {
         if self.is_over(&track) {
             return Pushed::Over;
         }
-        let offer = track.offer(index, stored);
-        match offer {
-            Some(Offer::Next { prev }) if !probe => {
+        let compared = track.compare(index, stored);
+        match compared {
+            Some(Compared::Next { prev }) if !probe => {
                 let framed = frames.after(prev, protocol);
                 return self.send(track, index, (stored, framed), arrival, limits);
             }
-            Some(Offer::Next { .. }) => track.skip(index, stored.seq, stored.prev),
-            Some(Offer::Known) => {
+            Some(Compared::Next { .. }) => track.note_skipped(index, stored.seq, stored.prev),
+            Some(Compared::Duplicate) => {
                 drop(track);
                 self.durable.look_again();
             }
-            None | Some(Offer::Hole) => {
-                let wants = offer.is_some() && track.miss(index);
+            None | Some(Compared::Hole) => {
+                let wants = compared.is_some() && track.miss(index);
                 if !probe {
                     let (Framed::Whole(bytes) | Framed::TooLarge(Some(bytes))) =
                         frames.get(protocol)

@@ -16,7 +16,7 @@ mod view;
 
 pub(super) use self::parts::{Beginning, CatchingUp, Finished, Resumed, Want, Why};
 use self::{pending::Pending, topics::Expected, view::View};
-use super::chain::{Chain, Offer};
+use super::chain::{Chain, Compared};
 use crate::{
     channel::Channel,
     frame::Proof,
@@ -114,11 +114,11 @@ impl Track {
         self.state = State::CatchingUp(catching_up);
     }
 
-    /// Judges a live message of a channel. `None` while the session is not up to date: the message
+    /// Compares a live message of a channel with what the session has. `None` while the session is not up to date: the message
     /// has to wait ([`Track::hold`]).
-    pub(super) fn offer(&self, channel: usize, stored: Stored) -> Option<Offer> {
+    pub(super) fn compare(&self, channel: usize, stored: Stored) -> Option<Compared> {
         match self.state {
-            State::Live => Some(self.chains[channel].offer(stored)),
+            State::Live => Some(self.chains[channel].compare(stored)),
             // Also what seems known: where it begins may not be known yet.
             State::Joining(_) | State::CatchingUp(_) => None,
         }
@@ -126,16 +126,16 @@ impl Track {
 
     /// Notes that the caller queues this message, the next of its channel. Returns what
     /// [`Track::rewind`] needs if the frame is taken back.
-    pub(super) fn send(&mut self, channel: usize, seq: u64, at: u64) -> Source {
+    pub(super) fn note_sent(&mut self, channel: usize, seq: u64, at: u64) -> Source {
         if let Some(view) = &mut self.view {
             view.saw(seq, at);
         }
-        self.chains[channel].send(channel, seq)
+        self.chains[channel].note_sent(channel, seq)
     }
 
     /// Notes that the session is not sent this message, the one after `prev`.
-    pub(super) fn skip(&mut self, channel: usize, seq: u64, prev: u64) {
-        self.chains[channel].skip(seq, prev);
+    pub(super) fn note_skipped(&mut self, channel: usize, seq: u64, prev: u64) {
+        self.chains[channel].note_skipped(seq, prev);
     }
 
     /// A `gap` replaces this message.
@@ -313,14 +313,14 @@ impl Track {
         let mut frames = Vec::new();
         let mut settled = !pending.has_dropped();
         while settled && let Some((channel, stored, mut outgoing)) = pending.pop() {
-            match self.chains[channel].offer(stored) {
-                Offer::Next { prev } if prev == stored.prev => {
-                    outgoing.source = self.send(channel, stored.seq, stored.at);
+            match self.chains[channel].compare(stored) {
+                Compared::Next { prev } if prev == stored.prev => {
+                    outgoing.source = self.note_sent(channel, stored.seq, stored.at);
                     frames.push((outgoing, self.id()));
                 }
-                Offer::Known => {}
+                Compared::Duplicate => {}
                 // Its frame names another message before it, or one is missing: the stream has it.
-                Offer::Next { .. } | Offer::Hole => {
+                Compared::Next { .. } | Compared::Hole => {
                     self.chains[channel].doubtful = true;
                     settled = false;
                 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::durable::{
-    chain::Offer,
+    chain::Compared,
     resume,
     rounds::deliver::merge,
     track::{Beginning, Resumed, Track, Want},
@@ -151,15 +151,15 @@ impl World {
         }
         let stored = Stored { seq, prev, at };
         if let (true, Some(track)) = (republished, &mut self.session) {
-            let offer = track.offer(channel, stored);
+            let offer = track.compare(channel, stored);
             match offer {
-                Some(Offer::Next { prev }) => {
-                    let source = track.send(channel, seq, at);
+                Some(Compared::Next { prev }) => {
+                    let source = track.note_sent(channel, seq, at);
                     let stored = Stored { prev, ..stored };
                     self.queued.push((channel, stored, source));
                 }
-                Some(Offer::Known) => {}
-                None | Some(Offer::Hole) => {
+                Some(Compared::Duplicate) => {}
+                None | Some(Compared::Hole) => {
                     if offer.is_some() {
                         track.miss(channel);
                     }
@@ -316,7 +316,7 @@ impl World {
         let mut prev: Vec<_> = want.chains.iter().map(|chain| chain.sent).collect();
         for (channel, Found { seq, at, .. }) in messages {
             let before = std::mem::replace(&mut prev[channel], seq);
-            let source = track.send(channel, seq, at);
+            let source = track.note_sent(channel, seq, at);
             let stored = Stored {
                 seq,
                 prev: before,
