@@ -272,7 +272,7 @@ impl Registry {
             }
         }
         tokio::select! {
-            told = following.told(deadline) => told?,
+            answered = following.answered(deadline) => answered?,
             () = handle.dismissed() => {}
         }
         // Waited also behind another session of this user, which may be
@@ -331,7 +331,7 @@ impl Registry {
                     Audience::User(_) if !session.backlog().is_welcomed() => joining.push(session),
                     // It is about to follow it: who waits for that is told.
                     Audience::Topic(topic) if follows.with(topic, || ()).is_none() => {
-                        follows.told();
+                        follows.nats_answered();
                     }
                     Audience::User(_) | Audience::Topic(_) => welcomed.push(session),
                 }

@@ -119,7 +119,7 @@ impl Durable {
                 leader.and_then(|leader| session.open(&leader, None))
             }
             Some(since) => {
-                let (opening, mut told) = oneshot::channel();
+                let (opening, mut answer) = oneshot::channel();
                 let session = session.clone();
                 let span = self.tracer.span(Operation::Replay, trace).map(|mut span| {
                     span.fail("the client was not told where it begins");
@@ -133,8 +133,8 @@ impl Durable {
                 self.wait(Waiting { session, asked });
                 loop {
                     let replies = self.stream.replies();
-                    match timeout(PATIENCE, &mut told).await {
-                        Ok(told) => break told.unwrap_or(Err(StreamError::Away)),
+                    match timeout(PATIENCE, &mut answer).await {
+                        Ok(answer) => break answer.unwrap_or(Err(StreamError::Away)),
                         Err(_) if self.stream.replies() == replies => {
                             break Err(StreamError::TimedOut);
                         }
@@ -320,9 +320,13 @@ impl Session {
                     at: position.at,
                 });
             }
-            let told = if complete { 0 } else { proof.seq };
+            let gap_up_to = if complete { 0 } else { proof.seq };
             beginning.at = standing.at;
-            beginning.resumed = Some(Resumed { told, skip, missed });
+            beginning.resumed = Some(Resumed {
+                gap_up_to,
+                skip,
+                missed,
+            });
         }
         self.begin(beginning);
         let id = self.track().id();

@@ -105,8 +105,12 @@ impl Track {
             ..CatchingUp::new(Why::Resumed, pending)
         });
         if let Some(resumed) = resumed {
-            let Resumed { told, skip, missed } = resumed;
-            (catching_up.told, catching_up.skip) = (told, skip);
+            let Resumed {
+                gap_up_to,
+                skip,
+                missed,
+            } = resumed;
+            (catching_up.gap_up_to, catching_up.skip) = (gap_up_to, skip);
             for (chain, missed) in self.chains.iter_mut().zip(missed) {
                 chain.owed = missed;
             }
@@ -256,7 +260,7 @@ impl Track {
             chains: self.chains.clone(),
             why: catching_up.why,
             judged: catching_up.judged,
-            told: catching_up.told,
+            gap_up_to: catching_up.gap_up_to,
             losses: self.losses,
             shape: self.shape,
             known: self.known,
@@ -274,7 +278,7 @@ impl Track {
             chains,
             why: Why::Resumed,
             judged: false,
-            told: 0,
+            gap_up_to: 0,
             losses: self.losses,
             shape: self.shape,
             known: Proof::default(),

@@ -53,7 +53,7 @@ pub(super) fn shown(want: &Want, reads: &[Option<Read>], lasts: &[u64], pinned: 
     for ((chain, read), last) in want.chains.iter().zip(reads).zip(lasts) {
         let begins_within = |read: &Read| {
             let first = read.found.first();
-            first.is_some_and(|found| found.seq <= want.told)
+            first.is_some_and(|found| found.seq <= want.gap_up_to)
         };
         match read {
             Some(read) if read.intact && read.proven => continue,
@@ -64,7 +64,7 @@ pub(super) fn shown(want: &Want, reads: &[Option<Read>], lasts: &[u64], pinned: 
             None if chain.covered > 0 && chain.covered == *last && !pinned => continue,
             _ => {}
         }
-        let from = want.told.max(chain.covered);
+        let from = want.gap_up_to.max(chain.covered);
         after = Some(after.map_or(from, |after| after.min(from)));
     }
     after.map_or(Shown::Intact, Shown::IfKeptAfter)
@@ -75,10 +75,10 @@ mod tests {
     use super::*;
     use crate::{channel::Channel, durable::track::Track};
 
-    fn want(at: [u64; 2], told: u64) -> Want {
+    fn want(at: [u64; 2], gap_up_to: u64) -> Want {
         let track = Track::joining([Channel::User, Channel::Broadcast]);
         Want {
-            told,
+            gap_up_to,
             ..track.want_from(&at)
         }
     }

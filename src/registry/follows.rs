@@ -35,7 +35,7 @@ struct Inner {
     /// One change at a time.
     turn: tokio::sync::Mutex<()>,
     /// NATS has confirmed or refused one of the topics.
-    told: Notify,
+    answered: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -144,9 +144,9 @@ impl Follows {
     }
 
     /// NATS has confirmed or refused a topic of the session.
-    pub(super) fn told(&self) {
+    pub(super) fn nats_answered(&self) {
         if let Some(inner) = self.0.get() {
-            inner.told.notify_waiters();
+            inner.answered.notify_waiters();
         }
     }
 
@@ -334,7 +334,7 @@ impl Pending<'_> {
         if self.entries.is_empty() {
             return Ok(());
         }
-        self.told(deadline).await?;
+        self.answered(deadline).await?;
         // Waited also behind another session, which may be settling still.
         sleep(self.registry.connection().settle).await;
         Ok(())
@@ -345,10 +345,10 @@ impl Pending<'_> {
     /// # Errors
     ///
     /// As [`Pending::confirmed`].
-    pub(super) async fn told(&self, deadline: Instant) -> Result<(), FollowError> {
-        let told = &self.session.follows().inner().told;
+    pub(super) async fn answered(&self, deadline: Instant) -> Result<(), FollowError> {
+        let answered = &self.session.follows().inner().answered;
         loop {
-            let mut next = pin!(told.notified());
+            let mut next = pin!(answered.notified());
             next.as_mut().enable();
             let number = self.registry.connection_number();
             let mut all = true;

@@ -208,7 +208,7 @@ impl Member<Audience> for Arc<dyn Session> {
     fn confirmed(&self, of: &Audience) {
         match of {
             Audience::User(_) => self.backlog().confirm(),
-            Audience::Topic(_) => self.follows().told(),
+            Audience::Topic(_) => self.follows().nats_answered(),
         }
     }
 

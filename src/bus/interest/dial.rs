@@ -74,7 +74,7 @@ impl Dialer {
     /// Tries until a server answers.
     pub(in crate::bus) async fn dial(self) -> Link {
         let mut pause = FIRST_PAUSE;
-        let mut told = false;
+        let mut warned = false;
         loop {
             for server in self.servers.all() {
                 let mut failed = Vec::new();
@@ -82,14 +82,14 @@ impl Dialer {
                     return link;
                 }
                 for (address, error) in failed {
-                    if told {
+                    if warned {
                         tracing::debug!(%address, %error, "NATS cannot be reached");
                     } else {
                         tracing::warn!(%address, %error, "NATS cannot be reached; trying on");
                     }
                 }
             }
-            told = true;
+            warned = true;
             sleep(jitter::fraction_of(pause, 0.5, 1.0)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }

@@ -150,7 +150,7 @@ impl Durable {
             let skip = catching_up.skip.saturating_sub(gone);
             catching_up.skip = skip.saturating_sub(messages.len() as u64);
             if lost {
-                catching_up.told = facts.leader.last;
+                catching_up.gap_up_to = facts.leader.last;
             }
             skip
         });

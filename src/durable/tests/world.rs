@@ -233,7 +233,7 @@ impl World {
             .iter()
             .map(|read| read.as_ref().map_or(0, Read::total));
         let resumed = Resumed {
-            told: if complete { 0 } else { proof.seq },
+            gap_up_to: if complete { 0 } else { proof.seq },
             skip: 0,
             missed: missed.collect(),
         };
@@ -302,7 +302,7 @@ impl World {
             self.client.forgive();
             let told = self.stream.last.0;
             let track = self.session.as_mut().and_then(Track::catching_up);
-            track.expect("it catches up").told = told;
+            track.expect("it catches up").gap_up_to = told;
         }
         self.bring(&want, reads, &lasts);
     }

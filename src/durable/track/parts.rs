@@ -40,8 +40,8 @@ pub(in crate::durable) struct CatchingUp {
     pub(in crate::durable) why: Why,
     /// The first read has been judged.
     pub(in crate::durable) judged: bool,
-    /// The client knows that something up to here is lost; 0 where nothing is.
-    pub(in crate::durable) told: u64,
+    /// The client was told that something up to this sequence may be lost; 0 if it was not.
+    pub(in crate::durable) gap_up_to: u64,
     /// The client is told when it is up to date.
     pub(in crate::durable) announced: bool,
     /// How many of the oldest messages that it missed are still to be left out.
@@ -77,8 +77,8 @@ pub(in crate::durable) struct Beginning {
 /// How a session begins whose client was here before.
 #[derive(Debug, Clone)]
 pub(in crate::durable) struct Resumed {
-    /// The client is told that something up to here is lost; 0 where nothing is.
-    pub(in crate::durable) told: u64,
+    /// The client is told that something up to this sequence may be lost; 0 if it is not.
+    pub(in crate::durable) gap_up_to: u64,
     /// How many of the oldest messages that it missed are left out.
     pub(in crate::durable) skip: u64,
     /// For each channel: how many messages it missed.
@@ -91,7 +91,7 @@ pub(in crate::durable) struct Want {
     pub(in crate::durable) chains: Vec<Chain>,
     pub(in crate::durable) why: Why,
     pub(in crate::durable) judged: bool,
-    pub(in crate::durable) told: u64,
+    pub(in crate::durable) gap_up_to: u64,
     /// Goes with what is read from here on: see [`Track::finish`].
     pub(in crate::durable) losses: u32,
     /// Of which channels it is: see [`Track::shape`].
@@ -125,7 +125,7 @@ impl CatchingUp {
         Self {
             why,
             judged: false,
-            told: 0,
+            gap_up_to: 0,
             announced: true,
             skip: 0,
             short: 0,
