@@ -197,13 +197,13 @@ impl Gateways {
             self.gone.notify_one();
         }
         if itself {
-            self.peers.are_heard();
+            self.peers.note_heard();
         }
         let mut state = self.state();
         if !state.heard(&news.gateway, news.gone, itself, Instant::now()) {
             self.metrics.gateways_ignored.inc();
         }
-        let is_back = state.is_back(&news.gateway, news.gone);
+        let is_back = state.take_back_vanished(&news.gateway, news.gone);
         self.metrics.gateways.set(state.gateways.len() as i64);
         drop(state);
         if is_back {
@@ -311,8 +311,8 @@ impl State {
         vanished
     }
 
-    /// Whether it was told of this gateway that it has vanished. Says so once.
-    fn is_back(&mut self, name: &str, gone: bool) -> bool {
+    /// Forgets that a gateway was said to have vanished. Returns whether it was, and is back.
+    fn take_back_vanished(&mut self, name: &str, gone: bool) -> bool {
         let before = self.vanished.len();
         self.vanished.retain(|vanished| **vanished != *name);
         before > self.vanished.len() && !gone

@@ -152,7 +152,7 @@ impl Durable {
             match suspect.verdict() {
                 Audit::Good => {}
                 Audit::Missing => {
-                    let wants = suspect.session.track().is_missing_something();
+                    let wants = suspect.session.track().fall_behind_after_audit();
                     if wants {
                         self.want(suspect.session);
                     }

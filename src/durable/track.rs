@@ -203,7 +203,7 @@ impl Track {
 
     /// A comparison with the stream shows that something is missing: the session falls back to
     /// catching up. Returns whether it has to wait for a round.
-    pub(super) fn is_missing_something(&mut self) -> bool {
+    pub(super) fn fall_behind_after_audit(&mut self) -> bool {
         let live = matches!(self.state, State::Live);
         // A round that is under way may have read before it.
         self.lose();

@@ -89,7 +89,7 @@ impl Peers {
     }
 
     /// The gateway hears itself, so both topics are subscribed to and news may be published.
-    pub fn are_heard(&self) {
+    pub fn note_heard(&self) {
         if !self.are_forbidden() {
             self.client.peers_told.news_pass();
         }

@@ -68,9 +68,9 @@ impl Overlap {
         missing
     }
 
-    /// Whether the old one had brought already what the new one brings now, after
-    /// it took over.
-    pub(super) fn is_known(&mut self, message: &ServerMessage) -> bool {
+    /// The new connection brings this, after it took over. Returns whether the old one had brought
+    /// it already: then one of the two is crossed off.
+    pub(super) fn cancel_out(&mut self, message: &ServerMessage) -> bool {
         let identity = self.identity(message);
         match self.ahead.get_mut(&identity) {
             Some(ahead) if *ahead > 0 => {
@@ -126,9 +126,9 @@ mod tests {
         overlap.delivered(&message(1, "d"));
         overlap.hold(message(2, "b")).expect("room");
         assert_eq!(payloads(overlap.take_over()), ["a", "c", "b"]);
-        assert!(overlap.is_known(&message(1, "d")));
-        assert!(!overlap.is_known(&message(1, "d")), "another one like it");
-        assert!(!overlap.is_known(&message(1, "a")));
+        assert!(overlap.cancel_out(&message(1, "d")));
+        assert!(!overlap.cancel_out(&message(1, "d")), "another one like it");
+        assert!(!overlap.cancel_out(&message(1, "a")));
     }
 
     #[test]
@@ -170,7 +170,7 @@ mod tests {
             }
             delivered.extend(overlap.take_over());
             for message in &messages[reached..] {
-                if !overlap.is_known(message) {
+                if !overlap.cancel_out(message) {
                     delivered.push(message.clone());
                 }
             }

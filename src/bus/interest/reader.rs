@@ -187,7 +187,7 @@ impl<K: Subscriber> Reader<K> {
             return;
         };
         link.subscribe(BROADCAST, &self.subjects.heard_broadcast());
-        self.broadcasts.are_asked_for();
+        self.broadcasts.note_asked();
         for (&id, subscriber) in &self.table {
             let subject = self.subjects.heard(subscriber.audience());
             link.subscribe(id, &subject);
@@ -296,7 +296,7 @@ impl<K: Subscriber> Reader<K> {
                     let clustered = info.cluster.is_some();
                     let health = self.connection.health();
                     health.up(&info.server_name, &info.version);
-                    self.broadcasts.are_heard();
+                    self.broadcasts.note_heard();
                     self.events.push_back(Event::Up { clustered });
                 }
             }
@@ -307,7 +307,7 @@ impl<K: Subscriber> Reader<K> {
             }
             Then::TakeOver => {
                 self.take_over();
-                self.broadcasts.are_heard();
+                self.broadcasts.note_heard();
             }
         }
         self.confirm(window.ids);
@@ -354,7 +354,7 @@ impl<K: Subscriber> Reader<K> {
             handover.overlap.delivered(&message);
         }
         if let Some((overlap, _)) = &mut self.known
-            && overlap.is_known(&message)
+            && overlap.cancel_out(&message)
         {
             return None;
         }

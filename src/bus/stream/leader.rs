@@ -158,8 +158,8 @@ struct State {
 }
 
 impl LeaderQueries {
-    /// Whether this is the stream of the leader query before.
-    fn is_same(&self, epoch: &Arc<str>) -> bool {
+    /// Remembers the stream of this leader query. Returns whether it is that of the one before.
+    fn remember_epoch(&self, epoch: &Arc<str>) -> bool {
         let before = self.state().epoch.replace(epoch.clone());
         before.is_none_or(|before| before == *epoch)
     }
@@ -248,7 +248,7 @@ async fn leaders(stream: &Stream) -> Result<LeaderState, StreamError> {
             continue;
         };
         // Of another stream it says nothing.
-        let same = stream.0.leader.is_same(&leader.epoch);
+        let same = stream.0.leader.remember_epoch(&leader.epoch);
         let seen = top.0.max(kept.map_or(0, |kept| kept.0));
         let short = same && leader.replicated && seen > leader.last;
         if short != stream.0.leader.stays(short) {

@@ -363,7 +363,7 @@ impl World {
         let removed = |covered: &u64| !leader.has_all_after(*covered, Proof::default());
         let missing = |(covered, last): (&u64, &u64)| covered < last;
         if covered.iter().zip(&lasts).any(missing) || covered.iter().any(removed) {
-            track.is_missing_something();
+            track.fall_behind_after_audit();
         } else if track.is_live() {
             track.prove(leader.last, leader.proof());
         }

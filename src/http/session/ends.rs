@@ -43,8 +43,8 @@ impl Ends {
         notice.into_iter().chain(self.end()).min()
     }
 
-    /// Whether the session is over; says so once.
-    pub(super) fn are_reached(&mut self, now: Instant) -> bool {
+    /// Forgets the end if it has come. Returns whether it has: true once.
+    pub(super) fn take_end(&mut self, now: Instant) -> bool {
         let reached = self.end().is_some_and(|end| now >= end);
         if reached {
             self.0 = None;
@@ -160,9 +160,9 @@ mod tests {
         ends.grant(None, notice);
         assert_eq!(ends.end(), Some(now + HOUR));
         assert_eq!(ends.next(), ends.end());
-        assert!(!ends.are_reached(now + HOUR / 2));
-        assert!(ends.are_reached(now + HOUR));
-        assert!(!ends.are_reached(now + HOUR), "said once");
+        assert!(!ends.take_end(now + HOUR / 2));
+        assert!(ends.take_end(now + HOUR));
+        assert!(!ends.take_end(now + HOUR), "said once");
         ends = Ends::new(Some(now + HOUR), None, now);
         ends.grant(None, now);
         assert_eq!(ends.next(), None, "without an end");

@@ -308,7 +308,7 @@ impl<T: Transport> Session<T> {
             let now = Instant::now();
             let awake = self.sessions.clock.at(now);
             let passed = |since: Awake, limit: Duration| awake >= since + limit;
-            if self.ends.are_reached(now) {
+            if self.ends.take_end(now) {
                 self.handle
                     .backlog()
                     .end(CloseReason::SessionExpired.into());

@@ -175,7 +175,7 @@ impl Session {
             .zip(&lasts)
             .any(|(covered, last)| covered < last)
         {
-            self.track.is_missing_something();
+            self.track.fall_behind_after_audit();
         }
     }
 
