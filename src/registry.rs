@@ -58,7 +58,7 @@ use tokio::{
 
 pub use self::{
     arrival::Arrival,
-    backlog::{Admission, Backlog, Next, Outgoing, Source},
+    backlog::{Backlog, JoinState, Next, Outgoing, Source},
     config::Config,
     dismiss::Dismissal,
     follows::{Change as TopicChange, FollowError, Followed, Follows},
@@ -230,7 +230,7 @@ impl Registry {
 
     /// Adds a session to its user and to topics. Returns when NATS has confirmed all subscriptions
     /// and `settle` is over; also, with `Ok`, when a service has ended the session: ask
-    /// [`Backlog::is_dismissed`]. [`SessionHandle::welcome`] has to follow. The session has been on
+    /// [`Backlog::is_dismissed`]. [`SessionHandle::commit`] has to follow. The session has been on
     /// its way in since `began`: it ends too if a service has ended its user's sessions later.
     ///
     /// # Errors
@@ -263,11 +263,11 @@ impl Registry {
         }
         let mut following = self.begin_to_follow(&handle.session, topics)?;
         if confirmed_on != Some(self.connection_number()) {
-            let admission = poll_fn(|cx| handle.backlog().poll_admission(cx));
-            match timeout_at(deadline, admission).await {
-                Ok(Admission::Confirmed) => {}
+            let state = poll_fn(|cx| handle.backlog().poll_join_state(cx));
+            match timeout_at(deadline, state).await {
+                Ok(JoinState::Confirmed) => {}
                 _ if handle.backlog().is_dismissed() => return Ok(handle),
-                Ok(Admission::Refused) => return Err(JoinError::Forbidden),
+                Ok(JoinState::Refused) => return Err(JoinError::Forbidden),
                 Ok(_) | Err(_) => return Err(JoinError::Unconfirmed),
             }
         }
@@ -338,7 +338,7 @@ impl Registry {
             }
         }
         for session in joining {
-            session.backlog().admit(Admission::Refused);
+            session.backlog().set_join_state(JoinState::Refused);
             session.backlog().end(CloseReason::Internal.into());
         }
         let window = self.config.drain_window;

@@ -16,7 +16,7 @@ use crate::{
     bus::stream::{LeaderState, StreamError},
     frame::{Proof, Protocol, Resume},
     position::{Begun, Position, Since, Tracker},
-    registry::Admission,
+    registry::JoinState,
     telemetry::{Operation, Span},
     trace::Trace,
 };
@@ -278,7 +278,7 @@ impl Session {
     ) -> Result<Opening, StreamError> {
         let durable = &self.durable;
         // From here on a replaced stream disowns the session; before it shows here.
-        self.backlog().admit(Admission::Welcomed);
+        self.backlog().set_join_state(JoinState::Welcomed);
         if !durable.is_at(leader) {
             return Err(StreamError::Odd("it is another one by now".to_owned()));
         }

@@ -100,7 +100,7 @@ impl Joins {
         if handle.backlog().is_dismissed() {
             return Ok((handle, None));
         }
-        handle.welcome()?;
+        handle.commit()?;
         Ok((handle, Some(opening)))
     }
 }

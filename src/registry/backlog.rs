@@ -53,7 +53,7 @@ struct Inner {
     /// Of what is queued and of what the session has taken but not written.
     unsent_messages: usize,
     unsent_bytes: usize,
-    admission: Admission,
+    join_state: JoinState,
     ending: Option<Ending>,
     /// The backlog was discarded, with what the session has taken of it.
     discarded: bool,
@@ -64,7 +64,7 @@ struct Inner {
 
 /// How far a session is on its way in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Admission {
+pub enum JoinState {
     /// NATS has not confirmed the subscription.
     #[default]
     Waiting,
@@ -280,32 +280,32 @@ impl Backlog {
     /// stays so.
     pub fn confirm(&self) {
         let mut inner = self.inner();
-        if inner.admission == Admission::Waiting {
-            inner.admission = Admission::Confirmed;
+        if inner.join_state == JoinState::Waiting {
+            inner.join_state = JoinState::Confirmed;
             inner.wake();
         }
     }
 
     /// Sets how far the session is on its way in.
-    pub fn admit(&self, admission: Admission) {
+    pub fn set_join_state(&self, state: JoinState) {
         let mut inner = self.inner();
-        inner.admission = admission;
+        inner.join_state = state;
         inner.wake();
     }
 
     /// Whether the session was welcomed, so that it may have missed something.
     pub fn is_welcomed(&self) -> bool {
-        self.inner().admission == Admission::Welcomed
+        self.inner().join_state == JoinState::Welcomed
     }
 
     /// Pending while the subscription is neither confirmed nor refused.
-    pub fn poll_admission(&self, cx: &Context<'_>) -> Poll<Admission> {
+    pub fn poll_join_state(&self, cx: &Context<'_>) -> Poll<JoinState> {
         let mut inner = self.inner();
-        if inner.admission == Admission::Waiting && inner.ending.is_none() {
+        if inner.join_state == JoinState::Waiting && inner.ending.is_none() {
             inner.wait(cx);
             return Poll::Pending;
         }
-        Poll::Ready(inner.admission)
+        Poll::Ready(inner.join_state)
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

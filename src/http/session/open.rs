@@ -92,7 +92,7 @@ impl<T: Transport> Session<T> {
                 } else if handle.backlog().protocol().has_own_frames() {
                     transport.queue(welcome(config, id, &handle, &opening));
                 }
-                handle.welcomed(id);
+                handle.started(id);
             }
         }
         let granted_end = expires_at.map(|at| instant(at, now));
