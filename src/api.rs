@@ -43,11 +43,11 @@ use crate::{bus, metrics::Metrics, readiness::Readiness, secret::Secrets, tls::A
 pub struct Config {
     /// One of these must come as `authorization: Bearer`; empty: anyone may call.
     pub tokens: Secrets,
-    /// Connections end gracefully after this; none for never.
+    /// Connections end gracefully after this; `None` for never.
     pub max_connection_age: Option<Duration>,
     /// Bytes of one message.
     pub max_message: usize,
-    /// Connections at once.
+    /// Connections that are open at the same time.
     pub max_connections: usize,
     /// Bytes of requests under way, of all callers together.
     pub max_in_flight_bytes: usize,

@@ -1,6 +1,7 @@
 //! Builds all parts in order, owns the listeners, runs the drain.
 
 mod backends;
+mod drain;
 mod errors;
 mod listeners;
 mod reload;
@@ -19,6 +20,7 @@ use tokio::{
 
 use self::{
     backends::{Backends, Shared},
+    drain::Draining,
     listeners::{bind, gateway_name, listening},
     reload::Reload,
     tasks::Tasks,
@@ -42,9 +44,6 @@ use crate::{
     tokens::{self, Tokens},
 };
 
-/// After the last session was told to go, for what is still under way.
-const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(2);
-
 /// What to run beside, or instead of, the real thing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Mode {
@@ -65,7 +64,7 @@ pub struct App {
     max_sessions: usize,
     max_grpc_connections: usize,
     tls: settings::ListenersTls,
-    /// Whose tokens get tickets; none where nobody's do.
+    /// Whose tokens get tickets; `None` if nobody's do.
     mint: Option<tokens::Config>,
     readiness: Readiness,
     /// Whether all listeners are served.
@@ -108,12 +107,30 @@ impl App {
     }
 
     /// Runs until `stop`, then drains. Whenever `hung_up` is notified, certificates and the
-    /// files of secrets are read anew. Dropping the future leaves at once.
+    /// files of secrets are read anew. If the future is dropped, the gateway stops without a drain.
+    ///
+    /// The drain, step by step, each with its bound (and the bound by default):
+    ///
+    /// 1. `/readyz` is 503 and the gRPC health service says NOT_SERVING. Clients are still
+    ///    admitted. This lasts `drain.delay` (3 s); it is left out if a task has ended.
+    /// 2. New clients are refused 503 `draining`. Callers of the API are asked to go: HTTP/2
+    ///    connections get GOAWAY, streams of pushes end after their answers.
+    /// 3. All sessions are ended in a random order, evenly across `drain.window` (20 s). Each
+    ///    writes its backlog, then its goodbye with a hint when to reconnect, then it closes.
+    /// 4. The API's listener is closed; calls under way have 2.5 s. At the same time sessions have
+    ///    2 s to finish their closes; a client that joined meanwhile is ended too.
+    /// 5. With `presence.events` services are told of the users who have gone: for
+    ///    `presence.offline_delay` and 5 s at most (20 s), and 1 s until NATS has it.
+    /// 6. This gateway says goodbye to the other gateways (2 s).
+    /// 7. The last trace spans are sent (2 s).
+    ///
+    /// By default that is 3 + 20 + 2.5 + 2 + 2 = 29.5 s at most, and 21 s more with
+    /// `presence.events`. Then the process writes its log, and ends.
     ///
     /// # Errors
     ///
-    /// [`RunError`]: a task on which delivery depends has ended. What can be drained is,
-    /// without a delay.
+    /// [`RunError`]: a task on which delivery depends has ended. The drain was the same, but
+    /// without `drain.delay`.
     pub async fn run(
         self,
         stop: impl Future<Output = ()>,
@@ -348,36 +365,16 @@ impl App {
                 name = tasks.ended() => Some(name),
             },
         };
-        let mut draining = std::pin::pin!(async {
-            admissions.close();
-            phase.send_replace(Phase::Leaving);
-            registry.drain(window).await;
-            phase.send_replace(Phase::Ended);
-            let gone = async {
-                while admissions.held() > 0 {
-                    registry.end_all();
-                    sleep(std::time::Duration::from_millis(10)).await;
-                }
-            };
-            let gone = tokio::time::timeout(LAST_WORDS, gone);
-            // The listener bounds the time of its last answers.
-            let (gone, _) = tokio::join!(gone, grpc_done);
-            if let Some(presence) = &presence
-                && !presence.settled().await
-            {
-                tracing::warn!("services are not told of all users who have gone");
-            }
-            if let Some(gateways) = &gateways {
-                gateways.leave().await;
-            }
-            match gone {
-                Ok(()) => tracing::info!("drained"),
-                Err(_) => tracing::warn!(
-                    sessions = sessions.open(),
-                    "drained; what did not say goodbye in time is cut off"
-                ),
-            }
-        });
+        let draining = Draining {
+            admissions,
+            sessions,
+            registry,
+            phase,
+            api_done: grpc_done,
+            presence,
+            gateways,
+        };
+        let mut draining = std::pin::pin!(draining.run(window));
         let failed_late = tokio::select! {
             () = &mut draining => None,
             name = tasks.ended(), if failed.is_none() => Some(name),

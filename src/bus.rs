@@ -1,10 +1,11 @@
 //! The bus: how messages reach this gateway, and how pushes leave it.
 //!
-//! What strangers publish is read by our own reader, which no odd byte of theirs can cut off:
-//! the interest connection ([`Interest`]) and reads of stored messages ([`stream`]), both over
-//! one supervisor, and so do the answers of services to clients' calls ([`Calls`]). Everything that the gateway says or asks itself goes through async-nats:
-//! pushes ([`Publisher`]) and JetStream's administration. Or all of it happens inside this
-//! process.
+//! Our own NATS client (`interest::link`, `interest::wire`) reads bytes that strangers wrote,
+//! because no odd byte of theirs may end the connection. Three connections use it: the interest
+//! connection ([`Interest`]), the one that reads stored messages ([`stream`]), and the one with
+//! services' answers to clients' calls ([`Calls`]). Everything else that the gateway says or
+//! asks goes through async-nats: pushes ([`Publisher`]) and JetStream's administration. With
+//! `--embedded` no NATS is used: what is published in this process arrives in it.
 
 mod asking;
 mod auth;
@@ -85,7 +86,7 @@ pub struct Nats<K> {
 ///
 /// # Errors
 ///
-/// async-nats takes a server's URL for none.
+/// async-nats does not accept the URL of a server.
 pub async fn nats<K: Subscriber>(
     config: Config,
     commands: Commands<K>,
@@ -190,8 +191,8 @@ pub struct Config {
     pub name: String,
     /// The first tokens of every subject of ours.
     pub prefix: String,
-    /// How long other servers of a cluster take to learn of a subscription; none
-    /// for [`AUTO_SETTLE`] where there are others.
+    /// How long other servers of a cluster take to learn of a subscription; `None` for
+    /// [`AUTO_SETTLE`] if there are others.
     pub settle: Option<Duration>,
     /// What a reply subject begins with: those that receipts are sent to, and
     /// those that we ask receipts for.
@@ -200,7 +201,7 @@ pub struct Config {
     pub calls: CallsConfig,
     /// Whether services are told who comes and goes.
     pub presence_events: bool,
-    /// The stream of durable mode; none in live mode.
+    /// The stream of durable mode; `None` in live mode.
     pub stream: Option<stream::Config>,
     /// Records pushes, and which messages are followed.
     pub tracer: Tracer,

@@ -38,7 +38,8 @@ pub enum CloseReason {
     Disconnected,
     /// The user opened more than `public.max_sessions_per_user`.
     Replaced,
-    /// A frame that `usher.v1` does not know.
+    /// The client sent what its protocol does not allow (a message that is not one JSON object,
+    /// a wrong Centrifuge command), or a fresh ticket or token of another user.
     BadFrame,
 }
 
@@ -67,7 +68,7 @@ impl CloseMessage {
     /// The longest, in bytes.
     const MAX: usize = 64;
 
-    /// Reads a text; none where it is empty.
+    /// Reads a text; `None` if it is empty.
     ///
     /// # Errors
     ///
@@ -114,7 +115,7 @@ impl CloseReason {
         Self::BadFrame,
     ];
 
-    /// The table: the WebSocket close code that we send (none where the client
+    /// The table: the WebSocket close code that we send (`None` if the client
     /// is already gone), the close reason, which is also the metric's label,
     /// and whether a `goodbye` frame comes first.
     const fn row(self) -> (Option<u16>, &'static str, bool) {
@@ -149,7 +150,7 @@ impl CloseReason {
         self.row().1
     }
 
-    /// The same over the Centrifuge client protocol, whose clients come back on 3000–3499 and
+    /// The close code over the Centrifuge client protocol, whose clients come back on 3000–3499 and
     /// stay away on 3500–3999.
     pub const fn centrifuge_code(self) -> Option<u16> {
         match self {

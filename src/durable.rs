@@ -1,10 +1,15 @@
 //! Durable mode: sessions catch up from a stream with what they missed.
 //!
-//! A session (`session`) stands to the stream as its state machine says (`track`, and `chain`
-//! for each channel). All sessions that are behind, whatever the reason, wait in one set and
-//! are caught up in rounds (`rounds`). `verdict` alone decides whether anything is lost;
-//! `resume` judges a client's position; `audit` compares everybody with the stream now and
-//! then.
+//! - `session` receives live messages. Its state machine says how the session stands to the
+//!   stream: `track`, and `chain` for each channel.
+//! - `rounds` catches sessions up. They wait in two queues, each with rounds of its own:
+//!   `joining` has the sessions whose clients wait for their `welcome`, `waiting` has all other
+//!   sessions that need messages from the stream.
+//! - `resume` judges a client's position; `each` judges the channels of a Centrifuge client.
+//! - `verdict` decides whether the reads of a session are intact. `rounds::deliver` adds two
+//!   reasons for a `gap`: the stream has fewer messages than a read has promised, or the client
+//!   missed more than `max_replay`.
+//! - `audit` compares all sessions with the stream from time to time.
 
 mod audit;
 mod catch_up;
@@ -54,7 +59,7 @@ use crate::{
     user::UserId,
 };
 
-/// When something known comes again, the leader is asked at most this often.
+/// When a session is offered a message that it has, the leader is asked at most this often.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// How durable mode treats sessions.
@@ -78,7 +83,7 @@ pub struct Durable {
     limits: Arc<Limits>,
     metrics: Arc<Metrics>,
     tracer: Tracer,
-    /// Which stream it is, and how often it was set back; none before the first leader query.
+    /// Which stream it is, and how often it was set back; `None` before the first leader query.
     state: Mutex<Option<(Arc<str>, u64)>>,
     /// All sessions.
     sessions: Mutex<HashMap<u64, Weak<Session>>>,
@@ -88,12 +93,13 @@ pub struct Durable {
     /// The sessions on their way in that wait to be told where they begin.
     joining: Mutex<VecDeque<Waiting>>,
     woken: Notify,
-    /// Sessions that read for themselves at once, and that count what they missed.
+    /// [`rounds::MAX_READS`] sessions read for themselves at the same time.
     reads: Semaphore,
+    /// [`rounds::MAX_COUNTS`] sessions count what they missed at the same time.
     counts: Semaphore,
-    /// What the former have cost lately.
+    /// What sessions that read for themselves have cost lately.
     spent: rounds::Spent,
-    /// When something known came again and the leader was asked.
+    /// When a session was last offered a message that it has, and the leader was asked.
     looked: Mutex<Option<Instant>>,
     /// Sessions that joined lately, and when each is compared with the stream.
     joined: Mutex<VecDeque<(Instant, Weak<Session>)>>,
@@ -147,7 +153,8 @@ impl Durable {
         ]
     }
 
-    /// A session on its way in, which follows these topics. Once NATS delivers to it, [`Durable::begin`] follows.
+    /// A session on its way in, which follows these topics. Call [`Durable::begin`] once NATS
+    /// delivers to it.
     pub fn session(
         self: &Arc<Self>,
         user: &UserId,
@@ -197,8 +204,13 @@ impl Durable {
         })
     }
 
-    /// What the stream's leader has. Where the stream was made anew or set back since, all
-    /// sessions have to come again: their positions are of a stream that is no more.
+    /// What the stream's leader has. If the stream was made anew or set back since the last leader
+    /// query, all sessions are closed and their clients have to reconnect: their positions are
+    /// of a stream that is no more.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stream::leader`].
     async fn leader(&self) -> Result<LeaderState, StreamError> {
         let leader = self.stream.leader().await?;
         let now = (leader.epoch.clone(), leader.set_backs);
@@ -245,8 +257,8 @@ impl Durable {
         sessions
     }
 
-    /// Something known came again. The first messages of a stream that was made anew look
-    /// like that too.
+    /// A session was offered a message that it has: a duplicate, or one of the first messages of
+    /// a stream that was made anew, whose sequences begin again. The leader tells which.
     fn look_again(self: &Arc<Self>) {
         let mut looked = lock(&self.looked);
         if looked.is_none_or(|at| at.elapsed() >= AGAIN) {

@@ -186,7 +186,7 @@ pub struct Welcome<'a> {
     /// `session.ping_interval`; in seconds on the wire.
     #[serde(serialize_with = "seconds")]
     pub ping: Duration,
-    /// Which stream it is; none in live mode.
+    /// Which stream it is; `None` in live mode.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epoch: Option<&'a str>,
     /// Its last sequence when NATS had confirmed the subscription.
@@ -250,7 +250,8 @@ pub fn ping(proof: Option<Proof>) -> String {
     }
 }
 
-/// `{"live":{"seq":131,"at":…}}`: the replay is finished.
+/// `{"live":{"seq":131,"at":…}}`: the client was sent everything up to this sequence. Later
+/// messages may still come from the stream, without another `live`.
 pub fn live(proof: Proof) -> String {
     json(&serde_json::json!({ "live": proof }))
 }

@@ -1,4 +1,4 @@
-//! Chance, against everybody doing the same thing at once.
+//! Random times, so that clients and gateways do not all do the same thing at the same moment.
 
 use std::time::Duration;
 
@@ -15,8 +15,10 @@ pub fn fraction_of(whole: Duration, least: f64, most: f64) -> Duration {
     between(whole.mul_f64(least), whole.mul_f64(most))
 }
 
-/// Calls `act` for each, in a random order, evenly across `window`; with the fractions
-/// of it at which its turn begins and ends.
+/// Calls `act(item, from, to)` for each item, in a random order, evenly across `window`. `from` and
+/// `to` (0 to 1) are the part of the window that is the item's. Returns after the last call, which
+/// is at the beginning of the last part: an empty list and a single item take no time. If the
+/// future is dropped, `act` is not called for the other items.
 pub async fn spread<T>(mut all: Vec<T>, window: Duration, act: impl Fn(T, f64, f64)) {
     all.shuffle(&mut rand::rng());
     let start = Instant::now();

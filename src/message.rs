@@ -15,7 +15,7 @@ pub struct Message {
     pub payload: Bytes,
     /// To whose sessions it went.
     pub channel: Channel,
-    /// Where it is in the stream; none in live mode.
+    /// Where it is in the stream; `None` in live mode.
     pub stored: Option<Stored>,
     /// A question who is here, which a stream has stored: it is shown to nobody.
     pub probe: bool,

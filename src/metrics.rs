@@ -154,7 +154,7 @@ impl Metrics {
             jwks_fetches: counters(
                 &r,
                 "usher_jwks_fetches_total",
-                "Fetches of tickets.jwt.jwks_url: 'ok' or 'failed'.",
+                "Fetches of tickets.jwt.jwks_url or oidc_issuer: 'ok' or 'failed'.",
                 &["result"],
             ),
             mints: counters(
@@ -273,7 +273,7 @@ impl Metrics {
             delivery_seconds: histogram(
                 &r,
                 "usher_delivery_seconds",
-                "From the message's arrival from NATS to the kernel's taking it.",
+                "From a message's arrival from NATS until the kernel has its frame, for each session.",
             ),
             subscriptions: gauge(&r, "usher_subscriptions", "Subjects subscribed to."),
             topics: Topics::new(&r),

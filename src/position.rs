@@ -1,7 +1,17 @@
 //! What a client has of the messages of its channels, as it says it in `since`.
 //!
-//! A position is kept by five rules, which every client follows, and which a gateway follows
-//! for the `id` of server-sent events: see [`Tracker`].
+//! Every client keeps its position by these five rules: see [`Tracker`]. A gateway keeps them
+//! for the `id` of server-sent events: see `durable::track`.
+//!
+//! 1. `welcome` with `complete`: keep everything. Otherwise forget everything; PROVEN is the
+//!    frame's `seq` with `none`, and 0 with `gap`.
+//! 2. `event`, and a `gap` with `seq`: its `seq` is the new mark of its channel.
+//! 3. `following`: the mark of a new topic is the frame's `seq`. A topic that is gone loses its
+//!    mark.
+//! 4. `live`, and `ping` with `seq`: PROVEN is the frame's `seq`. Marks that are not above it
+//!    go.
+//! 5. TOP is the largest `seq` of any frame since rule 1 last forgot everything, the `since`
+//!    that was sent included. AT is the `at` of that frame; with `seq` 0 it is 0.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -54,7 +64,7 @@ pub struct Position {
 /// The text is not a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a position is what the last frame's rules make, such as k3f9.140.152.1798000000123.u152, or 0"
+    "a position is EPOCH.PROVEN.TOP.AT and marks, such as k3f9.140.152.1798000000123.u152, or 0"
 )]
 pub struct PositionError;
 
@@ -145,7 +155,7 @@ impl fmt::Display for Position {
                 Channel::Broadcast => format!(".b{seq}"),
                 Channel::Topic(topic) => format!(".t{}={seq}", topic.subject_token()),
             };
-            // What is left out comes again.
+            // The client gets what is left out once more.
             if text.len() + mark.len() <= MAX_LENGTH {
                 text += &mark;
             }
@@ -181,7 +191,7 @@ pub enum Seen {
     Already,
 }
 
-/// Keeps a client's position by the five rules.
+/// Keeps a client's position by the rules at the top of this file.
 #[derive(Debug, Clone, Default)]
 pub struct Tracker(Option<Position>);
 
@@ -191,7 +201,7 @@ impl Tracker {
         Self(Some(position))
     }
 
-    /// The position; none before the first `welcome` with an epoch.
+    /// The position; `None` before the first `welcome` with an epoch.
     pub fn position(&self) -> Option<&Position> {
         self.0.as_ref()
     }
@@ -245,7 +255,7 @@ impl Tracker {
         }
     }
 
-    /// Rule 5.
+    /// Rule 5: TOP is the largest sequence of any frame, and AT its time.
     fn saw(&mut self, seq: u64, at: u64) {
         if let Some(position) = &mut self.0
             && seq > position.top

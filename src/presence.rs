@@ -31,11 +31,11 @@ use crate::{
 
 /// Users of whom something is decided, at most; of more than these services are not told.
 const MAX_USERS: usize = 262_144;
-/// Users about whom other gateways are asked at once.
+/// Users about whom other gateways are asked at the same time.
 const MAX_ASKED: usize = 1024;
 /// After `offline` was said, others are asked again.
 const AGAIN: Duration = Duration::from_secs(2);
-/// A drain waits so much longer than the delay.
+/// How much longer than the delay a drain waits.
 const SETTLES: Duration = Duration::from_secs(5);
 /// Requests to be told when all is said.
 const WAITERS: usize = 4;
@@ -45,7 +45,7 @@ const WAITERS: usize = 4;
 pub struct Config {
     /// This gateway's name.
     pub gateway: String,
-    /// A user's last session must have been gone for so long.
+    /// How long a user's last session must have been gone before services are told.
     pub offline_delay: Duration,
 }
 

@@ -33,7 +33,7 @@ pub(crate) fn here(kind: &str, name: &str) {
     );
 }
 
-/// The same task, which panics if a test asks for it.
+/// Runs a task, which panics if a test asks for it.
 pub(crate) async fn task(name: &'static str, task: impl Future<Output = ()>) {
     #[cfg(debug_assertions)]
     if wanted::is("task", name) {

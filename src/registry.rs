@@ -5,7 +5,13 @@
 //! dropping the handle does all the cleaning up.
 //!
 //! What a session keeps besides its backlog is its own affair ([`Session`]): the registry
-//! knows nothing of a stream.
+//! knows nothing of a stream. [`Registry::run`] lists the steps of a message.
+//!
+//! Lock order, here and in `durable`. A thread may lock only what stands further to the right:
+//!
+//! - a shard of [`Audiences`] → an entry's state (`membership`) → a session's track (`durable`)
+//!   → its [`Follows`] → its [`Backlog`]. Nothing is locked inside of a backlog's lock.
+//! - `Durable::state` → `Durable::sessions` → a session's track.
 
 mod arrival;
 mod backlog;
@@ -52,7 +58,7 @@ use tokio::{
 
 pub use self::{
     arrival::Arrival,
-    backlog::{Admission, Backlog, Next, Outgoing, Source},
+    backlog::{Backlog, JoinState, Next, Outgoing, Source},
     config::Config,
     dismiss::Dismissal,
     follows::{Change as TopicChange, FollowError, Followed, Follows},
@@ -79,7 +85,9 @@ use crate::{
 
 /// NATS must confirm a subscription within this.
 const CONFIRM: Duration = Duration::from_secs(2);
-/// Sessions that cannot be told of a gap are closed across this.
+/// After a loss of NATS in live mode raw sessions are closed across this: no frame can tell them
+/// of the gap. Centrifuge sessions, which no frame can tell either, are closed across the drain
+/// window, which is longer.
 const BUS_LOST_SPREAD: Duration = Duration::from_secs(5);
 
 /// The user's subject is not heard.
@@ -150,12 +158,13 @@ pub struct Registry {
     topics: Audiences,
     subscriptions: Arc<Subscriptions<Arc<Entry>>>,
     limits: Arc<Limits>,
-    /// What no message of the bus has queued exceeds the bound of all backlogs.
+    /// Notified when a frame that is no message of the bus (an answer to a client) brings all
+    /// backlogs together over their bound.
     exceeded: Notify,
     dismissals: Dismissals,
-    /// Grows with every loss of the connection; a confirmation counts only in
-    /// the life in which it was given.
-    life: AtomicU64,
+    /// The number of the connection to NATS: it grows with every loss. A confirmation counts only
+    /// for the connection on which it was given.
+    connection_number: AtomicU64,
     connection: Mutex<Connection>,
     presence: presence::Presence,
     metrics: Arc<Metrics>,
@@ -187,7 +196,7 @@ impl Registry {
             exceeded: Notify::new(),
             dismissals: Dismissals::default(),
             subscriptions,
-            life: AtomicU64::new(0),
+            connection_number: AtomicU64::new(0),
             connection: Mutex::default(),
             presence: presence::Presence::new(metrics.clone()),
             metrics,
@@ -219,13 +228,15 @@ impl Registry {
         self.limits.total.load(Ordering::Relaxed)
     }
 
-    /// Joins a session to its user's and to topics, as many as it may follow, and waits until NATS delivers to it, or a service ends it.
-    /// [`SessionHandle::welcome`] has to follow. The session has been on its way in since `began`: where
-    /// a service has ended its user's sessions later than that, it ends too.
+    /// Adds a session to its user and to topics. Returns when NATS has confirmed all subscriptions
+    /// and `settle` is over; also, with `Ok`, when a service has ended the session: ask
+    /// [`Backlog::is_dismissed`]. [`SessionHandle::commit`] has to follow. The session has been on
+    /// its way in since `began`: it ends too if a service has ended its user's sessions later.
     ///
     /// # Errors
     ///
-    /// [`JoinError`]; nothing is left behind then, nor if the future is dropped.
+    /// [`JoinError`], after 2 s at the latest; nothing is left behind then, nor if the future is
+    /// dropped.
     pub async fn join(
         self: &Arc<Self>,
         user: &UserId,
@@ -235,7 +246,7 @@ impl Registry {
     ) -> Result<SessionHandle, JoinError> {
         let deadline = Instant::now() + CONFIRM;
         let audience = Audience::User(user.clone());
-        let Joined { held, confirmed_in } = membership::join(
+        let Joined { held, confirmed_on } = membership::join(
             &self.users,
             &*self.subscriptions,
             &audience,
@@ -251,17 +262,17 @@ impl Registry {
             handle.backlog().end(ending);
         }
         let mut following = self.begin_to_follow(&handle.session, topics)?;
-        if confirmed_in != Some(self.life()) {
-            let admission = poll_fn(|cx| handle.backlog().poll_admission(cx));
-            match timeout_at(deadline, admission).await {
-                Ok(Admission::Confirmed) => {}
+        if confirmed_on != Some(self.connection_number()) {
+            let state = poll_fn(|cx| handle.backlog().poll_join_state(cx));
+            match timeout_at(deadline, state).await {
+                Ok(JoinState::Confirmed) => {}
                 _ if handle.backlog().is_dismissed() => return Ok(handle),
-                Ok(Admission::Refused) => return Err(JoinError::Forbidden),
+                Ok(JoinState::Refused) => return Err(JoinError::Forbidden),
                 Ok(_) | Err(_) => return Err(JoinError::Unconfirmed),
             }
         }
         tokio::select! {
-            told = following.told(deadline) => told?,
+            answered = following.answered(deadline) => answered?,
             () = handle.dismissed() => {}
         }
         // Waited also behind another session of this user, which may be
@@ -272,8 +283,9 @@ impl Registry {
         Ok(handle)
     }
 
-    fn life(&self) -> u64 {
-        self.life.load(Ordering::Acquire)
+    /// The number of the connection to NATS.
+    fn connection_number(&self) -> u64 {
+        self.connection_number.load(Ordering::Acquire)
     }
 
     fn up(self: &Arc<Self>, clustered: bool) {
@@ -286,18 +298,18 @@ impl Registry {
             .connection
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = Connection { up: true, settle };
-        let life = self.life();
+        let number = self.connection_number();
         let registry = self.clone();
         supervision::spawn("what follows a reconnect to NATS", async move {
             sleep(settle).await;
-            if life > 0 && registry.life() == life {
+            if number > 0 && registry.connection_number() == number {
                 registry.tell_of_the_gap();
             }
         });
     }
 
     fn down(&self) {
-        self.life.fetch_add(1, Ordering::AcqRel);
+        self.connection_number.fetch_add(1, Ordering::AcqRel);
         // What comes after it must wait for what came while it was away.
         self.each(|session| session.lost());
         self.connection
@@ -319,14 +331,14 @@ impl Registry {
                     Audience::User(_) if !session.backlog().is_welcomed() => joining.push(session),
                     // It is about to follow it: who waits for that is told.
                     Audience::Topic(topic) if follows.with(topic, || ()).is_none() => {
-                        follows.told();
+                        follows.nats_answered();
                     }
                     Audience::User(_) | Audience::Topic(_) => welcomed.push(session),
                 }
             }
         }
         for session in joining {
-            session.backlog().admit(Admission::Refused);
+            session.backlog().set_join_state(JoinState::Refused);
             session.backlog().end(CloseReason::Internal.into());
         }
         let window = self.config.drain_window;

@@ -64,7 +64,7 @@ pub async fn contained<T>(work: impl Future<Output = T>) -> Result<T, Panicked> 
     work.await.map_err(|_| Panicked)
 }
 
-/// The same for what does not wait.
+/// Calls `work`, which does not wait; a panic in it is an error.
 ///
 /// # Errors
 ///

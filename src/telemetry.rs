@@ -29,7 +29,7 @@ use crate::{
 
 /// Spans that wait to be sent, a few hundred bytes each.
 const QUEUE: usize = 4096;
-/// At the end of a drain spans that wait have so long to be sent.
+/// How long spans that wait have to be sent at the end of a drain.
 const LAST_SPANS: Duration = Duration::from_secs(2);
 
 /// Where traces go, and which begin here.
@@ -37,7 +37,7 @@ const LAST_SPANS: Duration = Duration::from_secs(2);
 pub struct Config {
     /// `http://` or `https://`, a host and perhaps a port.
     pub endpoint: Url,
-    /// Of what comes without a `traceparent`, so much is recorded: from 0 to 1.
+    /// The part of requests without a `traceparent` that is recorded: from 0 to 1.
     pub sample_ratio: f64,
     /// This gateway's name.
     pub gateway: String,
@@ -82,7 +82,7 @@ impl Tracer {
         self.0.is_some()
     }
 
-    /// The trace of what came with this `traceparent`; none where it is not recorded.
+    /// The trace of what came with this `traceparent`; `None` if it is not recorded.
     pub fn follow(&self, parent: Option<TraceParent>) -> Option<Trace> {
         let shared = self.0.as_ref()?;
         match parent {
@@ -98,7 +98,7 @@ impl Tracer {
         }
     }
 
-    /// A span that begins now; none where its trace is not recorded.
+    /// A span that begins now; `None` if its trace is not recorded.
     pub fn span(&self, operation: Operation, trace: Option<Trace>) -> Option<Span> {
         Some(Span::new(self.0.as_ref()?, operation, trace?))
     }

@@ -68,7 +68,7 @@ impl Tickets {
         }
     }
 
-    /// Whether Redis answered last time; none where there is no Redis.
+    /// Whether Redis answered last time; `None` if there is no Redis.
     pub fn is_connected(&self) -> Option<bool> {
         match &self.store {
             Store::Redis(redis) => Some(redis.is_connected()),
@@ -91,7 +91,7 @@ impl Tickets {
         value::read(&value.ok_or(unknown)?, self.accept_plain, SystemTime::now())
     }
 
-    /// Mints a ticket that waits `ttl` to be used.
+    /// Issues a ticket that waits `ttl` to be used.
     ///
     /// # Errors
     ///
@@ -176,7 +176,7 @@ pub enum RedeemError {
     /// should know.
     #[error("{0}")]
     Unreadable(&'static str),
-    /// The same of its value: says which field, and what is wrong with it.
+    /// A field of what was stored for it is wrong: says which field, and what is wrong with it.
     #[error(transparent)]
     Value(#[from] ValueError),
     /// The store did not answer. The ticket may be used up all the same.
@@ -216,7 +216,7 @@ pub struct Order {
     pub grants: Grants,
 }
 
-/// What `fuzz/` reaches of this room.
+/// What `fuzz/` reaches of this module.
 #[cfg(fuzzing)]
 pub mod fuzzing {
     use super::{Grant, Order, RedeemError, SystemTime};

@@ -34,7 +34,7 @@ use self::{
 };
 use crate::{metrics::Metrics, secret::Secret, tls::ClientFiles};
 
-/// Longer ones are not looked at.
+/// The longest token in bytes. Longer ones are not looked at.
 const MAX_TOKEN: usize = 16 * 1024;
 
 /// How tokens are judged.
@@ -44,7 +44,7 @@ pub struct Config {
     pub source: Source,
     /// `iss` must be this.
     pub issuer: Option<String>,
-    /// The claim that names the audience, and what it must name; none: anything.
+    /// The claim that names the audience, and what it must name; `None`: anything.
     pub audience: Option<(String, String)>,
     /// The claim that is the user id.
     pub user_claim: String,

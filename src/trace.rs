@@ -8,7 +8,7 @@ use http::HeaderMap;
 pub const TRACEPARENT: &str = "traceparent";
 /// The header with what other tracing systems add to it.
 pub const TRACESTATE: &str = "tracestate";
-/// Longest `tracestate` that is passed on; the standard asks for as much at least.
+/// The longest `tracestate` that is passed on, in bytes; the standard asks for as much at least.
 const MAX_STATE: usize = 512;
 
 /// The number of a trace; never 0.
@@ -31,14 +31,14 @@ pub struct TraceParent {
 pub struct Trace {
     /// Which one.
     pub id: TraceId,
-    /// The span to which what follows belongs; none where the trace begins here.
+    /// The span to which what follows belongs; `None` if the trace begins here.
     pub parent: Option<SpanId>,
 }
 
 /// What a caller says of its trace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Caller {
-    /// Its `traceparent`; none where it has none, or a malformed one.
+    /// Its `traceparent`; `None` if it has none, or a malformed one.
     pub parent: Option<TraceParent>,
     /// Its `tracestate`, which goes with the former.
     pub state: Option<String>,
@@ -51,7 +51,7 @@ impl TraceParent {
         Self { trace, span, flags }
     }
 
-    /// Reads a header's value; none where it is malformed. A later version of the header may
+    /// Reads a header's value; `None` if it is malformed. A later version of the header may
     /// have more at its end.
     pub fn parse(value: &[u8]) -> Option<Self> {
         let (value, rest) = value.split_at_checked(55)?;
@@ -77,7 +77,7 @@ impl TraceParent {
         self.flags & 1 == 1
     }
 
-    /// The trace of what it called; none where the caller does not record it.
+    /// The trace of what it called; `None` if the caller does not record it.
     pub fn followed(&self) -> Option<Trace> {
         self.is_sampled().then_some(Trace {
             id: self.trace,

@@ -89,7 +89,7 @@ pub fn subject_token(text: &str) -> String {
     token
 }
 
-/// The text that a token stands for; none where no text has this token.
+/// The text that a token stands for; `None` if no text has this token.
 pub fn from_subject_token(token: &str) -> Option<String> {
     let text = percent_encoding::percent_decode_str(token);
     let text = text.decode_utf8().ok()?.into_owned();

@@ -102,8 +102,8 @@ fn model(recheck: Recheck, sessions: usize, limit: usize) {
 
 fn session(users: &Users, server: &Server, limit: usize) {
     let me = Arc::new(Session::default());
-    let Joined { held, confirmed_in } = join(users, server, &USER, me.clone());
-    if confirmed_in.is_none() {
+    let Joined { held, confirmed_on } = join(users, server, &USER, me.clone());
+    if confirmed_on.is_none() {
         me.wait_for_confirmation();
     }
     me.change(|state| state.welcomed = true);

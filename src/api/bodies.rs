@@ -46,7 +46,7 @@ pub(super) struct Limit {
 pub(super) struct Bounded {
     body: Incoming,
     limit: Limit,
-    /// None for calls whose messages are too small to be counted.
+    /// `None` for calls whose messages are too small to be counted.
     held: Option<Arc<Held>>,
     metrics: Arc<Metrics>,
     at: At,
@@ -73,9 +73,9 @@ enum Stop {
 /// Where in the body the next byte stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
-    /// Before a message, of whose prefix so much has come.
+    /// Before a message: how many bytes of its prefix have come, and the length that they say.
     Prefix(usize, u32),
-    /// In a message, of which so much is to come.
+    /// In a message: how many bytes of it are to come.
     Message(usize),
 }
 

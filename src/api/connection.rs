@@ -27,7 +27,8 @@ use crate::{
 
 /// Callers may take this long to agree on the encryption and to begin with HTTP.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// The same at the gateway's end, which one that says nothing must not hold up.
+/// When the gateway ends, callers have this long for that instead: one that says nothing must
+/// not hold up the end.
 const FIRST_BYTES: Duration = Duration::from_millis(500);
 /// Callers that were let in may take this long from an answer of HTTP/1.1 to the end of the
 /// next request's head. It is longer than usual clients keep an idle connection: a request
@@ -35,23 +36,29 @@ const FIRST_BYTES: Duration = Duration::from_millis(500);
 const HEAD: Duration = Duration::from_secs(120);
 /// A caller that is gone without a word is noticed after twice this.
 const KEEPALIVE: Duration = Duration::from_secs(30);
-/// Calls at once on one connection.
+/// Calls under way at the same time on one connection.
 const MAX_CALLS: u32 = 1024;
-/// Bytes of a call's headers, and how many there may be.
-const MAX_HEADERS: (u32, usize) = (16 * 1024, 64);
-/// What a caller may have sent of one call, and of all calls of a connection, that no call
-/// has read yet. Calls of one message are read at once, so in the end streams of pushes alone
-/// keep bytes waiting; their number is bounded.
+/// Bytes of a call's headers.
+const MAX_HEADER_BYTES: u32 = 16 * 1024;
+/// Headers of a call.
+const MAX_HEADERS: usize = 64;
+/// Bytes that a caller may have sent of one call and that the call has not read yet. Calls of one
+/// message are read immediately, so in the end streams of pushes alone keep bytes waiting; their
+/// number is bounded.
+const CALL_WINDOW: u32 = 128 * 1024;
+/// Bytes that a caller may have sent of all calls of a connection and that no call has read yet.
 ///
-/// The second is large for the sake of small messages. h2 closes a connection whose unread
+/// It is large for the sake of small messages. h2 closes a connection whose unread
 /// frames lack more than half of it to 256 bytes each
 /// (`h2::server::Builder::data_frame_budget`, which hyper does not set), and a caller that
-/// writes faster than NATS confirms fills the first with frames of a few bytes. One such
+/// writes faster than NATS confirms fills [`CALL_WINDOW`] with frames of a few bytes. One such
 /// stream passes with any message; several on one connection with messages of 100 bytes.
-const WINDOWS: (u32, u32) = (128 * 1024, 4 * 1024 * 1024);
-/// How long a connection that comes during a drain lives: its caller goes on looking for
-/// a gateway that stays.
-const IN_DRAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(2));
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// The shortest life of a connection that comes during a drain: its caller goes on looking for a
+/// gateway that stays.
+const SHORTEST_IN_DRAIN: Duration = Duration::from_secs(1);
+/// The longest life of a connection that comes during a drain.
+const LONGEST_IN_DRAIN: Duration = Duration::from_secs(2);
 /// A connection that was asked to close is cut off after this. A call takes less.
 const OVERSTAYED: Duration = Duration::from_secs(60);
 
@@ -66,21 +73,20 @@ pub(super) struct Connections {
 
 /// HTTP/1.1 and HTTP/2 with their bounds.
 pub(super) fn http() -> auto::Builder<TokioExecutor> {
-    let (bytes, headers) = MAX_HEADERS;
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
-        .max_buf_size(bytes as usize)
-        .max_headers(headers);
+        .max_buf_size(MAX_HEADER_BYTES as usize)
+        .max_headers(MAX_HEADERS);
     http.http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE)
         .max_concurrent_streams(MAX_CALLS)
-        .max_header_list_size(bytes)
-        .initial_stream_window_size(WINDOWS.0)
-        .initial_connection_window_size(WINDOWS.1);
+        .max_header_list_size(MAX_HEADER_BYTES)
+        .initial_stream_window_size(CALL_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW);
     http
 }
 
@@ -195,9 +201,10 @@ async fn goodbye(age: Option<Duration>, mut phase: watch::Receiver<Phase>) {
             age.map(|age| jitter::fraction_of(age, 0.9, 1.1)),
             Phase::Leaving,
         ),
-        Phase::Leaving | Phase::Ended => {
-            (Some(jitter::between(IN_DRAIN.0, IN_DRAIN.1)), Phase::Ended)
-        }
+        Phase::Leaving | Phase::Ended => (
+            Some(jitter::between(SHORTEST_IN_DRAIN, LONGEST_IN_DRAIN)),
+            Phase::Ended,
+        ),
     };
     let aged = async {
         match lives {

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::metrics::Metrics;
 
-/// A request for the health is a service's name.
+/// The largest health request in bytes: it is a service's name.
 const HEALTH_CHECK: usize = 1024;
 
 /// What all requests come to first.
@@ -149,7 +149,7 @@ fn is_grpc(request: &Request<Incoming>) -> bool {
     request.version() == Version::HTTP_2 && request.headers().get(CONTENT_TYPE).is_some_and(is_so)
 }
 
-/// How long the caller waits (`grpc-timeout`, up to eight digits and a unit); none where
+/// How long the caller waits (`grpc-timeout`, up to eight digits and a unit); `None` if
 /// it does not say, or nothing that makes sense.
 fn callers_timeout(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;

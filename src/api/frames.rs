@@ -2,7 +2,7 @@
 //!
 //! A connection of which no call was let in yet may send few frames: PING and SETTINGS
 //! are answered by the library, and so cost the gateway more than the sender. The frames'
-//! heads are counted as they pass (RFC 9113 §4.1). Many calls may begin at once before
+//! heads are counted as they pass (RFC 9113 §4.1). Many calls may begin together before
 //! the first is judged, so the frames of calls have a budget of their own.
 //!
 //! The end of a connection waits for the other side's: bytes that arrive at a closed
@@ -72,17 +72,17 @@ struct Count {
 /// Where in the stream the next byte stands.
 #[derive(Clone, Copy)]
 enum At {
-    /// In the preface, of which so much has come.
+    /// In the preface: how many bytes of it have come.
     Preface(usize),
-    /// In a frame's head, of which so much has come: its length, and its kind.
+    /// In a frame's head: how many bytes of it have come, the frame's length, and its kind.
     Head(usize, u32, u8),
-    /// In a frame's payload, of which so much is to come.
+    /// In a frame's payload: how many bytes of it are to come.
     Payload(u32),
     /// In something that is not HTTP/2, or not counted.
     Uncounted,
 }
 
-/// So many frames at once, and so many in each second after that.
+/// How many frames may come in one burst, and how many in each second after that.
 #[derive(Clone, Copy)]
 struct Budget {
     most: u32,

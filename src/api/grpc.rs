@@ -35,8 +35,8 @@ use crate::{
     trace::Caller,
 };
 
-/// Streams of pushes that are open at once, of all callers together. One that is not read may
-/// keep some 8,000 frames waiting.
+/// Streams of pushes that are open at the same time, of all callers together. One that is not
+/// read may keep some 8,000 frames waiting.
 const MAX_STREAMS: usize = 256;
 
 /// As the health service knows the API.

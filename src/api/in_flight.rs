@@ -33,7 +33,7 @@ pub(super) struct Held {
 }
 
 impl InFlight {
-    /// So many bytes at most.
+    /// At most `most` bytes.
     pub(super) fn new(most: usize, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             most,
@@ -54,7 +54,7 @@ impl InFlight {
 }
 
 impl Held {
-    /// Takes so many bytes, if there is room for them.
+    /// Takes room for `bytes` bytes. False if there is not enough.
     pub(super) fn take(&self, bytes: usize) -> bool {
         let InFlight {
             most,
@@ -71,7 +71,7 @@ impl Held {
         taken.is_ok()
     }
 
-    /// Takes so many bytes, once there is room for them.
+    /// Waits until there is room for `bytes` bytes, and takes it.
     pub(super) async fn take_later(self: Arc<Self>, bytes: usize) {
         loop {
             let mut freed = pin!(self.in_flight.freed.notified());

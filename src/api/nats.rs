@@ -21,9 +21,9 @@ use crate::{bus, metrics::Metrics};
 /// As tools list the service.
 const NAME: &str = "usher";
 const DESCRIPTION: &str = "Who is online, the end of a user's sessions, and what they follow";
-/// Calls under way at this gateway; a further one is refused at once.
+/// Calls under way at this gateway; a further one is refused immediately.
 const MAX_CALLS: u32 = 64;
-/// The largest body: 1,000 of the longest user ids, with characters that JSON escapes.
+/// The largest body in bytes: 1,000 of the longest user ids, with characters that JSON escapes.
 const MAX_BODY: usize = 512 * 1024;
 /// async-nats must take an answer within this.
 const ANSWER: Duration = Duration::from_secs(2);

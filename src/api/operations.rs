@@ -26,8 +26,10 @@ use crate::{
 
 /// Topics to follow, or not to, in one call.
 const MAX_TOPICS: usize = 256;
-/// The time that a ticket may wait to be used.
-const TICKET_TTL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+/// The shortest time that a ticket may wait to be used.
+const SHORTEST_TTL: Duration = Duration::from_secs(1);
+/// The longest time that a ticket may wait to be used.
+const LONGEST_TTL: Duration = Duration::from_secs(300);
 
 /// The operations. Clones share what they work on.
 #[derive(Debug, Clone)]
@@ -79,9 +81,9 @@ pub struct BroadcastOrder {
 pub struct TicketOrder {
     /// Whose session it shall open.
     pub user_id: String,
-    /// How long it may wait to be used; none for `tickets.ttl`.
+    /// How long it may wait to be used; `None` for `tickets.ttl`.
     pub ttl: Option<Duration>,
-    /// When its session ends; none for never.
+    /// When its session ends; `None` for never.
     pub expires_at: Option<SystemTime>,
     /// The only origin that may use it; empty for any.
     pub origin: String,
@@ -96,7 +98,7 @@ pub struct Issued {
     pub ticket: Ticket,
     /// From now on.
     pub expires_in: Duration,
-    /// The `since` of a client that loads its page's state after this; none in live mode, or
+    /// The `since` of a client that loads its page's state after this; `None` in live mode, or
     /// where the stream's leader does not say.
     pub position: Option<Position>,
 }
@@ -107,7 +109,7 @@ pub struct Issued {
 pub struct DisconnectOrder {
     /// Whose sessions end.
     pub user_id: String,
-    /// Whether their clients come again.
+    /// Whether their clients are to reconnect.
     #[serde(default)]
     pub reconnect: bool,
     /// What clients are told besides; empty for nothing.
@@ -199,14 +201,14 @@ impl Operations {
         Ok(self.publisher.publish(push, false).await?)
     }
 
-    /// Mints a ticket.
+    /// Issues a ticket.
     ///
     /// # Errors
     ///
     /// [`Failure`]; no ticket is handed out then.
     pub async fn issue(&self, order: TicketOrder) -> Result<Issued, Failure> {
         let ttl = order.ttl.unwrap_or(self.ticket_ttl);
-        if order.ttl.is_some() && !(TICKET_TTL.0..=TICKET_TTL.1).contains(&ttl) {
+        if order.ttl.is_some() && !(SHORTEST_TTL..=LONGEST_TTL).contains(&ttl) {
             return Err(Failure::invalid("ttl", "is not between 1 s and 300 s"));
         }
         let expires_at = match order.expires_at {

@@ -17,10 +17,11 @@ use tokio::{
 
 use crate::metrics::Metrics;
 
-/// A connection that has sent nothing for so long may be closed to make room. A good
+/// How long a connection may send nothing. After that it may be closed to make room. A good
 /// caller is through with TLS and the preface by then.
 const SILENT: Duration = Duration::from_millis(500);
-/// The same of one that speaks HTTP, and has made no call that was let in.
+/// How long a connection that speaks HTTP may go without a call that was let in. After that it
+/// may be closed to make room.
 const STRANGE: Duration = Duration::from_secs(10);
 /// Health checks under way on one connection; they need no token.
 const MAX_HEALTH_CHECKS: usize = 16;
@@ -76,7 +77,7 @@ pub(super) struct Permit {
 pub(super) struct HealthCheck(Arc<Peer>);
 
 impl Peers {
-    /// So many at most.
+    /// At most `most` connections.
     pub(super) fn new(most: usize, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             most,

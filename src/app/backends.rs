@@ -22,7 +22,7 @@ pub(super) struct Backends<K> {
     pub(super) publisher: Publisher,
     /// What clients ask services for.
     pub(super) calls: Calls,
-    /// None where this gateway is the only one.
+    /// `None` if this gateway is the only one.
     pub(super) shared: Option<Shared>,
     /// In durable mode.
     pub(super) stream: Option<Stream>,

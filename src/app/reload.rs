@@ -24,7 +24,7 @@ pub(super) struct Reload {
     pub(super) tokens: Secrets,
     /// Whose tokens get tickets.
     pub(super) judge: Option<Tokens>,
-    /// How the gateway logs in to its servers; none where it has none.
+    /// How the gateway logs in to its servers; `None` if it has none.
     pub(super) logins: Option<Logins>,
     pub(super) metrics: Arc<Metrics>,
 }

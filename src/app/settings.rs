@@ -195,7 +195,7 @@ fn settle(config: &Config) -> Option<Duration> {
     }
 }
 
-/// Where Redis is, and how tickets are kept there; none where there is no Redis.
+/// Where Redis is, and how tickets are kept there; `None` if there is no Redis.
 pub(crate) fn tickets(config: &Config) -> Option<tickets::Config> {
     let (redis, sentinel) = (&config.redis, &config.redis_sentinel);
     let url = redis.url.as_ref()?;
@@ -252,7 +252,7 @@ pub(super) fn registry(config: &Config, gateway: &str, tracer: &Tracer) -> regis
     }
 }
 
-/// Where traces go; none where there are none.
+/// Where traces go; `None` if there are none.
 pub(super) fn telemetry(config: &Config, gateway: &str) -> Option<telemetry::Config> {
     let OtlpUrl(endpoint) = config.telemetry.otlp_endpoint.clone()?;
     Some(telemetry::Config {

@@ -35,7 +35,7 @@ pub(super) struct Answer {
     online: bool,
 }
 
-/// Reads what came to the inbox of a probe; none where no gateway says it.
+/// Reads what came to the inbox of a probe; `None` if no gateway says it.
 pub(super) fn answer(message: &Message) -> Option<Answer> {
     serde_json::from_slice(&message.payload).ok()
 }

@@ -55,7 +55,7 @@ pub struct Calls(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     config: Config,
-    /// None without NATS.
+    /// `None` without NATS.
     caller: Option<Caller>,
     subjects: Subjects,
     gateway: String,
@@ -154,8 +154,8 @@ impl SessionCalls {
         }
     }
 
-    /// The same for a call that nobody waits for: it is published without a reply subject.
-    /// What becomes of it shows in the metrics alone.
+    /// Makes a call that nobody waits for: it is published without a reply subject. What
+    /// becomes of it shows in the metrics alone.
     pub fn tell(&self, name: &CallName, data: Bytes) -> impl Future<Output = ()> + Send + use<> {
         let permits = self.permits();
         let (session, name) = (self.clone(), name.clone());

@@ -30,13 +30,13 @@ pub struct Seen {
     pub failed: Vec<(String, DialError)>,
     /// What NATS forbids, in its own words.
     pub forbidden: Vec<String>,
-    /// The same of what only the service API needs.
+    /// What NATS forbids of what only the service API needs.
     pub service_forbidden: Vec<String>,
-    /// The same of what only clients' calls need.
+    /// What NATS forbids of what only clients' calls need.
     pub calls_forbidden: Vec<String>,
-    /// The same of what only topics need.
+    /// What NATS forbids of what only topics need.
     pub topics_forbidden: Vec<String>,
-    /// NATS has not answered a PING for so long.
+    /// How long NATS has not answered a PING; `None` if it has answered.
     pub silent: Option<Duration>,
     /// The stream, in durable mode, where a server answered.
     pub stream: Option<Result<Checked, StreamError>>,

@@ -106,8 +106,8 @@ pub(super) struct Sent {
 }
 
 impl Connection {
-    /// Hands a message over; with `answers` it carries a reply subject, and so many answers
-    /// are kept.
+    /// Hands a message over. If `answers` is not 0, it carries a reply subject, and at most
+    /// `answers` answers are kept.
     ///
     /// # Errors
     ///
@@ -149,7 +149,7 @@ impl Connection {
         self.send(question, 1).await?.answer().await
     }
 
-    /// The same, whether or not pushes pass.
+    /// Publishes a message, whether or not pushes pass.
     async fn publish(self: &Arc<Self>, message: Outgoing, answers: usize) -> Result<Sent, Failure> {
         let deadline = Instant::now() + CONFIRM;
         let size = message.size();
@@ -180,7 +180,7 @@ impl Connection {
         Ok(sent)
     }
 
-    /// NATS takes so many bytes at most, headers included.
+    /// Checks the size of a message, its headers included, against what NATS takes.
     fn check_size(&self, size: usize) -> Result<(), Failure> {
         let limit = self.max_payload();
         match size > limit {
@@ -270,7 +270,7 @@ impl Sent {
         self.concluded(answered).await
     }
 
-    /// The next answer; none where none can come any more. The caller bounds the time.
+    /// The next answer; `None` if none can come any more. The caller bounds the time.
     pub(super) async fn next(&mut self) -> Option<Message> {
         self.outcome.answers.recv().await.map(|answer| *answer)
     }

@@ -2,7 +2,7 @@
 //!
 //! It keeps the promises that NATS keeps: a subscription is confirmed before
 //! messages come, messages of one publisher stay in order, and who asks where
-//! nobody is gets an answer at once.
+//! nobody is gets an answer immediately.
 
 use std::{collections::HashMap, future::pending, sync::Arc};
 
@@ -20,7 +20,7 @@ use crate::{
     telemetry::Tracer,
 };
 
-/// As NATS has it by default.
+/// The largest message in bytes, as NATS has it by default.
 const MAX_PAYLOAD: usize = 1024 * 1024;
 /// Pushes that wait for their turn; a caller beyond it waits.
 const QUEUE: usize = 1024;

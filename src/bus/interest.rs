@@ -79,7 +79,7 @@ pub struct Request {
 /// What a question that is no message asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Probe {
-    /// Who has everything up to this sequence; none: who is here.
+    /// Who has everything up to this sequence; `None`: who is here.
     pub up_to: Option<u64>,
     /// A gateway asks, about presence.
     pub presence: bool,

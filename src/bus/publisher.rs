@@ -52,7 +52,7 @@ pub enum To {
 pub struct Push {
     /// Whose sessions get it.
     pub to: To,
-    /// The `Event` header; none for `message`.
+    /// The `Event` header; `None` for `message`.
     pub event: Option<EventName>,
     /// The `Nats-Msg-Id` header; printable ASCII.
     pub message_id: Option<String>,
@@ -86,7 +86,7 @@ impl Push {
 /// What gateways answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Receipt {
-    /// So many sessions, at least one, have it queued.
+    /// It is queued for this many sessions, at least one.
     Queued(u32),
     /// Nobody has.
     Offline,
@@ -95,7 +95,7 @@ pub enum Receipt {
 /// What became of a push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Published {
-    /// Where it is in the stream; none in live mode.
+    /// Where it is in the stream; `None` in live mode.
     pub seq: Option<u64>,
     /// What gateways answered, where that was asked for.
     pub receipt: Option<Receipt>,

@@ -18,7 +18,7 @@ use super::interest::Info;
 
 /// Discovered servers that are remembered.
 const MAX_DISCOVERED: usize = 64;
-/// As nats-server has it where nobody says otherwise.
+/// The largest message in bytes, as nats-server has it if nobody says otherwise.
 const MAX_PAYLOAD: usize = 1024 * 1024;
 
 /// The servers. Clones share what is learnt.

@@ -1,7 +1,7 @@
 //! The stream that keeps what is published: what is in it, read straight from it.
 //!
 //! Never a consumer and never a stream for a user: a leader query about the whole stream, the
-//! last messages of many subjects at once, and batches of one subject's messages, or of
+//! last messages of many subjects together, and batches of one subject's messages, or of
 //! all subjects' for many sessions (NATS's ADR-31, direct get), over a connection of their own.
 //!
 //! Direct gets are answered by any replica, and one that lags answers without an
@@ -66,7 +66,7 @@ use crate::{
 
 /// The stream answers within this, or is away.
 const ANSWER: Duration = Duration::from_secs(2);
-/// A ticket waits so long for the position that goes with it.
+/// How long a ticket waits for the position that goes with it.
 const END: Duration = Duration::from_millis(500);
 
 /// How the stream is to be.
@@ -76,7 +76,7 @@ pub struct Config {
     pub name: String,
     /// Whether Usher creates it, and changes it where that keeps more.
     pub manage: bool,
-    /// How long a message is kept; none for no such limit.
+    /// How long a message is kept; `None` for no such limit.
     pub max_age: Option<Duration>,
     /// Messages of one user, and broadcasts.
     pub max_messages_per_channel: u32,
@@ -139,8 +139,8 @@ struct Shared {
     client: Client,
     /// The newest message that this gateway has seen: its sequence, and when it was stored.
     top: Mutex<(u64, u64)>,
-    /// The same when the connection was lost, until a leader query has compared it: the first
-    /// messages of the next connection may be of a stream that was set back, and beyond it.
+    /// What `top` was when the connection was lost, until a leader query has compared it: the
+    /// first messages of the next connection may be of a stream that was set back, and beyond it.
     kept: Mutex<Option<(u64, u64)>>,
     leader: LeaderQueries,
     /// Somebody has found that there is no stream.
@@ -198,13 +198,14 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// [`StreamError`], after two seconds at the latest.
+    /// [`StreamError`], after four seconds at the latest: two for the leader query before this
+    /// one, and two for its own.
     pub async fn leader(&self) -> Result<LeaderState, StreamError> {
         leader::state(self).await
     }
 
-    /// Where the stream ends now, for a client that is about to load its page's state; none
-    /// where the leader has not said so within 500 ms. All who ask at once share one question.
+    /// Where the stream ends now, for a client that is about to load its page's state; `None` if
+    /// the leader has not said so within 500 ms. All who ask at the same time share one query.
     pub async fn end(&self) -> Option<Position> {
         let leader = timeout(END, self.leader()).await.ok()?.ok()?;
         Some(Position {
@@ -254,11 +255,12 @@ impl Stream {
         subject.into()
     }
 
-    /// When the stream stored the message at a sequence, by its leader; none where it is gone.
+    /// When the stream stored the message at a sequence, by its leader; `None` if it is gone.
     ///
     /// # Errors
     ///
-    /// [`StreamError`], after two seconds at the latest.
+    /// [`StreamError`], after four seconds at the latest: two until the question is handed over,
+    /// two for the answer.
     pub async fn stored_at(&self, seq: u64) -> Result<Option<u64>, StreamError> {
         leader::stored_at(self, seq).await
     }
@@ -314,12 +316,14 @@ impl Stream {
         read::read(self, wanted, bounds, leader).await
     }
 
-    /// The same for many sessions at once. None for a session for which the scan cannot prove
-    /// its result complete.
+    /// Reads for many sessions in one scan. `None` for a session for which the scan cannot prove
+    /// its result complete: that session reads for itself.
     ///
     /// # Errors
     ///
-    /// [`StreamError`], after ten seconds at the latest.
+    /// [`StreamError`]. The scan takes ten seconds at most. Before that a call waits for the
+    /// scans under way, one after the other, without a bound of its own: when its turn comes,
+    /// they have often seen what it wants.
     pub async fn scan(
         &self,
         requests: Vec<Request>,
@@ -343,7 +347,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// [`Stream::end`] of durable mode; none in live mode.
+/// [`Stream::end`] of durable mode; `None` in live mode.
 pub async fn end(stream: Option<&Stream>) -> Option<Position> {
     stream?.end().await
 }

@@ -27,14 +27,14 @@ impl Subjects {
         }
     }
 
-    /// The same, as a gateway of this name uses them.
+    /// These subjects, as a gateway of this name uses them.
     #[must_use]
     pub fn of(self, gateway: &str) -> Self {
         let gateway = format!("${}", subject_token(gateway));
         Self { gateway, ..self }
     }
 
-    /// The same where a stream captures what is published, and republishes it.
+    /// These subjects where a stream captures what is published, and republishes it.
     #[must_use]
     pub fn durable(self) -> Self {
         let heard = format!("{}.live", self.prefix);
@@ -100,7 +100,8 @@ impl Subjects {
         }
     }
 
-    /// The same of the broadcast.
+    /// Where broadcasts are heard: where they are published, or, with a stream between,
+    /// `usher.live.broadcast`.
     pub fn heard_broadcast(&self) -> String {
         format!("{}.broadcast", self.heard)
     }

@@ -69,7 +69,7 @@ pub(super) enum Kind {
     Unreachable,
     /// A gateway that can't do it now, and may do it later.
     Later,
-    /// The same call will fare no better another time.
+    /// A gateway that refuses this call: trying again is of no use.
     Never,
 }
 
@@ -153,7 +153,7 @@ impl Api {
             .await
     }
 
-    /// Has a ticket minted; without a `ttl` it is the gateway's `tickets.ttl`.
+    /// Has a ticket issued; without a `ttl` it is the gateway's `tickets.ttl`.
     pub(super) async fn issue(
         &self,
         user: &UserId,
@@ -162,7 +162,7 @@ impl Api {
         self.issue_for(user, ttl, Vec::new()).await
     }
 
-    /// The same for a session that follows these topics from the beginning.
+    /// Has a ticket issued for a session that follows these topics from the beginning.
     pub(super) async fn issue_for(
         &self,
         user: &UserId,

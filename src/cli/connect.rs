@@ -278,7 +278,7 @@ impl PublicUrl {
         url
     }
 
-    /// The same for whoever is to open one session with it.
+    /// The WebSocket's URL with a ticket: it opens one session.
     pub(super) fn socket_with(&self, ticket: &Ticket, since: Option<&str>) -> Url {
         let mut url = self.socket();
         url.query_pairs_mut().append_pair("ticket", ticket.expose());

@@ -35,8 +35,10 @@ const OVERHEAD: usize = 64;
 const SHOWS_MESSAGES: &str = "tungstenite";
 /// Before another try where standard error is not blocking and takes nothing.
 const RETRY: Duration = Duration::from_millis(20);
-/// At the end the thread may take this long for a line, and that long for all.
-const PATIENCE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
+/// How long the thread may take for one line at the end.
+const PATIENCE_A_LINE: Duration = Duration::from_millis(250);
+/// How long the thread may take for all lines at the end.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The log of this process. Dropping it waits until all is written, as long as somebody
 /// reads.
@@ -219,13 +221,13 @@ impl Queue {
 
     /// Waits until all is written, for as long as lines go out.
     fn settle(&self) {
-        let deadline = Instant::now() + PATIENCE.1;
+        let deadline = Instant::now() + PATIENCE;
         let mut state = self.state();
         while state.writing || !state.lines.is_empty() {
-            let (done, stuck) = (state.done, Instant::now() + PATIENCE.0);
+            let (done, stuck) = (state.done, Instant::now() + PATIENCE_A_LINE);
             let waited = self
                 .changed
-                .wait_timeout_while(state, PATIENCE.0, |state| state.done == done);
+                .wait_timeout_while(state, PATIENCE_A_LINE, |state| state.done == done);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
             let now = Instant::now();
             if now >= deadline || (state.done == done && now >= stuck) {

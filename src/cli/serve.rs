@@ -66,7 +66,7 @@ pub(super) fn run(config: Config, arguments: &Arguments) -> ExitCode {
     };
     let file = arguments.file.config.as_deref();
     let code = runtime.block_on(serve(config, mode, file, &log));
-    // Whoever is still in a task has been waited for as long as it gets.
+    // All waits are over: tasks that still run are dropped.
     runtime.shutdown_background();
     code
 }

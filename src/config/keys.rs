@@ -343,7 +343,8 @@ table! {
         /// The most calls of one session that are under way; above it the client is told
         /// `too_many`.
         max_in_flight: u32 = 16 where above_zero,
-        /// The same of this gateway.
+        /// The most calls of all sessions together that are under way; above it the client
+        /// is told `too_many`.
         max_total: u32 = 4096 where above_zero,
     }
 
@@ -358,15 +359,17 @@ table! {
         idle_timeout: Duration = "60s" where above_zero,
         /// How long a session lives, less up to a tenth at random. `0s`: for ever.
         max_lifetime: Duration = "0s",
-        /// The most messages that wait to be sent to one session; above it the session
-        /// is closed.
+        /// The most messages that wait to be sent to one session. Above it the session is
+        /// closed. In durable mode it stays open: it gets what did not fit from the stream
+        /// when its client reads again, unless that is more than `durable.max_replay`.
         queue_messages: u32 = 256 where above_zero,
-        /// The most bytes that wait to be sent to one session; above it the session is
-        /// closed. A single larger message still goes to a session for which nothing
-        /// waits.
+        /// The most bytes that wait to be sent to one session. Above it the session is
+        /// closed; in durable mode as for `session.queue_messages`. A single larger message
+        /// still goes to a session for which nothing waits.
         queue_bytes: Size = "1MiB" where above_zero,
-        /// The most bytes that wait for all sessions together; above it the session
-        /// with the largest backlog is closed first.
+        /// The most bytes that wait for all sessions together. Above it the session with
+        /// the largest backlog is closed first. In durable mode the gateway first discards
+        /// backlogs that the stream can send again, the largest first.
         total_queue_bytes: Size = "256MiB" where above_zero,
         /// The largest frame that a session is sent. In the place of a larger one it gets a
         /// `gap` with the reason `too_large`; lower it where clients refuse as much.

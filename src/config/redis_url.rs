@@ -42,7 +42,7 @@ pub enum RedisKind {
     Cluster,
 }
 
-/// All are asked at once.
+/// All are asked at the same time.
 const MAX_HOSTS: usize = 64;
 
 const SINGLE: &str = "redis://HOST:PORT";

@@ -31,9 +31,9 @@ use crate::{
     user::UserId,
 };
 
-/// Answers are collected for so long at most.
+/// How long answers are collected at most.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// A gateway that may not know all others collects for so long at least.
+/// How long a gateway that may not know all others collects answers at least.
 const UNSURE: Duration = Duration::from_millis(250);
 /// How often it is looked whether a gateway whose answer is waited for has said goodbye.
 const LOOK: Duration = Duration::from_millis(50);
@@ -105,7 +105,7 @@ pub struct Control(Arc<Inner>);
 struct Inner {
     name: String,
     registry: Arc<Registry>,
-    /// None where this gateway is the only one.
+    /// `None` if this gateway is the only one.
     others: Option<(Peers, Arc<Gateways>)>,
     calls: Semaphore,
     changes: Arc<Semaphore>,
@@ -349,7 +349,7 @@ impl Inner {
         }
     }
 
-    /// What this gateway knows, or does; none where the request is none.
+    /// What this gateway knows, or does; `None` if it is no request.
     fn answer(&self, request: Request<'_>) -> Option<Answer> {
         let mut answer = Answer {
             gateway: self.name.clone(),

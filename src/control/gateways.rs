@@ -21,7 +21,7 @@ use crate::{
     metrics::Metrics,
 };
 
-/// A gateway says so often that it is there.
+/// How often a gateway says that it is there.
 const SAYS: Duration = Duration::from_secs(2);
 /// Answers are waited for from gateways that were heard of within this.
 const REMEMBERED: Duration = Duration::from_secs(10);
@@ -40,7 +40,7 @@ const STOOD_STILL: Duration = Duration::from_secs(1);
 const GOODBYE: Duration = Duration::from_secs(1);
 /// Gateways that are remembered. With more of them no answer is complete.
 pub(super) const MAX_GATEWAYS: usize = 4096;
-/// The longest name: a host's name and some characters.
+/// The longest name in bytes: a host's name and some characters.
 const MAX_NAME: usize = 256;
 /// Vanished gateways that wait for a reader of [`Gateways::lost`].
 const MAX_LOST: usize = 256;
@@ -81,7 +81,7 @@ struct State {
     gateways: HashMap<Arc<str>, Gateway>,
     /// The last ones whose silence was told.
     vanished: VecDeque<Arc<str>>,
-    /// Since when this gateway hears all that is said; none while it may miss something.
+    /// Since when this gateway hears all that is said; `None` while it may miss something.
     since: Option<Instant>,
     /// When it last heard itself.
     heard_itself: Option<Instant>,
@@ -197,13 +197,13 @@ impl Gateways {
             self.gone.notify_one();
         }
         if itself {
-            self.peers.are_heard();
+            self.peers.note_heard();
         }
         let mut state = self.state();
         if !state.heard(&news.gateway, news.gone, itself, Instant::now()) {
             self.metrics.gateways_ignored.inc();
         }
-        let is_back = state.is_back(&news.gateway, news.gone);
+        let is_back = state.take_back_vanished(&news.gateway, news.gone);
         self.metrics.gateways.set(state.gateways.len() as i64);
         drop(state);
         if is_back {
@@ -279,7 +279,7 @@ impl State {
         self.heard_itself = None;
     }
 
-    /// This gateway stood still, and heard nobody for so long.
+    /// This gateway stood still for `time`, and heard nobody meanwhile.
     fn stood_still(&mut self, time: Duration) {
         self.reconnected();
         for gateway in self.gateways.values_mut() {
@@ -311,8 +311,8 @@ impl State {
         vanished
     }
 
-    /// Whether it was told of this gateway that it has vanished. Says so once.
-    fn is_back(&mut self, name: &str, gone: bool) -> bool {
+    /// Forgets that a gateway was said to have vanished. Returns whether it was, and is back.
+    fn take_back_vanished(&mut self, name: &str, gone: bool) -> bool {
         let before = self.vanished.len();
         self.vanished.retain(|vanished| **vanished != *name);
         before > self.vanished.len() && !gone

@@ -16,16 +16,18 @@ use crate::{
     jitter, supervision,
 };
 
-/// Between a join and the second comparison.
+/// How long after a join the second comparison is made.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
-/// What is not here yet may be under way for so long.
+/// How long a message may be under way that a session does not have yet. Sessions that did not
+/// agree with the stream are judged again after that.
 const UNDER_WAY: Duration = Duration::from_millis(250);
-/// Second comparisons are gathered for so long.
+/// How long second comparisons are collected before they are made together.
 const TICK: Duration = Duration::from_millis(100);
 /// Sessions that are compared together.
 const CHUNK: usize = 128;
 
-/// A session to which something is missing, by what the stream said.
+/// A session that did not agree with the stream: it seems to miss something, or to have more
+/// than the stream. It is judged again after [`UNDER_WAY`].
 struct Suspect {
     session: Arc<Session>,
     before: Vec<u64>,
@@ -114,7 +116,11 @@ impl Durable {
         rest
     }
 
-    /// Those of them to whom something may be missing.
+    /// Those of them that do not agree with the stream.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError`]: the leader or a replica did not answer in time.
     async fn suspects(&self, sessions: &[Arc<Session>]) -> Result<Vec<Suspect>, StreamError> {
         let before: Vec<_> = sessions.iter().map(|session| session.covered()).collect();
         let leader = self.leader().await?;
@@ -146,7 +152,7 @@ impl Durable {
             match suspect.verdict() {
                 Audit::Good => {}
                 Audit::Missing => {
-                    let wants = suspect.session.track().is_missing_something();
+                    let wants = suspect.session.track().fall_behind_after_audit();
                     if wants {
                         self.want(suspect.session);
                     }

@@ -1,4 +1,5 @@
-//! What is brought to a session: by a round what it missed, by an audit a verdict.
+//! What a round and an audit do to a session: a round queues what the session missed, an audit
+//! compares the session with the stream.
 
 use bytes::Bytes;
 
@@ -19,7 +20,7 @@ pub(super) struct CatchUp {
     pub(super) gap: Option<Bytes>,
     /// Messages in the stream's order.
     pub(super) messages: Vec<Missed>,
-    /// So many are left of each channel.
+    /// For each channel: how many messages the stream has that are not among these.
     pub(super) left: Vec<u64>,
     /// These were all.
     pub(super) done: Option<Done>,
@@ -33,7 +34,7 @@ pub(super) struct Missed {
     /// The session's channel of this index.
     pub(super) channel: usize,
     pub(super) stored: Stored,
-    /// Its frame; none where the client does not get it.
+    /// Its frame; `None` if the client does not get it.
     pub(super) bytes: Option<Bytes>,
     /// Its trace, where that is recorded.
     pub(super) trace: Option<Trace>,
@@ -65,8 +66,8 @@ pub(super) enum Audit {
 }
 
 impl Session {
-    /// Queues what it missed, whatever the bounds are: a round keeps to them. Whether another
-    /// round has to follow at once.
+    /// Queues what it missed, whatever the bounds are: a round keeps to them. Returns whether
+    /// another round has to follow immediately.
     pub(super) fn catch_up(&self, catch_up: CatchUp) -> bool {
         let limits = &*self.durable.limits;
         let mut track = self.track();
@@ -98,7 +99,7 @@ impl Session {
         {
             match bytes {
                 Some(bytes) => {
-                    let source = track.send(channel, stored.seq, stored.at);
+                    let source = track.note_sent(channel, stored.seq, stored.at);
                     let (tracer, event) = (&self.durable.tracer, event.as_str());
                     let arrived = Arrival::replayed(tracer, trace, event, stored.seq);
                     frames.push(Outgoing {
@@ -107,7 +108,7 @@ impl Session {
                     });
                     replayed += 1;
                 }
-                None => track.skip(channel, stored.seq, stored.prev),
+                None => track.note_skipped(channel, stored.seq, stored.prev),
             }
         }
         track.owe(&catch_up.left);

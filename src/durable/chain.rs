@@ -9,13 +9,16 @@ use crate::{channel::Channel, message::Stored, registry::Source};
 #[derive(Debug, Clone)]
 pub(super) struct Chain {
     pub(super) channel: Channel,
-    /// Everything up to here is sent, queued, or not owed.
+    /// The client needs nothing up to this sequence: each message is sent, queued, left out, or
+    /// older than the session's beginning.
     pub(super) covered: u64,
     /// The last message that is sent or queued; 0 for none.
     pub(super) sent: u64,
-    /// While the session catches up: something up to the stream's end may be missing.
+    /// While the session catches up: something between `covered` and the stream's end may be
+    /// missing, so that the next round has to check this channel.
     pub(super) doubtful: bool,
-    /// While the session catches up: the stream had so many messages for it at the last read.
+    /// While the session catches up: how many messages for it the stream had at the last read
+    /// that are not sent yet. If a later read finds fewer, some are lost.
     pub(super) owed: u64,
     /// The last message that was covered without being sent, and the message before it.
     skipped: (u64, u64),
@@ -27,13 +30,13 @@ pub(super) struct Chain {
     mark: u64,
 }
 
-/// What a live message is to a session that is up to date.
+/// What a live message is to a session that is up to date, compared with what it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Offer {
+pub(super) enum Compared {
     /// The next one. The client has to be told that this is the message before it.
     Next { prev: u64 },
-    /// The session has it already.
-    Known,
+    /// A duplicate: the session has it already.
+    Duplicate,
     /// One before it is missing.
     Hole,
 }
@@ -60,24 +63,24 @@ impl Chain {
         self.mark = mark;
     }
 
-    /// Judges a live message.
-    pub(super) fn offer(&self, stored: Stored) -> Offer {
+    /// Compares a live message with what the session has. Changes nothing.
+    pub(super) fn compare(&self, stored: Stored) -> Compared {
         if stored.seq <= self.covered {
-            Offer::Known
+            Compared::Duplicate
         } else if stored.prev > self.covered {
-            Offer::Hole
+            Compared::Hole
         } else {
             // A message that the session was not sent is no predecessor to its client.
             let (skipped, before) = self.skipped;
             let is_skipped = skipped > 0 && stored.prev == skipped;
             let prev = if is_skipped { before } else { stored.prev };
-            Offer::Next { prev }
+            Compared::Next { prev }
         }
     }
 
-    /// The session is sent this message, the next of the channel. Returns what
+    /// Notes that the caller queues this message, the next of the channel. Returns what
     /// [`Chain::rewind`] needs, for the session's channel of this index.
-    pub(super) fn send(&mut self, index: usize, seq: u64) -> Source {
+    pub(super) fn note_sent(&mut self, index: usize, seq: u64) -> Source {
         let before = Source::Kept {
             channel: index,
             covered: self.covered,
@@ -88,8 +91,8 @@ impl Chain {
         before
     }
 
-    /// The session is not sent this message, the one after `prev`.
-    pub(super) fn skip(&mut self, seq: u64, prev: u64) {
+    /// Notes that the session is not sent this message, the one after `prev`.
+    pub(super) fn note_skipped(&mut self, seq: u64, prev: u64) {
         let (skipped, before) = self.skipped;
         let follows = prev == skipped && prev > 0;
         self.skipped = (seq, if follows { before } else { prev });

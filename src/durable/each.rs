@@ -7,9 +7,8 @@ use tokio::time::sleep;
 
 use super::{
     Durable, Session,
-    resume::{ELECTED, Standing},
+    resume::{ELECTION_PAUSE, ELECTION_TRIES, Standing},
     track::{Track, Want},
-    verdict::{Shown, shown},
 };
 use crate::{
     bus::stream::{Bounds, LeaderState, Read, StreamError, Wanted},
@@ -57,9 +56,13 @@ impl Session {
 }
 
 impl Durable {
-    /// Judges each channel as if the session had no other. One that lost something begins at
-    /// the end of the stream, so that nothing of what was read of it is sent. Whether there is
-    /// such a channel.
+    /// Judges each channel as if the session had no other. A channel that lost something begins at
+    /// the end of the stream, so that nothing of what was read of it is sent. Returns whether
+    /// there is such a channel; `Ok(false)` for a session that is not judged by channel.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError`] of a second leader query. `standing` may have changed then.
     pub(super) async fn judge_each(
         &self,
         standing: &mut Standing,
@@ -82,7 +85,7 @@ impl Durable {
             };
             let at = index..=index;
             let read = (&reads[at.clone()], &lasts[at]);
-            let intact = self.is_intact_alone(&alone, read, (leader, &mut now));
+            let intact = self.is_intact(&alone, read, (leader, &mut now));
             let intact = intact.await?;
             if !intact || missed[index] > self.config.max_replay {
                 *recovered = false;
@@ -94,27 +97,12 @@ impl Durable {
         Ok(fails)
     }
 
-    async fn is_intact_alone(
-        &self,
-        want: &Want,
-        (reads, lasts): (&[Option<Read>], &[u64]),
-        (leader, now): (&LeaderState, &mut Option<LeaderState>),
-    ) -> Result<bool, StreamError> {
-        Ok(match shown(want, reads, lasts, leader.is_pinned()) {
-            Shown::Intact => true,
-            Shown::Lost => false,
-            Shown::IfKeptAfter(seq) => {
-                let now = match now {
-                    Some(now) => now,
-                    None => now.insert(self.leader().await?),
-                };
-                now.is_the_same_as(leader) && now.has_all_after(seq, want.known)
-            }
-        })
-    }
-
-    /// What the stream's leader has, where that is not less than what a client saw: a leader
-    /// that was elected just now may know less for a moment.
+    /// What the stream's leader has. If that is less than a client saw, and the leader may have
+    /// been elected just now, it is asked again for up to 2 s.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError`] of a leader query.
     pub(super) async fn leader_for(
         &self,
         since: Option<&Mark>,
@@ -123,19 +111,23 @@ impl Durable {
         let Some(mark) = since else {
             return Ok(leader);
         };
-        for _ in 0..ELECTED.1 {
+        for _ in 0..ELECTION_TRIES {
             let is_ahead = mark.epoch == leader.epoch && mark.offset > leader.last;
             if !is_ahead || !leader.may_be_short() {
                 break;
             }
-            sleep(ELECTED.0).await;
+            sleep(ELECTION_PAUSE).await;
             leader = self.leader().await?;
         }
         Ok(leader)
     }
 
-    /// How many messages of a topic a client missed that follows it again; none where it can't
-    /// be shown that it gets them all.
+    /// How many messages of a topic a client missed that follows it again. `None` if the stream
+    /// can't show that the client gets them all, or if they are more than `max_replay`.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError`]: the stream could not be read.
     pub(super) async fn missed(
         &self,
         session: &Session,
@@ -159,20 +151,16 @@ impl Durable {
                 after: mark.offset,
                 known: Proof::default(),
             };
-            let only_count = Bounds {
-                messages: 0,
-                bytes: 1,
-            };
             let reads = self
                 .stream
-                .read(&[Some(wanted)], only_count, leader)
+                .read(&[Some(wanted)], Bounds::COUNT_ONLY, leader)
                 .await?;
             read = reads.of.into_iter().next().flatten();
         }
         let missed = read.as_ref().map_or(0, Read::total);
         let want = Track::joining([channel]).want_from(&[mark.offset]);
         let intact = self
-            .is_intact_alone(&want, (&[read], &[last]), (leader, &mut None))
+            .is_intact(&want, (&[read], &[last]), (leader, &mut None))
             .await?;
         Ok((intact && missed <= self.config.max_replay).then_some(missed))
     }

@@ -16,18 +16,21 @@ use crate::{
     bus::stream::{LeaderState, StreamError},
     frame::{Proof, Protocol, Resume},
     position::{Begun, Position, Since, Tracker},
-    registry::Admission,
+    registry::JoinState,
     telemetry::{Operation, Span},
     trace::Trace,
 };
 
-/// A client that waits to be told where it begins is refused where reading makes no progress
-/// for so long. A round that has many sessions to read for takes longer.
+/// A client that waits to be told where it begins is refused when this gateway has read nothing
+/// from the stream for this long, for any session. While reads for others go on, the client
+/// waits without another bound: a round that has many sessions to read for takes longer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Before a leader that has less than a client saw is asked again, and how often: it may have
+/// How long a leader that has less than a client saw gets before it is asked again: it may have
 /// been elected just now.
-pub(super) const ELECTED: (Duration, u32) = (Duration::from_millis(100), 20);
+pub(super) const ELECTION_PAUSE: Duration = Duration::from_millis(100);
+/// How often such a leader is asked again.
+pub(super) const ELECTION_TRIES: u32 = 20;
 
 /// The stream is away, or slow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -38,7 +41,7 @@ pub struct NoStream;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opening {
     /// Which stream it is, and its last message when NATS had confirmed the subscription;
-    /// none in live mode.
+    /// `None` in live mode.
     pub stream: Option<(Arc<str>, Proof)>,
     /// The client's position after its welcome, where it is told that beside each frame.
     pub id: Option<String>,
@@ -73,14 +76,14 @@ pub(super) struct Asked {
 /// Where a client was, as far as the stream still knows.
 #[derive(Debug, Clone)]
 pub(super) struct Standing {
-    /// Of each channel, what it has.
+    /// For each channel: everything up to this sequence is with the client.
     pub(super) at: Vec<u64>,
-    /// What it sent; none where that is not of this stream as it is.
+    /// The position that it sent; `None` if that is not of this stream as it is now.
     pub(super) position: Option<Position>,
-    /// Whether the stream can show that it gets everything after it.
+    /// Whether the stream can show that the client gets everything after that.
     pub(super) known: bool,
-    /// Of [`Since::Each`]: whether that is so of each channel. One of which it is not begins at
-    /// the stream's end.
+    /// With [`Since::Each`], for each channel: whether the stream can show that. A channel for
+    /// which it can't begins at the stream's end.
     pub(super) each: Option<Vec<bool>>,
 }
 
@@ -94,12 +97,16 @@ pub(super) struct Found {
 }
 
 impl Durable {
-    /// Tells a session where it begins; NATS delivers to it already. Where its client was here
-    /// before, the next round sends it what it missed.
+    /// Decides where a session begins; NATS delivers to it already. Without a position it begins at
+    /// the stream's end. With one it waits for a round, which judges the position; what the client
+    /// missed follows in the next round.
+    ///
+    /// Dropping the future is safe.
     ///
     /// # Errors
     ///
-    /// [`NoStream`]. Dropping the future is safe.
+    /// [`NoStream`]: the stream could not be read, or this gateway has read nothing from it for
+    /// 5 s.
     pub async fn begin(
         self: &Arc<Self>,
         session: &Arc<Session>,
@@ -112,7 +119,7 @@ impl Durable {
                 leader.and_then(|leader| session.open(&leader, None))
             }
             Some(since) => {
-                let (opening, mut told) = oneshot::channel();
+                let (opening, mut answer) = oneshot::channel();
                 let session = session.clone();
                 let span = self.tracer.span(Operation::Replay, trace).map(|mut span| {
                     span.fail("the client was not told where it begins");
@@ -126,8 +133,8 @@ impl Durable {
                 self.wait(Waiting { session, asked });
                 loop {
                     let replies = self.stream.replies();
-                    match timeout(PATIENCE, &mut told).await {
-                        Ok(told) => break told.unwrap_or(Err(StreamError::Away)),
+                    match timeout(PATIENCE, &mut answer).await {
+                        Ok(answer) => break answer.unwrap_or(Err(StreamError::Away)),
                         Err(_) if self.stream.replies() == replies => {
                             break Err(StreamError::TimedOut);
                         }
@@ -142,8 +149,15 @@ impl Durable {
         })
     }
 
-    /// Where a client was that sends this; none where the leader query is older than what the client
-    /// saw, so that it has to wait for another one.
+    /// Where a client was that sends `since`.
+    ///
+    /// `None`: the client saw more than this leader query, and a newer one has that by now. The
+    /// caller has to queue the session for another round. While a leader that was just elected
+    /// may have less for a moment, this waits up to 2 s.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError`]: the stream can't be asked whether the position is of it.
     pub(super) async fn standing(
         &self,
         session: &Session,
@@ -151,8 +165,8 @@ impl Durable {
         leader: &LeaderState,
     ) -> Result<Option<Standing>, StreamError> {
         if is_ahead(since, leader) && leader.may_be_short() {
-            for _ in 0..ELECTED.1 {
-                sleep(ELECTED.0).await;
+            for _ in 0..ELECTION_TRIES {
+                sleep(ELECTION_PAUSE).await;
                 if !is_ahead(since, &self.leader().await?) {
                     return Ok(None);
                 }
@@ -193,6 +207,10 @@ impl Durable {
     }
 
     /// Whether a position is of this stream, which was not set back to an older state since.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError`]: the stream did not say when the message TOP was stored.
     async fn is_of(
         &self,
         session: &Session,
@@ -226,14 +244,15 @@ fn is_ahead(since: &Since, leader: &LeaderState) -> bool {
     }
 }
 
+/// Whether the position has a sequence of this stream beyond the leader's last.
 fn is_position_ahead(position: &Position, leader: &LeaderState) -> bool {
     let seen = [position.top, position.proven].into_iter();
     let mut seen = seen.chain(position.marks.values().copied());
     position.epoch == leader.epoch && seen.any(|seq| seq > leader.last)
 }
 
-/// The same, where the leader's last message decides it; else the largest sequence that the
-/// client saw has to be looked at.
+/// Whether a position is of this stream, if the leader query is enough to decide it. `None`: the
+/// stream has to be asked for the message TOP, the largest sequence that the client saw.
 pub(super) fn is_of(position: &Position, leader: &LeaderState) -> Option<bool> {
     if position.epoch != leader.epoch || is_position_ahead(position, leader) {
         return Some(false);
@@ -246,7 +265,8 @@ pub(super) fn is_of(position: &Position, leader: &LeaderState) -> Option<bool> {
 }
 
 impl Session {
-    /// Tells the session where it begins.
+    /// Marks the session as welcomed, and builds the [`Opening`] for its `welcome`. `found` is what
+    /// a round found for its client's position; `None` if the client sent no position.
     ///
     /// # Errors
     ///
@@ -258,7 +278,7 @@ impl Session {
     ) -> Result<Opening, StreamError> {
         let durable = &self.durable;
         // From here on a replaced stream disowns the session; before it shows here.
-        self.backlog().admit(Admission::Welcomed);
+        self.backlog().set_join_state(JoinState::Welcomed);
         if !durable.is_at(leader) {
             return Err(StreamError::Odd("it is another one by now".to_owned()));
         }
@@ -300,9 +320,13 @@ impl Session {
                     at: position.at,
                 });
             }
-            let told = if complete { 0 } else { proof.seq };
+            let gap_up_to = if complete { 0 } else { proof.seq };
             beginning.at = standing.at;
-            beginning.resumed = Some(Resumed { told, skip, missed });
+            beginning.resumed = Some(Resumed {
+                gap_up_to,
+                skip,
+                missed,
+            });
         }
         self.begin(beginning);
         let id = self.track().id();

@@ -33,32 +33,34 @@ use crate::{
     supervision::{Panicked, contained},
 };
 
-/// Rounds under way at once, of sessions on their way in, and of the others. Sessions that come
-/// meanwhile wait for the next one together: the fewer rounds, the more sessions share a scan.
+/// Rounds of the queue `joining` that are under way at the same time.
 const MAX_JOINING: usize = 4;
+/// Rounds of the queue `waiting` that are under way at the same time. Sessions that come meanwhile
+/// wait together for the next one: the fewer rounds, the more sessions share a scan.
 const MAX_ROUNDS: usize = 2;
-/// Sessions of one round.
+/// Sessions of one round at most.
 const MAX_SESSIONS: usize = 2048;
-/// Sessions that read for themselves at once, in all rounds. What each read is in memory until
-/// it is queued.
+/// Sessions that read for themselves at the same time, in all rounds. What each read is in memory
+/// until it is queued.
 pub(super) const MAX_READS: usize = 8;
-/// Sessions that count what they missed at once. NATS answers one after the other, so that more
+/// Sessions that count what they missed at the same time. NATS answers one after the other, so more
 /// would only wait there, and have others wait.
 pub(super) const MAX_COUNTS: usize = 16;
-/// Positions that are judged at once in a round.
+/// Positions that are judged at the same time in a round.
 const MAX_PLACES: usize = 16;
-/// Sessions that are judged, or pause, at once in a round.
+/// Sessions that are judged, or pause, at the same time in a round.
 const MAX_CONCLUDED: usize = 64;
-/// Before a session that the stream did not answer waits for another round.
+/// The longest pause before a session that the stream did not answer waits for another round; half
+/// of it is the shortest.
 const PAUSE: Duration = Duration::from_millis(400);
-/// Before a replica that lags is asked again.
-const LAG: Duration = Duration::from_millis(25);
+/// How long a replica that lags gets before it is asked again.
+pub(super) const LAG: Duration = Duration::from_millis(25);
 
 /// What a round knows of the stream.
 struct Facts {
     /// By its leader, before anything was read.
     leader: LeaderState,
-    /// What the last messages are the last of.
+    /// The last messages of channels were looked for up to this sequence.
     up_to: u64,
     /// Frames of broadcasts, which many sessions are sent.
     frames: Shared,
@@ -68,7 +70,7 @@ struct Facts {
 enum Then {
     /// Nothing.
     Rest,
-    /// Another round at once.
+    /// Another round, immediately.
     Again,
     /// Another round, when a replica that lags had some time.
     Lags,
@@ -132,8 +134,8 @@ impl Durable {
         tokio::join!(scan, self.read(unseen, &leader));
     }
 
-    /// What a session needs in this round; none where it needs nothing, or its client was
-    /// refused.
+    /// What a session needs in this round. `None` if it needs nothing, if its client was refused,
+    /// or if it waits for another round.
     async fn reader(&self, waiting: Waiting, leader: &LeaderState) -> Option<Reader> {
         let Waiting { session, asked } = waiting;
         let (want, joins) = match asked {
@@ -188,8 +190,8 @@ impl Durable {
         self.want_later(later).await;
     }
 
-    /// The same. Returns the session where it has to wait for another round, and before that so
-    /// long.
+    /// Judges and queues what was read for a session. If the session has to wait for another
+    /// round, returns it, and how long to pause before that.
     async fn conclusion(
         self: &Arc<Self>,
         mut reader: Reader,
@@ -206,7 +208,7 @@ impl Durable {
         };
         let delivered = contained(delivering).await;
         match (delivered, asked) {
-            // A fault over one session ends that one; its client may come again.
+            // A fault over one session ends that one; its client may reconnect.
             (Err(Panicked), _) => {
                 session.backlog().end(CloseReason::Internal.into());
                 None

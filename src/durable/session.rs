@@ -1,8 +1,8 @@
 //! A session of durable mode: what the registry offers it, and what a round brings it.
 //!
-//! Lock order: the track, then the backlog. So nothing of the stream is queued, taken back or
-//! proven while another thread is at it. The client's own task takes and writes what is queued
-//! without the track.
+//! The track is locked before the backlog (`registry` has the whole lock order). So no two threads
+//! queue, take back or prove something of the stream at the same time. The client's own task
+//! takes and writes what is queued without the track.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 
 use super::{
     Durable,
-    chain::Offer,
+    chain::Compared,
     track::{Beginning, CatchingUp, Track, Want},
 };
 use crate::{
@@ -24,16 +24,17 @@ use crate::{
     user::UserId,
 };
 
-/// How often less may be there than is owed before it counts as lost: a replica that lags
-/// has less too.
+/// In how many rounds in a row the stream may have less than it promised before that counts as
+/// lost: a replica that lags has less too. The rounds are [`super::rounds::LAG`] (25 ms) apart,
+/// so this is about a second.
 const LAGS: u32 = 40;
 
 /// What a session has of its channels.
 #[derive(Debug)]
 pub(super) struct Covered {
-    /// Of each channel.
+    /// The subject of each channel.
     pub(super) subjects: Vec<Arc<str>>,
-    /// Everything of it up to here.
+    /// For each channel: the session needs nothing up to this sequence.
     pub(super) up_to: Vec<u64>,
     /// [`Track::shape`]
     pub(super) shape: u32,
@@ -119,13 +120,13 @@ impl Session {
         }
     }
 
-    /// Tells the session where it begins.
+    /// Stores where the session begins.
     pub(super) fn begin(&self, beginning: Beginning) {
         self.track().begin(beginning);
     }
 
-    /// What it needs from the stream now; none where it is over, needs nothing, or has yet to
-    /// write what it has.
+    /// What it needs from the stream now. `None` if it is over, needs nothing, or has not written
+    /// its whole backlog.
     pub(super) fn want(&self) -> Option<Want> {
         let mut track = self.track();
         if self.is_over(&track) || !self.backlog.is_idle() {
@@ -170,14 +171,14 @@ impl Session {
             Framed::TooLarge(Some(gap)) => (gap, false),
             Framed::TooLarge(None) => return self.is_too_large(),
         };
-        let source = track.send(channel, stored.seq, stored.at);
+        let source = track.note_sent(channel, stored.seq, stored.at);
         let bytes = match track.id() {
             Some(id) => sse::with_id(&bytes, &id),
             None => bytes,
         };
         let outgoing = Outgoing::new(bytes, Some(arrival), source, limits);
         match self.backlog.offer(outgoing, limits) {
-            Some(Pushed::Queued | Pushed::Behind) if !whole => {
+            Some(Pushed::Queued | Pushed::NeedsTurn) if !whole => {
                 track.was_too_large(channel, stored.seq);
                 Pushed::TooLarge
             }
@@ -185,13 +186,13 @@ impl Session {
             None => {
                 track.rewind(source);
                 self.take_back(track, 1);
-                Pushed::Later
+                Pushed::NotQueued
             }
         }
     }
 
-    /// Takes the backlog back, and leaves it to the stream; so many messages more are left to
-    /// it already.
+    /// Takes the backlog back, and leaves its messages to the stream. `lost` is how many further
+    /// messages the caller has left to the stream; they are counted with them.
     pub(super) fn take_back(self: &Arc<Self>, mut track: MutexGuard<'_, Track>, mut lost: usize) {
         track.take_back();
         for outgoing in self.backlog.take_back() {
@@ -251,34 +252,35 @@ impl registry::Session for Session {
         let mut track = self.track();
         // The bus hands on only what the stream has stored.
         let Some(stored) = message.stored else {
-            return Pushed::Later;
+            return Pushed::NotQueued;
         };
         let Some(index) = track.index(&message.channel) else {
             track.came(&message.channel, stored.seq);
-            return Pushed::Later;
+            return Pushed::NotQueued;
         };
         if self.is_over(&track) {
             return Pushed::Over;
         }
-        let offer = track.offer(index, stored);
-        match offer {
-            Some(Offer::Next { prev }) if !probe => {
+        let compared = track.compare(index, stored);
+        match compared {
+            Some(Compared::Next { prev }) if !probe => {
                 let framed = frames.after(prev, protocol);
                 return self.send(track, index, (stored, framed), arrival, limits);
             }
-            Some(Offer::Next { .. }) => track.skip(index, stored.seq, stored.prev),
-            Some(Offer::Known) => {
+            Some(Compared::Next { .. }) => track.note_skipped(index, stored.seq, stored.prev),
+            Some(Compared::Duplicate) => {
                 drop(track);
                 self.durable.look_again();
             }
-            None | Some(Offer::Hole) => {
-                let wants = offer.is_some() && track.miss(index);
+            None | Some(Compared::Hole) => {
+                let wants = compared.is_some() && track.miss(index);
                 if !probe {
                     let (Framed::Whole(bytes) | Framed::TooLarge(Some(bytes))) =
                         frames.get(protocol)
                     else {
                         return self.is_too_large();
                     };
+                    // `Track::finish` sets the real source when it queues the frame.
                     let outgoing = Outgoing::new(bytes, Some(arrival), Source::Own, limits);
                     track.hold(index, stored, outgoing, limits);
                 }
@@ -288,7 +290,7 @@ impl registry::Session for Session {
                 }
             }
         }
-        Pushed::Later
+        Pushed::NotQueued
     }
 
     fn lost(&self) {

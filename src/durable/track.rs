@@ -3,7 +3,10 @@
 //! A session is [`State::Joining`] until it is told where it begins. Then it is
 //! [`State::CatchingUp`] until it was sent all that the stream has for it, and then
 //! [`State::Live`]. It falls back to catching up whenever it may have missed something:
-//! [`Why`]. All transitions are in this file.
+//! [`Why`]. All transitions are in this file. The words of [`Chain`]: a channel is *covered* up to
+//! a sequence if the client needs nothing up to there; *owed* are the messages that the last
+//! read has found and that are not sent yet; *doubtful* is a channel that the next round must
+//! check.
 
 mod parts;
 mod pending;
@@ -13,7 +16,7 @@ mod view;
 
 pub(super) use self::parts::{Beginning, CatchingUp, Finished, Resumed, Want, Why};
 use self::{pending::Pending, topics::Expected, view::View};
-use super::chain::{Chain, Offer};
+use super::chain::{Chain, Compared};
 use crate::{
     channel::Channel,
     frame::Proof,
@@ -71,8 +74,8 @@ impl Track {
         }
     }
 
-    /// Where the session begins: from here on it catches up. [`Track::finish`] follows at once
-    /// where there is nothing to read.
+    /// The session begins at these sequences: from here on it catches up. If there is nothing to
+    /// read, the caller calls [`Track::finish`] immediately.
     pub(super) fn begin(&mut self, beginning: Beginning) {
         let State::Joining(pending) = &mut self.state else {
             return;
@@ -102,8 +105,12 @@ impl Track {
             ..CatchingUp::new(Why::Resumed, pending)
         });
         if let Some(resumed) = resumed {
-            let Resumed { told, skip, missed } = resumed;
-            (catching_up.told, catching_up.skip) = (told, skip);
+            let Resumed {
+                gap_up_to,
+                skip,
+                missed,
+            } = resumed;
+            (catching_up.gap_up_to, catching_up.skip) = (gap_up_to, skip);
             for (chain, missed) in self.chains.iter_mut().zip(missed) {
                 chain.owed = missed;
             }
@@ -111,26 +118,28 @@ impl Track {
         self.state = State::CatchingUp(catching_up);
     }
 
-    /// Judges a live message of a channel; none while it has to wait: [`Track::hold`].
-    pub(super) fn offer(&self, channel: usize, stored: Stored) -> Option<Offer> {
+    /// Compares a live message of a channel with what the session has. `None` while the session is not up to date: the message
+    /// has to wait ([`Track::hold`]).
+    pub(super) fn compare(&self, channel: usize, stored: Stored) -> Option<Compared> {
         match self.state {
-            State::Live => Some(self.chains[channel].offer(stored)),
+            State::Live => Some(self.chains[channel].compare(stored)),
             // Also what seems known: where it begins may not be known yet.
             State::Joining(_) | State::CatchingUp(_) => None,
         }
     }
 
-    /// The session is sent this message, the next of its channel.
-    pub(super) fn send(&mut self, channel: usize, seq: u64, at: u64) -> Source {
+    /// Notes that the caller queues this message, the next of its channel. Returns what
+    /// [`Track::rewind`] needs if the frame is taken back.
+    pub(super) fn note_sent(&mut self, channel: usize, seq: u64, at: u64) -> Source {
         if let Some(view) = &mut self.view {
             view.saw(seq, at);
         }
-        self.chains[channel].send(channel, seq)
+        self.chains[channel].note_sent(channel, seq)
     }
 
-    /// The session is not sent this message, the one after `prev`.
-    pub(super) fn skip(&mut self, channel: usize, seq: u64, prev: u64) {
-        self.chains[channel].skip(seq, prev);
+    /// Notes that the session is not sent this message, the one after `prev`.
+    pub(super) fn note_skipped(&mut self, channel: usize, seq: u64, prev: u64) {
+        self.chains[channel].note_skipped(seq, prev);
     }
 
     /// A `gap` replaces this message.
@@ -185,16 +194,16 @@ impl Track {
         self.fall_behind(Why::Lost);
     }
 
-    /// One message of a channel is missing. Whether somebody has to see to it.
+    /// One message of a channel is missing. Returns whether the session has to wait for a round.
     pub(super) fn miss(&mut self, channel: usize) -> bool {
         self.fall_behind(Why::Hole);
         self.chains[channel].doubtful = true;
         self.queue()
     }
 
-    /// A comparison with the stream shows that something is missing. Whether somebody has to
-    /// see to it.
-    pub(super) fn is_missing_something(&mut self) -> bool {
+    /// A comparison with the stream shows that something is missing: the session falls back to
+    /// catching up. Returns whether it has to wait for a round.
+    pub(super) fn fall_behind_after_audit(&mut self) -> bool {
         let live = matches!(self.state, State::Live);
         // A round that is under way may have read before it.
         self.lose();
@@ -240,8 +249,8 @@ impl Track {
         }
     }
 
-    /// What the session needs from the stream; its client has been written everything. None
-    /// where it needs nothing.
+    /// What the session needs from the stream, now that its client has been written everything.
+    /// `None` if it needs nothing.
     pub(super) fn want(&mut self) -> Option<Want> {
         let State::CatchingUp(catching_up) = &mut self.state else {
             return None;
@@ -251,14 +260,15 @@ impl Track {
             chains: self.chains.clone(),
             why: catching_up.why,
             judged: catching_up.judged,
-            told: catching_up.told,
+            gap_up_to: catching_up.gap_up_to,
             losses: self.losses,
             shape: self.shape,
             known: self.known,
         })
     }
 
-    /// The same of a session on its way in, whose client has these sequences of its channels.
+    /// What a session on its way in needs from the stream, if its client has these sequences of
+    /// its channels.
     pub(super) fn want_from(&self, at: &[u64]) -> Want {
         let mut chains = self.chains.clone();
         for (chain, at) in chains.iter_mut().zip(at) {
@@ -268,14 +278,14 @@ impl Track {
             chains,
             why: Why::Resumed,
             judged: false,
-            told: 0,
+            gap_up_to: 0,
             losses: self.losses,
             shape: self.shape,
             known: Proof::default(),
         }
     }
 
-    /// The stream has so many messages more for each channel.
+    /// For each channel: how many messages the stream has that are not sent yet.
     pub(super) fn owe(&mut self, left: &[u64]) {
         for (chain, left) in self.chains.iter_mut().zip(left) {
             chain.owed = *left;
@@ -307,14 +317,14 @@ impl Track {
         let mut frames = Vec::new();
         let mut settled = !pending.has_dropped();
         while settled && let Some((channel, stored, mut outgoing)) = pending.pop() {
-            match self.chains[channel].offer(stored) {
-                Offer::Next { prev } if prev == stored.prev => {
-                    outgoing.source = self.send(channel, stored.seq, stored.at);
+            match self.chains[channel].compare(stored) {
+                Compared::Next { prev } if prev == stored.prev => {
+                    outgoing.source = self.note_sent(channel, stored.seq, stored.at);
                     frames.push((outgoing, self.id()));
                 }
-                Offer::Known => {}
+                Compared::Duplicate => {}
                 // Its frame names another message before it, or one is missing: the stream has it.
-                Offer::Next { .. } | Offer::Hole => {
+                Compared::Next { .. } | Compared::Hole => {
                     self.chains[channel].doubtful = true;
                     settled = false;
                 }
@@ -365,7 +375,7 @@ impl Track {
         self.view.as_mut().map_or(0, |view| view.prove(proof))
     }
 
-    /// What a `ping` may prove; none where the session is not up to date.
+    /// What a `ping` may prove; `None` if the session is not up to date.
     pub(super) fn proven(&self) -> Option<Proof> {
         match self.state {
             State::Live if !self.disowned => Some(self.proven),
@@ -373,7 +383,7 @@ impl Track {
         }
     }
 
-    /// The last proof that the client is told; none while it is sent what it missed.
+    /// The last proof that the client is told; `None` while it is sent what it missed.
     pub(super) fn shown(&self) -> Option<Proof> {
         match self.state {
             State::Live if !self.disowned => self.shown,

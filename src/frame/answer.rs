@@ -73,13 +73,13 @@ pub fn reply(id: &str, payload: &[u8]) -> String {
     String::from_utf8(out).expect("JSON is UTF-8")
 }
 
-/// `{"expiring":{"in":60}}`: the session ends in so many seconds unless a fresh token or
+/// `{"expiring":{"in":60}}`: the session ends in this many seconds unless a fresh token or
 /// ticket comes.
 pub fn expiring(seconds: u64) -> String {
     control("expiring", serde_json::json!({ "in": seconds }))
 }
 
-/// `{"refreshed":{"id":"7","in":3600}}`: the session now ends in so many seconds; without `in`
+/// `{"refreshed":{"id":"7","in":3600}}`: the session now ends in this many seconds; without `in`
 /// it has no end.
 pub fn refreshed(id: Option<&str>, seconds: Option<u64>) -> String {
     let mut body = serde_json::json!({});
@@ -89,7 +89,7 @@ pub fn refreshed(id: Option<&str>, seconds: Option<u64>) -> String {
     control("refreshed", with_id(id, body))
 }
 
-/// The same body, with what the command had as its `id`.
+/// Adds the `id` of the command to a body, if it had one.
 fn with_id(id: Option<&str>, mut body: serde_json::Value) -> serde_json::Value {
     if let Some(id) = id {
         body["id"] = id.into();

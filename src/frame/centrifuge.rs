@@ -44,7 +44,7 @@ pub fn is_offered(topic: &Topic) -> bool {
 /// A change of a session's subscriptions.
 #[derive(Debug)]
 pub struct Changed<'a> {
-    /// The `id` of the client's command; none where a service made the change.
+    /// The `id` of the client's command; `None` if a service made the change.
     pub id: Option<&'a str>,
     /// Topics that it follows from now on.
     pub new: &'a [Topic],
@@ -54,7 +54,7 @@ pub struct Changed<'a> {
     pub follows: bool,
     /// The client wants what it missed.
     pub recovers: bool,
-    /// Where the new topics begin; none in live mode.
+    /// Where the new topics begin; `None` in live mode.
     pub stream: Option<Begins<'a>>,
 }
 
@@ -83,8 +83,8 @@ impl Begins<'_> {
     }
 }
 
-/// What a client is told of a change: the reply to its command, or a push for each topic. None
-/// where there is nothing to tell.
+/// What a client is told of a change: the reply to its command, or a push for each topic. `None`
+/// if there is nothing to tell.
 pub fn changed(protocol: Protocol, changed: &Changed<'_>) -> Option<Bytes> {
     let Some(id) = changed.id else {
         let gone = changed.gone.iter().map(|topic| {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 /// A comment: it keeps a connection alive, and no script sees it.
 pub const HEARTBEAT: &[u8] = b":\n\n";
 
-/// The same event with a position as its `id`.
+/// The event `frame` with a position as its `id`.
 pub fn with_id(frame: &[u8], id: &str) -> Bytes {
     [b"id: ", id.as_bytes(), b"\n", frame].concat().into()
 }

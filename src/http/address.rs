@@ -39,7 +39,7 @@ pub(super) struct AddressPermit {
 }
 
 impl PermitsByAddress {
-    /// So many for one address; `None` for 0, which is no limit.
+    /// At most `most` permits for one address; `None` for 0, which is no limit.
     pub(super) fn new(most: usize) -> Option<Arc<Self>> {
         (most > 0).then(|| {
             Arc::new(Self {

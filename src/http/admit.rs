@@ -84,8 +84,7 @@ pub struct Admissions {
 #[derive(Debug)]
 pub(super) struct Admitted {
     pub(super) handle: SessionHandle,
-    /// Where it begins.
-    /// None where a service has ended the session on its way in.
+    /// Where it begins. `None` if a service has ended the session on its way in.
     pub(super) opening: Option<Opening>,
     /// One of `max_sessions`.
     pub(super) permit: OwnedSemaphorePermit,
@@ -176,6 +175,10 @@ impl Admissions {
 
     /// What a new connection of `peer` holds until it is admitted. A trusted proxy holds
     /// nothing: it speaks for many.
+    ///
+    /// # Errors
+    ///
+    /// 503 [`Refusal::FullForAddress`]: the address has `public.max_pending_per_ip` of them.
     pub(super) fn pending_peer(&self, peer: IpAddr) -> Result<Option<AddressPermit>, Refusal> {
         match &self.pending {
             Some(pending) if !self.trusted_proxies.contains(peer.to_canonical()) => {
@@ -187,6 +190,10 @@ impl Admissions {
 
     /// What the connection holds in addition once its request is there, if `peer` is a
     /// trusted proxy: a permit of the client that the proxy names.
+    ///
+    /// # Errors
+    ///
+    /// 503 [`Refusal::FullForAddress`], as [`Admissions::pending_peer`].
     pub(super) fn pending_client(
         &self,
         peer: IpAddr,
@@ -227,7 +234,11 @@ impl Admissions {
         Some(span)
     }
 
-    /// Refuses whoever was refused too often.
+    /// Refuses an address that was refused too often.
+    ///
+    /// # Errors
+    ///
+    /// 429 [`Refusal::TooMany`]
     pub(super) fn check_rate(&self, client: IpAddr) -> Result<(), Refusal> {
         match &self.refusals {
             Some(rate) if rate.is_over(client) => Err(Refusal::TooMany),
@@ -235,7 +246,11 @@ impl Admissions {
         }
     }
 
-    /// Refuses pages that may not be here.
+    /// Refuses pages of an origin that is not in `public.allowed_origins`.
+    ///
+    /// # Errors
+    ///
+    /// 403 [`Refusal::OriginDenied`]
     pub(super) fn check_origin(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         if self.allowed_origins.allow(origin(headers), host(headers)) {
             Ok(())
@@ -244,8 +259,26 @@ impl Admissions {
         }
     }
 
-    /// All checks after those of the request's own form; of what it has `shown` too it is
-    /// said only in its turn that it is not good.
+    /// Admits a session: all checks after those of the request's own form, in the contract's
+    /// order. `shown` is what the request shows to be let in; it is judged only in its turn.
+    ///
+    /// Dropping the future, or the result, leaves no session behind; a ticket may be used up.
+    ///
+    /// # Errors
+    ///
+    /// The first of these refusals. The first seven use no ticket up:
+    ///
+    /// 1. 400 [`Refusal::BadRequest`]: a topic of `follow` is none.
+    /// 2. 503 [`Refusal::Draining`]: the gateway ends, or the demo's restart is under way.
+    /// 3. 503 [`Refusal::Full`]: there are `public.max_sessions` sessions.
+    /// 4. 503 [`Refusal::Unavailable`]: NATS is away.
+    /// 5. 429 [`Refusal::TooMany`]: the address was refused too often.
+    /// 6. 403 [`Refusal::OriginDenied`]: the page's origin is not allowed.
+    /// 7. The request shows no credential, several, or a malformed ticket: see
+    ///    [`Credentials::read`].
+    /// 8. The ticket or token is not good, or can't be judged now: see [`Credentials::redeem`].
+    /// 9. 403 [`Refusal::TicketBinding`]: the ticket was issued for another origin.
+    /// 10. 503 [`Refusal::Unavailable`]: NATS or the stream did not answer: see [`Joins::join`].
     pub(super) async fn admit(
         &self,
         request: &Request,

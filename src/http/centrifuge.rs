@@ -37,9 +37,9 @@ use crate::{
 pub(super) const INTERNAL: u32 = 100;
 /// Error: an SDK gets itself another token.
 const TOKEN_EXPIRED: u32 = 109;
-/// Close: the client did not say `connect` in time. It may come again.
+/// Close: the client did not say `connect` in time. It may reconnect.
 const STALE: u16 = 3003;
-/// Close: the client was told an error, and did not close. It may come again.
+/// Close: the client was told an error, and did not close. It may reconnect.
 const REFUSED: u16 = 3000;
 /// Close: no other ticket and no other time changes the answer.
 const INVALID: u16 = 3500;

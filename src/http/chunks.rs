@@ -106,7 +106,7 @@ impl Chunks {
         self.in_part = false;
     }
 
-    /// Writes as much as the kernel takes at once, and calls `delivered` with
+    /// Writes as much as the kernel takes in one call, and calls `delivered` with
     /// the arrival of each message that is written whole. Ready with nothing
     /// written only when nothing waits.
     pub(super) fn poll_write<S: AsyncWrite + Unpin>(
@@ -141,7 +141,7 @@ impl Chunks {
         Poll::Ready(Ok(self.take_off(count, delivered)))
     }
 
-    /// So many bytes are written.
+    /// Takes `count` bytes that are written off the queue.
     fn take_off(&mut self, mut count: usize, mut delivered: impl FnMut(Arrival)) -> Written {
         let mut written = Written::default();
         while let Some(chunk) = self.queue.front_mut() {

@@ -49,7 +49,7 @@ pub(super) struct Granted {
 }
 
 impl Credentials {
-    /// Where tickets are, and whose tokens open sessions; none where no token does.
+    /// Where tickets are, and whose tokens open sessions; `None` if no token does.
     pub fn new(tickets: Tickets, tokens: Option<Tokens>) -> Self {
         Self {
             tickets,
@@ -60,6 +60,11 @@ impl Credentials {
 
     /// The one credential of a request. Where tokens open no sessions, they are not looked
     /// at: they may be meant for a proxy.
+    ///
+    /// # Errors
+    ///
+    /// 401 [`Refusal::CredentialMissing`] or [`Refusal::TicketMissing`]; 400
+    /// [`Refusal::BadRequest`] for more than one; 400 [`Refusal::TicketMalformed`].
     pub(super) fn read(&self, shown: Vec<Shown>) -> Result<Credential, Refusal> {
         let counts = |shown: &Shown| self.tokens.is_some() || matches!(shown, Shown::Ticket(_));
         let mut shown = shown.into_iter().filter(counts);
@@ -73,9 +78,14 @@ impl Credentials {
         }
     }
 
-    /// Uses a ticket up, or judges a token.
+    /// Uses a ticket up, or verifies a token. Dropping the future may leave a ticket used up.
     ///
-    /// Dropping the future may leave a ticket used up.
+    /// # Errors
+    ///
+    /// For a ticket 401 [`Refusal::TicketUnknown`] or [`Refusal::NoTickets`], and 503
+    /// [`Refusal::Unavailable`] if Redis is away: the ticket may be used up all the same. For a
+    /// token 401 [`Refusal::TokenInvalid`], and 503 [`Refusal::Unavailable`] if the keys can't be
+    /// fetched.
     pub(super) async fn redeem(&self, credential: Credential) -> Result<Granted, Refusal> {
         match credential {
             Credential::Ticket(ticket) => self.ticket(&ticket).await,
@@ -90,6 +100,10 @@ impl Credentials {
     }
 
     /// Refuses a session of another origin than the ticket was issued for.
+    ///
+    /// # Errors
+    ///
+    /// 403 [`Refusal::TicketBinding`]
     pub(super) fn check_mark(
         &self,
         granted: &Granted,
@@ -154,7 +168,11 @@ impl Credentials {
 }
 
 impl Credential {
-    /// Reads one. Of a token all is said when it is judged.
+    /// Reads a credential. What is wrong with a token shows when it is verified.
+    ///
+    /// # Errors
+    ///
+    /// 400 [`Refusal::TicketMalformed`]
     pub(super) fn read(shown: Shown) -> Result<Self, Refusal> {
         match shown {
             Shown::Ticket(ticket) => {
@@ -168,6 +186,10 @@ impl Credential {
 
 impl Granted {
     /// Refuses a page of another origin than the ticket was issued for.
+    ///
+    /// # Errors
+    ///
+    /// 403 [`Refusal::TicketBinding`]: the ticket is used up.
     pub(super) fn check_binding(&self, origin: Option<&str>) -> Result<(), Refusal> {
         let Some(bound_to) = &self.origin else {
             return Ok(());

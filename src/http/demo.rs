@@ -51,7 +51,7 @@ const CLIENT_GOES_HERE: &str = "/*USHER_CLIENT*/";
 /// it.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
                       connect-src 'self' ws: wss:; img-src data:; frame-ancestors 'none'";
-/// A message of NATS's default size, and the JSON around it.
+/// The largest body in bytes: a message of NATS's default size, and the JSON around it.
 pub(super) const MAX_BODY: u64 = 1024 * 1024 + 4096;
 /// What a request for a ticket looks like.
 pub(super) const TICKET_FORM: &str = "send {\"user_id\":\"42\"}, at most 1 MiB";

@@ -180,7 +180,7 @@ where
         .map(cors::share)
 }
 
-/// A body of at most so many bytes that says its length. Any other is answered with
+/// A body of at most `most` bytes that says its length. Any other is answered with
 /// the `form` that it should have.
 pub(super) fn body(
     most: u64,

@@ -15,9 +15,9 @@ const MAX_HEADER: usize = 14;
 #[derive(Debug)]
 pub(super) struct FrameRate {
     per_second: u32,
-    /// So many more may come at once,
+    /// How many frames more than `per_second` may come in one burst.
     burst: u32,
-    /// of which so many are left.
+    /// How many frames of the burst are not used up.
     spare: u32,
     clock: Arc<AwakeClock>,
     second: Instant,
@@ -49,7 +49,7 @@ impl FrameRate {
         }
     }
 
-    /// So many more may come at once. What is used of them comes back at the same rate.
+    /// Allows `burst` more frames in one burst. What is used of it comes back at the same rate.
     pub(super) fn with_burst(self, burst: u32) -> Self {
         Self {
             burst,
@@ -64,7 +64,7 @@ impl FrameRate {
         self.take(frames)
     }
 
-    /// Counts so many; false where that is too many.
+    /// Counts `frames` frames. False if that is too many.
     pub(super) fn take(&mut self, frames: u32) -> bool {
         if frames == 0 {
             return true;
@@ -79,7 +79,7 @@ impl FrameRate {
             self.spare = spare.min(self.burst);
             self.second = Instant::now();
             self.count = 0;
-            // What the client sent while the gateway stood still comes all at once.
+            // What the client sent while the gateway stood still comes together.
             let stood_still = self.clock.stood_still();
             let waited = stood_still.saturating_sub(self.stood_still);
             let more = (f64::from(self.per_second) * waited.as_secs_f64()) as u32;

@@ -34,7 +34,7 @@ impl Handover {
         Self(Arc::new(Mutex::new(Some(stream))))
     }
 
-    /// The connection; none where it was taken before.
+    /// The connection; `None` if it was taken before.
     pub(super) fn take(&self) -> Option<Stream> {
         self.inner().take()
     }

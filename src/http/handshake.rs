@@ -1,4 +1,4 @@
-//! What a connection holds, and the time that it has, until it is a session's or answered.
+//! A connection on its way to a session or an answer: the permits that it holds, and its deadline.
 
 use std::{
     any::Any,
@@ -11,16 +11,18 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// The handshake of one connection. Clones share it.
+/// The permits and the deadline of one connection, from its accept to the end of the admission (not
+/// only of the TLS or WebSocket handshake). Clones share them.
 #[derive(Clone)]
 pub(super) struct Handshake(Arc<Inner>);
 
 struct Inner {
     /// Its permits among the pending connections.
     held: Mutex<Vec<Box<dyn Any + Send>>>,
-    /// When it is over; none while a join waits to be caught up.
+    /// The deadline; `None` while a join waits for the stream.
     until: watch::Sender<Option<Instant>>,
-    /// The time from the request's head to the upgrade.
+    /// `Bounds::handshake`: half of the time from the accept to the deadline, and the whole time
+    /// after [`Handshake::waits`] or [`Handshake::begins_anew`].
     time: Duration,
 }
 
@@ -43,7 +45,7 @@ impl Handshake {
     }
 
     /// A join waits to be caught up: it holds nothing any more, and time does not count. Many
-    /// that come back at once would else keep newcomers out for as long as that takes.
+    /// that come back together would else keep newcomers out for as long as that takes.
     pub(super) fn waits(&self) -> Waits<'_> {
         self.held().clear();
         self.0.until.send_replace(None);

@@ -50,8 +50,15 @@ impl Joins {
         topics
     }
 
-    /// Joins a session to its user's and to topics. Without an opening a service has ended it on its way in.
+    /// Joins a session to its user and to topics, and asks where it begins. The `Opening` is
+    /// `None` if a service has ended the session on its way in: then its client is told that.
     /// Dropping the future, or the handle, leaves nothing behind.
+    ///
+    /// # Errors
+    ///
+    /// 503 [`Refusal::Unavailable`]: NATS forbids a subject, or did not confirm the subscriptions
+    /// within 2 s; this gateway follows `topics.max` topics; in durable mode the stream did not
+    /// say where the session begins; or the connection to NATS was lost meanwhile.
     pub(super) async fn join(
         &self,
         user: &UserId,
@@ -93,7 +100,7 @@ impl Joins {
         if handle.backlog().is_dismissed() {
             return Ok((handle, None));
         }
-        handle.welcome()?;
+        handle.commit()?;
         Ok((handle, Some(opening)))
     }
 }

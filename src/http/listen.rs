@@ -54,10 +54,10 @@ const TURNING_AWAY: Duration = Duration::from_secs(1);
 /// Bounds on connections that are not sessions yet.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// From the accept to the end of the request's head, and from there to the
-    /// upgrade or the answer.
+    /// Time for TLS and the request's head, from the accept. The upgrade or the answer must follow
+    /// within twice this time after the accept.
     pub handshake: Duration,
-    /// Connections at once.
+    /// Connections at the same time that are not admitted yet.
     pub max_pending: usize,
     /// Bytes of a request's head; at least 8 KiB.
     pub max_header_bytes: usize,
@@ -254,7 +254,7 @@ async fn connection(
     }
 }
 
-/// Answers connections that there is no room for, a few at once; further ones are
+/// Answers connections that there is no room for, a few at the same time; further ones are
 /// dropped without an answer.
 struct TurningAway {
     tls: Option<Acceptor>,

@@ -1,4 +1,4 @@
-//! How often one user may have a ticket minted.
+//! How often one user may have a ticket issued.
 //!
 //! A token is good for many tickets. Without a bound one login fills Redis, and with it the
 //! memory in which everybody's tickets wait.
@@ -14,9 +14,9 @@ use tokio::time::Instant;
 
 use crate::user::UserId;
 
-/// One user's tickets at once.
+/// One user's tickets in one burst.
 const BURST: u32 = 50;
-/// One user's tickets from then on: 10 a second.
+/// One user's tickets after the burst: 10 a second.
 const SHARE: Duration = Duration::from_millis(100);
 /// Users remembered in one generation, of some 30 bytes each. There are two.
 const GENERATION: usize = 65_536;

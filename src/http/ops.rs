@@ -55,9 +55,9 @@ struct Body<'a> {
     ready: bool,
     reasons: Vec<Reason>,
     warnings: Vec<Reason>,
-    /// None where there is no NATS.
+    /// `None` if there is no NATS.
     nats_connected: Option<bool>,
-    /// None where there is no Redis.
+    /// `None` if there is no Redis.
     redis_connected: Option<bool>,
     sessions: i64,
     users: usize,

@@ -27,7 +27,7 @@ pub(super) struct Permits {
 }
 
 impl Permits {
-    /// So many.
+    /// `count` permits.
     pub(super) fn new(count: usize) -> Self {
         Self {
             free: Arc::new(Semaphore::new(count)),
@@ -35,7 +35,7 @@ impl Permits {
         }
     }
 
-    /// A permit; none where there is none and they do not move.
+    /// Waits for a permit. `None` if no permit is free and none becomes free meanwhile.
     pub(super) async fn take(&mut self) -> Option<OwnedSemaphorePermit> {
         let start = Instant::now();
         let permit = timeout(self.patience, self.free.clone().acquire_owned()).await;
@@ -52,7 +52,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes permits for a second, each of which is held for so long; returns how many
+    /// Takes permits for a second, and holds each for `held`; returns how many
     /// there were, and how many times there was none.
     async fn a_second(permits: &mut Permits, held: Duration) -> (u32, u32) {
         let start = Instant::now();

@@ -173,7 +173,7 @@ impl Refusal {
         self.row().1
     }
 
-    /// The same for a person: the code, and what it means.
+    /// The code and what it means, for a person.
     pub(super) fn words(self) -> String {
         let (_, code, message) = self.row();
         format!("{code}: {message}")

@@ -62,7 +62,7 @@ impl RefusalLog {
 }
 
 impl Lines {
-    /// How many refusals had no line before this one; none where this one has none either.
+    /// How many refusals had no line before this one; `None` if this one has none either.
     fn next(&mut self, now: Instant) -> Option<u64> {
         if self.began.is_none_or(|began| now - began >= SECOND) {
             (self.began, self.written) = (Some(now), 0);

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::address::Address;
 
-/// An address may be refused this many seconds' worth at once.
+/// An address may be refused this many seconds' worth in one burst.
 const BURST: u32 = 5;
 /// Addresses remembered in one generation. There are two, of some 50 bytes an
 /// address: whoever comes from a million addresses costs no more than that.
@@ -38,7 +38,7 @@ struct Remembered {
 }
 
 impl RefusalRate {
-    /// None where any number goes.
+    /// `None` if any number goes.
     pub(super) fn new(per_second: u32) -> Option<Self> {
         Self::with_generation(per_second, GENERATION)
     }

@@ -47,6 +47,10 @@ impl Request {
     }
 
     /// Where the client left off, as the query says it.
+    ///
+    /// # Errors
+    ///
+    /// 400 [`Refusal::SinceMalformed`]
     pub(super) fn since(&self) -> Result<Option<Since>, Refusal> {
         let values = query_values(&self.query, "since");
         match &values[..] {
@@ -57,6 +61,10 @@ impl Request {
     }
 
     /// The topics that the client wants to follow from the beginning.
+    ///
+    /// # Errors
+    ///
+    /// 400 [`Refusal::BadRequest`]
     pub(super) fn follow(&self) -> Result<Vec<Topic>, Refusal> {
         let topics = query_values(&self.query, "follow");
         let topics = topics.iter().map(|topic| Topic::parse(topic));

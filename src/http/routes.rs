@@ -46,7 +46,7 @@ pub struct Public {
     pub sessions: Arc<Sessions>,
     /// Whether new ones should come.
     pub readiness: Readiness,
-    /// Who gets tickets for a login; none where nobody does.
+    /// Who gets tickets for a login; `None` if nobody does.
     pub mint: Option<Arc<Mint>>,
     /// Whether the Centrifuge protocol is spoken.
     pub centrifuge: bool,

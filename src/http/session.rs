@@ -44,13 +44,13 @@ pub struct Config {
     pub ping_interval: Duration,
     /// Nothing heard for this long, in which the gateway ran: closed 4002.
     pub idle_timeout: Duration,
-    /// Ended at 90–100% of this; none for no such end.
+    /// Ended at 90–100% of this; `None` for no such end.
     pub max_lifetime: Option<Duration>,
     /// Bytes of one message from the client.
     pub max_frame: usize,
     /// The largest frame that a session is sent.
     pub max_outgoing_frame: usize,
-    /// Messages and control frames from the client in one second.
+    /// Frames from the client in one second: each fragment and each control frame counts.
     pub frames_per_second: u32,
     /// Topics that one session follows at most.
     pub max_topics: u32,
@@ -174,7 +174,7 @@ impl Sessions {
         // A session's memory is this future, so nothing is in it twice, and its end
         // is a box of its own.
         tokio::spawn(async move {
-            // A fault in it ends this session and no other; its client may come again.
+            // A fault in it ends this session and no other; its client may reconnect.
             let ending = poll_fn(|cx| {
                 let polled = contained_now(|| {
                     provoke::here("session", session.user().as_str());

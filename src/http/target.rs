@@ -33,7 +33,7 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), Refusal> {
     }
 }
 
-/// None where a request is for no host in particular, which is legal.
+/// `None` if a request is for no host in particular, which is legal.
 fn authority(host: &HeaderValue) -> Result<Option<Authority>, Refusal> {
     if host.is_empty() {
         return Ok(None);

@@ -19,7 +19,7 @@ use crate::{
     tokens::Tokens,
 };
 
-/// Mints tickets.
+/// Issues tickets for logins.
 #[derive(Debug)]
 pub struct Mint {
     /// Who somebody is.
@@ -86,7 +86,7 @@ impl Mint {
     }
 }
 
-/// Mints a ticket; the body that hands it out.
+/// Issues a ticket. Returns the body of the answer.
 pub(super) async fn issue(
     tickets: &Tickets,
     order: &Order,

@@ -20,7 +20,8 @@ use crate::{
 /// The frame that echoes a client's message, if any does.
 pub(super) type Echo = fn(&Message) -> Option<Bytes>;
 
-/// By which of the ways a session is held.
+/// Whether a session is a WebSocket, a stream of server-sent events, or a WebSocket with the
+/// Centrifuge protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     WebSocket,
@@ -84,7 +85,7 @@ pub(super) trait Transport {
     /// Forgets what waits, as far as the client still understands what follows.
     fn drop_unsent(&mut self);
 
-    /// Writes as much as the kernel takes at once, and calls `delivered` with
+    /// Writes as much as the kernel takes in one call, and calls `delivered` with
     /// the arrival of each message that is written whole. Ready with nothing
     /// written only when nothing waits.
     fn poll_write(

@@ -34,6 +34,11 @@ pub(super) struct Upgrade {
 impl Upgrade {
     /// Checks all that the contract checks between the method and the gateway's own
     /// state: upgrade headers, sub-protocol, `since`. Takes the request's `on_upgrade`.
+    ///
+    /// # Errors
+    ///
+    /// In this order: 426 [`Refusal::UpgradeRequired`]; 400 [`Refusal::BadRequest`] for a body or
+    /// a bad key; 400 [`Refusal::ProtocolUnknown`]; 400 [`Refusal::SinceMalformed`].
     pub(super) fn read(request: &mut Request) -> Result<Self, Refusal> {
         let mut upgrade = Self::handshake(request, choose)?;
         upgrade.since = request.since()?;
@@ -43,7 +48,11 @@ impl Upgrade {
         Ok(upgrade)
     }
 
-    /// The same for the Centrifuge protocol, which says the rest after the upgrade.
+    /// Reads an upgrade to the Centrifuge protocol, which says the rest after the upgrade.
+    ///
+    /// # Errors
+    ///
+    /// As [`Upgrade::read`], without `since`.
     pub(super) fn read_centrifuge(request: &mut Request) -> Result<Self, Refusal> {
         Self::handshake(request, choose_centrifuge)
     }
@@ -123,7 +132,7 @@ fn choose(headers: &HeaderMap) -> Result<(Protocol, bool), Refusal> {
     first_of(headers, &[Protocol::UsherV1, Protocol::RawV1])
 }
 
-/// The same where the Centrifuge protocol is spoken: JSON has no name there.
+/// The sub-protocol where the Centrifuge protocol is spoken: JSON has no name there.
 fn choose_centrifuge(headers: &HeaderMap) -> Result<(Protocol, bool), Refusal> {
     if !headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
         return Ok((Protocol::CentrifugeJson, false));

@@ -182,7 +182,7 @@ mod tests {
         table
     }
 
-    /// The same when `offline` was said, and the pause is over.
+    /// The table of [`checked`] after `offline` was said, when the pause is over.
     fn gone(here: bool) -> (Table, Option<Step>) {
         let (mut table, user, at) = (checked(), user(), Instant::now());
         let step = table.found(&user, Outcome::Offline, false);

@@ -1,5 +1,4 @@
-//! When a message came for a session, and the span of its way to the client where its trace is
-//! recorded.
+//! When a message came, and the span of its way to the client where its trace is recorded.
 
 use std::time::Instant;
 
@@ -15,24 +14,27 @@ const MAX_SPANS: usize = 64;
 /// How a message came. It costs a frame no memory beyond that of the time; see the test.
 #[derive(Debug)]
 pub enum Arrival {
-    /// From NATS.
+    /// From NATS: when the registry's task took it from the bus, before any session got it.
     At(Instant),
-    /// From NATS, and its way is recorded.
+    /// From NATS at this time, and its way is recorded.
     Recorded(Box<(Instant, Span)>),
     /// From the stream, and its way is recorded.
     Replayed(Box<Span>),
 }
 
-/// The arrivals of one message at all of its sessions.
+/// The arrivals of one message for all of its sessions.
 pub(super) struct Arrivals<'a> {
     tracer: &'a Tracer,
     message: &'a Message,
+    /// When it came from NATS. It is the same for all sessions, so that a session's time
+    /// includes its wait for the sessions before it.
+    at: Instant,
     /// Spans that may still be made.
     left: usize,
 }
 
 impl Arrival {
-    /// From the stream; none where nothing is recorded of it.
+    /// From the stream; `None` if nothing is recorded of it.
     pub fn replayed(tracer: &Tracer, trace: Option<Trace>, event: &str, seq: u64) -> Option<Self> {
         let mut span = tracer.span(Operation::Replay, trace)?.only_if_ended();
         span.set("usher.event", event.to_owned());
@@ -54,17 +56,19 @@ impl Arrival {
 }
 
 impl<'a> Arrivals<'a> {
-    pub(super) fn of(message: &'a Message, tracer: &'a Tracer) -> Self {
+    /// Of a message that came from NATS at this time.
+    pub(super) fn of(message: &'a Message, at: Instant, tracer: &'a Tracer) -> Self {
         Self {
             tracer,
             message,
+            at,
             left: MAX_SPANS,
         }
     }
 
-    /// It comes for one more session, now.
+    /// The arrival for one more session. A span begins now.
     pub(super) fn next(&mut self) -> Arrival {
-        let at = Instant::now();
+        let at = self.at;
         let Some(trace) = self.message.trace.filter(|_| self.left > 0) else {
             return Arrival::At(at);
         };
@@ -83,7 +87,31 @@ impl<'a> Arrivals<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::{
+        channel::Channel,
+        message::{EventName, Message},
+    };
+
+    #[test]
+    fn the_time_of_each_session_begins_when_the_message_came() {
+        let message = Message {
+            event: EventName::default(),
+            payload: "{}".into(),
+            channel: Channel::Broadcast,
+            stored: None,
+            probe: false,
+            trace: None,
+        };
+        let tracer = Tracer::default();
+        let came = Instant::now() - Duration::from_secs(1);
+        let mut arrivals = Arrivals::of(&message, came, &tracer);
+        for _ in 0..MAX_SPANS + 1 {
+            assert_eq!(arrivals.next().written("websocket"), Some(came));
+        }
+    }
 
     /// Each frame of each backlog has one.
     #[cfg(target_os = "linux")]

@@ -53,7 +53,7 @@ struct Inner {
     /// Of what is queued and of what the session has taken but not written.
     unsent_messages: usize,
     unsent_bytes: usize,
-    admission: Admission,
+    join_state: JoinState,
     ending: Option<Ending>,
     /// The backlog was discarded, with what the session has taken of it.
     discarded: bool,
@@ -64,7 +64,7 @@ struct Inner {
 
 /// How far a session is on its way in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Admission {
+pub enum JoinState {
     /// NATS has not confirmed the subscription.
     #[default]
     Waiting,
@@ -97,7 +97,7 @@ impl Backlog {
         let _ = self.session.set(id.to_bytes());
     }
 
-    /// The id of the session; none before its welcome.
+    /// The id of the session; `None` before its welcome.
     pub fn session(&self) -> Option<Ulid> {
         self.session.get().map(|bytes| Ulid::from_bytes(*bytes))
     }
@@ -119,7 +119,7 @@ impl Backlog {
         })
     }
 
-    /// Queues a frame; none where the backlog would exceed a bound.
+    /// Queues a frame; `None` if the backlog would exceed a bound.
     pub fn offer(&self, outgoing: Outgoing, limits: &Limits) -> Option<Pushed> {
         self.inner().offer(outgoing, limits)
     }
@@ -170,10 +170,11 @@ impl Backlog {
         }
     }
 
-    /// Whether there is a backlog that the session could write at once, if it
-    /// had its turn. A client that does not read makes no session behind.
-    pub fn is_behind(&self, limits: &Limits) -> bool {
-        self.inner().is_behind(limits)
+    /// Whether more than half of the backlog is full only because the session's task has not had
+    /// its turn to write. Never while the kernel takes nothing: then it is the client that does
+    /// not read.
+    pub fn needs_turn(&self, limits: &Limits) -> bool {
+        self.inner().needs_turn(limits)
     }
 
     /// Ends the session once what is queued is written. The first reason stays.
@@ -181,7 +182,7 @@ impl Backlog {
         self.inner().end(ending);
     }
 
-    /// Ends the session, and discards what is queued: so many messages.
+    /// Ends the session, and discards what is queued. Returns how many messages that was.
     pub fn cut(&self, reason: CloseReason) -> usize {
         let mut inner = self.inner();
         inner.end(reason.into());
@@ -248,8 +249,8 @@ impl Backlog {
         Poll::Ready(Next::Frames)
     }
 
-    /// Ready when what was queued has been given up; for a session whose client
-    /// does not read, and which so does not ask for more.
+    /// Call this while the kernel takes nothing. Marks the session as stalled: until its task has
+    /// written again, the registry gives it no extra turns. Ready when the backlog was discarded.
     pub fn poll_cut(&self, cx: &Context<'_>) -> Poll<Ending> {
         let mut inner = self.inner();
         inner.stalled = true;
@@ -279,32 +280,32 @@ impl Backlog {
     /// stays so.
     pub fn confirm(&self) {
         let mut inner = self.inner();
-        if inner.admission == Admission::Waiting {
-            inner.admission = Admission::Confirmed;
+        if inner.join_state == JoinState::Waiting {
+            inner.join_state = JoinState::Confirmed;
             inner.wake();
         }
     }
 
     /// Sets how far the session is on its way in.
-    pub fn admit(&self, admission: Admission) {
+    pub fn set_join_state(&self, state: JoinState) {
         let mut inner = self.inner();
-        inner.admission = admission;
+        inner.join_state = state;
         inner.wake();
     }
 
     /// Whether the session was welcomed, so that it may have missed something.
     pub fn is_welcomed(&self) -> bool {
-        self.inner().admission == Admission::Welcomed
+        self.inner().join_state == JoinState::Welcomed
     }
 
     /// Pending while the subscription is neither confirmed nor refused.
-    pub fn poll_admission(&self, cx: &Context<'_>) -> Poll<Admission> {
+    pub fn poll_join_state(&self, cx: &Context<'_>) -> Poll<JoinState> {
         let mut inner = self.inner();
-        if inner.admission == Admission::Waiting && inner.ending.is_none() {
+        if inner.join_state == JoinState::Waiting && inner.ending.is_none() {
             inner.wait(cx);
             return Poll::Pending;
         }
-        Poll::Ready(inner.admission)
+        Poll::Ready(inner.join_state)
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -322,8 +323,8 @@ impl Inner {
         }
         self.queue(outgoing);
         self.wake();
-        Some(match self.is_behind(limits) {
-            true => Pushed::Behind,
+        Some(match self.needs_turn(limits) {
+            true => Pushed::NeedsTurn,
             false => Pushed::Queued,
         })
     }
@@ -359,7 +360,7 @@ impl Inner {
         self.queue.push_back(outgoing);
     }
 
-    fn is_behind(&self, limits: &Limits) -> bool {
+    fn needs_turn(&self, limits: &Limits) -> bool {
         let half_full = self.unsent_messages > limits.messages / 2
             || (self.unsent_messages > 1 && self.unsent_bytes > limits.bytes / 2);
         half_full && !self.stalled && self.ending.is_none()

@@ -11,7 +11,7 @@ pub struct Config {
     pub gateway: String,
     /// Receipts go only to reply subjects that begin so.
     pub reply_prefix: String,
-    /// Waited after a confirmation; none for what suits the server.
+    /// Waited after a confirmation; `None` for what suits the server.
     pub settle: Option<Duration>,
     /// Sessions of one user; beyond it the oldest goes.
     pub max_sessions_per_user: usize,
@@ -21,11 +21,11 @@ pub struct Config {
     pub queue_bytes: usize,
     /// Memory of what is unsent, of all sessions.
     pub total_queue_bytes: usize,
-    /// Sessions that have to end all at once are closed across this.
+    /// Sessions that have to end for one reason are closed across this.
     pub drain_window: Duration,
-    /// Topics of one session, and of all.
+    /// Topics that one session follows at most.
     pub max_topics_per_session: usize,
-    /// Topics of all sessions.
+    /// Topics that all sessions together follow at most.
     pub max_topics: usize,
     /// The largest frame that a session is sent.
     pub max_frame: usize,

@@ -1,7 +1,7 @@
-//! From the bus to the outboxes: each message to whom it is for, each backlog
-//! within its bounds.
+//! Brings each message from the bus to the backlogs of its sessions, and keeps the backlogs
+//! within their bounds.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use tokio::task::yield_now;
 
@@ -21,33 +21,66 @@ use crate::{
     supervision::contained,
 };
 
-/// Turns that the bus gives up at most, for one session that is behind or for
-/// all of a broadcast's together.
+/// How often the registry's task yields at most, so that the tasks of sessions can write: for one
+/// session that has not had its turn, or for all sessions of one broadcast together.
 pub(super) const TURNS: usize = 1000;
+
+/// Something that the bus says.
+pub(super) struct Arrived {
+    pub(super) event: Event<Arc<Entry>>,
+    /// When the registry's task took it from the bus.
+    pub(super) at: Instant,
+}
 
 /// What the delivery of messages works with, all in one task.
 pub(super) struct Work {
     pub(super) interest: Interest<Arc<Entry>>,
-    /// Sessions that are behind since the last turns.
-    pub(super) behind: Vec<Arc<dyn Session>>,
+    /// Sessions whose tasks need a turn to write, since the last turns were given.
+    pub(super) need_turns: Vec<Arc<dyn Session>>,
     probes: Probes,
 }
 
+impl Arrived {
+    /// The next event of the bus. Dropping the future is safe.
+    pub(super) async fn next(interest: &mut Interest<Arc<Entry>>) -> Self {
+        let event = interest.next().await;
+        let at = Instant::now();
+        Self { event, at }
+    }
+}
+
 impl Registry {
-    /// Brings messages from the bus to sessions, for as long as the process lives.
+    /// Brings messages from the bus to sessions, for as long as the process lives: one task for
+    /// the whole gateway.
+    ///
+    /// The steps of one message, from NATS to the client:
+    ///
+    /// 1. `bus::interest::link` reads it from the socket, `bus::interest::reader` finds the entry
+    ///    of its audience. In durable mode the stream has stored it before, and republishes it.
+    /// 2. This task takes it ([`Interest::next`]). A message for many (a broadcast, a topic with
+    ///    many followers) goes to the sessions in slices: `fan_out`.
+    /// 3. [`Frames`] builds the frame once for each protocol. All sessions share its bytes.
+    /// 4. Live mode: `session::Live` puts the frame in the session's [`Backlog`](super::Backlog).
+    ///    If it has no room, the session ends.
+    /// 5. Durable mode: `durable::Session` compares the sequence with what the session has
+    ///    (`durable::track`). The next message of its channel goes into the backlog; if that has
+    ///    no room, it is taken back and read from the stream later. After a hole, or while the
+    ///    session catches up, the frame waits in `durable::track::pending`.
+    /// 6. The session's own task (`http::session::open`) takes frames from the backlog and writes
+    ///    them to the socket.
     pub async fn run(self: Arc<Self>, interest: Interest<Arc<Entry>>) {
         let mut work = Work {
             interest,
-            behind: Vec::new(),
+            need_turns: Vec::new(),
             probes: Probes::default(),
         };
         // What came while a broadcast was on its way, and has to wait for its end.
         let mut next = None;
         loop {
-            let event = match next.take() {
-                Some(event) => event,
+            let Arrived { event, at } = match next.take() {
+                Some(arrived) => arrived,
                 None => tokio::select! {
-                    event = work.interest.next() => event,
+                    arrived = Arrived::next(&mut work.interest) => arrived,
                     () = self.exceeded.notified() => {
                         self.keep_within_total().await;
                         continue;
@@ -59,18 +92,20 @@ impl Registry {
                 },
             };
             match event {
-                Event::Broadcast(message) => next = self.broadcast(&message, &mut work).await,
-                Event::Message { to, message, .. } if Self::is_for_many(&to) => {
-                    next = self.to_topic(&to, &message, &mut work).await;
+                Event::Broadcast(message) => {
+                    next = self.broadcast((&message, at), &mut work).await;
                 }
-                event => self.event(event, &mut work).await,
+                Event::Message { to, message, .. } if Self::is_for_many(&to) => {
+                    next = self.to_topic(&to, (&message, at), &mut work).await;
+                }
+                event => self.event(Arrived { event, at }, &mut work).await,
             }
-            self.give_way(&mut work.behind).await;
+            self.give_way(&mut work.need_turns).await;
         }
     }
 
     /// Handles what is not for many.
-    pub(super) async fn event(self: &Arc<Self>, event: Event<Arc<Entry>>, work: &mut Work) {
+    pub(super) async fn event(self: &Arc<Self>, Arrived { event, at }: Arrived, work: &mut Work) {
         match event {
             Event::Message {
                 to,
@@ -79,14 +114,14 @@ impl Registry {
             } => {
                 let handling = async {
                     provoke::here("message", message.event.as_str());
-                    self.message(to, &message, request, work);
+                    self.message(to, (&message, at), request, work);
                 };
                 self.contained(handling).await;
             }
             Event::Confirmed(subscriptions) => {
-                let life = self.life();
+                let number = self.connection_number();
                 for (held, id) in subscriptions {
-                    held.confirm(id, life);
+                    held.confirm(id, number);
                 }
             }
             Event::Refused(refused) => self.refuse(refused),
@@ -99,7 +134,7 @@ impl Registry {
     fn message(
         &self,
         to: Arc<Entry>,
-        message: &Message,
+        (message, at): (&Message, Instant),
         request: Option<Request>,
         work: &mut Work,
     ) {
@@ -122,19 +157,19 @@ impl Registry {
         if let Audience::User(user) = Held::key(&to) {
             frames = frames.to_user(user.as_str());
         }
-        let mut arrivals = Arrivals::of(message, &self.config.tracer);
-        let reached = self.deliver(&to, &mut frames, &mut arrivals, &mut work.behind);
+        let mut arrivals = Arrivals::of(message, at, &self.config.tracer);
+        let reached = self.deliver(&to, &mut frames, &mut arrivals, &mut work.need_turns);
         if let (Some(request), 1..) = (request, reached) {
             self.answer(&mut work.interest, &to, &request, reached);
         }
         self.answer_probes(work);
     }
 
-    /// Gives sessions their turns that are behind, and keeps all within their bounds.
-    pub(super) async fn give_way(&self, behind: &mut Vec<Arc<dyn Session>>) {
-        for session in behind.drain(..) {
-            let is_behind = || session.backlog().is_behind(&self.limits);
-            self.give_turns(is_behind).await;
+    /// Gives sessions the turns that they need, and keeps all backlogs within their bounds.
+    pub(super) async fn give_way(&self, need_turns: &mut Vec<Arc<dyn Session>>) {
+        for session in need_turns.drain(..) {
+            let needs_turn = || session.backlog().needs_turn(&self.limits);
+            self.give_turns(needs_turn).await;
         }
         self.keep_within_total().await;
     }
@@ -186,11 +221,11 @@ impl Registry {
         held: &Entry,
         frames: &mut Frames<'_>,
         arrivals: &mut Arrivals<'_>,
-        behind: &mut Vec<Arc<dyn Session>>,
+        need_turns: &mut Vec<Arc<dyn Session>>,
     ) -> usize {
         let mut sessions = Vec::new();
         held.each(|session| sessions.push(session.clone()));
-        self.offer(sessions, frames, arrivals, behind)
+        self.offer(sessions, frames, arrivals, need_turns)
     }
 
     /// Brings a message to these sessions; to how many.
@@ -199,20 +234,20 @@ impl Registry {
         sessions: impl IntoIterator<Item = Arc<dyn Session>>,
         frames: &mut Frames<'_>,
         arrivals: &mut Arrivals<'_>,
-        behind: &mut Vec<Arc<dyn Session>>,
+        need_turns: &mut Vec<Arc<dyn Session>>,
     ) -> usize {
         let mut reached = 0;
         for session in sessions {
             match session.clone().offer(frames, arrivals.next(), &self.limits) {
                 Pushed::Queued => reached += 1,
-                Pushed::Behind => {
+                Pushed::NeedsTurn => {
                     reached += 1;
-                    behind.push(session);
+                    need_turns.push(session);
                 }
                 Pushed::Over => self.metrics.dropped("session_over", 1),
                 Pushed::Overflowed(lost) => self.metrics.dropped("slow_consumer", lost),
                 Pushed::TooLarge => self.metrics.dropped("too_large", 1),
-                Pushed::Later => {}
+                Pushed::NotQueued => {}
             }
         }
         reached

@@ -16,7 +16,8 @@ use crate::{
     user::UserId,
 };
 
-/// Sessions that come again are closed across this, and each gets a hint of up to this.
+/// Sessions whose clients are to reconnect are closed across this, and each gets a hint of up to
+/// this.
 const SPREAD: Duration = Duration::from_secs(2);
 /// A ticket that is being redeemed brings its session within this, or never.
 const REMEMBERED: Duration = Duration::from_secs(30);
@@ -26,14 +27,14 @@ const MAX_REMEMBERED: usize = 65_536;
 /// How a service ends a user's sessions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dismissal {
-    /// Their clients come again, with fresh grants; else they stay away.
+    /// Their clients reconnect, with fresh grants; else they stay away.
     pub reconnect: bool,
     /// What their `goodbye` says besides.
     pub message: Option<CloseMessage>,
 }
 
 impl Dismissal {
-    /// With a hint between these fractions of the longest, where clients come again.
+    /// With a hint between these fractions of the longest, if clients are to reconnect.
     fn ending(&self, from: f64, to: f64) -> Ending {
         let hint = || jitter::fraction_of(SPREAD, from, to);
         Ending {
@@ -94,8 +95,8 @@ impl Registry {
         count
     }
 
-    /// Ends all sessions of a user, also those on their way in; those that come again across
-    /// 2 s. Returns how many there are. A session whose ticket is being redeemed now does not
+    /// Ends all sessions of a user, also those on their way in; across 2 s if their clients are to
+    /// reconnect. Returns how many there are. A session whose ticket is being redeemed now does not
     /// count, and ends as soon as its user is known.
     pub fn dismiss(&self, user: &UserId, dismissal: Dismissal) -> usize {
         // Before the sessions are listed: a session that is not among them finds this.

@@ -2,25 +2,30 @@
 //! in slices, so that it holds up neither the messages to others that come meanwhile nor the
 //! sessions that write them.
 
-use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::{runtime::Handle, task::yield_now, time::sleep};
 
 use super::{
     Entry, Registry, Session,
     arrival::Arrivals,
-    delivery::{TURNS, Work},
+    delivery::{Arrived, TURNS, Work},
 };
 use crate::{bus::Event, channel::Audience, frame::Frames, message::Message, provoke};
 
 /// Sessions that get a message in one turn, for each thread of the runtime. Each of them then
 /// needs a turn of its own to write it, and what comes for others waits for all of these.
 const SLICE: usize = 32;
-/// Between two slices. The runtime's clock ticks once a millisecond, so this ends at its next
-/// tick. It leaves more than half of the CPU's time to everything else: to messages to single
-/// users, and on the same machine to NATS. `make api` measures what they notice.
+/// The pause between two slices: the shortest sleep. tokio rounds it up to the next tick of its
+/// clock, so it takes about 1 ms. It leaves more than half of the CPU's time to everything else:
+/// to messages to single users, and on the same machine to NATS.
 const PAUSE: Duration = Duration::from_micros(1);
-/// Events that are handled between two slices; so many end the pause.
+/// How many events are handled between two slices. After that many the pause ends early.
 const EVENTS: usize = 64;
 
 /// Sessions that have yet to get the message.
@@ -44,7 +49,7 @@ impl Left {
         Some(session)
     }
 
-    /// Takes a session out; none where it has the message, or does not get it.
+    /// Takes a session out; `None` if it has the message, or does not get it.
     fn take(&mut self, session: &Arc<dyn Session>) -> Option<Arc<dyn Session>> {
         let sessions = &mut self.sessions;
         let places = self.places.get_or_insert_with(|| {
@@ -73,20 +78,23 @@ fn slice() -> usize {
 }
 
 impl Registry {
-    /// Whether a message to this audience is for so many that it is delivered in slices.
+    /// Whether a message to this audience is delivered in slices: a topic that more sessions follow
+    /// than a slice has.
     pub(super) fn is_for_many(to: &Entry) -> bool {
         matches!(to.key(), Audience::Topic(_)) && to.len() > slice()
     }
 
     /// Delivers a broadcast to all sessions.
     ///
-    /// Nobody is missed by taking the list first: a user's first session is welcomed only
-    /// after a confirmation that the task of this call hands on.
+    /// It is safe to take the list of sessions at the beginning. A session that joins later is
+    /// welcomed after the broadcast has come to this task, and its `welcome` promises only what
+    /// is published after it. (In durable mode the leader query for its beginning comes after
+    /// its join, so the session begins after the broadcast.)
     pub(super) async fn broadcast(
         self: &Arc<Self>,
-        message: &Message,
+        message: (&Message, Instant),
         work: &mut Work,
-    ) -> Option<Event<Arc<Entry>>> {
+    ) -> Option<Arrived> {
         let mut sessions = Vec::new();
         self.each(|session| sessions.push(session.clone()));
         self.fan_out(sessions, message, work).await
@@ -96,9 +104,9 @@ impl Registry {
     pub(super) async fn to_topic(
         self: &Arc<Self>,
         to: &Entry,
-        message: &Message,
+        message: (&Message, Instant),
         work: &mut Work,
-    ) -> Option<Event<Arc<Entry>>> {
+    ) -> Option<Arrived> {
         let mut sessions = Vec::with_capacity(to.len());
         to.each(|session| sessions.push(session.clone()));
         self.fan_out(sessions, message, work).await
@@ -109,11 +117,11 @@ impl Registry {
     async fn fan_out(
         self: &Arc<Self>,
         sessions: Vec<Arc<dyn Session>>,
-        message: &Message,
+        (message, at): (&Message, Instant),
         work: &mut Work,
-    ) -> Option<Event<Arc<Entry>>> {
+    ) -> Option<Arrived> {
         let mut frames = Frames::new(message, self.config.max_frame);
-        let mut arrivals = Arrivals::of(message, &self.config.tracer);
+        let mut arrivals = Arrivals::of(message, at, &self.config.tracer);
         let mut left = Left::new(sessions);
         // For all of them together: clients that never read must not cost the others a wait
         // each.
@@ -126,7 +134,7 @@ impl Registry {
                 for _ in 0..slice_size {
                     let Some(session) = left.pop() else { break };
                     let one = [session];
-                    self.offer(one, &mut frames, &mut arrivals, &mut work.behind);
+                    self.offer(one, &mut frames, &mut arrivals, &mut work.need_turns);
                     while turns > 0 && self.limits.half_full() {
                         turns -= 1;
                         yield_now().await;
@@ -146,19 +154,19 @@ impl Registry {
                 if next.is_some() {
                     break;
                 }
-                let event = tokio::select! {
+                let arrived = tokio::select! {
                     biased;
-                    event = work.interest.next() => event,
+                    arrived = Arrived::next(&mut work.interest) => arrived,
                     () = &mut pause => break,
                 };
-                let to = match &event {
+                let to = match &arrived.event {
                     Event::Broadcast(_) => None,
                     Event::Message { to, .. } if Self::is_for_many(to) => None,
                     Event::Message { to, .. } => Some(Some(to)),
                     _ => Some(None),
                 };
                 let Some(to) = to else {
-                    next = Some(event);
+                    next = Some(arrived);
                     break;
                 };
                 // A session gets both in the order in which they came.
@@ -166,13 +174,13 @@ impl Registry {
                     let mut first = Vec::new();
                     to.each(|session| first.extend(left.take(session)));
                     let first = async {
-                        self.offer(first, &mut frames, &mut arrivals, &mut work.behind);
+                        self.offer(first, &mut frames, &mut arrivals, &mut work.need_turns);
                     };
                     if !self.contained(first).await {
-                        return next.or(Some(event));
+                        return next.or(Some(arrived));
                     }
                 }
-                self.event(event, work).await;
+                self.event(arrived, work).await;
             }
         }
     }

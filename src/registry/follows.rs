@@ -35,7 +35,7 @@ struct Inner {
     /// One change at a time.
     turn: tokio::sync::Mutex<()>,
     /// NATS has confirmed or refused one of the topics.
-    told: Notify,
+    answered: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -53,8 +53,8 @@ pub struct Change {
     pub follow: Vec<Topic>,
     /// Followed no more.
     pub unfollow: Vec<Topic>,
-    /// Topics that these grants do not allow are followed no more either. They are judged when
-    /// the changes before this one are made: a topic that was asked for before must not stay.
+    /// Also unfollow all topics that these grants do not allow. That is checked after earlier
+    /// changes are made, so that a topic that was asked for just before is unfollowed too.
     pub only: Option<Box<Grants>>,
     /// The `id` of the client's command, which its answer repeats.
     pub id: Option<String>,
@@ -144,9 +144,9 @@ impl Follows {
     }
 
     /// NATS has confirmed or refused a topic of the session.
-    pub(super) fn told(&self) {
+    pub(super) fn nats_answered(&self) {
         if let Some(inner) = self.0.get() {
-            inner.told.notify_waiters();
+            inner.answered.notify_waiters();
         }
     }
 
@@ -276,6 +276,11 @@ impl Registry {
     }
 
     /// Subscribes to topics for a session.
+    ///
+    /// # Errors
+    ///
+    /// [`FollowError::Unavailable`]: NATS is away. [`FollowError::Full`]: this gateway follows
+    /// `topics.max` topics. No topic is subscribed to for the session then.
     pub(super) fn begin_to_follow(
         &self,
         session: &Arc<dyn Session>,
@@ -319,30 +324,39 @@ impl Registry {
 }
 
 impl Pending<'_> {
-    /// Waits until NATS delivers all of them.
+    /// Waits until NATS delivers all of them: until it has confirmed them, and `settle` is over.
+    ///
+    /// # Errors
+    ///
+    /// [`FollowError::Forbidden`]: NATS refuses one. [`FollowError::Unavailable`]: it has not
+    /// confirmed all before the deadline.
     pub(super) async fn confirmed(&self, deadline: Instant) -> Result<(), FollowError> {
         if self.entries.is_empty() {
             return Ok(());
         }
-        self.told(deadline).await?;
+        self.answered(deadline).await?;
         // Waited also behind another session, which may be settling still.
         sleep(self.registry.connection().settle).await;
         Ok(())
     }
 
-    /// Waits until NATS has confirmed all of them.
-    pub(super) async fn told(&self, deadline: Instant) -> Result<(), FollowError> {
-        let told = &self.session.follows().inner().told;
+    /// Waits until NATS has confirmed all of them on this connection.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pending::confirmed`].
+    pub(super) async fn answered(&self, deadline: Instant) -> Result<(), FollowError> {
+        let answered = &self.session.follows().inner().answered;
         loop {
-            let mut next = pin!(told.notified());
+            let mut next = pin!(answered.notified());
             next.as_mut().enable();
-            let life = self.registry.life();
+            let number = self.registry.connection_number();
             let mut all = true;
             for entry in &self.entries {
                 if !entry.has(&self.session) {
                     return Err(FollowError::Forbidden);
                 }
-                all &= entry.confirmed_in() == Some(life);
+                all &= entry.confirmed_on() == Some(number);
             }
             if all {
                 return Ok(());

@@ -55,8 +55,8 @@ impl Drop for Charge {
     }
 }
 
-/// What an allocator takes for so many bytes: jemalloc has four sizes to each
-/// doubling, so the 16 KiB and a few bytes of a frame are 20 KiB.
+/// What an allocator takes for `bytes` bytes: jemalloc has four sizes to each doubling, so the
+/// 16 KiB and a few bytes of a frame are 20 KiB.
 fn allocated(bytes: usize) -> usize {
     let steps = bytes.next_power_of_two() / 8;
     bytes.next_multiple_of(steps.max(16))

@@ -1,5 +1,5 @@
-//! Who comes and goes, for the room that tells services: a queue that it reads, and what it
-//! asks and notes here. Without a reader nothing is queued.
+//! Who comes and goes, for the module `presence`, which tells services: a queue of changes that it
+//! reads, and what it asks and notes here. Without a reader nothing is queued.
 
 use std::sync::{Arc, OnceLock};
 
@@ -50,7 +50,8 @@ impl Presence {
         }
     }
 
-    /// How many of the sessions count of which another gateway asks whether the user is here.
+    /// Another gateway asks whether the user is here. Returns `sessions`, or 0 while no session of
+    /// the user was welcomed.
     pub(super) fn counts(&self, held: &Entry, sessions: usize) -> usize {
         match self.changes.get() {
             // One that is on its way in may never be.
@@ -72,7 +73,7 @@ impl Presence {
 }
 
 impl Registry {
-    /// Changes from now on, for one reader: a second one gets none.
+    /// Changes from now on, for one reader: a second one gets nothing.
     pub fn changes(&self) -> mpsc::Receiver<Change> {
         let (sender, changes) = mpsc::channel(QUEUE);
         let _ = self.presence.changes.set(sender);

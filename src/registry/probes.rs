@@ -12,7 +12,7 @@ use crate::bus::{Probe, Request};
 const PATIENCE: Duration = Duration::from_millis(250);
 /// How often it is looked whether one can be answered.
 const TICK: Duration = Duration::from_millis(10);
-/// Beyond so many the oldest is dropped.
+/// How many questions wait. Beyond it the oldest is dropped.
 const MAX: usize = 1024;
 
 /// The questions that wait.

@@ -26,18 +26,19 @@ use crate::{
 pub enum Pushed {
     /// The session will write it.
     Queued,
-    /// The session will write it. The backlog is half of what it may be, and only because the
-    /// session has not had its turn: see [`Backlog::is_behind`].
-    Behind,
+    /// The session will write it. The backlog is more than half full, and only because the
+    /// session has not had its turn: see [`Backlog::needs_turn`].
+    NeedsTurn,
     /// The session is over.
     Over,
-    /// The session is over now: so many messages are lost, with this one.
+    /// The session is over now. How many messages are lost, this one included.
     Overflowed(usize),
     /// The message is too large for a frame. The session is told so in its place, or has
     /// ended.
     TooLarge,
-    /// The session has the message already, or gets it later.
-    Later,
+    /// Nothing is queued now: the session has the message already, gets it from the stream
+    /// later, or is not meant to get it (a probe, a topic that it does not follow).
+    NotQueued,
 }
 
 /// A session that follows channels. The registry calls it for what the bus says.
@@ -93,7 +94,7 @@ pub trait Session: fmt::Debug + Send + Sync {
         None
     }
 
-    /// The last proof that the client was told; none where it was told none, or has since
+    /// The last proof that the client was told; `None` if it was told none, or has since
     /// fallen behind.
     fn last_proof(&self) -> Option<Proof> {
         None
@@ -128,7 +129,7 @@ impl Live {
         match framed {
             Framed::Whole(bytes) => self.backlog.push(bytes, arrived, limits),
             Framed::TooLarge(Some(gap)) => match self.backlog.push(gap, arrived, limits) {
-                Pushed::Queued | Pushed::Behind => Pushed::TooLarge,
+                Pushed::Queued | Pushed::NeedsTurn => Pushed::TooLarge,
                 pushed => pushed,
             },
             Framed::TooLarge(None) => {
@@ -197,7 +198,7 @@ impl Session for Live {
                 let pushed = self
                     .follows
                     .with(topic, || self.push(framed, arrival, limits));
-                pushed.unwrap_or(Pushed::Later)
+                pushed.unwrap_or(Pushed::NotQueued)
             }
         }
     }
@@ -207,7 +208,7 @@ impl Member<Audience> for Arc<dyn Session> {
     fn confirmed(&self, of: &Audience) {
         match of {
             Audience::User(_) => self.backlog().confirm(),
-            Audience::Topic(_) => self.follows().told(),
+            Audience::Topic(_) => self.follows().nats_answered(),
         }
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use ulid::Ulid;
 
 use super::{
-    Admission, Backlog, Entry, FollowError, JoinError, Outgoing, Pushed, Registry, Session, Source,
+    Backlog, Entry, FollowError, JoinError, JoinState, Outgoing, Pushed, Registry, Session, Source,
     TopicChange, membership,
 };
 use crate::{
@@ -59,16 +59,18 @@ impl SessionHandle {
         poll_fn(|cx| self.backlog().poll_dismissed(cx)).await;
     }
 
-    /// The session begins: from here on it is told of a loss. What was lost before is an
-    /// error.
+    /// Commits the session, before its client gets its `welcome`: from here on the session is told
+    /// of a loss. A connection that was lost before is an error.
     ///
     /// # Errors
     ///
-    /// [`JoinError::Unconfirmed`]
-    pub fn welcome(&self) -> Result<(), JoinError> {
-        self.backlog().admit(Admission::Welcomed);
+    /// [`JoinError::Unconfirmed`]: NATS has not confirmed the subscription on this connection.
+    pub fn commit(&self) -> Result<(), JoinError> {
+        self.backlog().set_join_state(JoinState::Welcomed);
         let registry = &self.registry;
-        match registry.is_connected() && self.held.confirmed_in() == Some(registry.life()) {
+        match registry.is_connected()
+            && self.held.confirmed_on() == Some(registry.connection_number())
+        {
             true => Ok(()),
             false => Err(JoinError::Unconfirmed),
         }
@@ -87,8 +89,9 @@ impl SessionHandle {
         self.session.follows().topics()
     }
 
-    /// The session has its welcome, with this id: where its user has too many, the oldest goes.
-    pub fn welcomed(&self, id: Ulid) {
+    /// The session has started: its `welcome`, with this id, is queued. If its user has too many
+    /// sessions, the oldest is ended.
+    pub fn started(&self, id: Ulid) {
         self.backlog().begins(id);
         let limit = self.registry.config.max_sessions_per_user;
         self.held.keep_newest(limit, &self.session);

@@ -27,12 +27,14 @@ use crate::{
 
 /// Spans of one request.
 const MAX_BATCH: usize = 512;
-/// A span waits so long for others.
+/// How long a span waits for others, to be sent with them.
 const GATHER: Duration = Duration::from_secs(1);
 /// The collector answers within this.
 const ANSWER: Duration = Duration::from_secs(5);
-/// Before a request is sent again: at first, and at most.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(8));
+/// The first pause before a request is sent again. It doubles each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// The longest pause before a request is sent again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 /// How often a request is sent; then its spans are lost, and newer ones have their turn.
 const ATTEMPTS: u32 = 6;
 /// Characters of what the collector says that are logged.
@@ -44,7 +46,7 @@ pub(super) struct Exporter {
     gateway: String,
     spans: mpsc::Receiver<Ended>,
     metrics: Arc<Metrics>,
-    /// None before the first request, and after one that failed.
+    /// `None` before the first request, and after one that failed.
     client: Option<TraceServiceClient<Channel>>,
     /// The log has said that it does not work.
     failing: bool,
@@ -53,7 +55,7 @@ pub(super) struct Exporter {
 /// Why spans are not with the collector.
 struct Failure {
     words: String,
-    /// The same request fares no better another time.
+    /// The collector refused the request: sending it again is of no use.
     refused: bool,
 }
 
@@ -118,7 +120,7 @@ impl Exporter {
 
     /// Sends spans, or gives them up.
     async fn send(&mut self, batch: &mut Vec<Ended>) {
-        let mut pause = PAUSES.0;
+        let mut pause = FIRST_PAUSE;
         let mut result = "unsent";
         for attempt in 1..=ATTEMPTS {
             match self.attempt(batch).await {
@@ -129,7 +131,7 @@ impl Exporter {
                 }
                 Err(_) if attempt < ATTEMPTS => {
                     sleep(jitter::fraction_of(pause, 0.5, 1.0)).await;
-                    pause = (2 * pause).min(PAUSES.1);
+                    pause = (2 * pause).min(LONGEST_PAUSE);
                 }
                 Err(_) => {}
             }

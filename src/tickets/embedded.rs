@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{Ticket, Unavailable};
 
-/// Tickets at once; beyond it none is issued until some expire.
+/// Tickets at the same time; beyond it no ticket is issued until some expire.
 const MAX_TICKETS: usize = 100_000;
 
 /// Values by ticket, with the end of each.

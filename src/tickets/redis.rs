@@ -54,8 +54,11 @@ use crate::{
 
 /// Redirections that one command follows: a slot moves once, and a fail-over may follow.
 const MAX_REDIRECTS: usize = 5;
-/// Before a command is repeated that a node could not carry out yet (TRYAGAIN).
-const AGAIN: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(25));
+/// The shortest pause before a command is repeated that a node could not carry out yet (TRYAGAIN).
+/// It is random.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
+/// The longest pause before such a command is repeated.
+const LONGEST_PAUSE: Duration = Duration::from_millis(25);
 
 /// The store of tickets.
 #[derive(Clone)]
@@ -68,7 +71,7 @@ struct Shared {
     map: Arc<Map>,
     /// Commands that run or wait for a connection.
     permits: Semaphore,
-    /// A command failed, or was redirected: look at once.
+    /// A command failed, or was redirected: look immediately.
     doubt: Notify,
     /// The last look found all servers and that they work.
     connected: AtomicBool,
@@ -213,7 +216,7 @@ impl Shared {
                     asking = true;
                 }
                 ErrorKind::Server(ServerErrorKind::TryAgain) => {
-                    let pause = time::sleep(jitter::between(AGAIN.0, AGAIN.1));
+                    let pause = time::sleep(jitter::between(SHORTEST_PAUSE, LONGEST_PAUSE));
                     if time::timeout_at(deadline, pause).await.is_err() {
                         return Err(Trouble::Away);
                     }

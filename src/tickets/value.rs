@@ -72,7 +72,7 @@ pub enum Fault {
     /// A key that tickets don't have.
     #[error("is not a key of tickets; leave it out")]
     UnknownKey,
-    /// The same key again.
+    /// A key that stands there twice.
     #[error("stands there twice")]
     Twice,
     /// A key that must be there.

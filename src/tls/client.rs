@@ -17,7 +17,7 @@ use super::{
 /// Whom to trust, and who to be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClientFiles {
-    /// The only authorities to trust; none: those that the system trusts.
+    /// The only authorities to trust; `None`: those that the system trusts.
     pub ca_file: Option<PathBuf>,
     /// What to show where the server asks for it.
     pub identity: Option<Identity>,
@@ -42,7 +42,7 @@ impl ClientFiles {
         self.config().map(|config| Connector(Arc::new(config)))
     }
 
-    /// The same for connections on which this protocol is spoken, as ALPN names it.
+    /// Reads the files, for connections on which this protocol is spoken, as ALPN names it.
     ///
     /// # Errors
     ///
@@ -53,7 +53,7 @@ impl ClientFiles {
         Ok(Connector(Arc::new(config)))
     }
 
-    /// The same for a client that brings its own connections.
+    /// Reads the files, for a client that brings its own connections.
     ///
     /// # Errors
     ///

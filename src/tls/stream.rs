@@ -37,8 +37,8 @@ impl Stream {
         }
     }
 
-    /// From now on the connection is broken where what was sent is not acknowledged
-    /// by the other end's kernel for so long: a machine that vanishes says nothing.
+    /// From now on the connection breaks if the other end's kernel does not acknowledge for
+    /// this long what was sent: a machine that vanishes says nothing.
     ///
     /// # Errors
     ///

@@ -10,7 +10,7 @@ use crate::{
     user::{USER_ID_RULE, UserId},
 };
 
-/// Nobody's clock goes further than the year 9999.
+/// The latest time, in seconds since 1970: nobody's clock goes further than the year 9999.
 const LATEST: u64 = 253_402_300_799;
 
 /// What a good token says.
@@ -20,13 +20,14 @@ pub struct Identity {
     pub user: UserId,
     /// When the token expires, in Unix seconds.
     pub exp: u64,
-    /// The same; where that has just passed, when the leeway has too.
+    /// When the session ends, in Unix seconds: `exp`, or, if that has just passed, the end of
+    /// the leeway.
     pub expires_at: u64,
     /// What its claims grant.
     pub grants: Grants,
 }
 
-/// The claims that grant something; none: no claim does.
+/// The claims that grant something; `None`: no claim does.
 #[derive(Debug, Clone, Default)]
 pub struct GrantClaims {
     /// Topics that are followed from the beginning.

@@ -19,10 +19,10 @@ use crate::tls::ClientFiles;
 
 /// From the look-up of the name to the last byte.
 const LIMIT: Duration = Duration::from_secs(5);
-/// More keys than anybody has.
+/// The largest answer in bytes: more keys than anybody has.
 const MAX_BODY: usize = 256 * 1024;
 
-/// As much as is read of a text in a document of somebody else's, for people to see.
+/// How many characters are read of a text in a document of somebody else's, for people to see.
 const SHOWN: usize = 200;
 
 /// What an issuer says of itself (OpenID Connect Discovery 1.0, 3), as far as it is read.

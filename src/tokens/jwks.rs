@@ -25,21 +25,24 @@ use crate::{jitter, metrics::Metrics};
 /// How often the set is looked at without anybody asking; where its keys are good
 /// for less, twice in that time.
 const REFRESH: Duration = Duration::from_secs(300);
-/// Unknown keys cause one fetch in this time, and so many at once.
+/// Unknown keys cause one fetch in this time, after a burst of [`FETCHES_AT_ONCE`] fetches.
 const FETCH_EVERY: Duration = Duration::from_secs(10);
+/// Fetches that unknown keys may cause in one burst.
 const FETCHES_AT_ONCE: u32 = 3;
-/// Between attempts while the URL is away, doubled from the one to the other.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// The first pause between attempts while the URL is away. It doubles each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause between attempts while the URL is away.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How long a request waits for a fetch.
 const WAIT: Duration = Duration::from_secs(3);
 
 /// What became of the search for a token's key.
 #[derive(Debug)]
-#[allow(private_interfaces, reason = "only this room looks inside")]
+#[allow(private_interfaces, reason = "only this module looks inside")]
 pub enum Lookup {
-    /// The one.
+    /// The key.
     Found(Box<Key>),
-    /// None is like that.
+    /// No key is like that.
     Unknown,
     /// More than one.
     Ambiguous,
@@ -71,7 +74,7 @@ struct Fetched {
 struct Budget {
     left: u32,
     since: Instant,
-    /// One was asked for when there had been so many attempts.
+    /// How many attempts there had been when one was asked for.
     asked_after: Option<u64>,
 }
 
@@ -139,8 +142,8 @@ impl Jwks {
         }
     }
 
-    /// Whether a fetch is under way that may bring what was not there after so
-    /// many attempts; begins one where that is not too often.
+    /// Whether a fetch is under way that may bring a key that was not there after `attempts`
+    /// attempts. Begins one, if that is not too often.
     fn fetches(&self, attempts: u64) -> bool {
         let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
         // All who miss a key at the same time wait for the same fetch.
@@ -174,7 +177,7 @@ async fn keep(
         Location::Jwks(_) => "tickets.jwt.jwks_url",
         Location::Oidc(_) => "tickets.jwt.oidc_issuer",
     };
-    let mut pause = RETRY.0;
+    let mut pause = FIRST_PAUSE;
     let mut told = false;
     while !fetched.is_closed() {
         let next = match fetch::keys(&remote).await {
@@ -183,7 +186,7 @@ async fn keep(
                 if told || fetched.borrow().at.is_none() {
                     tracing::info!(keys = keys.len(), "the keys of {key} are here");
                 }
-                (told, pause) = (false, RETRY.0);
+                (told, pause) = (false, FIRST_PAUSE);
                 fetched.send_modify(|fetched| {
                     fetched.keys = keys;
                     fetched.at = Some(Instant::now());
@@ -199,7 +202,7 @@ async fn keep(
                 told = true;
                 fetched.send_modify(|fetched| fetched.attempts += 1);
                 let wait = pause;
-                pause = (pause * 2).min(RETRY.1);
+                pause = (pause * 2).min(LONGEST_PAUSE);
                 wait
             }
         };

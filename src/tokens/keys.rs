@@ -36,7 +36,7 @@ impl Key {
         }
     }
 
-    /// None where it is no key that can be used.
+    /// `None` if it is no key that can be used.
     pub(super) fn from_pem(pem: &[u8]) -> Option<Self> {
         let key = DecodingKey::from_rsa_pem(pem)
             .or_else(|_| DecodingKey::from_ec_pem(pem))
@@ -44,7 +44,7 @@ impl Key {
         Self::new(None, key.ok()?)
     }
 
-    /// None where it is not for signatures that can be checked here. A symmetric
+    /// `None` if it is not for signatures that can be checked here. A symmetric
     /// key in a public set is nobody's secret.
     fn from_jwk(jwk: &Jwk) -> Option<Self> {
         let common = &jwk.common;
@@ -129,7 +129,7 @@ impl Keys {
     }
 
     /// Reads a JSON Web Key Set; keys that are not for us are left out (RFC 7517,
-    /// 5). None where it is no such set.
+    /// 5). `None` if it is no such set.
     pub(super) fn from_jwks(json: &[u8]) -> Option<Self> {
         let set: Set = serde_json::from_slice(json).ok()?;
         let keys = set.keys.into_iter().take(MAX_KEYS);

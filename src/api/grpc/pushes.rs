@@ -1,4 +1,4 @@
-//! Streams of pushes: many under way at once, answered in the order in which they came.
+//! Streams of pushes: many under way at the same time, answered in the order in which they came.
 //!
 //! A task of its own reads and publishes, whether or not the caller reads its answers: what
 //! is under way holds room that all callers share.

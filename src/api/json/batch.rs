@@ -25,7 +25,7 @@ use crate::{
     metrics::Metrics,
 };
 
-/// Pushes of one batch that wait for NATS at once.
+/// Pushes of one batch that wait for NATS at the same time.
 const WINDOW: usize = 250;
 
 /// `{"pushes":[…]}`.

@@ -14,7 +14,7 @@ use warp::{Filter, Rejection};
 use super::{call::Call, refusal::Refusal};
 use crate::api::bodies::ARRIVAL;
 
-/// A body of JSON of at most so many bytes, and the call that keeps their room until the
+/// A body of JSON of at most `most` bytes, and the call that keeps their room until the
 /// answer.
 pub(super) fn json(
     most: usize,

@@ -78,7 +78,7 @@ impl Call {
 /// meanwhile.
 pub(super) struct Counted {
     metrics: Arc<Metrics>,
-    /// None for a push of a batch.
+    /// `None` for a push of a batch.
     call: Option<Arc<Call>>,
     code: &'static str,
 }

@@ -215,7 +215,7 @@ impl Refusal {
     }
 }
 
-/// So much of a text as fits.
+/// As much of a text as fits.
 fn shortened(text: &str) -> String {
     match text.char_indices().nth(LONGEST) {
         None => text.to_owned(),

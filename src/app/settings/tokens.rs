@@ -19,7 +19,7 @@ pub(super) fn are_judged(config: &Config) -> bool {
     keys.contains(&true)
 }
 
-/// How tokens are judged; none where they are not.
+/// How tokens are judged; `None` if they are not.
 pub(crate) fn tokens(config: &Config) -> Result<Option<tokens::Config>, SettingError> {
     let jwt = &config.tickets_jwt;
     let Some(source) = source(config)? else {

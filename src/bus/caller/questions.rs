@@ -47,7 +47,7 @@ pub(super) struct Questions(Mutex<HashMap<u64, Question>>);
 
 #[derive(Debug)]
 pub(super) struct Question {
-    /// None while it waits for its turn.
+    /// `None` while it waits for its turn.
     asked_on: Option<Ulid>,
     answers: Answers,
 }
@@ -125,7 +125,7 @@ impl Questions {
         }
     }
 
-    /// Nothing more comes on this connection; none: on any.
+    /// Nothing more comes on this connection; `None`: on any.
     pub(super) fn lost(&self, connection: Option<Ulid>) {
         self.end(|question| {
             let ends = connection.is_none() || question.asked_on == connection;
@@ -178,7 +178,7 @@ impl Question {
 }
 
 impl Open {
-    /// Forgets the question. Says whether it was asked; none where it has ended already.
+    /// Forgets the question. Says whether it was asked; `None` if it has ended already.
     pub(super) fn forget(&self) -> Option<bool> {
         let question = self.questions.open().remove(&self.number)?;
         Some(question.asked_on.is_some())

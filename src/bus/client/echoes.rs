@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-/// Echoes under way. More pushes than that at once share the next ones.
+/// Echoes under way at the same time. Further pushes share the next ones.
 const MAX_ECHOES: usize = 4;
 
 /// Echoes under way, and the pushes that each confirms.

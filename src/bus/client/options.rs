@@ -18,12 +18,14 @@ use crate::{
 const PING: Duration = Duration::from_secs(3);
 /// One attempt at one address of a server.
 const ATTEMPT: Duration = Duration::from_secs(2);
-/// Between attempts, doubled from one to the next; of each a random half to whole is
-/// waited, so that gateways do not return in step.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
-/// Connects for as long as the process lives; `events` hears what becomes of it. For the socket
-/// async-nats holds so many commands, beyond which a caller waits, and for each subscription so
-/// many messages, beyond which it drops the newest.
+/// The first pause between attempts, doubled from one to the next. Of each pause a random half to
+/// whole is waited, so that gateways do not return in step.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// The longest pause between attempts.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Connects for as long as the process lives; `events` hears what becomes of it. async-nats holds
+/// a bounded number of commands for the socket: beyond it a caller waits. It holds a bounded
+/// number of messages for each subscription: beyond it it drops the newest.
 pub(in crate::bus) async fn connect(
     config: &Config,
     servers: &Servers,
@@ -71,9 +73,9 @@ pub(in crate::bus) fn addresses(servers: &[Url]) -> Vec<ServerAddr> {
 
 fn delay(attempt: usize) -> Duration {
     let doublings = u32::try_from(attempt.saturating_sub(2)).unwrap_or(u32::MAX);
-    let pause = BACKOFF.0.saturating_mul(1 << doublings.min(10));
+    let pause = FIRST_PAUSE.saturating_mul(1 << doublings.min(10));
     match attempt {
         0 | 1 => Duration::ZERO,
-        _ => jitter::fraction_of(pause.min(BACKOFF.1), 0.5, 1.0),
+        _ => jitter::fraction_of(pause.min(LONGEST_PAUSE), 0.5, 1.0),
     }
 }

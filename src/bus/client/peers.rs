@@ -65,7 +65,7 @@ impl Peers {
         }
     }
 
-    /// Listens for as long as the result lives. None where async-nats has ended, and with it
+    /// Listens for as long as the result lives. `None` if async-nats has ended, and with it
     /// the process.
     pub async fn listen(&self, topic: Topic) -> Option<Listener> {
         let subject = self.client.topic(topic);
@@ -89,7 +89,7 @@ impl Peers {
     }
 
     /// The gateway hears itself, so both topics are subscribed to and news may be published.
-    pub fn are_heard(&self) {
+    pub fn note_heard(&self) {
         if !self.are_forbidden() {
             self.client.peers_told.news_pass();
         }
@@ -106,7 +106,7 @@ impl Peers {
         matches!(timeout(HAND_OVER, saying).await, Ok(Ok(())))
     }
 
-    /// Asks all gateways; so many answers are kept at most.
+    /// Asks all gateways. At most `answers` answers are kept.
     ///
     /// # Errors
     ///
@@ -129,7 +129,7 @@ impl Peers {
         Ok(Answers(asked.unwrap_or(Err(Failure::Away))?))
     }
 
-    /// Answers a question. One that NATS does not take at once is not answered.
+    /// Answers a question. An answer that NATS does not take immediately is dropped.
     pub async fn answer(&self, reply: String, payload: Bytes) {
         if self.client.is_connected() {
             let _ = timeout(HAND_OVER, self.client.nats.publish(reply, payload)).await;
@@ -138,7 +138,7 @@ impl Peers {
 }
 
 impl Listener {
-    /// The next message. None where async-nats has ended, and with it the process. Dropping
+    /// The next message. `None` if async-nats has ended, and with it the process. Dropping
     /// the future loses none.
     pub async fn next(&mut self) -> Option<Said> {
         let message = self.heard.next().await?;
@@ -152,7 +152,7 @@ impl Listener {
 }
 
 impl Answers {
-    /// The next answer; none where none can come any more. The caller bounds the time.
+    /// The next answer; `None` if none can come any more. The caller bounds the time.
     pub async fn next(&mut self) -> Option<Bytes> {
         let answer = self.0.next().await?;
         self.0.client.peers_told.questions_pass();

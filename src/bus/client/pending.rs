@@ -75,7 +75,7 @@ impl Pending {
         format!("{}{number}", self.inbox)
     }
 
-    /// A message to `subject`, of which at most so many answers are kept.
+    /// Adds a message to `subject`, of whose answers at most `answers` are kept.
     pub(super) fn add(&self, subject: &str, answers: usize) -> Outcome {
         let (fate, fate_receiver) = watch::channel(Fate::UnderWay);
         let (answers, answers_receiver) = mpsc::channel(answers.max(1));

@@ -46,7 +46,7 @@ const ANSWERS: usize = 64 * 1024;
 /// Where somebody hears all users' subjects, NATS does not answer the probe. Then the error
 /// that would forbid it has this long to get here.
 const REFUSAL: Duration = Duration::from_millis(250);
-/// Whether pushes are still forbidden is tried so often.
+/// How often it is tried whether pushes are still forbidden.
 const AGAIN: Duration = Duration::from_secs(5);
 /// A server says within this what the account may publish.
 const LIMITS: Duration = Duration::from_millis(250);

@@ -27,9 +27,11 @@ use crate::{
 
 /// One attempt at one address, from the first packet to the first PONG.
 const ATTEMPT: Duration = Duration::from_secs(2);
-/// Between rounds of attempts, doubled from one to the next; of each a random half to
-/// whole is waited, so that gateways do not return in step.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// The pause after the first round of attempts, doubled after each further one. Of each pause a
+/// random half to whole is waited, so that gateways do not return in step.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause between rounds of attempts.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Why a server could not be reached. Never holds credentials.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +39,7 @@ pub enum DialError {
     /// The network said no, or the connection broke.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// Nothing came for two seconds.
+    /// The attempt was not over within two seconds ([`ATTEMPT`]).
     #[error("no answer within {} s", ATTEMPT.as_secs())]
     TimedOut,
     /// The server did not let us in, in its own words.
@@ -71,8 +73,8 @@ impl Dialer {
 
     /// Tries until a server answers.
     pub(in crate::bus) async fn dial(self) -> Link {
-        let mut pause = BACKOFF.0;
-        let mut told = false;
+        let mut pause = FIRST_PAUSE;
+        let mut warned = false;
         loop {
             for server in self.servers.all() {
                 let mut failed = Vec::new();
@@ -80,16 +82,16 @@ impl Dialer {
                     return link;
                 }
                 for (address, error) in failed {
-                    if told {
+                    if warned {
                         tracing::debug!(%address, %error, "NATS cannot be reached");
                     } else {
                         tracing::warn!(%address, %error, "NATS cannot be reached; trying on");
                     }
                 }
             }
-            told = true;
+            warned = true;
             sleep(jitter::fraction_of(pause, 0.5, 1.0)).await;
-            pause = (pause * 2).min(BACKOFF.1);
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 

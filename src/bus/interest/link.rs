@@ -23,7 +23,7 @@ use crate::tls::Stream;
 /// A PING of our own this often; silence for twice as long ends the link. So a
 /// server that hangs without closing its socket is noticed within 10 s.
 const KEEPALIVE: Duration = Duration::from_secs(5);
-/// Read from the socket at a time.
+/// Bytes that are read from the socket at a time.
 const READ_SIZE: usize = 64 * 1024;
 
 /// What comes from the server.
@@ -73,7 +73,7 @@ pub(in crate::bus) struct Link {
     decoder: Decoder,
     unsent: BytesMut,
     info: Info,
-    /// The PINGs under way, in order; none: the watch's own.
+    /// The PINGs under way, in order; `None`: the watch's own.
     pings: VecDeque<Option<Window>>,
     keepalive: Pin<Box<Sleep>>,
     last_heard: Instant,
@@ -147,7 +147,7 @@ impl Link {
         self.unsent.len()
     }
 
-    /// The same as [`Link::poll_next`].
+    /// Waits for what [`Link::poll_next`] returns. Dropping the future loses nothing.
     pub(in crate::bus) async fn next(&mut self) -> io::Result<Received> {
         poll_fn(|cx| self.poll_next(cx)).await
     }

@@ -12,8 +12,10 @@ use std::{
 
 use super::wire::ServerMessage;
 
-/// Messages and bytes that are held back at most.
-const MAX_HELD: (usize, usize) = (16 * 1024, 16 * 1024 * 1024);
+/// Messages that are held back at most.
+const MAX_HELD: usize = 16 * 1024;
+/// Bytes of messages that are held back at most.
+const MAX_HELD_BYTES: usize = 16 * 1024 * 1024;
 
 /// What each of the two has brought since they overlap.
 #[derive(Debug, Default)]
@@ -42,7 +44,7 @@ impl Overlap {
         *self.ahead.entry(identity).or_default() -= 1;
         self.bytes += message.payload.len();
         self.held.push_back((identity, message));
-        if self.held.len() > MAX_HELD.0 || self.bytes > MAX_HELD.1 {
+        if self.held.len() > MAX_HELD || self.bytes > MAX_HELD_BYTES {
             return Err(TooMuch);
         }
         Ok(())
@@ -66,9 +68,9 @@ impl Overlap {
         missing
     }
 
-    /// Whether the old one had brought already what the new one brings now, after
-    /// it took over.
-    pub(super) fn is_known(&mut self, message: &ServerMessage) -> bool {
+    /// The new connection brings this, after it took over. Returns whether the old one had brought
+    /// it already: then one of the two is crossed off.
+    pub(super) fn cancel_out(&mut self, message: &ServerMessage) -> bool {
         let identity = self.identity(message);
         match self.ahead.get_mut(&identity) {
             Some(ahead) if *ahead > 0 => {
@@ -124,16 +126,16 @@ mod tests {
         overlap.delivered(&message(1, "d"));
         overlap.hold(message(2, "b")).expect("room");
         assert_eq!(payloads(overlap.take_over()), ["a", "c", "b"]);
-        assert!(overlap.is_known(&message(1, "d")));
-        assert!(!overlap.is_known(&message(1, "d")), "another one like it");
-        assert!(!overlap.is_known(&message(1, "a")));
+        assert!(overlap.cancel_out(&message(1, "d")));
+        assert!(!overlap.cancel_out(&message(1, "d")), "another one like it");
+        assert!(!overlap.cancel_out(&message(1, "a")));
     }
 
     #[test]
     fn it_is_bounded() {
         let mut overlap = Overlap::default();
         let held = (0..).take_while(|_| overlap.hold(message(1, "x")).is_ok());
-        assert_eq!(held.count(), MAX_HELD.0);
+        assert_eq!(held.count(), MAX_HELD);
     }
 
     proptest! {
@@ -168,7 +170,7 @@ mod tests {
             }
             delivered.extend(overlap.take_over());
             for message in &messages[reached..] {
-                if !overlap.is_known(message) {
+                if !overlap.cancel_out(message) {
                     delivered.push(message.clone());
                 }
             }

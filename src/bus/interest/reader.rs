@@ -39,14 +39,14 @@ use crate::{
 
 /// Subscription id of the broadcast.
 const BROADCAST: u64 = FIRST_ID - 1;
-/// Receipts that NATS has not taken yet; beyond it they are dropped, counted.
+/// Bytes of receipts that NATS has not taken yet. Beyond it they are dropped, counted.
 const MAX_UNSENT: usize = 1024 * 1024;
 
 /// The connection, across all reconnects.
 #[derive(Debug)]
 pub struct Reader<K> {
     subjects: Subjects,
-    /// The stream that republishes what is heard; none in live mode.
+    /// The stream that republishes what is heard; `None` in live mode.
     stream: Option<String>,
     metrics: Arc<Metrics>,
     tracer: Tracer,
@@ -187,7 +187,7 @@ impl<K: Subscriber> Reader<K> {
             return;
         };
         link.subscribe(BROADCAST, &self.subjects.heard_broadcast());
-        self.broadcasts.are_asked_for();
+        self.broadcasts.note_asked();
         for (&id, subscriber) in &self.table {
             let subject = self.subjects.heard(subscriber.audience());
             link.subscribe(id, &subject);
@@ -296,7 +296,7 @@ impl<K: Subscriber> Reader<K> {
                     let clustered = info.cluster.is_some();
                     let health = self.connection.health();
                     health.up(&info.server_name, &info.version);
-                    self.broadcasts.are_heard();
+                    self.broadcasts.note_heard();
                     self.events.push_back(Event::Up { clustered });
                 }
             }
@@ -307,7 +307,7 @@ impl<K: Subscriber> Reader<K> {
             }
             Then::TakeOver => {
                 self.take_over();
-                self.broadcasts.are_heard();
+                self.broadcasts.note_heard();
             }
         }
         self.confirm(window.ids);
@@ -354,7 +354,7 @@ impl<K: Subscriber> Reader<K> {
             handover.overlap.delivered(&message);
         }
         if let Some((overlap, _)) = &mut self.known
-            && overlap.is_known(&message)
+            && overlap.cancel_out(&message)
         {
             return None;
         }

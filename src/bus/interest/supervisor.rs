@@ -84,7 +84,8 @@ impl Supervisor {
         }
     }
 
-    /// The same for an owner whose answers take so long.
+    /// A supervisor that hears a connection that it left for at least this long: the owner's
+    /// answers take that long.
     #[must_use]
     pub(in crate::bus) fn lingering(self, linger: Duration) -> Self {
         let linger = linger.max(LINGER);

@@ -12,7 +12,7 @@ use std::fmt::{self, Write as _};
 use bytes::{Buf, Bytes, BytesMut};
 use serde::Deserialize;
 
-/// Longest control line that we take from a server. A fuzzer gets to a short one.
+/// The longest control line that we take from a server, in bytes. A fuzzer gets to a short one.
 const MAX_LINE: usize = if cfg!(fuzzing) { 256 } else { 128 * 1024 };
 /// Largest message that we take from a server. Its own `max_payload` is at
 /// most 64 MiB; a stream's republish adds headers to a message of full size.
@@ -89,7 +89,7 @@ impl Headers {
     }
 
     /// The one value under `name`, in upper or lower case: some libraries write names as
-    /// HTTP's customs want them. None where there are several.
+    /// HTTP's customs want them. `None` if there are several.
     pub(in crate::bus) fn only(&self, name: &str) -> Option<&[u8]> {
         let mut values = self.in_any_case(name);
         let value = values.next()?;
@@ -154,7 +154,7 @@ pub(in crate::bus) struct Decoder {
 }
 
 impl Decoder {
-    /// The next operation, or none until more bytes are there.
+    /// The next operation; `None` until more bytes are there.
     ///
     /// # Errors
     ///
@@ -223,7 +223,7 @@ impl Decoder {
     }
 }
 
-/// The message of this line; none where the line makes no sense.
+/// The message of this line; `None` if the line makes no sense.
 fn message(line: &Bytes, mut content: Bytes, with_headers: bool) -> Option<ServerMessage> {
     let mut fields = fields(line).skip(1);
     let (subject, sid) = (fields.next()?, number(fields.next()?)?);

@@ -123,8 +123,8 @@ struct Chain {
 }
 
 impl Chain {
-    /// Takes the next reply up: none where it does not follow, else how the batch ended, if
-    /// it did.
+    /// Takes the next reply. `None` if it does not follow the one before it; else how the batch
+    /// ended, if it did.
     fn goes_on(&mut self, reply: Reply) -> Option<Option<Ended>> {
         match reply {
             Reply::Message {

@@ -13,18 +13,18 @@ use super::{Found, LeaderState};
 use crate::frame::Proof;
 
 /// What a subject costs in memory besides its messages, in bytes: two strings, and the table.
-const SUBJECT: usize = 192;
-/// What a message costs that is not held.
-const SEEN: usize = 2 * size_of::<Seen>();
+const SUBJECT_BYTES: usize = 192;
+/// What a message costs that is not held, in bytes.
+const SEEN_BYTES: usize = 2 * size_of::<Seen>();
 
 /// A part of the stream, as scans have seen it.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     /// Which stream it is, and how often it was set back.
     of: Option<(Arc<str>, u64)>,
-    /// Everything after this sequence was seen,
+    /// Everything after this sequence was seen, up to `up_to`.
     after: u64,
-    /// up to this one.
+    /// Everything up to this sequence was seen, from `after` on.
     up_to: u64,
     /// The leader's last message when the last scan had ended.
     end: u64,
@@ -40,14 +40,14 @@ pub(super) struct Seen {
     pub(super) seq: u64,
     /// Its memory while it is held, or handed on.
     pub(super) bytes: usize,
-    /// None where there was no room for it.
+    /// `None` if there was no room for it.
     pub(super) held: Option<Box<Found>>,
     /// It leaves the stream by itself (`Nats-TTL`).
     fades: bool,
 }
 
-/// What a message costs that is held, besides its bytes.
-const FOUND: usize = size_of::<Found>() + 64;
+/// What a message costs that is held, besides its own bytes, in bytes.
+const FOUND_BYTES: usize = size_of::<Found>() + 64;
 
 impl Index {
     /// Nothing yet of the stream at a leader query, after a sequence.
@@ -61,7 +61,7 @@ impl Index {
         }
     }
 
-    /// What it covers of the stream at a leader query: after which sequence, up to which. None where
+    /// What it covers of the stream at a leader query: after which sequence, up to which. `None` if
     /// that is nothing.
     pub(super) fn covers(&self, leader: &LeaderState) -> Option<(u64, u64)> {
         let (epoch, set_backs) = self.of.as_ref()?;
@@ -93,9 +93,9 @@ impl Index {
         may_hold: bool,
     ) -> bool {
         let (seq, message) = (found.seq, &found.message);
-        let bytes = FOUND + message.event.as_str().len() + message.payload.len();
+        let bytes = FOUND_BYTES + message.event.as_str().len() + message.payload.len();
         let held = may_hold.then(|| Box::new(found));
-        self.bytes += SEEN + held.as_ref().map_or(0, |_| bytes);
+        self.bytes += SEEN_BYTES + held.as_ref().map_or(0, |_| bytes);
         let seen = Seen {
             seq,
             bytes,
@@ -106,7 +106,7 @@ impl Index {
             of.push_back(seen);
             return false;
         }
-        self.bytes += SUBJECT;
+        self.bytes += SUBJECT_BYTES;
         self.subjects.insert(subject.into(), [seen].into());
         true
     }
@@ -137,7 +137,7 @@ impl Index {
         for (subject, seen) in later.subjects.drain() {
             match self.subjects.get_mut(&subject) {
                 Some(of) => {
-                    self.bytes = self.bytes.saturating_sub(SUBJECT);
+                    self.bytes = self.bytes.saturating_sub(SUBJECT_BYTES);
                     of.extend(seen);
                 }
                 None => drop(self.subjects.insert(subject, seen)),
@@ -159,10 +159,10 @@ impl Index {
             let count = seen.partition_point(|seen| seen.seq <= up_to);
             for seen in seen.drain(..count) {
                 let held = seen.held.map_or(0, |_| seen.bytes);
-                self.bytes = self.bytes.saturating_sub(SEEN + held);
+                self.bytes = self.bytes.saturating_sub(SEEN_BYTES + held);
             }
             if seen.is_empty() {
-                self.bytes = self.bytes.saturating_sub(SUBJECT);
+                self.bytes = self.bytes.saturating_sub(SUBJECT_BYTES);
             }
             !seen.is_empty()
         });
@@ -171,14 +171,22 @@ impl Index {
     /// The messages of a subject after a sequence, where it is certain that these are all that
     /// there were, up to the end of what is covered.
     ///
-    /// What a subject's limit removes has as many newer ones of its subject behind it as that
-    /// allows. Of the newest that was removed unseen, all of these were seen, or are beyond the
-    /// end, where there are no more than sequences. With fewer of both together none was
-    /// removed.
+    /// Why the result is complete. A message that a scan did not see was removed before the scan
+    /// came to it: by its subject's limit, or from the stream's beginning.
     ///
-    /// What the stream's beginning has lost since is not shown, though it is known here: nobody
-    /// is sent what an operator has removed. Nor is a message that leaves by itself: nobody can
-    /// say how many there are still.
+    /// - The subject's limit removes a message only when `limit` newer messages of the subject
+    ///   exist. Take the newest message that it removed unseen. Each of these newer messages was
+    ///   seen by a scan, or has a sequence after the index's end (`up_to`), up to the leader's
+    ///   last when the last scan had ended (`end`). We count the first, and take each sequence
+    ///   from `up_to` to `end` for one of the second. If the sum is less than `limit`, the limit
+    ///   has removed nothing unseen.
+    /// - From the stream's beginning nothing is removed after `after`: the leader says so
+    ///   ([`LeaderState::has_all_after`]), and [`Index::end`] has said so for what was removed
+    ///   before the scan's end.
+    ///
+    /// `None` also if the stream's beginning has since lost a message that the index holds:
+    /// nobody is sent what an operator has removed. And if one of the messages has its own
+    /// `Nats-TTL`: nobody can say whether it is still there.
     pub(super) fn after<'a>(
         &'a self,
         subject: &str,

@@ -24,8 +24,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub struct Lasts {
     of: HashMap<Arc<str>, u64>,
-    /// No subject has another one up to here, which is the leader's last at the leader query, or a
-    /// later one.
+    /// No subject has a later message up to this sequence. It is the leader's last at the leader
+    /// query, or a later one.
     pub up_to: u64,
 }
 
@@ -36,6 +36,12 @@ impl Lasts {
     }
 }
 
+/// See [`Stream::lasts`].
+///
+/// # Errors
+///
+/// [`StreamError`]. For each 128 subjects replicas have two seconds to answer with all that the
+/// leader had.
 pub(super) async fn lasts(
     stream: &Stream,
     subjects: &[Arc<str>],
@@ -153,6 +159,11 @@ async fn by_leader(stream: &Stream, subject: &str) -> Result<Option<u64>, Stream
     }
 }
 
+/// See [`Stream::nothing_later`].
+///
+/// # Errors
+///
+/// [`StreamError`], after two seconds at the latest.
 pub(super) async fn nothing_later(
     stream: &Stream,
     subjects: &[Arc<str>],

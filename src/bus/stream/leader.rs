@@ -27,8 +27,9 @@ use crate::frame::Proof;
 /// less than was seen of the stream, for no longer than this. A stream that was set back stays
 /// so.
 const ELECTION: Duration = Duration::from_secs(10);
-/// From a message's timestamp until the stream's state shows it, in milliseconds.
-const STORING: u64 = 1_000;
+/// How long it takes from a message's timestamp until the stream's state shows it, in
+/// milliseconds.
+const STORING_MS: u64 = 1_000;
 /// Between two questions, where no leader answers.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -46,15 +47,16 @@ pub struct LeaderState {
     /// How often, since this process began, the stream was set back to an older state: it no
     /// longer had the newest message that this gateway had seen, or another in its place.
     pub set_backs: u64,
-    /// Messages of one subject at most; none for any number.
+    /// Messages of one subject at most; `None` for any number.
     pub per_subject: Option<u64>,
     /// Whether a direct get may be answered by a replica that lags.
     pub(super) replicated: bool,
-    /// The stream's first message outlives what `max_age` allows (`Nats-TTL`). What age has
-    /// removed behind it does not show at the stream's beginning.
+    /// The stream's oldest message is pinned: it has its own `Nats-TTL` and is older than
+    /// `max_age`. Then `first` does not tell which later messages were removed by age.
     pinned: bool,
-    /// The server's clock, and how long messages are kept, in milliseconds; 0 for any time.
+    /// The server's clock, in milliseconds since 1970.
     now: u64,
+    /// How long messages are kept, in milliseconds; 0 for any time.
     max_age: u64,
     /// Limits that were raised since.
     raised: Vec<Raised>,
@@ -88,7 +90,7 @@ impl LeaderState {
     /// What a session that was compared with this knows: everything after this sequence was
     /// stored at or after this time.
     pub fn known(&self) -> Proof {
-        let (seq, at) = (self.last, self.now.saturating_sub(STORING));
+        let (seq, at) = (self.last, self.now.saturating_sub(STORING_MS));
         Proof { seq, at }
     }
 
@@ -116,13 +118,13 @@ impl LeaderState {
         self.max_age == 0 || self.now.saturating_sub(at) < self.max_age
     }
 
-    /// Whether the stream's first message is one that outlives `max_age`.
+    /// Whether the stream's oldest message has its own `Nats-TTL` and is older than `max_age`.
     pub fn is_pinned(&self) -> bool {
         self.pinned
     }
 
     /// The smallest number of messages that a subject could have of those after a sequence;
-    /// none for any number.
+    /// `None` for any number.
     pub(super) fn limit_after(&self, seq: u64) -> Option<u64> {
         let before = self.raised.iter().filter(|raised| raised.up_to > seq);
         before
@@ -156,8 +158,8 @@ struct State {
 }
 
 impl LeaderQueries {
-    /// Whether this is the stream of the leader query before.
-    fn is_same(&self, epoch: &Arc<str>) -> bool {
+    /// Remembers the stream of this leader query. Returns whether it is that of the one before.
+    fn remember_epoch(&self, epoch: &Arc<str>) -> bool {
         let before = self.state().epoch.replace(epoch.clone());
         before.is_none_or(|before| before == *epoch)
     }
@@ -205,6 +207,11 @@ impl LeaderQueries {
 }
 
 /// Asks the leader by a query that begins after this call.
+///
+/// # Errors
+///
+/// [`StreamError`], after four seconds at the latest: two for the query under way, and two for this
+/// one.
 pub(super) async fn state(stream: &Stream) -> Result<LeaderState, StreamError> {
     let leader = {
         let mut next = stream.0.leader.next();
@@ -241,7 +248,7 @@ async fn leaders(stream: &Stream) -> Result<LeaderState, StreamError> {
             continue;
         };
         // Of another stream it says nothing.
-        let same = stream.0.leader.is_same(&leader.epoch);
+        let same = stream.0.leader.remember_epoch(&leader.epoch);
         let seen = top.0.max(kept.map_or(0, |kept| kept.0));
         let short = same && leader.replicated && seen > leader.last;
         if short != stream.0.leader.stays(short) {

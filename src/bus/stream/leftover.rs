@@ -16,7 +16,7 @@ pub struct Leftover {
     pub takes: Vec<String>,
 }
 
-/// Looks for it. None where there is none, or where NATS does not say.
+/// Looks for it. `None` if there is no such stream, or if NATS does not say.
 pub(in crate::bus) async fn leftover(client: &Client, config: &Config) -> Option<Leftover> {
     let name = format!("{}_BROADCASTS", config.name);
     let found = info(client, "INFO", &name, &json!({})).await.ok()?;

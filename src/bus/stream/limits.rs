@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 const KEY: &str = "usher.limits";
 /// What the metadata says where the sequence is not known yet.
 const OPEN: &str = "*";
-/// So many are kept; of more, the oldest become one.
+/// How many raised limits are kept. Of more, the oldest become one.
 const MOST: usize = 8;
 
 /// A limit that was raised.

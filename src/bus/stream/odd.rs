@@ -13,8 +13,9 @@ use crate::{
     user::{UserId, from_subject_token, subject_token},
 };
 
-/// Subjects in one answer of nats-server, and answers that are asked for.
+/// Subjects in one answer of nats-server.
 const PAGE: usize = 100_000;
+/// Answers that are asked for at most.
 const MAX_PAGES: usize = 10;
 /// Subjects that are named.
 const NAMED: usize = 5;

@@ -49,9 +49,10 @@ use crate::{
     readiness::Readiness,
 };
 
-/// Messages that one gateway looks at, at once.
+/// Messages that one gateway looks at, at the same time.
 const IN_FLIGHT: usize = 256;
-/// So much room there is before more messages are asked for, so that a pull brings many.
+/// How many messages there must be room for before more are asked for, so that a pull brings
+/// many.
 const ROOM: usize = 64;
 /// What one pull brings at most, in bytes, or a message of the size that NATS takes.
 const BYTES: usize = 16 * 1024 * 1024;
@@ -244,7 +245,7 @@ impl Reader {
         }
     }
 
-    /// A message of the consumer; none where it is something else.
+    /// A message of the consumer; `None` if it is something else.
     fn read(&self, message: &ServerMessage) -> Option<Box<Delivery>> {
         let users = self.client.subjects.users();
         Delivery::read(message.clone(), &users).map(Box::new)
@@ -320,7 +321,7 @@ impl Reader {
             return;
         };
         match message.headers.status() {
-            // There was none to bring, or not so many in that time.
+            // There was no message to bring, or fewer in that time than were asked for.
             Some(404 | 408) => {}
             Some(100) | None => return,
             Some(409) if message.headers.mentions("MaxBytes") => {

@@ -28,26 +28,35 @@ pub struct Wanted {
     pub known: Proof,
 }
 
-/// How much of each channel is read at once.
+/// How much of each channel one read brings at most.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// Messages; where it is none, they are only counted.
+    /// Messages; with 0 they are only counted.
     pub messages: usize,
-    /// Bytes; one message comes however large it is.
+    /// Bytes. One message comes however large it is.
     pub bytes: usize,
 }
 
-/// What was read for one session at once.
+impl Bounds {
+    /// Asks for one message only, the smallest answer that there is: NATS tells beside it how
+    /// many follow (`Nats-Num-Pending`).
+    pub const COUNT_ONLY: Self = Self {
+        messages: 0,
+        bytes: 1,
+    };
+}
+
+/// What one read for one session brought.
 #[derive(Debug, Default)]
 pub struct Reads {
-    /// Of each channel; none of what it does not want.
+    /// One entry for each channel; `None` for a channel of which nothing was wanted.
     pub of: Vec<Option<Read>>,
     /// Its part of the memory that there is for what was read and is not handed on yet.
     pub(super) _room: Option<OwnedSemaphorePermit>,
 }
 
 impl Reads {
-    /// Nothing was to be read of so many channels.
+    /// The reads of a session with this many channels, if nothing was to be read of any.
     pub fn none(channels: usize) -> Self {
         Self {
             of: (0..channels).map(|_| None).collect(),
@@ -59,16 +68,16 @@ impl Reads {
 /// What was found after a sequence.
 #[derive(Debug)]
 pub struct Read {
-    /// None after it was removed before the read: the message at that very sequence is there
-    /// still, or the stream had everything after it, and has fewer than a subject may have.
-    /// (Limits remove the oldest first.)
+    /// No message after that sequence was removed before the read. Either the message at that very
+    /// sequence is still there, or the stream had everything after it and the subject has fewer
+    /// messages than its limit. (Limits remove the oldest first.)
     pub intact: bool,
     /// That is certain without another leader query for the stream's beginning.
     pub proven: bool,
     /// Oldest first; not that one.
     pub found: Vec<Found>,
     /// How many more there were when the read began. What is removed while it is under
-    /// way leaves no other trace: the next read has at least so many, or something is
+    /// way leaves no other trace: the next read has at least this many, or something is
     /// lost.
     pub more: u64,
 }
@@ -92,6 +101,11 @@ impl Read {
 }
 
 /// The messages of each subject.
+/// See [`Stream::read`].
+///
+/// # Errors
+///
+/// [`StreamError`]: a channel's read took more than two seconds, or failed. Then nothing is read.
 pub(super) async fn read(
     stream: &Stream,
     wanted: &[Option<Wanted>],
@@ -176,7 +190,7 @@ async fn subject_after(
     }
 }
 
-/// The message at a sequence; none where it is gone, or of another subject.
+/// The message at a sequence; `None` if it is gone, or of another subject.
 pub(super) async fn by_sequence(
     stream: &Stream,
     subject: &str,

@@ -1,7 +1,7 @@
-//! Reading for many sessions at once: one pass over the stream for all of them.
+//! Reading for many sessions together: one pass over the stream for all of them.
 //!
 //! To find the next message of one subject NATS goes through those of others. Where many
-//! sessions come back at once, each missed some of the same range, and NATS would go through it
+//! sessions come back together, each missed some of the same range, and NATS would go through it
 //! once for each message of each of them. A scan goes through it once for all, and what it has
 //! seen is kept for the sessions that come next ([`Index`]).
 //!
@@ -36,20 +36,24 @@ use super::{
     read::found,
 };
 
-/// Messages, and bytes, of one question. Others on the connection wait for as long as one
-/// takes.
+/// Messages of one question at most. Others on the connection wait for as long as one takes.
 const BATCH: usize = 1000;
+/// Bytes of one question at most.
 const BATCH_BYTES: usize = 1 << 20;
-/// A scan takes so long, or is given up.
+/// How long a scan may take. After that it is given up.
 const SCAN: Duration = Duration::from_secs(10);
-/// Before a replica that lags is asked again, and how often that is done.
-const LAG: (Duration, u32) = (Duration::from_millis(25), 10);
-/// The index is dropped when no session has used it for so long.
+/// How long a replica that lags gets before it is asked again.
+const LAG_PAUSE: Duration = Duration::from_millis(25);
+/// How often a replica that lags is asked again.
+const LAG_TRIES: u32 = 10;
+/// How long no session uses the index before it is dropped.
 const IDLE: Duration = Duration::from_secs(10);
 /// What a message costs in the index that is not held, about, in bytes.
-const MESSAGE: usize = 96;
-/// Messages that are read by their sequence at once, for one session, and sessions.
-const BY_SEQUENCE: (usize, usize) = (16, 8);
+const MESSAGE_BYTES: usize = 96;
+/// Messages that are read by their sequence at the same time, for one session.
+const FETCHES_OF_A_SESSION: usize = 16;
+/// Sessions for which messages are read by their sequence at the same time.
+const SESSIONS_FETCHING: usize = 8;
 
 /// The index, and the memory that there is.
 #[derive(Debug)]
@@ -61,20 +65,21 @@ pub(super) struct Scans {
     turn: tokio::sync::Mutex<()>,
     /// What the scan under way will have seen: after which sequence, up to which.
     under_way: std::sync::Mutex<Option<(u64, u64)>>,
-    /// Bytes of the index, and messages that one scan can go through.
+    /// Bytes of the index at most.
     most: usize,
+    /// Messages that one scan can go through.
     reach: AtomicU64,
     /// Memory for messages that are handed on, in bytes. What finds no room is only counted,
-    /// and read when its session comes again.
+    /// and read in a later round of its session.
     room: Arc<Semaphore>,
 }
 
 /// What is to be read for one session.
 #[derive(Debug)]
 pub struct Request {
-    /// Of all its channels.
+    /// One entry for each of its channels.
     pub wanted: Vec<Wanted>,
-    /// Of each channel.
+    /// How much of each channel is read at most.
     pub bounds: Bounds,
     /// Whether messages that are not held in memory are read too, or only counted.
     pub fetches: bool,
@@ -83,9 +88,9 @@ pub struct Request {
 /// What was read for one session.
 #[derive(Debug)]
 pub struct Scanned {
-    /// Of each channel.
+    /// What was read of each channel.
     pub reads: Reads,
-    /// The last message of each channel that was seen; 0 where there is none after what was
+    /// For each channel the last message that was seen; 0 if there is no message after what was
     /// wanted.
     pub lasts: Vec<u64>,
     /// Everything of these channels up to here was seen.
@@ -93,7 +98,7 @@ pub struct Scanned {
 }
 
 impl Scans {
-    /// With so much memory, a third of it for messages that are handed on.
+    /// With this much memory, a third of it for messages that are handed on.
     pub(super) fn new(bytes: usize) -> Self {
         Self {
             index: std::sync::Mutex::new((Index::default(), Instant::now())),
@@ -101,7 +106,7 @@ impl Scans {
             turn: tokio::sync::Mutex::default(),
             under_way: std::sync::Mutex::default(),
             most: bytes / 3 * 2,
-            reach: AtomicU64::new((bytes / 3 * 2 / MESSAGE) as u64),
+            reach: AtomicU64::new((bytes / 3 * 2 / MESSAGE_BYTES) as u64),
             room: Arc::new(Semaphore::new((bytes / 3).min(Semaphore::MAX_PERMITS))),
         }
     }
@@ -144,7 +149,7 @@ impl Scans {
 
 impl Stream {
     /// Drops the index where no session has used it for some time. Returns when it may next be
-    /// idle; none where there is no index.
+    /// idle; `None` if there is no index.
     pub fn drop_idle_index(&self) -> Option<Instant> {
         let mut index = lock(&self.0.scans.index);
         let idle_at = index.1 + IDLE;
@@ -156,8 +161,12 @@ impl Stream {
     }
 }
 
-/// Reads for these sessions; `leader` is what the leader had before they were judged to be behind.
-/// None for a session for which the scan cannot prove its result complete.
+/// Reads for these sessions; `leader` is what the leader had before the sessions were found to miss
+/// something. `None` for a session for which the scan cannot prove its result complete.
+///
+/// # Errors
+///
+/// [`StreamError`]: the scan took more than ten seconds, failed, or is more than the index holds.
 pub(super) async fn scan(
     stream: &Stream,
     requests: Vec<Request>,
@@ -180,10 +189,14 @@ pub(super) async fn scan(
         Some(share) => share.fetched(stream).await,
         None => None,
     });
-    Ok(fetching.buffered(BY_SEQUENCE.1).collect().await)
+    Ok(fetching.buffered(SESSIONS_FETCHING).collect().await)
 }
 
 /// Has the index cover what is after a sequence, up to what the leader had.
+///
+/// # Errors
+///
+/// [`StreamError`]; what the index had before is still true then.
 async fn extend(stream: &Stream, oldest: u64, leader: &LeaderState) -> Result<(), StreamError> {
     let scans = &stream.0.scans;
     let covered = {
@@ -263,9 +276,9 @@ async fn pass(
         if read.is_some() && !leader.replicated {
             // The messages at its end are gone.
             part.advance(least);
-        } else if lags < LAG.1 {
+        } else if lags < LAG_TRIES {
             lags += 1;
-            sleep(LAG.0).await;
+            sleep(LAG_PAUSE).await;
         } else {
             return Err(StreamError::TimedOut);
         }

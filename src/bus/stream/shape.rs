@@ -72,13 +72,13 @@ impl std::fmt::Display for Difference {
 /// Which values of a field will do, and what can be done about another one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rule {
-    /// The one that is asked for.
+    /// The value that is asked for.
     Equal(Mend),
-    /// The same, or none.
+    /// The value that is asked for, or no value.
     Absent(Mend),
     /// The number that is asked for; with a larger one the stream keeps more.
     Amount,
-    /// The same, and one that is not positive is no limit.
+    /// A number as in `Amount`. One that is not positive is no limit.
     Limit,
     /// All subjects that are asked for, and perhaps others.
     Subjects,
@@ -111,7 +111,7 @@ const FIELDS: [(&str, &str, Rule); 18] = [
 const PER_CHANNEL: &str = "durable.max_messages_per_channel";
 
 impl Rule {
-    /// What a difference means; none where there is none that matters.
+    /// What a difference means; `None` if there is none that matters.
     fn mend(self, wanted: &Value, found: &Value) -> Option<Mend> {
         let (serves, mend) = match self {
             Self::Equal(mend) => (found == wanted, mend),

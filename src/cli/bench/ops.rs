@@ -21,7 +21,7 @@ use url::{Position, Url};
 use crate::cli::{connect::Dialer, output::in_words};
 
 const ANSWER: Duration = Duration::from_secs(5);
-/// A gateway's metrics are some 50 KB.
+/// The largest answer in bytes. A gateway's metrics are some 50 KB.
 const LARGEST: usize = 4 << 20;
 /// Between two looks while messages flow.
 const BETWEEN: Duration = Duration::from_secs(1);

@@ -11,7 +11,7 @@ use crate::cli::failure::Failure;
 
 /// What a message of ours carries besides its padding, at most.
 pub(super) const SMALLEST: usize = 64;
-/// No NATS server takes more.
+/// The largest message in bytes: no NATS server takes more.
 pub(super) const LARGEST: usize = 8 << 20;
 /// A ticket names no more topics.
 const TOPICS_OF_A_SESSION: u32 = 256;

@@ -29,7 +29,7 @@ use crate::{
     },
 };
 
-/// Calls under way at once.
+/// Calls under way at the same time.
 const CALLS: usize = 256;
 /// Pushes that wait for the connection to take them.
 const WAITING: usize = 16;
@@ -68,7 +68,7 @@ impl Publisher<'_> {
         (to, self.plan.message(to, number))
     }
 
-    /// One call for each message, many at once.
+    /// One call for each message, many at the same time.
     async fn call(&self, mut stop: watch::Receiver<bool>) -> Result<(), String> {
         let mut pace = Pace::start(self.plan);
         let mut calls = FuturesUnordered::new();

@@ -30,9 +30,9 @@ use crate::cli::{
     signals::Signals,
 };
 
-/// Sessions that are opened at once; a gateway admits `public.max_pending` of all callers.
+/// Sessions that are opened at the same time; a gateway admits `public.max_pending` of all callers.
 const OPENING: usize = 64;
-/// A delivery that has not come in so long after the one before it is lost.
+/// How long after the delivery before it a delivery may come. After that it is lost.
 const SETTLE: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(20);
 const REDRAW: Duration = Duration::from_millis(200);

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-/// A number that comes so much later than a higher one counts as a duplicate.
+/// How far a number may lie below the highest one. One that lies lower counts as a duplicate.
 const WINDOW: u64 = 1 << 16;
 
 /// The numbers that were seen, a bit each; what lies before the window is forgotten.

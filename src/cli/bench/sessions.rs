@@ -61,7 +61,7 @@ pub(super) struct Sessions {
 }
 
 impl Opener {
-    /// Opens one session. The caller bounds how many are opened at once.
+    /// Opens one session. The caller bounds how many are opened at the same time.
     pub(super) async fn open(self, number: u32) -> Result<Opened, NotOpened> {
         let user = UserId::parse(&self.plan.user(number)).map_err(|error| NotOpened {
             code: "user".to_owned(),

@@ -88,7 +88,7 @@ impl Tally {
         *self.rare().closed.entry(code).or_default() += 1;
     }
 
-    /// A message was sent that so many sessions must get.
+    /// A message was sent that `deliveries` sessions must get.
     pub(super) fn sends(&self, deliveries: u64) {
         self.sent.add(1);
         self.expected.add(deliveries);

@@ -11,7 +11,7 @@ use super::through_loopback;
 #[derive(Debug, Clone)]
 pub(in crate::cli) struct GrpcAddress {
     authority: String,
-    /// Whether by TLS; none where the address does not say.
+    /// Whether by TLS; `None` if the address does not say.
     pub(super) encrypted: Option<bool>,
 }
 

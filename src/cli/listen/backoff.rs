@@ -25,7 +25,7 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// How long to wait after a session that lasted so long, or after none.
+    /// How long to wait after a session that lasted `lasted`, or after no session.
     ///
     /// A gateway's hint is what it says, the first time: it spreads its sessions
     /// itself. From the second time in a row on it may become longer.
@@ -54,7 +54,7 @@ mod tests {
     const SHORT: Option<Duration> = Some(Duration::from_secs(29));
     const LONG: Option<Duration> = Some(SETTLED);
 
-    /// The longest of many waits after so many failures, in seconds.
+    /// The longest of many waits after `failures` failures, in seconds.
     fn longest(failures: u32, lasted: Option<Duration>, hint: Option<Duration>) -> f64 {
         let waits = (0..2000).map(|_| Backoff { failures }.after(lasted, hint).as_secs_f64());
         waits.fold(0.0, f64::max)

@@ -40,7 +40,7 @@ pub(super) struct Follower {
 /// A session that has been.
 pub(super) struct Past {
     pub(super) end: End,
-    /// From its welcome on; none where there was none.
+    /// From its welcome on; `None` if there was none.
     lasted: Option<Duration>,
     /// When the gateway wants us back.
     hint: Option<Duration>,
@@ -136,7 +136,7 @@ impl Follower {
             };
             let mut closed = None;
             let mut next = Some(received);
-            // All that is there already is written at once.
+            // All that is there already is written together.
             while let Some(received) = next.take() {
                 match received {
                     Received::Frame(text) => {

@@ -92,7 +92,7 @@ impl<'a> Frame<'a> {
 }
 
 impl Welcome<'_> {
-    /// After so long without a frame the connection is given up.
+    /// How long the client waits for a frame before it gives the connection up.
     pub(in crate::cli) fn patience(&self) -> Option<Duration> {
         Duration::try_from_secs_f64(self.ping * 2.0)
             .ok()

@@ -28,7 +28,7 @@ impl Progress {
         }
     }
 
-    /// A frame comes; none where it has no position in a stream.
+    /// A frame comes; `None` if it has no position in a stream.
     pub(super) fn take_in(&mut self, frame: &Frame<'_>) -> Option<Seen> {
         if let Some(welcome) = &frame.welcome {
             self.welcomed(welcome);

@@ -19,7 +19,7 @@ pub(super) struct Screen {
     lines: Vec<u8>,
 }
 
-/// More than this is written before more is read.
+/// Bytes: if more than this waits, it is written before more is read.
 const ENOUGH: usize = 64 * 1024;
 
 impl Screen {

@@ -108,7 +108,7 @@ impl Session {
         }
     }
 
-    /// From now on the connection is given up after so long without a frame.
+    /// From now on the connection is given up after `patience` without a frame.
     pub(in crate::cli) fn set_patience(&mut self, patience: Duration) {
         self.patience = patience;
     }

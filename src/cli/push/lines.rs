@@ -10,9 +10,10 @@ use crate::cli::{api::CallError, failure::Failure, output, signals::Signals};
 
 /// A gateway takes no more calls of one connection at a time than about these.
 const UNDER_WAY: usize = 256;
-/// And so many bytes, so that long lines do not fill the memory.
+/// Bytes of lines that are under way, so that long lines do not fill the memory.
 const BYTES_UNDER_WAY: usize = 16 * 1024 * 1024;
-/// No NATS server takes more; what has no line breaks is refused, not kept.
+/// The longest line in bytes: no NATS server takes more. What has no line breaks is refused, not
+/// kept.
 const LONGEST_LINE: usize = 8 * 1024 * 1024;
 
 /// Why lines have no message id.
@@ -22,7 +23,7 @@ pub(in crate::cli) const ONE_ID: &str = "--message-id is for one message, and wi
 /// How lines are sent.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::cli) struct Manner {
-    /// Many at once.
+    /// Many at the same time.
     pub(in crate::cli) unordered: bool,
     /// Each with a receipt.
     pub(in crate::cli) receipt: bool,

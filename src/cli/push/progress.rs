@@ -10,8 +10,8 @@ use std::{
 
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-/// A bar on standard error; none where that is no terminal, nor where somebody
-/// types the messages.
+/// A bar on standard error. It is hidden if that is no terminal, or if somebody types the
+/// messages.
 pub(super) struct Progress {
     bar: ProgressBar,
     /// The bar counts bytes, since the whole is known in bytes alone.

@@ -15,19 +15,19 @@ use crate::{
     durable::lock,
 };
 
-/// What a read by subject costs besides, in nanoseconds: here and in nats-server 2.15.
-const READ: u64 = 300_000;
-/// What it costs for each message in between.
-const PASSED: u64 = 60;
-/// What a scan costs for each message,
-const SCANNED: u64 = 4_500;
-/// and besides.
-const SCAN: u64 = 300_000;
-/// What asking for the last messages of a session costs.
-const LASTS: u64 = 25_000;
-/// What was spent longer ago does not count.
+/// The fixed cost of a read by subject, in nanoseconds: in this gateway and in nats-server 2.15.
+const READ_NS: u64 = 300_000;
+/// The cost of a read by subject for each message that it goes through, in nanoseconds.
+const READ_PER_MESSAGE_NS: u64 = 60;
+/// The fixed cost of a scan, in nanoseconds.
+const SCAN_NS: u64 = 300_000;
+/// The cost of a scan for each message that it goes through, in nanoseconds.
+const SCAN_PER_MESSAGE_NS: u64 = 4_500;
+/// The cost of asking for the last messages of a session's channels, in nanoseconds.
+const LASTS_NS: u64 = 25_000;
+/// Costs of longer ago do not count.
 const LATELY: Duration = Duration::from_secs(10);
-/// For fewer sessions no scan is begun. One that others began goes on.
+/// For fewer sessions than this no scan is begun. A scan that others began goes on.
 const FEW: usize = 16;
 
 /// What one session has to be read.
@@ -36,7 +36,7 @@ struct Range {
     /// What is after this sequence.
     after: u64,
     up_to: u64,
-    /// What its own reads cost.
+    /// What its own reads cost, in nanoseconds.
     cost: u64,
 }
 
@@ -52,7 +52,8 @@ struct Known {
 }
 
 impl Known {
-    /// What it costs to have seen everything after one sequence, up to another one.
+    /// What it costs to have seen everything after one sequence, up to another one, in
+    /// nanoseconds.
     fn cost(&self, after: u64, up_to: u64) -> u64 {
         let messages = match self.seen {
             Some((from, to)) if to >= after => {
@@ -63,7 +64,7 @@ impl Known {
         match messages {
             0 => 0,
             _ if messages > self.reach => u64::MAX,
-            _ => SCAN + messages * SCANNED,
+            _ => SCAN_NS + messages * SCAN_PER_MESSAGE_NS,
         }
     }
 
@@ -95,7 +96,7 @@ pub(super) fn seen(
         reach: u64::MAX,
         spent: 0,
     };
-    match known.cost(after, last) <= within.len() as u64 * LASTS {
+    match known.cost(after, last) <= within.len() as u64 * LASTS_NS {
         true => (within, beyond),
         false => (Vec::new(), within.into_iter().chain(beyond).collect()),
     }
@@ -106,7 +107,7 @@ pub(super) fn seen(
 ///
 /// A storm of returns comes in many small rounds, none of which is worth a scan by itself. So
 /// what reads have cost lately counts too: when a scan would have cost no more than that, it is
-/// worth it, since as many sessions may come again.
+/// worth it, since as many sessions may return.
 pub(super) fn choose(
     mut readers: Vec<Reader>,
     stream: &Stream,
@@ -135,7 +136,7 @@ pub(super) fn choose(
     (readers, alone)
 }
 
-/// What sessions that read for themselves have cost lately.
+/// What sessions that read for themselves have cost lately, in nanoseconds.
 #[derive(Debug, Default)]
 pub(in crate::durable) struct Spent(Mutex<Option<(Instant, u64)>>);
 
@@ -186,7 +187,7 @@ fn range(reader: &Reader) -> Range {
         }
         range.up_to = range.up_to.max(*last);
         let passed = last.saturating_sub(chain.covered);
-        range.cost += READ + passed.saturating_mul(PASSED);
+        range.cost += READ_NS + passed.saturating_mul(READ_PER_MESSAGE_NS);
     }
     if reader.joins.is_some() {
         // What it missed is counted first.
@@ -200,7 +201,7 @@ mod tests {
     use super::*;
 
     fn ranges(count: u64, after: u64, up_to: u64) -> Vec<Range> {
-        let cost = READ + (up_to - after) * PASSED;
+        let cost = READ_NS + (up_to - after) * READ_PER_MESSAGE_NS;
         let range = Range { after, up_to, cost };
         (0..count).map(|_| range).collect()
     }

@@ -18,7 +18,6 @@ use crate::{
         lock,
         resume::{self, Standing},
         track::{Want, Why},
-        verdict::{Shown, shown},
     },
     frame::{self, Framed, Frames, GapReason, Protocol},
     message::{Message, Stored},
@@ -28,8 +27,16 @@ use crate::{
 };
 
 impl Durable {
-    /// Judges what was read for a session, and queues it. A client that waits to be told where
-    /// it begins, from the client's position, is told so before.
+    /// Judges what was read for a session, and queues it. If its client waits to be told where it
+    /// begins, the session is opened first: the `Opening` is for its `welcome`.
+    ///
+    /// `standing` is where such a client was. Nothing is queued if the stream has less than it
+    /// promised and may only lag, or if what was missed was only counted: another round follows.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError`]: a second leader query failed, or the stream was replaced meanwhile.
+    /// Nothing is queued then.
     pub(super) async fn deliver(
         self: &Arc<Self>,
         reader: &Reader,
@@ -64,13 +71,17 @@ impl Durable {
         };
         let beyond = longest.saturating_sub(self.config.max_replay);
         let held_back = session.amend(|catching_up| catching_up.held_back.take());
+        // A client that reads slowly and now misses more than `max_replay` is closed. Not if the
+        // stream could not be read in the round before: that is no fault of the client.
         if beyond > 0 && want.why == Why::Slow && held_back.flatten().is_none() {
             let dropped = session.backlog().cut(CloseReason::SlowConsumer);
             self.metrics.dropped("slow_consumer", dropped);
             return Ok((None, Then::Rest));
         }
         let too_many = if want.judged { 0 } else { beyond };
-        let intact = self.is_intact(want, &of, lasts, facts).await?;
+        let intact = self
+            .is_intact(want, (&of, lasts), (&facts.leader, &mut None))
+            .await?;
         let lost = gone > 0 || too_many > 0 || !intact;
         if !want.judged {
             self.metrics.caught_up(want.why.name());
@@ -139,7 +150,7 @@ impl Durable {
             let skip = catching_up.skip.saturating_sub(gone);
             catching_up.skip = skip.saturating_sub(messages.len() as u64);
             if lost {
-                catching_up.told = facts.leader.last;
+                catching_up.gap_up_to = facts.leader.last;
             }
             skip
         });
@@ -160,24 +171,6 @@ impl Durable {
             false => Then::Rest,
         };
         Ok((opening, then))
-    }
-
-    /// Whether nothing is lost, but for what the client was told of.
-    async fn is_intact(
-        &self,
-        want: &Want,
-        reads: &[Option<Read>],
-        lasts: &[u64],
-        facts: &Facts,
-    ) -> Result<bool, StreamError> {
-        Ok(match shown(want, reads, lasts, facts.leader.is_pinned()) {
-            Shown::Intact => true,
-            Shown::Lost => false,
-            Shown::IfKeptAfter(seq) => {
-                let now = self.leader().await?;
-                now.is_the_same_as(&facts.leader) && now.has_all_after(seq, want.known)
-            }
-        })
     }
 
     /// The frames of messages, in order, but for the first `skip`.

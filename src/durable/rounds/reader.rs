@@ -14,7 +14,7 @@ use crate::{
 /// One session of a round.
 pub(super) struct Reader {
     pub(super) session: Arc<Session>,
-    /// Of each channel.
+    /// The subject of each channel.
     pub(super) subjects: Vec<Arc<str>>,
     pub(super) want: Want,
     /// Its client waits to be told where it begins.

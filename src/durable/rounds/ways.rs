@@ -55,14 +55,10 @@ impl Durable {
         let (joins, others): (Vec<_>, Vec<_>) = readers
             .into_iter()
             .partition(|reader| reader.joins.is_some());
-        let counts = Bounds {
-            messages: 0,
-            bytes: 1,
-        };
         self.metrics.rounds.read_for("count", joins.len());
         self.metrics.rounds.read_for("read", others.len());
         tokio::join!(
-            self.read_each(joins, counts, &self.counts, facts),
+            self.read_each(joins, Bounds::COUNT_ONLY, &self.counts, facts),
             self.read_each(others, self.bounds(), &self.reads, facts),
         );
     }
@@ -90,7 +86,7 @@ impl Durable {
         reading.collect::<()>().await;
     }
 
-    /// Reads for all of them at once. Returns those for whom the scan shows too little.
+    /// Reads for all of them in one scan. Returns those for whom the scan shows too little.
     pub(super) async fn scan(
         self: &Arc<Self>,
         readers: Vec<Reader>,
@@ -132,7 +128,7 @@ impl Durable {
         left
     }
 
-    /// Of each channel a session gets at most half of a backlog at once.
+    /// How much of each channel a session gets in one round: at most half of a backlog.
     fn bounds(&self) -> Bounds {
         Bounds {
             messages: (self.limits.messages / 2).max(1),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::durable::{
-    chain::Offer,
+    chain::Compared,
     resume,
     rounds::deliver::merge,
     track::{Beginning, Resumed, Track, Want},
@@ -151,15 +151,15 @@ impl World {
         }
         let stored = Stored { seq, prev, at };
         if let (true, Some(track)) = (republished, &mut self.session) {
-            let offer = track.offer(channel, stored);
+            let offer = track.compare(channel, stored);
             match offer {
-                Some(Offer::Next { prev }) => {
-                    let source = track.send(channel, seq, at);
+                Some(Compared::Next { prev }) => {
+                    let source = track.note_sent(channel, seq, at);
                     let stored = Stored { prev, ..stored };
                     self.queued.push((channel, stored, source));
                 }
-                Some(Offer::Known) => {}
-                None | Some(Offer::Hole) => {
+                Some(Compared::Duplicate) => {}
+                None | Some(Compared::Hole) => {
                     if offer.is_some() {
                         track.miss(channel);
                     }
@@ -233,7 +233,7 @@ impl World {
             .iter()
             .map(|read| read.as_ref().map_or(0, Read::total));
         let resumed = Resumed {
-            told: if complete { 0 } else { proof.seq },
+            gap_up_to: if complete { 0 } else { proof.seq },
             skip: 0,
             missed: missed.collect(),
         };
@@ -302,7 +302,7 @@ impl World {
             self.client.forgive();
             let told = self.stream.last.0;
             let track = self.session.as_mut().and_then(Track::catching_up);
-            track.expect("it catches up").told = told;
+            track.expect("it catches up").gap_up_to = told;
         }
         self.bring(&want, reads, &lasts);
     }
@@ -316,7 +316,7 @@ impl World {
         let mut prev: Vec<_> = want.chains.iter().map(|chain| chain.sent).collect();
         for (channel, Found { seq, at, .. }) in messages {
             let before = std::mem::replace(&mut prev[channel], seq);
-            let source = track.send(channel, seq, at);
+            let source = track.note_sent(channel, seq, at);
             let stored = Stored {
                 seq,
                 prev: before,
@@ -363,7 +363,7 @@ impl World {
         let removed = |covered: &u64| !leader.has_all_after(*covered, Proof::default());
         let missing = |(covered, last): (&u64, &u64)| covered < last;
         if covered.iter().zip(&lasts).any(missing) || covered.iter().any(removed) {
-            track.is_missing_something();
+            track.fall_behind_after_audit();
         } else if track.is_live() {
             track.prove(leader.last, leader.proof());
         }

@@ -40,11 +40,11 @@ pub(in crate::durable) struct CatchingUp {
     pub(in crate::durable) why: Why,
     /// The first read has been judged.
     pub(in crate::durable) judged: bool,
-    /// The client knows that something up to here is lost; 0 where nothing is.
-    pub(in crate::durable) told: u64,
+    /// The client was told that something up to this sequence may be lost; 0 if it was not.
+    pub(in crate::durable) gap_up_to: u64,
     /// The client is told when it is up to date.
     pub(in crate::durable) announced: bool,
-    /// So many of the oldest messages are left out.
+    /// How many of the oldest messages that it missed are still to be left out.
     pub(in crate::durable) skip: u64,
     /// How often the stream had fewer messages than are owed. A replica that lags has fewer too.
     pub(in crate::durable) short: u32,
@@ -61,7 +61,7 @@ pub(in crate::durable) struct CatchingUp {
 /// Where a session begins.
 #[derive(Debug)]
 pub(in crate::durable) struct Beginning {
-    /// Of each channel: everything up to here is covered, or not owed.
+    /// For each channel: the client needs nothing up to this sequence.
     pub(in crate::durable) at: Vec<u64>,
     pub(in crate::durable) proven: Proof,
     /// Everything after this sequence was stored at or after this time.
@@ -77,11 +77,11 @@ pub(in crate::durable) struct Beginning {
 /// How a session begins whose client was here before.
 #[derive(Debug, Clone)]
 pub(in crate::durable) struct Resumed {
-    /// The client is told that something up to here is lost; 0 where nothing is.
-    pub(in crate::durable) told: u64,
-    /// So many of the oldest that it missed are left out.
+    /// The client is told that something up to this sequence may be lost; 0 if it is not.
+    pub(in crate::durable) gap_up_to: u64,
+    /// How many of the oldest messages that it missed are left out.
     pub(in crate::durable) skip: u64,
-    /// So many it missed of each channel.
+    /// For each channel: how many messages it missed.
     pub(in crate::durable) missed: Vec<u64>,
 }
 
@@ -91,7 +91,7 @@ pub(in crate::durable) struct Want {
     pub(in crate::durable) chains: Vec<Chain>,
     pub(in crate::durable) why: Why,
     pub(in crate::durable) judged: bool,
-    pub(in crate::durable) told: u64,
+    pub(in crate::durable) gap_up_to: u64,
     /// Goes with what is read from here on: see [`Track::finish`].
     pub(in crate::durable) losses: u32,
     /// Of which channels it is: see [`Track::shape`].
@@ -101,7 +101,7 @@ pub(in crate::durable) struct Want {
 }
 
 impl Want {
-    /// The same; the client's position says when something was stored.
+    /// Takes over what the client's position knows: when the message TOP was stored.
     pub(in crate::durable) fn knowing(mut self, position: Option<&Position>) -> Self {
         if let Some(position) = position {
             let (seq, at) = (position.top, position.at);
@@ -125,7 +125,7 @@ impl CatchingUp {
         Self {
             why,
             judged: false,
-            told: 0,
+            gap_up_to: 0,
             announced: true,
             skip: 0,
             short: 0,

@@ -62,7 +62,7 @@ impl Pending {
         self.dropped = true;
     }
 
-    /// The same, and for those to come, until [`Pending::resume`].
+    /// Leaves all messages to the stream, and those to come too, until [`Pending::resume`].
     pub(super) fn pause(&mut self, of: impl FnMut(usize)) {
         self.drop_all(of);
         self.paused = true;

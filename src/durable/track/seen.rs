@@ -26,7 +26,7 @@ impl Track {
         self.chains.iter().map(|chain| chain.covered).collect()
     }
 
-    /// The index of a channel; none where the session does not follow it.
+    /// The index of a channel; `None` if the session does not follow it.
     pub(in crate::durable) fn index(&self, channel: &Channel) -> Option<usize> {
         self.chains
             .iter()

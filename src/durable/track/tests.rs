@@ -3,7 +3,7 @@ mod history;
 use super::*;
 use crate::{
     channel::Topic,
-    durable::chain::Offer,
+    durable::chain::Compared,
     position::{Begun, Position},
     registry::{Limits, Outgoing, Source},
 };
@@ -49,18 +49,24 @@ fn beginning(at: u64, channels: usize) -> Beginning {
 fn where_it_begins_decides_what_is_known() {
     let mut track = Track::joining(channels(2));
     let stored = |seq, prev| Stored { seq, prev, at: 0 };
-    assert_eq!(track.offer(0, stored(5, 4)), None);
+    assert_eq!(track.compare(0, stored(5, 4)), None);
     track.begin(beginning(7, 2));
-    assert_eq!(track.offer(0, stored(5, 4)), None, "it catches up");
+    assert_eq!(track.compare(0, stored(5, 4)), None, "it catches up");
     let seq = 7;
     let finished = track.finish(7, Proof { seq, at: 0 }, 0);
     assert!(finished.expect("nothing was lost").frames.is_empty());
-    assert_eq!(track.offer(0, stored(7, 5)), Some(Offer::Known));
-    assert_eq!(track.offer(0, stored(9, 6)), Some(Offer::Next { prev: 6 }));
-    assert_eq!(track.offer(1, stored(10, 8)), Some(Offer::Hole));
-    track.send(0, 9, 0);
-    assert_eq!(track.offer(0, stored(12, 11)), Some(Offer::Hole));
-    assert_eq!(track.offer(0, stored(12, 9)), Some(Offer::Next { prev: 9 }));
+    assert_eq!(track.compare(0, stored(7, 5)), Some(Compared::Duplicate));
+    assert_eq!(
+        track.compare(0, stored(9, 6)),
+        Some(Compared::Next { prev: 6 })
+    );
+    assert_eq!(track.compare(1, stored(10, 8)), Some(Compared::Hole));
+    track.note_sent(0, 9, 0);
+    assert_eq!(track.compare(0, stored(12, 11)), Some(Compared::Hole));
+    assert_eq!(
+        track.compare(0, stored(12, 9)),
+        Some(Compared::Next { prev: 9 })
+    );
 }
 
 #[test]
@@ -68,16 +74,16 @@ fn what_a_session_was_not_sent_is_no_predecessor() {
     let mut track = Track::joining(channels(2));
     track.begin(beginning(0, 2));
     track.finish(0, Proof::default(), 0);
-    track.send(0, 3, 0);
+    track.note_sent(0, 3, 0);
     for (seq, prev) in [(5, 3), (6, 5)] {
-        track.skip(0, seq, prev);
+        track.note_skipped(0, seq, prev);
     }
     let stored = Stored {
         seq: 9,
         prev: 6,
         at: 0,
     };
-    assert_eq!(track.offer(0, stored), Some(Offer::Next { prev: 3 }));
+    assert_eq!(track.compare(0, stored), Some(Compared::Next { prev: 3 }));
 }
 
 #[test]
@@ -122,7 +128,7 @@ fn a_position_beside_each_frame_follows_the_rules() {
     track.finish(7, Proof { seq: 7, at: 0 }, 0);
     let position = |client: &crate::position::Tracker| client.position().map(ToString::to_string);
     assert_eq!(track.id(), position(&client));
-    track.send(1, 9, 30);
+    track.note_sent(1, 9, 30);
     client.event(Channel::Broadcast, 9, 0, 30);
     assert_eq!(track.id(), position(&client));
     track.show(Proof { seq: 12, at: 40 });

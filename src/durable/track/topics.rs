@@ -33,8 +33,8 @@ impl Track {
         }
     }
 
-    /// The session follows a topic from now on: nothing up to the proof is owed. Whether
-    /// somebody has to see to what has come after it already.
+    /// The session follows a topic from now on: it needs nothing up to the proof. Returns whether
+    /// the session has to wait for a round, because a message after it has come already.
     pub(in crate::durable) fn follow(&mut self, topic: &Topic, proof: Proof) -> bool {
         let last = self.expected.take(topic).unwrap_or(0);
         let mut chain = Chain::new(Channel::Topic(topic.clone()));
@@ -45,8 +45,8 @@ impl Track {
         last > proof.seq && self.miss(self.chains.len() - 1)
     }
 
-    /// The session follows a topic again, whose client has everything up to `offset` and missed
-    /// so many messages after it. Whether somebody has to see to those.
+    /// The session follows a topic again. Its client has everything up to `offset` and missed
+    /// `missed` messages after it. Returns whether the session has to wait for a round.
     pub(in crate::durable) fn follow_again(
         &mut self,
         topic: &Topic,
@@ -95,8 +95,8 @@ impl Track {
         self.shape
     }
 
-    /// Whether another round has to follow at once; where its client has yet to write something,
-    /// that asks for it later.
+    /// Whether another round has to follow immediately. If its backlog is not written (`idle` is
+    /// false), the session waits for a round when it is.
     pub(in crate::durable) fn reads_again(&mut self, idle: bool) -> bool {
         self.catching_up().is_some_and(|catching_up| {
             catching_up.queued = idle;

@@ -30,9 +30,9 @@ use crate::{
     registry::{FollowError, TopicChange},
 };
 
-/// Changes of topics in a second. More may come at once.
+/// Changes of topics in a second. More may come in one burst.
 const CHANGES: u32 = 2;
-/// Besides one command for each topic, so many may come at once.
+/// How many commands may come in one burst, besides one for each topic.
 const MORE: u32 = 20;
 
 /// The codes of errors that belong to apps.
@@ -40,7 +40,7 @@ const APPS: RangeInclusive<u32> = 400..=1999;
 
 const NOT_HERE: &str = "not available: services publish, by NATS or by the API; browsers do not";
 
-/// How many commands may come at once: SDKs send one for each topic when they return.
+/// How many commands may come in one burst: SDKs send one for each topic when they return.
 pub(in crate::http) fn burst(config: &Config) -> u32 {
     config.max_topics.saturating_add(MORE)
 }
@@ -308,7 +308,7 @@ fn error(code: u32, message: &str) -> Error {
     }
 }
 
-/// The same; the client may try again.
+/// An error of the protocol's table after which the client may try again.
 fn temporary(code: u32, message: &str) -> Error {
     Error {
         temporary: true,

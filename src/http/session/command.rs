@@ -35,7 +35,7 @@ impl Id {
 pub(super) enum Command {
     /// It has everything up to a sequence, which costs nobody a thing.
     Ack,
-    /// A `ping` at once.
+    /// The client asks for a `ping` frame now.
     Ping,
     /// Topics to follow.
     Follow(Vec<Topic>),
@@ -43,14 +43,14 @@ pub(super) enum Command {
     Unfollow(Vec<Topic>),
     /// A service's answer.
     Call {
-        /// None where the name breaks the rule of names.
+        /// `None` if the name breaks the rule of names.
         name: Option<CallName>,
-        /// The bytes of `data` as the client sent them; none where it sent none.
+        /// The bytes of `data` as the client sent them; empty if it sent no `data`.
         data: Bytes,
     },
     /// The session goes on as this fresh ticket says.
     Ticket(Secret),
-    /// The same of a token.
+    /// The session goes on as this fresh token says.
     Token(Secret),
 }
 

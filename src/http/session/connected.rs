@@ -5,7 +5,10 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use ulid::Ulid;
 
-use super::Config;
+use super::{
+    Config,
+    ends::{LONGEST_NOTICE, SHORTEST_NOTICE},
+};
 use crate::{
     channel::Channel,
     durable::Opening,
@@ -16,16 +19,13 @@ use crate::{
     registry::SessionHandle,
 };
 
-/// How long before its end a session is to be refreshed.
-const NOTICE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(90));
-
-/// After so many seconds an SDK refreshes its token: 60–90 s before the session ends, at
-/// random, so that not all do so at once; in the middle of a life that is not longer.
+/// After how many seconds an SDK refreshes its token: 60–90 s before the session ends, at
+/// random, so that not all do so at the same time; in the middle of a life that is not longer.
 pub(super) fn ttl(expires_at: SystemTime) -> u32 {
     let left = expires_at.duration_since(SystemTime::now());
     let left = left.unwrap_or(Duration::ZERO);
-    let after = match left > NOTICE.1 {
-        true => left - jitter::between(NOTICE.0, NOTICE.1),
+    let after = match left > LONGEST_NOTICE {
+        true => left - jitter::between(SHORTEST_NOTICE, LONGEST_NOTICE),
         false => left / 2,
     };
     u32::try_from(after.as_secs().max(1)).unwrap_or(u32::MAX)
@@ -66,7 +66,7 @@ pub(super) fn connected(
         subs: subs.collect(),
         expires: connect.by_token,
         ttl: expires_at.filter(|_| connect.by_token).map_or(0, ttl),
-        // A client gives up where no ping came for so long, and ten seconds more.
+        // A client gives up if no ping came for this many seconds and ten more.
         ping: u32::try_from(config.ping_interval.as_secs().max(1)).unwrap_or(u32::MAX),
         pong: true,
         node: config.gateway.clone(),

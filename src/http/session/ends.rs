@@ -6,8 +6,10 @@ use tokio::time::Instant;
 
 use crate::jitter;
 
-/// How long before its end a session is told of it.
-const NOTICE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(90));
+/// How long before its end a client is told of it, at least.
+pub(super) const SHORTEST_NOTICE: Duration = Duration::from_secs(60);
+/// How long before its end a client is told of it, at most: it is random.
+pub(super) const LONGEST_NOTICE: Duration = Duration::from_secs(90);
 
 /// The ends of a session. Most sessions have none, and pay a pointer for it.
 #[derive(Debug, Default)]
@@ -19,7 +21,7 @@ struct Moments {
     granted: Option<Instant>,
     /// By `session.max_lifetime`.
     lifetime: Option<Instant>,
-    /// When the client is told of the earlier one; none once it was.
+    /// When the client is told of the earlier one; `None` once it was.
     notice: Option<Instant>,
 }
 
@@ -41,8 +43,8 @@ impl Ends {
         notice.into_iter().chain(self.end()).min()
     }
 
-    /// Whether the session is over; says so once.
-    pub(super) fn are_reached(&mut self, now: Instant) -> bool {
+    /// Forgets the end if it has come. Returns whether it has: true once.
+    pub(super) fn take_end(&mut self, now: Instant) -> bool {
         let reached = self.end().is_some_and(|end| now >= end);
         if reached {
             self.0 = None;
@@ -89,12 +91,12 @@ impl Moments {
     }
 }
 
-/// 60–90 s before the end, so that clients of one moment do not all refresh at once; in the
+/// 60–90 s before the end, so that clients of one moment do not all refresh together; in the
 /// middle of a life that is not longer.
 fn notice_of(end: Instant, now: Instant) -> Instant {
     let life = end.saturating_duration_since(now);
-    match life > NOTICE.1 {
-        true => end - jitter::between(NOTICE.0, NOTICE.1),
+    match life > LONGEST_NOTICE {
+        true => end - jitter::between(SHORTEST_NOTICE, LONGEST_NOTICE),
         false => now + life / 2,
     }
 }
@@ -123,7 +125,10 @@ mod tests {
             let mut ends = Ends::new(Some(now + HOUR), None, now);
             let notice = ends.next().expect("a notice");
             let left = now + HOUR - notice;
-            assert!((NOTICE.0..=NOTICE.1).contains(&left), "{left:?}");
+            assert!(
+                (SHORTEST_NOTICE..=LONGEST_NOTICE).contains(&left),
+                "{left:?}"
+            );
             assert_eq!(ends.notice(notice - Duration::from_millis(1)), None);
             assert_eq!(ends.notice(notice), Some(left));
             assert_eq!(ends.notice(notice), None);
@@ -155,9 +160,9 @@ mod tests {
         ends.grant(None, notice);
         assert_eq!(ends.end(), Some(now + HOUR));
         assert_eq!(ends.next(), ends.end());
-        assert!(!ends.are_reached(now + HOUR / 2));
-        assert!(ends.are_reached(now + HOUR));
-        assert!(!ends.are_reached(now + HOUR), "said once");
+        assert!(!ends.take_end(now + HOUR / 2));
+        assert!(ends.take_end(now + HOUR));
+        assert!(!ends.take_end(now + HOUR), "said once");
         ends = Ends::new(Some(now + HOUR), None, now);
         ends.grant(None, now);
         assert_eq!(ends.next(), None, "without an end");

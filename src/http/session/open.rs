@@ -63,7 +63,7 @@ pub(super) struct Session<T> {
     stalled: Option<Awake>,
     /// As in `welcome`.
     pub(super) id: Ulid,
-    /// What the client has said; none before it says anything.
+    /// What the client has said; `None` before it says anything.
     pub(super) talk: Option<Box<Talk>>,
     /// What it may send still over the Centrifuge protocol.
     pub(super) rates: Option<Box<Rates>>,
@@ -92,7 +92,7 @@ impl<T: Transport> Session<T> {
                 } else if handle.backlog().protocol().has_own_frames() {
                     transport.queue(welcome(config, id, &handle, &opening));
                 }
-                handle.welcomed(id);
+                handle.started(id);
             }
         }
         let granted_end = expires_at.map(|at| instant(at, now));
@@ -186,7 +186,7 @@ impl<T: Transport> Session<T> {
         Poll::Pending
     }
 
-    /// Whether so much waits to be written that nothing is read.
+    /// Whether nothing is read from the client, because too much waits to be written to it.
     fn is_full(&self) -> bool {
         self.transport.unsent() >= UNSENT
     }
@@ -295,8 +295,8 @@ impl<T: Transport> Session<T> {
         }
     }
 
-    /// Ready with a reason when a time has run out, with none when there is
-    /// something new to write.
+    /// Ready with a reason when a time has run out, and with `None` when there is something new
+    /// to write.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<Option<CloseReason>> {
         loop {
             // At the end of a turn it would be pending for that alone.
@@ -308,7 +308,7 @@ impl<T: Transport> Session<T> {
             let now = Instant::now();
             let awake = self.sessions.clock.at(now);
             let passed = |since: Awake, limit: Duration| awake >= since + limit;
-            if self.ends.are_reached(now) {
+            if self.ends.take_end(now) {
                 self.handle
                     .backlog()
                     .end(CloseReason::SessionExpired.into());

@@ -84,7 +84,7 @@ impl<T: Transport> Session<T> {
     ///
     /// # Errors
     ///
-    /// How the session ends: they are another user's.
+    /// [`CloseReason::BadFrame`], with which the session ends: they are another user's.
     pub(super) fn take_over(
         &mut self,
         granted: Granted,

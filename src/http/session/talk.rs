@@ -43,7 +43,7 @@ pub(super) enum Done {
     Reply(Bytes),
     /// A fresh ticket or token was judged.
     Refreshed(Option<Id>, Result<Granted, Refusal>),
-    /// The same over the Centrifuge protocol.
+    /// Over the Centrifuge protocol a fresh token was judged.
     Prolonged(u32, Result<Granted, Refusal>),
 }
 
@@ -68,8 +68,8 @@ impl Talk {
         self.work.push(Box::pin(work));
     }
 
-    /// Whether its topics may be changed again: twice a second.
-    fn may_change(&mut self) -> bool {
+    /// Counts a change of topics. False if it may not be made: two a second are allowed.
+    fn take_change(&mut self) -> bool {
         let now = Instant::now();
         let [last, before] = self.changed;
         let may = before.is_none_or(|before| now >= before + SECOND);
@@ -81,7 +81,7 @@ impl Talk {
 }
 
 impl<T: Transport> Session<T> {
-    /// The client said something; what it is told at once is queued.
+    /// The client said something. An answer that needs no waiting is queued immediately.
     ///
     /// # Errors
     ///
@@ -174,7 +174,7 @@ impl<T: Transport> Session<T> {
 
     fn change_topics(&mut self, change: TopicChange) {
         let talk = self.talk.get_or_insert_default();
-        if talk.may_change() {
+        if talk.take_change() {
             return self.change(change);
         }
         self.sessions.metrics.topics.count("too_many");

@@ -12,9 +12,10 @@ use crate::registry::{
 pub struct Outgoing {
     /// The frame's bytes, shared with other sessions.
     pub bytes: Bytes,
-    /// How the message came, where that is measured; none for a frame of our own.
+    /// How the message came, where that is measured; `None` for a frame of our own.
     pub arrived: Option<Arrival>,
-    /// Keep it for as long as the bytes.
+    /// Counts the frame's memory in [`Limits::total`] until it is dropped. Drop it together with
+    /// `bytes`.
     pub charge: Charge,
     /// Where the frame comes from.
     pub source: Source,

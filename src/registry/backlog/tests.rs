@@ -28,11 +28,11 @@ fn what_is_taken_counts_until_it_is_sent() {
     let limits = limits(2, 100);
     let backlog = Backlog::new(Protocol::UsherV1);
     assert_eq!(push(&backlog, 10, &limits), Pushed::Queued);
-    assert_eq!(push(&backlog, 10, &limits), Pushed::Behind);
+    assert_eq!(push(&backlog, 10, &limits), Pushed::NeedsTurn);
     assert_eq!(take(&backlog), Poll::Ready((Next::Frames, 2)));
     backlog.sent(1, 10);
     assert_eq!(backlog.bytes(), 10);
-    assert_eq!(push(&backlog, 10, &limits), Pushed::Behind);
+    assert_eq!(push(&backlog, 10, &limits), Pushed::NeedsTurn);
     assert_eq!(
         push(&backlog, 10, &limits),
         Pushed::Overflowed(3),
@@ -50,15 +50,15 @@ fn who_does_not_read_is_not_behind() {
     for _ in 0..3 {
         push(&backlog, 10, &limits);
     }
-    assert!(backlog.is_behind(&limits));
+    assert!(backlog.needs_turn(&limits));
     assert!(take(&backlog).is_ready());
     let cx = Context::from_waker(Waker::noop());
     assert!(backlog.poll_cut(&cx).is_pending());
-    assert!(!backlog.is_behind(&limits), "the kernel takes no more");
+    assert!(!backlog.needs_turn(&limits), "the kernel takes no more");
     backlog.sent(1, 10);
-    assert_eq!(push(&backlog, 10, &limits), Pushed::Behind);
+    assert_eq!(push(&backlog, 10, &limits), Pushed::NeedsTurn);
     backlog.end(CloseReason::Drain.into());
-    assert!(!backlog.is_behind(&limits));
+    assert!(!backlog.needs_turn(&limits));
 }
 
 #[test]

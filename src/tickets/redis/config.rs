@@ -27,7 +27,7 @@ pub enum Servers {
 /// Who to be at a server.
 #[derive(Debug, Clone, Default)]
 pub struct Login {
-    /// A user of Redis's access control; none: its default user.
+    /// A user of Redis's access control; `None`: its default user.
     pub user: Option<String>,
     /// The password.
     pub password: Option<Secret>,
@@ -40,7 +40,7 @@ pub struct Config {
     pub servers: Servers,
     /// The number of the database; 0 for a Cluster.
     pub database: u32,
-    /// Whom to trust and who to be by TLS, the Sentinels included; none: no TLS.
+    /// Whom to trust and who to be by TLS, the Sentinels included; `None`: no TLS.
     pub tls: Option<ClientFiles>,
     /// At the servers that hold the tickets.
     pub login: Login,
@@ -50,7 +50,7 @@ pub struct Config {
     pub pool_size: usize,
     /// For one command, the wait for a connection included.
     pub timeout: Duration,
-    /// Commands that run or wait at once; one more is refused.
+    /// Commands that run or wait at the same time; one more is refused.
     pub max_in_flight: usize,
     /// Before the ticket in a key.
     pub key_prefix: String,

@@ -37,7 +37,7 @@ impl Fault {
         }
     }
 
-    /// The same, and it lasts until somebody mends it.
+    /// This fault as one that lasts until somebody mends it.
     pub(super) fn into_unusable(self) -> Self {
         Self {
             kind: Kind::Unusable,
@@ -45,7 +45,7 @@ impl Fault {
         }
     }
 
-    /// What is wrong with several servers at once.
+    /// What is wrong with several servers together.
     pub(super) fn of_many(what: String) -> Self {
         Self {
             kind: Kind::Away,

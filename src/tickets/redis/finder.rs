@@ -77,7 +77,7 @@ impl Finder {
         Ok(())
     }
 
-    /// Asks the Sentinel that answered last, then all at once, and takes the first server
+    /// Asks the Sentinel that answered last, then all at the same time, and takes the first server
     /// that says itself that it is the primary. Where no Sentinel answers, a primary that
     /// works stays.
     async fn sentinel(&mut self, sentinels: &[Address], master: &str) -> Result<(), Fault> {

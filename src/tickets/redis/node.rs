@@ -27,7 +27,7 @@ pub(super) struct Node {
     pub(super) address: Address,
     pool: Pool<Links>,
     limit: Duration,
-    /// It failed its last examination: commands fail at once rather than wait for it.
+    /// It failed its last examination: commands fail immediately rather than wait for it.
     down: AtomicBool,
 }
 
@@ -75,7 +75,7 @@ impl Node {
     }
 
     /// Examines it by a GETDEL of a key that is never there: a server that may not write
-    /// answers a PING as well. From then on commands run, or fail at once.
+    /// answers a PING as well. From then on commands run, or fail immediately.
     pub(super) async fn examine(&self, own_key: String) -> Result<(), Fault> {
         let mut command = cmd("GETDEL");
         command.arg(own_key);
@@ -104,7 +104,7 @@ impl Node {
         self.down.load(Ordering::Relaxed)
     }
 
-    /// Commands fail at once from now on, until an examination finds that it works.
+    /// Commands fail immediately from now on, until an examination finds that it works.
     pub(super) fn set_down(&self) {
         self.down.store(true, Ordering::Relaxed);
         self.pool.retain(|_, _| false);

@@ -19,8 +19,10 @@ use crate::{
 
 /// Between two looks at a Redis that works.
 const WATCH: Duration = Duration::from_secs(1);
-/// Between two looks at one that does not, at random in this range.
-const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(400));
+/// The shortest time between two looks at a Redis that does not work. It is random.
+const SHORTEST_RETRY: Duration = Duration::from_millis(100);
+/// The longest time between two looks at a Redis that does not work.
+const LONGEST_RETRY: Duration = Duration::from_millis(400);
 /// Between two looks at the least: each command may ask for one.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -51,7 +53,7 @@ pub(super) async fn watch(shared: Arc<Shared>, readiness: Readiness) {
             }
             Err(fault) => {
                 state.trouble(fault);
-                sleep(jitter::between(RETRY.0, RETRY.1)).await;
+                sleep(jitter::between(SHORTEST_RETRY, LONGEST_RETRY)).await;
             }
         }
     }

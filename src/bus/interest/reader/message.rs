@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl<K: Subscriber> Reader<K> {
-    /// The event of a message; none where it is neither a message nor a question that can be
+    /// The event of a message; `None` if it is neither a message nor a question that can be
     /// answered.
     pub(in crate::bus) fn message(&self, message: ServerMessage) -> Option<Event<K>> {
         let ServerMessage {
@@ -81,7 +81,7 @@ impl<K: Subscriber> Reader<K> {
     }
 }
 
-/// The name of a message's event: the default where it has none, and none where it is bad.
+/// The name of a message's event: the default if it has no name, `None` if its name is bad.
 pub(in crate::bus) fn event_name(headers: &Headers) -> Option<EventName> {
     match headers.get("Event") {
         None => Some(EventName::default()),

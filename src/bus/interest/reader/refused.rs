@@ -14,11 +14,11 @@ pub(super) struct Broadcasts {
 
 impl Broadcasts {
     /// They are subscribed to on a new connection, where the rights may be others.
-    pub(super) fn are_asked_for(&mut self) {
+    pub(super) fn note_asked(&mut self) {
         self.refused = false;
     }
 
-    pub(super) fn are_forbidden(&mut self, subject: &str) {
+    pub(super) fn note_forbidden(&mut self, subject: &str) {
         self.refused = true;
         if !std::mem::replace(&mut self.told, true) {
             tracing::error!(subject, "NATS forbids it: no session gets any broadcast");
@@ -26,7 +26,7 @@ impl Broadcasts {
     }
 
     /// NATS has answered all that was asked for.
-    pub(super) fn are_heard(&mut self) {
+    pub(super) fn note_heard(&mut self) {
         if !self.refused && std::mem::take(&mut self.told) {
             tracing::info!("NATS permits broadcasts again: sessions get them");
         }
@@ -45,7 +45,7 @@ impl<K: Subscriber> Reader<K> {
                     .and_then(|(_, id)| id.split('"').next()?.parse().ok());
                 let id = id.or_else(|| self.unconfirmed.get(subject).copied());
                 if id == Some(BROADCAST) || subject == self.subjects.heard_broadcast() {
-                    self.broadcasts.are_forbidden(subject);
+                    self.broadcasts.note_forbidden(subject);
                     let readiness = &self.connection.health().readiness;
                     readiness.broadcast_forbidden(true);
                 }
@@ -74,7 +74,7 @@ impl<K: Subscriber> Reader<K> {
         }
     }
 
-    /// Tells of all that was refused in a window at once, so that the registry can spread
+    /// Tells together of all that was refused in a window, so that the registry can spread
     /// what follows.
     pub(super) fn tell_of_refused(&mut self) {
         if !self.refused.is_empty() {

@@ -18,7 +18,11 @@ struct Stored {
     hdrs: String,
 }
 
-/// Whether a message has an age of its own (`Nats-TTL`). False where it is gone.
+/// Whether a message has an age of its own (`Nats-TTL`). False if it is gone.
+///
+/// # Errors
+///
+/// [`StreamError`] of the question to the leader.
 pub(super) async fn outlives(stream: &Stream, seq: u64) -> Result<bool, StreamError> {
     let Some(Stored { hdrs, .. }) = stored(stream, seq).await? else {
         return Ok(false);
@@ -32,7 +36,11 @@ pub(super) async fn outlives(stream: &Stream, seq: u64) -> Result<bool, StreamEr
     }))
 }
 
-/// When a message was stored, in milliseconds since 1970; none where it is gone.
+/// When a message was stored, in milliseconds since 1970; `None` if it is gone.
+///
+/// # Errors
+///
+/// [`StreamError`] of the question to the leader.
 pub(in crate::bus::stream) async fn stored_at(
     stream: &Stream,
     seq: u64,

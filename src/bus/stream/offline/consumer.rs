@@ -17,10 +17,10 @@ use crate::bus::{
 
 /// Its name: all gateways share it.
 pub(in crate::bus) const NAME: &str = "usher-offline";
-/// A message that nobody acknowledges for so long, since its gateway has ended, is delivered
-/// to another one. Far more than it takes to ask for it.
+/// How long a message may go without an acknowledgement. After that its gateway has ended, and the
+/// message is delivered to another one. Far more than it takes to ask for it.
 const ACK_WAIT: Duration = Duration::from_secs(10);
-/// Messages that all gateways together look at, at once.
+/// Messages that all gateways together look at, at the same time.
 const MAX_ACK_PENDING: u64 = 4096;
 /// Pulls that wait; a gateway has one.
 const MAX_WAITING: u64 = 512;
@@ -187,7 +187,7 @@ fn wanted(users: &str) -> Value {
 }
 
 /// The first field that has to be another one. What an operator may want to change, such as
-/// how much is under way at once, may stay.
+/// how much is under way at the same time, may stay.
 fn difference(wanted: &Value, found: &Value) -> Option<&'static str> {
     let equal = ["ack_policy", "filter_subject", "max_deliver"];
     let absent = ["deliver_subject", "filter_subjects", "headers_only"];

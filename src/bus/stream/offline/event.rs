@@ -25,7 +25,7 @@ pub(in crate::bus) struct Delivery {
 }
 
 impl Delivery {
-    /// Reads a message; `users` is what all users' subjects begin with. None where it is none
+    /// Reads a message; `users` is what all users' subjects begin with. `None` if it is none
     /// of the consumer's.
     pub(super) fn read(message: ServerMessage, users: &str) -> Option<Self> {
         let subject = std::str::from_utf8(&message.subject).ok();
@@ -45,7 +45,7 @@ impl Delivery {
         })
     }
 
-    /// Whose message it is; none where its subject stands for no user.
+    /// Whose message it is; `None` if its subject stands for no user.
     pub(super) fn user(&self) -> Option<UserId> {
         let id = from_subject_token(&self.token)?;
         UserId::parse(&id).ok()

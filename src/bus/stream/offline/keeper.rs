@@ -16,7 +16,7 @@ use crate::{
 
 /// Between two looks, at random up to half as much earlier.
 const AGAIN: Duration = Duration::from_secs(5);
-/// The same where the stream is not there: it is about to be made.
+/// Between two looks where the stream is not there: it is about to be made.
 const SOON: Duration = Duration::from_millis(500);
 
 /// Looks at the consumer for as long as this is polled, and tells by `works` whether messages

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt as _, stream::iter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{BY_SEQUENCE, Index, Request, Scanned};
+use super::{FETCHES_OF_A_SESSION, Index, Request, Scanned};
 use crate::bus::stream::{Found, LeaderState, Read, Reads, Stream, Wanted, read::by_sequence};
 
 /// What one session is handed.
@@ -30,7 +30,7 @@ enum Handed {
     At(u64),
 }
 
-/// What the index has for a session; none where it can't show that this is all.
+/// What the index has for a session; `None` if it can't show that this is all.
 pub(super) fn share(
     index: &Index,
     request: Request,
@@ -80,7 +80,7 @@ pub(super) fn share(
 }
 
 impl Share {
-    /// Takes so much memory, if there is so much.
+    /// Takes memory for `bytes` bytes. False if there is not enough.
     fn takes(&mut self, bytes: usize, room: &Arc<Semaphore>) -> bool {
         let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
         let taken = room.clone().try_acquire_many_owned(permits);
@@ -93,7 +93,7 @@ impl Share {
         })
     }
 
-    /// Reads what is not held. None where something is gone by now, or can't be read.
+    /// Reads what is not held. `None` if something is gone by now, or can't be read.
     pub(super) async fn fetched(self, stream: &Stream) -> Option<Scanned> {
         let Self { parts, up_to, room } = self;
         let lasts = parts.iter().map(|part| part.last).collect();
@@ -109,7 +109,10 @@ impl Share {
                 Handed::Held(found) => Some(found),
                 Handed::At(seq) => by_sequence(stream, &subject, seq).await.ok()?,
             });
-            let found = reading.buffered(BY_SEQUENCE.0).collect::<Vec<_>>().await;
+            let found = reading
+                .buffered(FETCHES_OF_A_SESSION)
+                .collect::<Vec<_>>()
+                .await;
             of.push(Some(Read {
                 intact: true,
                 proven: true,

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::{super::*, beginning, limits};
 use crate::{
-    durable::chain::Offer,
+    durable::chain::Compared,
     registry::{Outgoing, Source},
 };
 
@@ -95,14 +95,14 @@ impl Session {
             return;
         };
         let stored = Stored { seq, prev, at: seq };
-        let offer = self.track.offer(index, stored);
+        let offer = self.track.compare(index, stored);
         match offer {
-            Some(Offer::Next { .. }) => {
-                let source = self.track.send(index, seq, seq);
+            Some(Compared::Next { .. }) => {
+                let source = self.track.note_sent(index, seq, seq);
                 self.sent.push((seq, source));
             }
-            Some(Offer::Known) => {}
-            None | Some(Offer::Hole) => {
+            Some(Compared::Duplicate) => {}
+            None | Some(Compared::Hole) => {
                 if offer.is_some() {
                     self.track.miss(index);
                 }
@@ -136,7 +136,7 @@ impl Session {
             if let Some(index) = self.track.index(channel)
                 && seq > self.track.covered()[index]
             {
-                let source = self.track.send(index, seq, seq);
+                let source = self.track.note_sent(index, seq, seq);
                 self.sent.push((seq, source));
             }
         }
@@ -175,7 +175,7 @@ impl Session {
             .zip(&lasts)
             .any(|(covered, last)| covered < last)
         {
-            self.track.is_missing_something();
+            self.track.fall_behind_after_audit();
         }
     }
 
