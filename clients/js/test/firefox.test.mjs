@@ -31,7 +31,7 @@ suite("Firefox", { concurrency: 2 }, () => {
   test("tabs share a session, and another takes over where one is closed", async (context) => {
     const site = await Site.start(context, DURABLE, tabsOfFirefox);
     const tabs = [];
-    for (const _ of [1, 2, 3]) tabs.push(await site.open({ module: "tabs" }));
+    for (const _ of [1, 2, 3]) tabs.push(await site.open({ module: "/dist/tabs.js" }));
     for (const tab of tabs) await tab.is("open");
     await site.sessions(1);
     await site.push(1);

@@ -12,7 +12,7 @@ async function shared(context, count) {
   const site = await Site.start(context, DURABLE);
   const tabs = [];
   for (let index = 0; index < count; index += 1) {
-    tabs.push(await site.open({ module: "tabs" }));
+    tabs.push(await site.open({ module: "/dist/tabs.js" }));
     await tabs.at(-1).is("open");
   }
   await site.sessions(1);
