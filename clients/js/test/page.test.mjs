@@ -7,11 +7,8 @@ import test, { suite } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import { build } from "esbuild";
 import { DURABLE, Site, TOKENS } from "./support/site.mjs";
-import { CLIENTS, isOverSse } from "./support/tab.mjs";
+import { CLIENTS, isOverSse, LONG } from "./support/tab.mjs";
 import { until } from "./support/wait.mjs";
-
-/** ms for which a tab is frozen, or a machine sleeps. */
-const LONG = 20_000;
 
 const SOCKETS = Object.values(CLIENTS).filter((client) => !isOverSse(client)).length;
 const EVENTS = Object.keys(CLIENTS).length - SOCKETS;
@@ -28,8 +25,6 @@ async function sessions(site, has = true) {
 const cameBackAtOnce = (tabs) => tabs.each(async (tab) => {
   for (const { retryInMs = 0 } of (await tab.told()).states) assert.ok(retryInMs <= 1000, `${retryInMs}`);
 });
-
-const noGaps = (tabs) => tabs.each(async (tab) => assert.deepEqual((await tab.told()).gaps, []));
 
 const APP = `
   import { createElement, StrictMode, useEffect } from "react";
@@ -63,7 +58,7 @@ suite("a page of each client", { concurrency: 4 }, () => {
     await tabs.thaw();
     await tabs.got(1, 2);
     await tabs.is("open");
-    await noGaps(tabs);
+    await tabs.noGaps();
     await cameBackAtOnce(tabs);
   });
 
@@ -88,7 +83,7 @@ suite("a page of each client", { concurrency: 4 }, () => {
     await tabs.network();
     await tabs.thaw();
     await tabs.got(1, 2, 3);
-    await noGaps(tabs);
+    await tabs.noGaps();
   });
 
   test("a machine that slept has dead connections, and nothing tells it so", async (context) => {
@@ -108,7 +103,7 @@ suite("a page of each client", { concurrency: 4 }, () => {
     });
     await tabs.got(1, 2);
     await tabs.is("open");
-    await noGaps(tabs);
+    await tabs.noGaps();
   });
 
   test("a page that loads anew goes on from where it was", async (context) => {
@@ -121,7 +116,7 @@ suite("a page of each client", { concurrency: 4 }, () => {
     await site.push(2);
     await tabs.load();
     await tabs.got(2);
-    await noGaps(tabs);
+    await tabs.noGaps();
     // Here nothing waits for the session to end.
     await Promise.all([tabs.load(), site.push(3)]);
     await tabs.is("open");
@@ -131,7 +126,7 @@ suite("a page of each client", { concurrency: 4 }, () => {
       // The page before may have had the third.
       assert.match(JSON.stringify((await tab.told()).events), /^\[(3,)?4\]$/);
     });
-    await noGaps(tabs);
+    await tabs.noGaps();
   });
 
   test("a page that the browser kept aside goes on", async (context) => {
@@ -144,7 +139,7 @@ suite("a page of each client", { concurrency: 4 }, () => {
     await site.push(2);
     await tabs.comeBack();
     await tabs.got(1, 2);
-    await noGaps(tabs);
+    await tabs.noGaps();
   });
 
   test("durable mode: a network that was cut costs nothing", async (context) => {
@@ -164,7 +159,7 @@ suite("a page of each client", { concurrency: 4 }, () => {
     cable.mend();
     await tabs.network();
     await tabs.got(1, 2, 3);
-    await noGaps(tabs);
+    await tabs.noGaps();
   });
 
   test("durable mode: a gateway that is killed, and one that drains, cost nothing", async (context) => {
@@ -190,7 +185,7 @@ suite("a page of each client", { concurrency: 4 }, () => {
     await site.startGateway();
     await site.push(3);
     await tabs.got(1, 2, 3);
-    await noGaps(tabs);
+    await tabs.noGaps();
   });
 
   test("live mode: the page is told that it may lack something", async (context) => {
@@ -249,7 +244,7 @@ suite("a page of each client", { concurrency: 4 }, () => {
         assert.ok(await tab.page.evaluate(() => told.events.every((data, index) => data === index)));
         assert.deepEqual(await tab.states(), ["connecting", "open"]);
       });
-      await noGaps(tabs);
+      await tabs.noGaps();
     }
   });
 
@@ -278,7 +273,7 @@ suite("a page of each client", { concurrency: 4 }, () => {
     await until("the end of the first", () => Date.now() > end);
     await site.push(2);
     await tabs.got(1, 2);
-    await noGaps(tabs);
+    await tabs.noGaps();
     const once = ["connecting", "open"];
     await tabs.each(async (tab) => {
       // Those that can prolong a session over a WebSocket need no other.
@@ -302,7 +297,7 @@ suite("a page of this package", { concurrency: 3 }, () => {
     await site.push(1);
     await tab.got(1);
     assert.deepEqual(await tab.states(), ["connecting", "open"]);
-    assert.deepEqual((await tab.told()).gaps, []);
+    await tab.noGaps();
   });
 
   for (const secret of ["getTicket", "getToken"]) {
@@ -349,7 +344,7 @@ suite("a page of this package", { concurrency: 3 }, () => {
     await site.startGateway();
     await site.push(2);
     await tab.got(1, 2);
-    assert.deepEqual((await tab.told()).gaps, []);
+    await tab.noGaps();
   });
 
   test("a React component that comes again goes on from its store", async (context) => {

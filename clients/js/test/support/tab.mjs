@@ -1,6 +1,10 @@
 // Pages of a site, each with a client, and all that it tells.
 
+import assert from "node:assert/strict";
 import { until } from "./wait.mjs";
+
+/** ms for which a tab is frozen, or a machine sleeps. */
+export const LONG = 20_000;
 
 /** ms; a look into a page costs it time. */
 const LOOK = 100;
@@ -120,6 +124,10 @@ export class Tab {
     return until(what, () => this.page.evaluate(look, value), LOOK);
   }
 
+  async noGaps() {
+    assert.deepEqual((await this.told()).gaps, []);
+  }
+
   /** What it was told of states, in their order. */
   async states() {
     return (await this.told()).states.map(({ state, code }) => (code ? `${state} ${code}` : state));
@@ -163,7 +171,7 @@ export class Tabs {
   }
 }
 
-for (const name of ["load", "leave", "comeBack", "network", "freeze", "thaw", "is", "got"]) {
+for (const name of ["load", "leave", "comeBack", "network", "freeze", "thaw", "is", "got", "noGaps"]) {
   Tabs.prototype[name] = function all(...values) {
     return this.each((tab) => tab[name](...values));
   };
