@@ -25,22 +25,25 @@ export function usher({ url, getTicket, onState, onEvent, onGap, since, store, t
   let user; // whose position it is
   if (!since && store) ({ user, position: since } = JSON.parse(store.getItem(key) ?? "{}"));
   const position = keepPosition(since);
-  let socket, timer, probe, attempts = 0, sessions = 0, waits = false, closed = false;
+  let socket, timer, probe, turn = 0, attempts = 0, sessions = 0, waits = false, closed = false;
   let notBefore = 0; // when the gateway wants to see this client again
-  let openedAt, silence, hint, sent; // of one connection
+  let beganAt, openedAt, silence, hint, sent; // of one connection
   const wanted = new Set(topics); // what this page follows
   let told, changing; // what the gateway was told of that
   let asked = 0;
   const waiting = new Map(); // by id, what the gateway has not answered
 
   async function connect() {
-    [openedAt, silence, hint, sent] = [Infinity, 30_000, undefined, position.text];
+    const mine = ++turn;
+    [beganAt, openedAt, silence] = [performance.now(), Infinity, 30_000];
+    [hint, sent] = [undefined, position.text];
     socket = undefined;
     waits = false;
+    watch();
     onState("connecting", {});
     try {
       const ticket = await getTicket(); // a ticket opens one connection, once
-      if (closed) return;
+      if (turn !== mine) return; // it came too late
       address.searchParams.delete("since");
       address.searchParams.delete("follow");
       told = new Set(wanted);
@@ -52,7 +55,7 @@ export function usher({ url, getTicket, onState, onEvent, onGap, since, store, t
       socket.onclose = lost;
       watch();
     } catch (error) {
-      lost({ code: 1006, reason: error.message, final: error.final });
+      if (turn === mine) lost({ code: 1006, reason: error?.message, final: error?.final });
     }
   }
 
@@ -112,6 +115,7 @@ export function usher({ url, getTicket, onState, onEvent, onGap, since, store, t
   function lost({ code, reason, final }, ms) {
     // A tab that woke a moment ago tries at once, also where the browser ends its connection.
     if (probe && hint === undefined) ms ??= 1000 * Math.random();
+    turn += 1;
     clearTimeout(timer);
     clearTimeout(probe);
     probe = undefined;
@@ -125,7 +129,8 @@ export function usher({ url, getTicket, onState, onEvent, onGap, since, store, t
     if (closed) return;
     closed = final || isFinal(code);
     if (closed) {
-      eachWake((target, event) => target.removeEventListener(event, wake));
+      clearInterval(clock);
+      for (const event of wakes) window.removeEventListener(event, wake, { capture: true });
       return onState("closed", { code, reason });
     }
     if (lasted >= 30_000) attempts = 0;
@@ -150,23 +155,30 @@ export function usher({ url, getTicket, onState, onEvent, onGap, since, store, t
     timer = setTimeout(lost, silence, { code: 1006, reason: "silent" });
   }
 
-  // The tab wakes, comes online or becomes visible: within a second it knows where it stands.
+  // The tab wakes, comes online or becomes visible: it tries within a second.
   function wake({ type, persisted }) {
-    if (type === "pageshow" ? !persisted : type === "visibilitychange" && document.hidden) return;
+    const isHidden = document.hidden && type === "visibilitychange";
+    if (type === "pageshow" ? !persisted : isHidden) return;
     const soon = 1000 * Math.random();
     if (waits) return retry(Math.max(soon, notBefore - performance.now()));
-    if (openedAt === Infinity || probe) return;
-    socket.send('{"ping":{}}'); // what looks open need not be
-    probe = setTimeout(lost, 2000, { code: 1006, reason: "silent" }, soon);
-  }
-
-  function eachWake(action) {
-    for (const target of [window, document]) {
-      for (const event of ["online", "visibilitychange", "resume", "pageshow"]) action(target, event);
+    if (openedAt === Infinity) { // it may have begun where there was no network
+      if (performance.now() - beganAt > 2000) lost({ code: 1006, reason: "wake" }, soon);
+    } else if (!probe) {
+      socket.send('{"ping":{}}'); // what looks open need not be
+      probe = setTimeout(lost, 2000, { code: 1006, reason: "silent" }, soon);
     }
   }
 
-  eachWake((target, event) => target.addEventListener(event, wake));
+  const wakes = ["online", "visibilitychange", "resume", "pageshow"];
+  // The window captures the document's events too.
+  for (const event of wakes) window.addEventListener(event, wake, { capture: true });
+  let seen = Date.now();
+  const clock = setInterval(() => {
+    const before = seen;
+    seen = Date.now();
+    // A machine that slept tells nobody. Timers of a hidden page are late by as much.
+    if (seen - before > 10_000) wake({ type: "visibilitychange" });
+  }, 2000);
   connect();
   return {
     get position() { return position.text || undefined; },

@@ -293,6 +293,59 @@ test("a page that wakes, and then loses its connection, tries within a second", 
   assert.equal(at.state[1].ms, 4210);
 });
 
+test("a page that wakes gives up an attempt that hangs", async () => {
+  for (const wake of WAKES) {
+    for (const getTicket of [undefined, () => new Promise(() => {})]) {
+      const at = await page({ getTicket });
+      const before = at.sockets.length;
+      await at.pass(2000);
+      at.wake(...wake);
+      assert.equal(at.said.length, 1, "so long an attempt may take");
+      await at.pass(1);
+      at.chance = 0.1;
+      at.wake(...wake);
+      assert.deepEqual(at.state, ["waiting", { ms: 100, code: 1006, reason: "wake" }]);
+      await at.pass(100);
+      assert.deepEqual(at.state, ["connecting", {}]);
+      assert.equal(at.sockets.length, 2 * before);
+    }
+  }
+});
+
+test("a machine that slept is a page that wakes", async () => {
+  const at = await page();
+  at.welcome();
+  at.slept = 7000;
+  await at.pass(2000);
+  assert.deepEqual(at.socket.sent, []);
+  at.slept += 20_000;
+  at.document.hidden = true; // of such a page the browser runs timers late
+  await at.pass(2000);
+  assert.deepEqual(at.socket.sent, []);
+  at.document.hidden = false;
+  at.slept += 20_000;
+  at.chance = 0.1;
+  await at.pass(2000);
+  assert.deepEqual(at.socket.sent, ['{"ping":{}}']);
+  await at.pass(2000);
+  assert.equal(at.state[1].reason, "silent");
+});
+
+test("a ticket that does not come is given up, and opens nothing later", async () => {
+  let answer;
+  const at = await page({ getTicket: () => new Promise((resolve) => (answer = resolve)) });
+  await at.pass(30_000);
+  assert.deepEqual(at.state, ["waiting", { ms: 1000, code: 1006, reason: "silent" }]);
+  const late = answer;
+  await at.pass(1000);
+  late("a ticket of before");
+  await at.settle();
+  assert.equal(at.sockets.length, 0);
+  answer("a ticket of now");
+  await at.settle();
+  assert.deepEqual(at.socket.protocols, ["usher.v1", "usher.ticket.a ticket of now"]);
+});
+
 test("hiding, and the first showing, are no waking", async () => {
   const at = await page();
   at.welcome();

@@ -8,8 +8,8 @@
 // Ends with 0 where all is well; otherwise it says what is not.
 
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
+import { plainMeans } from "./snippets.mjs";
 
 const require = createRequire(new URL("../../.servers/node/", import.meta.url));
 const { chromium } = require("playwright-core");
@@ -22,10 +22,6 @@ setTimeout(() => {
   console.error(`not done within ${ALL} ms`);
   process.exit(1); // the browser ends with the pipe to it
 }, ALL).unref();
-
-// What a page does with /events, as docs/frontend.md shows it.
-const document = await readFile(new URL("../../docs/frontend.md", import.meta.url), "utf8");
-const [example] = document.match(/(?<=```js\n)function usherEvents[^]*?(?=```)/);
 
 /**
  * What an EventSource sees: the user's message, the end of its session, and that the
@@ -72,7 +68,7 @@ function isOneSession(seen) {
 
 /** The client of the document: it comes back with fresh tickets, and gets messages again. */
 async function comesBack(page) {
-  await page.addScriptTag({ content: example });
+  await page.addScriptTag({ content: await plainMeans() });
   const seen = await page.evaluate(async () => {
     const post = async (path, body) => {
       const headers = { "content-type": "application/json" };

@@ -11,6 +11,7 @@ const body = source.replace(/^export /m, "");
 /** A page with the client on it: what it did, and what can be done to it. */
 class Page {
   now = 0;
+  slept = 0; // by so much the clock is ahead of the timers
   chance = 0;
   timers = new Map();
   sockets = [];
@@ -32,7 +33,7 @@ class Page {
       }
     }
     this.window = new EventTarget();
-    this.document = Object.assign(new EventTarget(), { hidden: false });
+    this.document = { hidden: false };
     const world = {
       window: this.window,
       document: this.document,
@@ -43,7 +44,15 @@ class Page {
         return id;
       },
       clearTimeout: (id) => this.timers.delete(id),
+      setInterval: (action, ms) => {
+        const id = Symbol("interval");
+        const plan = () => this.timers.set(id, { at: this.now + ms, action: () => plan() && action() });
+        plan();
+        return id;
+      },
+      clearInterval: (id) => this.timers.delete(id),
       performance: { now: () => this.now },
+      Date: { now: () => this.now + this.slept },
       location: { href },
       Math: Object.assign(Object.create(Math), {
         min: Math.min,
@@ -112,10 +121,9 @@ class Page {
     this.now = end;
   }
 
-  /** The page wakes, comes online or becomes visible. */
+  /** The page wakes, comes online or becomes visible. The window captures the document's events. */
   wake(type, more) {
-    const target = ["online", "pageshow"].includes(type) ? this.window : this.document;
-    target.dispatchEvent(Object.assign(new Event(type), more));
+    this.window.dispatchEvent(Object.assign(new Event(type), more));
   }
 
   frame(frame) {

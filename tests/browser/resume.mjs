@@ -1,7 +1,7 @@
-// clients/usher.js, and the client of events in docs/frontend.md, in a real browser, against a
-// gateway in durable mode with --demo. Run by tests/journeys/durable/browser.rs, which publishes:
+// clients/usher.js, and the plain means of docs/frontend.md, in a real browser, against a gateway in
+// durable mode with --demo. Run by tests/journeys/durable/browser.rs, which publishes:
 //
-//   node resume.mjs BASE_URL CHROMIUM ws|events [SINCE]
+//   node resume.mjs BASE_URL CHROMIUM usher|usherSocket|usherEvents [SINCE]
 //
 // Prints a line for all that happens: `ticket T`, `since P` for each connection, `frame JSON`
 // for each frame before the client has it, `event DATA` and `gap REASON` as the page is told.
@@ -11,10 +11,11 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
+import { plainMeans } from "./snippets.mjs";
 
 const require = createRequire(new URL("../../.servers/node/", import.meta.url));
 const { chromium } = require("playwright-core");
-const [base, executablePath, path, since] = process.argv.slice(2);
+const [base, executablePath, client, since] = process.argv.slice(2);
 
 const ALL = 120_000; // ms for everything
 
@@ -24,7 +25,7 @@ setTimeout(() => {
 }, ALL).unref();
 
 /** Runs in the page: follows user 42 until the end. */
-async function follow({ path, since }) {
+async function follow({ client, since }) {
   let leave;
   const watch = (connection, address) => {
     report(`since ${address.searchParams.get("since")}`);
@@ -53,9 +54,9 @@ async function follow({ path, since }) {
     return ticket;
   };
   await new Promise((end) => {
-    const connect = path === "ws" ? usher : usherEvents;
+    const connect = { usher, usherSocket, usherEvents }[client];
     const stream = connect({
-      url: `/${path}`,
+      url: client === "usherEvents" ? "/events" : "/ws",
       since,
       getTicket,
       onState() {},
@@ -71,9 +72,7 @@ async function follow({ path, since }) {
   });
 }
 
-const file = (name) => readFile(new URL(`../../${name}`, import.meta.url), "utf8");
-const client = await file("clients/usher.js");
-const [example] = (await file("docs/frontend.md")).match(/(?<=```js\n)function usherEvents[^]*?(?=```)/);
+const source = await readFile(new URL("../../clients/usher.js", import.meta.url), "utf8");
 const args = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"];
 const browser = await chromium.launch({ executablePath, args });
 const page = await browser.newPage();
@@ -81,9 +80,9 @@ const errors = [];
 page.on("pageerror", (error) => errors.push(error));
 await page.goto(`${base}/healthz`);
 await page.exposeFunction("report", (line) => console.log(line));
-await page.addScriptTag({ type: "module", content: `${client}; globalThis.usher = usher;` });
-await page.addScriptTag({ content: example });
+await page.addScriptTag({ type: "module", content: `${source}; globalThis.usher = usher;` });
+await page.addScriptTag({ content: await plainMeans() });
 await page.waitForFunction(() => "usher" in globalThis);
-await page.evaluate(follow, { path, since });
+await page.evaluate(follow, { client, since });
 await browser.close();
 assert.deepEqual(errors, []);

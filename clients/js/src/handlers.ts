@@ -14,10 +14,11 @@ export interface Handlers {
 }
 
 export function keepHandlers(): Handlers {
-  const all = new Map<string, Set<Handler>>();
+  const all = new Set<[what: string, handler: Handler]>();
 
   const tell = (what: string, value: unknown) => {
-    for (const handler of all.get(what) ?? []) {
+    for (const [name, handler] of all) {
+      if (name !== what) continue;
       try {
         handler(value);
       } catch (error) {
@@ -31,9 +32,9 @@ export function keepHandlers(): Handlers {
 
   return {
     on(what, handler) {
-      const own: Handler = (value) => handler(value); // the same function may be registered twice
-      all.set(what, (all.get(what) ?? new Set()).add(own));
-      return () => void all.get(what)?.delete(own);
+      const own: [string, Handler] = [what, handler]; // the same function may be registered twice
+      all.add(own);
+      return () => void all.delete(own);
     },
     tell,
     clear: () => all.clear(),

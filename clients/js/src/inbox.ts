@@ -59,12 +59,12 @@ export function openInbox({ since, store }: Options, key: string) {
     /** Takes in a frame of the session that was opened with the position `sent`. */
     receive(frame: Frame, sent: string) {
       const { welcome, event, gap } = frame;
-      let missed = false;
+      let missed: unknown;
       if (welcome) {
         // What is complete for another user, or for another position, says nothing here.
         if ((user ?? welcome.user) !== welcome.user || position.text() !== sent) welcome.resume = "gap";
         ({ user } = welcome);
-        missed = (sessions++ > 0 || sent !== "") && welcome.resume !== "complete";
+        missed = (sessions++ || sent) && welcome.resume !== "complete";
       }
       const seen = position.take(frame);
       if (seen === DUPLICATE) return;

@@ -25,10 +25,9 @@ const PATIENCE = 2000; // ms for the answer to a ping
 const SOCKETS = 3; // WebSockets that do not open, before server-sent events are tried
 const EVENTS = 600_000; // ms for which a reconnect may begin with server-sent events
 const REFRESH = 6000; // ms between two fresh tickets for a session: the gateway takes one in 5 s
-const SILENT = { code: 1006, reason: "silent" };
 
 /** Close codes and HTTP statuses that say: stay away. */
-const isFinal = (code?: number) => /^(100[025789]|41\d\d|40[0345]|426)$/.test(`${code}`);
+const isFinal = (code: any) => /^(100[025789]|41\d\d|40[0345]|426)$/.test(code);
 /** Server-sent events have no close code: their last frame says that they end for good. */
 const CODES: Record<string, number> = { disconnected: 4100, replaced: 4101 };
 
@@ -62,8 +61,8 @@ export function keepLink(options: Options, owner: Owner) {
   let connection: Connection | undefined;
   let isEvents: boolean;
   let isOpened: boolean; // there is a connection
-  let isOpen = false; // there was a welcome,
-  let openedAt: number; // at this time
+  let isOpen = false; // there was a welcome
+  let since: number; // when the attempt began, or the session
   let silence: number;
   let sent: string;
   let goodbye: Frame["goodbye"];
@@ -72,7 +71,8 @@ export function keepLink(options: Options, owner: Owner) {
   const requests = keepRequests(send);
   /** Whether frames can be sent. Server-sent events go one way. */
   const isLive = () => isOpen && !isEvents;
-  const secret = async () => `${await (getToken ?? getTicket)!()}`;
+  const secret = (getToken ?? getTicket)!;
+  const kind = getToken ? "token" : "ticket";
 
   const topics = keepTopics(
     options.topics,
@@ -89,7 +89,7 @@ export function keepLink(options: Options, owner: Owner) {
   /** A connection that brings no frame for so long is given up. */
   const watch = () => {
     clearTimeout(timer);
-    timer = setTimeout(lose, silence, SILENT);
+    timer = setTimeout(lose, silence, { code: 1006, reason: "silent" });
   };
 
   async function begin(events = transport === "sse" || now() < eventsUntil, afterSocket?: boolean) {
@@ -97,7 +97,7 @@ export function keepLink(options: Options, owner: Owner) {
     idle = isOpened = false;
     connection = goodbye = undefined;
     isEvents = events;
-    openedAt = Infinity;
+    since = now();
     silence = LONG;
     sent = owner.position();
     // A fall back is still the same attempt.
@@ -114,7 +114,7 @@ export function keepLink(options: Options, owner: Owner) {
       for (const topic of topics.connecting()) address.searchParams.append("follow", topic);
       connection = (events ? openEvents : openSocket)(
         address,
-        (getToken ? ["Bearer ", "usher.token."] : ["Usher-Ticket ", "usher.ticket."])[events ? 0 : 1] + ticket,
+        (events ? (getToken ? "Bearer " : "Usher-Ticket ") : `usher.${kind}.`) + ticket,
         ours(() => {
           isOpened = true;
           if (!events) unopened = eventsUntil = 0;
@@ -142,7 +142,7 @@ export function keepLink(options: Options, owner: Owner) {
     probe = undefined;
     if (welcome) {
       isOpen = true;
-      openedAt = now();
+      since = now();
       silence = 2000 * welcome.ping;
       unauthorized = 0;
       if (afterSocket) eventsUntil = now() + EVENTS;
@@ -161,7 +161,7 @@ export function keepLink(options: Options, owner: Owner) {
     if (turn !== mine) return;
     try {
       const fresh = await secret();
-      if (turn === mine) await requests.send({ [getToken ? "token" : "ticket"]: fresh });
+      if (turn === mine) await requests.send({ [kind]: fresh });
     } catch (error: any) {
       if (turn !== mine) return;
       if (error?.final) lose({ reason: error.message }, true);
@@ -173,6 +173,7 @@ export function keepLink(options: Options, owner: Owner) {
   function lose({ code, reason, after = 0 }: Ending, final?: boolean, wait?: number) {
     // A tab that woke a moment ago tries at once, also where the browser ends its connection.
     if (probe && !goodbye) wait ??= soon();
+    if (isOpen && now() - since >= LONG) attempts = 0;
     turn++;
     clearTimeout(timer);
     clearTimeout(probe);
@@ -195,7 +196,6 @@ export function keepLink(options: Options, owner: Owner) {
     if (isEvents) {
       if (!isOpened) eventsUntil = 0;
     } else if (connection && !isOpened && ++unopened >= SOCKETS && transport !== "websocket") return void begin(true, true);
-    if (now() - openedAt >= LONG) attempts = 0;
     if (wait === undefined) {
       // At random, or after an outage all clients come back at the same moment.
       const longest = Math.min(LONG, 1000 * 2 ** ++attempts);
@@ -213,11 +213,11 @@ export function keepLink(options: Options, owner: Owner) {
 
   const wake = () => {
     if (idle) plan(Math.max(soon(), notBefore - now()));
-    else if (!isOpen) return;
-    else if (isEvents) again("wake");
-    else if (!probe) {
+    else if (!isLive()) {
+      if (now() - since > PATIENCE) again("wake");
+    } else if (!probe) {
       send({ ping: {} });
-      probe = setTimeout(again, PATIENCE, SILENT.reason);
+      probe = setTimeout(again, PATIENCE, "silent");
     }
   };
   const stopWaking = onWake(wake);

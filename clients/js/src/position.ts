@@ -41,7 +41,7 @@ export function keepPosition(): Position {
       for (const [channel, seq] of marks) {
         const mark = seq > proven ? `.${channel}${seq}` : "";
         // A mark that is left out lets its messages come again.
-        if (text.length + mark.length <= LONGEST) text += mark;
+        if ((text + mark).length <= LONGEST) text += mark;
       }
       return text;
     },

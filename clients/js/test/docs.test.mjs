@@ -4,26 +4,18 @@ import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { mkdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import test, { before, suite } from "node:test";
+import test, { suite } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { build } from "esbuild";
 import { keepPosition } from "../dist/position.js";
 import { folder, freePort, modules, Program, root } from "./support/process.mjs";
 import { DURABLE, Site } from "./support/site.mjs";
+import { document, snippets } from "./support/snippets.mjs";
 import { until } from "./support/wait.mjs";
 
-const document = (name) => readFile(join(root, "docs", name), "utf8");
 const here = fileURLToPath(new URL("..", import.meta.url));
-
-/** The snippets of a document, by the file's name in their first line. */
-const snippets = new Map();
-before(async () => {
-  for (const [, block] of (await document("frontend.md")).matchAll(/^```\w+\n([^]*?)^```$/gm)) {
-    const [, name] = block.match(/^(?:\/\/|#|<!--) (\S+\.\w+)/) ?? [];
-    if (name) snippets.set(name, block);
-  }
-});
+const of = await snippets();
 
 async function write(to, files) {
   await mkdir(to, { recursive: true });
@@ -60,7 +52,7 @@ suite("the ticket endpoint", { concurrency: 2 }, () => {
   test("Express", (context) =>
     endpoint(context, async (to, options) => {
       const login = 'export const currentUser = async ({ headers }) => headers.cookie === "session=ann" && { id: "ann" };';
-      await write(to, { "ticket.mjs": snippets.get("ticket.mjs"), "login.mjs": login });
+      await write(to, { "ticket.mjs": of["ticket.mjs"], "login.mjs": login });
       await symlink(join(root, ".servers/node/node_modules"), join(to, "node_modules"));
       return new Program(context, process.execPath, [join(to, "ticket.mjs")], options);
     }));
@@ -74,7 +66,7 @@ class User:
 async def current_user(request):
     return User() if request.cookies.get("session") == "ann" else None
 `;
-      await write(to, { "ticket.py": snippets.get("ticket.py"), "login.py": login });
+      await write(to, { "ticket.py": of["ticket.py"], "login.py": login });
       const path = { PYTHONPATH: join(root, ".servers/python"), PYTHONDONTWRITEBYTECODE: "1" };
       const args = ["-m", "uvicorn", "ticket:app", "--port", port];
       return new Program(context, "python3", args, { cwd: to, env: { ...env, ...path } });
@@ -94,7 +86,7 @@ func currentUser(r *http.Request) string {
 	return ""
 }
 `;
-      await write(to, { "ticket.go": snippets.get("ticket.go"), "login.go": login, "go.mod": "module ticket\n\ngo 1.22\n" });
+      await write(to, { "ticket.go": of["ticket.go"], "login.go": login, "go.mod": "module ticket\n\ngo 1.22\n" });
       assert.equal((await promisify(execFile)("gofmt", ["-l", "ticket.go"], { cwd: to })).stdout, "");
       for (const args of [["vet", "."], ["build", "-o", "ticket", "."]]) await promisify(execFile)("go", args, { cwd: to });
       return new Program(context, join(to, "ticket"), [], options);
@@ -141,9 +133,9 @@ suite("the page", { concurrency: 2 }, () => {
     test(name, async (context) => {
       const site = await Site.start(context, DURABLE);
       const to = folder(context);
-      const push = snippets.get("push.js").replace("wss://push.example.com/ws", site.url);
+      const push = of["push.js"].replace("wss://push.example.com/ws", site.url);
       const usher = await readFile(join(root, "clients/usher.js"), "utf8");
-      await write(to, { "push.js": push, "usher.js": usher, "main.js": main, [name]: snippets.get(name) });
+      await write(to, { "push.js": push, "usher.js": usher, "main.js": main, [name]: of[name] });
       await symlink(packages, join(to, "node_modules"));
       const { outputFiles } = await build({
         entryPoints: [join(to, "main.js")],

@@ -1,19 +1,30 @@
-// A page in a real browser, against a real gateway: what happens to people.
+// Pages in a real browser, against a real gateway: what happens to people. Each thing happens to a page
+// of each client at once: of this package, of clients/usher.js, and of the plain means in
+// docs/frontend.md.
 
 import assert from "node:assert/strict";
 import test, { suite } from "node:test";
+import { setTimeout as pause } from "node:timers/promises";
 import { build } from "esbuild";
 import { DURABLE, Site, TOKENS } from "./support/site.mjs";
+import { CLIENTS, isOverSse, LONG } from "./support/tab.mjs";
 import { until } from "./support/wait.mjs";
 
-const transports = ["websocket", "sse"];
+const SOCKETS = Object.values(CLIENTS).filter((client) => !isOverSse(client)).length;
+const EVENTS = Object.keys(CLIENTS).length - SOCKETS;
+/** Those with a tab of its own for each session. */
+const { "usher-client/tabs": _, ...ALONE } = CLIENTS;
 
-/** What a page was told of states, in their order. */
-const statesOf = async (tab) => (await tab.told()).states.map(({ state, code }) => (code ? `${state} ${code}` : state));
-
-async function noGaps(...tabs) {
-  for (const tab of tabs) assert.deepEqual((await tab.told()).gaps, []);
+/** Waits until the gateway has a session of each client, or of none. */
+async function sessions(site, has = true) {
+  await site.sessions(has ? SOCKETS : 0);
+  await site.sessions(has ? EVENTS : 0, "sse");
 }
+
+/** They did not wait as after an outage, but within a second. */
+const cameBackAtOnce = (tabs) => tabs.each(async (tab) => {
+  for (const { retryInMs = 0 } of (await tab.told()).states) assert.ok(retryInMs <= 1000, `${retryInMs}`);
+});
 
 const APP = `
   import { createElement, StrictMode, useEffect } from "react";
@@ -35,201 +46,261 @@ const APP = `
 `;
 
 // Most of what these do is to wait, so some run side by side.
-suite("a page", { concurrency: 3 }, () => {
-  for (const transport of transports) {
-    test(`${transport}: a page that loads anew goes on from its store`, async (context) => {
-      const site = await Site.start(context, DURABLE);
-      const tab = await site.open({ transport, store: "sessionStorage" });
-      await tab.is("open");
-      await site.push(1);
-      await tab.got(1);
-      await tab.page.goto(`${site.origin}/elsewhere`);
+suite("a page of each client", { concurrency: 4 }, () => {
+  test("a tab that was frozen goes on when it runs again", async (context) => {
+    const site = await Site.start(context, DURABLE);
+    const tabs = await site.openAll();
+    await tabs.is("open");
+    await tabs.freeze();
+    await site.push(1);
+    await pause(LONG);
+    await site.push(2);
+    await tabs.thaw();
+    await tabs.got(1, 2);
+    await tabs.is("open");
+    await tabs.noGaps();
+    await cameBackAtOnce(tabs);
+  });
+
+  test("a tab that was frozen while its gateway and its network went comes back at once", async (context) => {
+    const site = await Site.start(context, DURABLE);
+    const tabs = await site.openAll();
+    await tabs.is("open");
+    await tabs.freeze();
+    await site.gateway.kill();
+    await site.startGateway();
+    await site.push(1);
+    await tabs.thaw();
+    await tabs.got(1);
+    await tabs.is("open");
+    await cameBackAtOnce(tabs);
+    await tabs.freeze();
+    await tabs.network({ offline: true });
+    await site.push(2);
+    await site.post("disconnect", { user_id: "42", reconnect: true });
+    await sessions(site, false);
+    await site.push(3);
+    await tabs.network();
+    await tabs.thaw();
+    await tabs.got(1, 2, 3);
+    await tabs.noGaps();
+  });
+
+  test("a machine that slept has dead connections, and nothing tells it so", async (context) => {
+    // By the gateway's pings the clients would notice in ten minutes.
+    const site = await Site.start(context, { ...DURABLE, "session.ping_interval": "5m", "session.idle_timeout": "11m" });
+    const cable = await site.cable();
+    const tabs = await site.openAll({ url: cable.url });
+    await tabs.is("open");
+    await site.push(1);
+    await tabs.got(1);
+    await site.window.asleep(async () => {
+      cable.cut();
+      await site.post("disconnect", { user_id: "42", reconnect: true });
       await site.push(2);
-      await tab.load();
-      await tab.got(2);
-      await noGaps(tab);
-      // Here nothing waits for the session to end.
-      await Promise.all([tab.load(), site.push(3)]);
-      await tab.is("open");
-      await site.push(4);
-      await until("the last one", async () => (await tab.told()).events.at(-1) === 4);
+      await pause(LONG);
+      cable.renew();
+    });
+    await tabs.got(1, 2);
+    await tabs.is("open");
+    await tabs.noGaps();
+  });
+
+  test("a page that loads anew goes on from where it was", async (context) => {
+    const site = await Site.start(context, DURABLE);
+    const tabs = await site.openAll({ store: "sessionStorage" });
+    await tabs.is("open");
+    await site.push(1);
+    await tabs.got(1);
+    await tabs.leave();
+    await site.push(2);
+    await tabs.load();
+    await tabs.got(2);
+    await tabs.noGaps();
+    // Here nothing waits for the session to end.
+    await Promise.all([tabs.load(), site.push(3)]);
+    await tabs.is("open");
+    await site.push(4);
+    await tabs.each(async (tab) => {
+      await tab.until("the last one", () => told.events.at(-1) === 4);
       // The page before may have had the third.
       assert.match(JSON.stringify((await tab.told()).events), /^\[(3,)?4\]$/);
-      await noGaps(tab);
     });
+    await tabs.noGaps();
+  });
 
-    test(`${transport}: a page that the browser kept aside goes on`, async (context) => {
-      const site = await Site.start(context, DURABLE);
-      const tab = await site.open({ transport });
-      await tab.is("open");
-      await site.push(1);
-      await tab.got(1);
-      await tab.page.goto(`${site.origin}/elsewhere`);
-      await site.push(2);
-      await tab.page.evaluate(() => void setTimeout(() => history.back()));
-      await until("it is back", () => tab.page.evaluate(() => "told" in globalThis).catch(() => false));
-      await tab.got(1, 2);
-      await noGaps(tab);
-    });
+  test("a page that the browser kept aside goes on", async (context) => {
+    const site = await Site.start(context, DURABLE);
+    const tabs = await site.openAll();
+    await tabs.is("open");
+    await site.push(1);
+    await tabs.got(1);
+    await tabs.leave();
+    await site.push(2);
+    await tabs.comeBack();
+    await tabs.got(1, 2);
+    await tabs.noGaps();
+  });
 
-    test(`${transport}: durable mode, a network that was cut costs nothing`, async (context) => {
-      const site = await Site.start(context, { ...DURABLE, "session.ping_interval": "2s" });
-      const cable = await site.cable();
-      const tab = await site.open({ transport, url: cable.url });
-      await tab.is("open");
-      await site.push(1);
-      await tab.got(1);
-      cable.cut();
-      await tab.network({ offline: true });
-      await site.push(2);
-      assert.equal((await tab.is("waiting")).reason, "silent");
-      await site.push(3);
-      // There is no ticket to be had, so it waits again, and longer.
-      await until("attempts without a ticket", async () => (await tab.told()).secrets > 2);
-      cable.mend();
-      await tab.network();
-      await tab.got(1, 2, 3);
-      await noGaps(tab);
-    });
+  test("durable mode: a network that was cut costs nothing", async (context) => {
+    const site = await Site.start(context, { ...DURABLE, "session.ping_interval": "2s" });
+    const cable = await site.cable();
+    const tabs = await site.openAll({ url: cable.url });
+    await tabs.is("open");
+    await site.push(1);
+    await tabs.got(1);
+    cable.cut();
+    await tabs.network({ offline: true });
+    await site.push(2);
+    for (const { reason } of await tabs.is("waiting")) assert.equal(reason, "silent");
+    await site.push(3);
+    // There is no ticket to be had, so they wait again, and longer.
+    await tabs.each((tab) => tab.until("attempts without a ticket", () => told.secrets > 2));
+    cable.mend();
+    await tabs.network();
+    await tabs.got(1, 2, 3);
+    await tabs.noGaps();
+  });
 
-    test(`${transport}: durable mode, a gateway that is killed, and one that drains, cost nothing`, async (context) => {
-      const site = await Site.start(context, { ...DURABLE, "drain.delay": "0s", "drain.window": "1s" });
-      const tab = await site.open({ transport });
-      await tab.is("open");
-      await site.push(1);
-      await tab.got(1);
-      await site.gateway.kill();
-      assert.equal((await tab.is("waiting")).code, 1006);
-      await site.startGateway();
-      await site.push(2);
-      await tab.got(1, 2);
+  test("durable mode: a gateway that is killed, and one that drains, cost nothing", async (context) => {
+    const site = await Site.start(context, { ...DURABLE, "drain.delay": "0s", "drain.window": "1s" });
+    const tabs = await site.openAll();
+    await tabs.is("open");
+    await site.push(1);
+    await tabs.got(1);
+    await site.gateway.kill();
+    await tabs.is("waiting");
+    await site.startGateway();
+    await site.push(2);
+    await tabs.got(1, 2);
 
-      site.gateway.signal("SIGTERM");
+    site.gateway.signal("SIGTERM");
+    await tabs.each(async (tab) => {
       const { code, reason, retryInMs } = await tab.is("waiting");
-      assert.deepEqual([code, reason], [transport === "sse" ? 1006 : 1012, "drain"]);
+      assert.equal(reason, "drain");
+      if (!isOverSse(tab.options)) assert.equal(code, 1012);
       assert.ok(retryInMs >= 0);
-      await site.gateway.ended;
-      await site.startGateway();
-      await site.push(3);
-      await tab.got(1, 2, 3);
-      await noGaps(tab);
     });
+    await site.gateway.ended;
+    await site.startGateway();
+    await site.push(3);
+    await tabs.got(1, 2, 3);
+    await tabs.noGaps();
+  });
 
-    test(`${transport}: live mode, the page is told that it may lack something`, async (context) => {
-      const site = await Site.start(context);
-      const tab = await site.open({ transport });
-      await tab.is("open");
-      await site.gateway.kill();
-      await tab.is("waiting");
-      await site.startGateway();
-      await tab.is("open");
-      assert.deepEqual((await tab.told()).gaps, ["reconnected"]);
-      await site.push(1);
-      await tab.got(1);
-    });
+  test("live mode: the page is told that it may lack something", async (context) => {
+    const site = await Site.start(context);
+    const tabs = await site.openAll();
+    await tabs.is("open");
+    await site.gateway.kill();
+    await tabs.is("waiting");
+    await site.startGateway();
+    await tabs.is("open");
+    await tabs.each(async (tab) => assert.deepEqual((await tab.told()).gaps, ["reconnected"]));
+    await site.push(1);
+    await tabs.got(1);
+  });
 
-    test(`${transport}: a session that another replaced stays away`, async (context) => {
-      const site = await Site.start(context, { "public.max_sessions_per_user": "1" });
-      const first = await site.open({ transport });
-      await first.is("open");
-      const second = await site.open({ transport });
-      await second.is("open");
-      const { code, reason } = await first.is("closed");
-      assert.deepEqual([code, reason], [4101, "replaced"]);
-      await first.page.bringToFront(); // that wakes a client
-      await site.push(1);
-      await second.got(1);
-      for (const tab of [first, second]) assert.equal((await tab.told()).secrets, 1);
-    });
-
-    test(`${transport}: when nobody is logged in any more, it ends`, async (context) => {
-      const site = await Site.start(context);
-      const tab = await site.open({ transport });
-      await tab.is("open");
-      site.isLoggedOut = true;
-      await site.post("disconnect", { user_id: "42", reconnect: true });
+  test("a session that another replaced stays away", async (context) => {
+    const site = await Site.start(context, { "public.max_sessions_per_user": "1" });
+    site.userOf = (name) => name; // each client has a user of its own
+    const first = await site.openAll({}, ALONE);
+    await first.is("open");
+    const second = await site.openAll({}, ALONE);
+    await second.is("open");
+    await first.each(async (tab) => {
       const { code, reason } = await tab.is("closed");
-      assert.deepEqual([code, reason], [undefined, "logged out"]);
-      assert.equal((await tab.told()).secrets, 2);
+      assert.equal(reason, "replaced");
+      if (!isOverSse(tab.options)) assert.equal(code, 4101);
+      await tab.page.bringToFront(); // that wakes a client
     });
+    await second.each((tab) => site.push(1, { user_id: tab.name }));
+    await second.got(1);
+    for (const tabs of [first, second]) await tabs.each(async (tab) => assert.equal((await tab.told()).secrets, 1));
+  });
 
-    test(`${transport}: a tab that was frozen goes on when it runs again`, async (context) => {
-      const site = await Site.start(context, DURABLE);
-      const tab = await site.open({ transport });
-      await tab.is("open");
-      await tab.freeze();
-      await site.push(1);
-      await tab.thaw();
-      await tab.got(1);
-      await tab.is("open");
-      // The gateway is another one when it wakes.
-      await tab.freeze();
-      await site.gateway.kill();
-      await site.startGateway();
-      await site.push(2);
-      await tab.thaw();
-      await tab.got(1, 2);
-      await tab.is("open");
-      // Each time it came back within a second.
-      for (const { retryInMs = 0 } of (await tab.told()).states) assert.ok(retryInMs <= 1000, `${retryInMs}`);
-      // A machine that sleeps has no network either, and its session is over when it wakes.
-      await tab.freeze();
-      await tab.network({ offline: true });
-      await site.push(3);
-      await site.post("disconnect", { user_id: "42", reconnect: true });
-      await site.sessions(0, transport);
-      await site.push(4);
-      await tab.network();
-      await tab.thaw();
-      await tab.got(1, 2, 3, 4);
-      await noGaps(tab);
-    });
+  test("when nobody is logged in any more, it ends", async (context) => {
+    const site = await Site.start(context);
+    const tabs = await site.openAll();
+    await tabs.is("open");
+    site.isLoggedOut = true;
+    await site.post("disconnect", { user_id: "42", reconnect: true });
+    for (const { reason } of await tabs.is("closed")) assert.equal(reason, "logged out");
+    await tabs.each(async (tab) => assert.equal((await tab.told()).secrets, 2));
+  });
 
-    test(`${transport}: 10,000 messages come in order`, async (context) => {
-      const all = { "durable.max_messages_per_channel": "20000", "durable.max_replay": "20000" };
-      for (const settings of [{ ...DURABLE, ...all }, {}]) {
-        const site = await Site.start(context, settings);
-        const tab = await site.open({ transport });
-        await tab.is("open");
-        await site.publish("usher.user.42", 10_000);
-        for (let some = 1000; some <= 10_000; some += 1000) {
-          await until(`${some} messages`, async () => (await tab.page.evaluate(() => told.events.length)) >= some);
-        }
+  test("10,000 messages come in order", async (context) => {
+    const all = { "durable.max_messages_per_channel": "20000", "durable.max_replay": "20000" };
+    for (const settings of [{ ...DURABLE, ...all }, {}]) {
+      const site = await Site.start(context, settings);
+      const tabs = await site.openAll();
+      await tabs.is("open");
+      await site.publish("usher.user.42", 10_000);
+      for (let some = 1000; some <= 10_000; some += 1000) {
+        await tabs.each((tab) => tab.until(`${some} messages`, (want) => told.events.length >= want, some));
+      }
+      await tabs.each(async (tab) => {
         assert.equal(await tab.page.evaluate(() => told.events.length), 10_000);
         assert.ok(await tab.page.evaluate(() => told.events.every((data, index) => data === index)));
-        await noGaps(tab);
-        assert.deepEqual(await statesOf(tab), ["connecting", "open"]);
-      }
-    });
-  }
+        assert.deepEqual(await tab.states(), ["connecting", "open"]);
+      });
+      await tabs.noGaps();
+    }
+  });
 
   test("a slow network makes it late, and nothing else", async (context) => {
     const site = await Site.start(context);
-    const tab = await site.open();
-    await tab.is("open");
-    await tab.network({ latency: 500, throughput: 20_000 });
+    const tabs = await site.openAll();
+    await tabs.is("open");
+    await tabs.network({ latency: 500, throughput: 20_000 });
     const large = "x".repeat(4000);
     for (let index = 0; index < 20; index += 1) await site.push([index, large]);
-    await until("all", async () => (await tab.told()).events.length === 20);
-    assert.deepEqual((await tab.told()).events.map(([index]) => index), [...Array(20).keys()]);
-    assert.deepEqual(await statesOf(tab), ["connecting", "open"]);
+    await tabs.each(async (tab) => {
+      await tab.until("all", () => told.events.length === 20);
+      assert.deepEqual((await tab.told()).events.map(([index]) => index), [...Array(20).keys()]);
+      assert.deepEqual(await tab.states(), ["connecting", "open"]);
+    });
+  });
+
+  test("a ticket's session ends, and the page goes on", async (context) => {
+    const site = await Site.start(context, DURABLE);
+    site.lives = [8, 600];
+    const tabs = await site.openAll();
+    const end = Date.now() + 9000;
+    await tabs.is("open");
+    await tabs.each((tab) => tab.until("a fresh one", () => told.secrets === 2));
+    await site.push(1);
+    await until("the end of the first", () => Date.now() > end);
+    await site.push(2);
+    await tabs.got(1, 2);
+    await tabs.noGaps();
+    const once = ["connecting", "open"];
+    await tabs.each(async (tab) => {
+      // Those that can prolong a session over a WebSocket need no other.
+      const waits = isOverSse(tab.options) ? "waiting" : "waiting 4001";
+      const isOne = !tab.options.make && !isOverSse(tab.options);
+      const states = (await tab.states()).map((state) => state.replace(" 1006", ""));
+      assert.deepEqual(states, isOne ? once : [...once, waits, ...once]);
+    });
+  });
+});
+
+suite("a page of this package", { concurrency: 3 }, () => {
+  test("a token ends, and the session goes on", async (context) => {
+    const site = await Site.start(context, TOKENS);
+    site.lives = [8, 600];
+    const tab = await site.open({ secret: "getToken" });
+    const end = Date.now() + 9000;
+    await tab.is("open");
+    await tab.until("a fresh one", () => told.secrets === 2);
+    await until("the end of the first", () => Date.now() > end);
+    await site.push(1);
+    await tab.got(1);
+    assert.deepEqual(await tab.states(), ["connecting", "open"]);
+    await tab.noGaps();
   });
 
   for (const secret of ["getTicket", "getToken"]) {
-    test(`${secret}: what opened a session ends, and the session goes on`, async (context) => {
-      const site = await Site.start(context, TOKENS);
-      site.lives = [8, 600];
-      const tab = await site.open({ secret });
-      const end = Date.now() + 9000;
-      await tab.is("open");
-      await until("a fresh one", async () => (await tab.told()).secrets === 2);
-      await until("the end of the first", () => Date.now() > end);
-      await site.push(1);
-      await tab.got(1);
-      assert.deepEqual(await statesOf(tab), ["connecting", "open"]);
-      await noGaps(tab);
-    });
-
     test(`${secret}: a session ends where nobody is logged in any more`, async (context) => {
       const site = await Site.start(context, TOKENS);
       site.lives = [6];
@@ -273,7 +344,7 @@ suite("a page", { concurrency: 3 }, () => {
     await site.startGateway();
     await site.push(2);
     await tab.got(1, 2);
-    await noGaps(tab);
+    await tab.noGaps();
   });
 
   test("a React component that comes again goes on from its store", async (context) => {

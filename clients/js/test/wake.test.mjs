@@ -7,23 +7,26 @@ import { becomes, fixChance, withServer } from "./support/client.mjs";
 import { until } from "./support/wait.mjs";
 
 const window = new EventTarget();
-const document = Object.assign(new EventTarget(), { hidden: false });
+const document = { hidden: false };
 for (const method of ["addEventListener", "removeEventListener"]) globalThis[method] = window[method].bind(window);
 globalThis.document = document;
 
+/** The window captures the document's events too. */
+const dispatch = (type, more) => window.dispatchEvent(Object.assign(new Event(type), more));
+
 const WAKES = {
-  online: () => window.dispatchEvent(new Event("online")),
-  visible: () => document.dispatchEvent(new Event("visibilitychange")),
-  resume: () => document.dispatchEvent(new Event("resume")),
-  pageshow: () => window.dispatchEvent(Object.assign(new Event("pageshow"), { persisted: true })),
+  online: () => dispatch("online"),
+  visible: () => dispatch("visibilitychange"),
+  resume: () => dispatch("resume"),
+  pageshow: () => dispatch("pageshow", { persisted: true }),
 };
 const SLEEPS = {
   hidden() {
     document.hidden = true;
-    document.dispatchEvent(new Event("visibilitychange"));
+    dispatch("visibilitychange");
     document.hidden = false;
   },
-  "a page that loads": () => window.dispatchEvent(Object.assign(new Event("pageshow"), { persisted: false })),
+  "a page that loads": () => dispatch("pageshow", { persisted: false }),
 };
 
 for (const [name, wake] of Object.entries(WAKES)) {
@@ -118,6 +121,9 @@ test("server-sent events are opened anew", async (context) => {
     const at = follow({ transport: "sse" });
     (await server.sessions.next()).welcome();
     await becomes(at, "open");
+    for (const wake of Object.values(WAKES)) wake(); // it is too young
+    assert.deepEqual(at.states.rest(), []);
+    await new Promise((resolve) => setTimeout(resolve, 2100));
     for (const wake of Object.values(WAKES)) wake();
     assert.equal((await becomes(at, "waiting")).retryInMs, 100);
     (await server.sessions.next()).welcome();
@@ -125,6 +131,40 @@ test("server-sent events are opened anew", async (context) => {
     assert.deepEqual(server.requests, ["sse", "sse"]);
   })(context);
 });
+
+test("an attempt that hangs is made anew", async (context) => {
+  fixChance(context, 0.1);
+  await withServer(async (server, follow) => {
+    server.isDeaf = true;
+    const at = follow();
+    await until("it asks", () => server.requests.length === 1);
+    server.isDeaf = false;
+    for (const wake of Object.values(WAKES)) wake(); // it may still succeed
+    await new Promise((resolve) => setTimeout(resolve, 2100));
+    assert.equal(server.requests.length, 1);
+    for (const wake of Object.values(WAKES)) wake();
+    assert.deepEqual(await becomes(at, "waiting"), { state: "waiting", code: 1006, reason: "wake", retryInMs: 100 });
+    (await server.sessions.next()).welcome();
+    await becomes(at, "open");
+  })(context);
+});
+
+test("a machine that slept: the clock jumps, and that is a waking, but not of a hidden page", withServer(async (server, follow, context) => {
+  let slept = 0;
+  const { now } = Date;
+  context.mock.method(Date, "now", () => now() + slept);
+  const at = follow();
+  const session = (await server.sessions.next()).welcome();
+  await becomes(at, "open");
+  document.hidden = true;
+  slept += 20_000;
+  await new Promise((resolve) => setTimeout(resolve, 2500)); // it looks at the clock each 2 s
+  document.hidden = false;
+  assert.deepEqual(session.frames.rest(), []);
+  slept += 20_000;
+  assert.deepEqual(await session.frames.next(), { ping: {} });
+  assert.deepEqual(at.states.rest(), []);
+}));
 
 test("who wakes waits for what the gateway asked for", async (context) => {
   fixChance(context, 0);

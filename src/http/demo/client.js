@@ -38,9 +38,10 @@ var usherClient = (() => {
   // src/handlers.ts
   var OURS = ["gap", "state", "position"];
   function keepHandlers() {
-    const all = /* @__PURE__ */ new Map();
+    const all = /* @__PURE__ */ new Set();
     const tell = (what, value) => {
-      for (const handler of all.get(what) ?? []) {
+      for (const [name, handler] of all) {
+        if (name !== what) continue;
         try {
           handler(value);
         } catch (error) {
@@ -52,9 +53,9 @@ var usherClient = (() => {
     };
     return {
       on(what, handler) {
-        const own = (value) => handler(value);
-        all.set(what, (all.get(what) ?? /* @__PURE__ */ new Set()).add(own));
-        return () => void all.get(what)?.delete(own);
+        const own = [what, handler];
+        all.add(own);
+        return () => void all.delete(own);
       },
       tell,
       clear: () => all.clear(),
@@ -85,7 +86,7 @@ var usherClient = (() => {
         let text = `${epoch}.${proven}.${top}.${at}`;
         for (const [channel, seq] of marks) {
           const mark = seq > proven ? `.${channel}${seq}` : "";
-          if (text.length + mark.length <= LONGEST) text += mark;
+          if ((text + mark).length <= LONGEST) text += mark;
         }
         return text;
       },
@@ -179,11 +180,11 @@ var usherClient = (() => {
       /** Takes in a frame of the session that was opened with the position `sent`. */
       receive(frame, sent) {
         const { welcome, event, gap } = frame;
-        let missed = false;
+        let missed;
         if (welcome) {
           if ((user ?? welcome.user) !== welcome.user || position.text() !== sent) welcome.resume = "gap";
           ({ user } = welcome);
-          missed = (sessions++ > 0 || sent !== "") && welcome.resume !== "complete";
+          missed = (sessions++ || sent) && welcome.resume !== "complete";
         }
         const seen = position.take(frame);
         if (seen === DUPLICATE) return;
@@ -354,19 +355,27 @@ var usherClient = (() => {
   }
 
   // src/wake.ts
-  var EVENTS = ["online", "visibilitychange", "resume", "pageshow"];
+  var EVENTS = ["online", "resume", "pageshow", "visibilitychange"];
+  var LOOK = 2e3;
+  var SLEPT = 1e4;
   function onWake(wake) {
     const listener = ({ type, persisted }) => {
-      if (type === "pageshow" ? persisted : type !== "visibilitychange" || !document.hidden) wake();
+      if (type === "pageshow" ? persisted : type !== "visibilitychange" || !globalThis.document?.hidden) wake();
     };
+    let seen = Date.now();
+    const clock = setInterval(() => {
+      const before = seen;
+      seen = Date.now();
+      if (seen - before > SLEPT) listener({ type: "visibilitychange" });
+    }, LOOK);
     const each = (method) => {
-      for (const event of EVENTS) {
-        globalThis[method]?.(event, listener);
-        globalThis.document?.[method](event, listener);
-      }
+      for (const event of EVENTS) globalThis[method]?.(event, listener, { capture: true });
     };
     each("addEventListener");
-    return () => each("removeEventListener");
+    return () => {
+      clearInterval(clock);
+      each("removeEventListener");
+    };
   }
 
   // src/link.ts
@@ -375,8 +384,7 @@ var usherClient = (() => {
   var SOCKETS = 3;
   var EVENTS2 = 6e5;
   var REFRESH = 6e3;
-  var SILENT = { code: 1006, reason: "silent" };
-  var isFinal = (code) => /^(100[025789]|41\d\d|40[0345]|426)$/.test(`${code}`);
+  var isFinal = (code) => /^(100[025789]|41\d\d|40[0345]|426)$/.test(code);
   var CODES = { disconnected: 4100, replaced: 4101 };
   var now = () => performance.now();
   function addressOf({ url }, events) {
@@ -403,14 +411,15 @@ var usherClient = (() => {
     let isEvents;
     let isOpened;
     let isOpen = false;
-    let openedAt;
+    let since;
     let silence;
     let sent;
     let goodbye;
     const send = (value) => connection.send(JSON.stringify(value));
     const requests = keepRequests(send);
     const isLive = () => isOpen && !isEvents;
-    const secret = async () => `${await (getToken ?? getTicket)()}`;
+    const secret = getToken ?? getTicket;
+    const kind = getToken ? "token" : "ticket";
     const topics = keepTopics(
       options.topics,
       owner.topics,
@@ -423,14 +432,14 @@ var usherClient = (() => {
     };
     const watch = () => {
       clearTimeout(timer);
-      timer = setTimeout(lose, silence, SILENT);
+      timer = setTimeout(lose, silence, { code: 1006, reason: "silent" });
     };
     async function begin(events = transport === "sse" || now() < eventsUntil, afterSocket) {
       const mine = ++turn;
       idle = isOpened = false;
       connection = goodbye = void 0;
       isEvents = events;
-      openedAt = Infinity;
+      since = now();
       silence = LONG;
       sent = owner.position();
       if (!afterSocket) owner.tellState({ state: "connecting" });
@@ -446,7 +455,7 @@ var usherClient = (() => {
         for (const topic of topics.connecting()) address.searchParams.append("follow", topic);
         connection = (events ? openEvents : openSocket)(
           address,
-          (getToken ? ["Bearer ", "usher.token."] : ["Usher-Ticket ", "usher.ticket."])[events ? 0 : 1] + ticket,
+          (events ? getToken ? "Bearer " : "Usher-Ticket " : `usher.${kind}.`) + ticket,
           ours(() => {
             isOpened = true;
             if (!events) unopened = eventsUntil = 0;
@@ -473,7 +482,7 @@ var usherClient = (() => {
       probe = void 0;
       if (welcome) {
         isOpen = true;
-        openedAt = now();
+        since = now();
         silence = 2e3 * welcome.ping;
         unauthorized = 0;
         if (afterSocket) eventsUntil = now() + EVENTS2;
@@ -489,7 +498,7 @@ var usherClient = (() => {
       if (turn !== mine) return;
       try {
         const fresh = await secret();
-        if (turn === mine) await requests.send({ [getToken ? "token" : "ticket"]: fresh });
+        if (turn === mine) await requests.send({ [kind]: fresh });
       } catch (error) {
         if (turn !== mine) return;
         if (error?.final) lose({ reason: error.message }, true);
@@ -498,6 +507,7 @@ var usherClient = (() => {
     }
     function lose({ code, reason, after = 0 }, final, wait) {
       if (probe && !goodbye) wait ??= soon();
+      if (isOpen && now() - since >= LONG) attempts = 0;
       turn++;
       clearTimeout(timer);
       clearTimeout(probe);
@@ -520,7 +530,6 @@ var usherClient = (() => {
       if (isEvents) {
         if (!isOpened) eventsUntil = 0;
       } else if (connection && !isOpened && ++unopened >= SOCKETS && transport !== "websocket") return void begin(true, true);
-      if (now() - openedAt >= LONG) attempts = 0;
       if (wait === void 0) {
         const longest = Math.min(LONG, 1e3 * 2 ** ++attempts);
         const hint = goodbye?.reconnect_after_ms;
@@ -534,11 +543,11 @@ var usherClient = (() => {
     const again = (reason, wait = soon()) => lose({ code: 1006, reason }, false, wait);
     const wake = () => {
       if (idle) plan(Math.max(soon(), notBefore - now()));
-      else if (!isOpen) return;
-      else if (isEvents) again("wake");
-      else if (!probe) {
+      else if (!isLive()) {
+        if (now() - since > PATIENCE) again("wake");
+      } else if (!probe) {
         send({ ping: {} });
-        probe = setTimeout(again, PATIENCE, SILENT.reason);
+        probe = setTimeout(again, PATIENCE, "silent");
       }
     };
     const stopWaking = onWake(wake);

@@ -1,5 +1,5 @@
-//! `clients/usher.js`, and the client of events in `docs/frontend.md`, keep their position in a
-//! real browser: `tests/browser/resume.mjs`.
+//! `clients/usher.js`, and the plain means of `docs/frontend.md`, keep their position in a real
+//! browser: `tests/browser/resume.mjs`.
 
 use std::path::Path;
 
@@ -33,15 +33,15 @@ async fn world() -> (Nats, Redis, Gateway) {
     (nats, redis, gateway)
 }
 
-/// What opens sessions, by the last part of its address.
-const CLIENTS: [&str; 2] = ["ws", "events"];
+/// What opens sessions, by its function.
+const CLIENTS: [&str; 3] = ["usher", "usherSocket", "usherEvents"];
 
-fn browser(gateway: &Gateway, path: &str, since: &[&str]) -> Process {
+fn browser(gateway: &Gateway, client: &str, since: &[&str]) -> Process {
     let mut command = node("resume.mjs");
     command
         .arg(format!("http://{}", gateway.public))
         .arg(process::server("chromium"))
-        .arg(path)
+        .arg(client)
         .args(since);
     Process::spawn(command)
 }
@@ -138,15 +138,15 @@ async fn is_proven(script: &mut Process, seq: u64) {
 /// message once, and the broadcast does not hide those before it.
 #[tokio::test]
 async fn a_browser_gets_what_a_broadcast_went_past() {
-    for path in CLIENTS {
-        gets_what_a_broadcast_went_past(path).await;
+    for client in CLIENTS {
+        gets_what_a_broadcast_went_past(client).await;
     }
 }
 
-async fn gets_what_a_broadcast_went_past(path: &str) {
+async fn gets_what_a_broadcast_went_past(client: &str) {
     let (nats, _redis, gateway) = world().await;
     let nats = nats.client().await;
-    let mut script = browser(&gateway, path, &[]);
+    let mut script = browser(&gateway, client, &[]);
     prints(&mut script, "welcome", |line| line.contains("welcome")).await;
     let first = store(&nats, SUBJECT, 1).await;
     is_proven(&mut script, first).await;
@@ -180,15 +180,15 @@ async fn gets_what_a_broadcast_went_past(path: &str) {
 /// A message that is too large for a frame is told once: its `gap` moves the mark.
 #[tokio::test]
 async fn a_browser_is_told_once_of_a_message_that_is_too_large() {
-    for path in CLIENTS {
-        is_told_once_of_a_message_that_is_too_large(path).await;
+    for client in CLIENTS {
+        is_told_once_of_a_message_that_is_too_large(client).await;
     }
 }
 
-async fn is_told_once_of_a_message_that_is_too_large(path: &str) {
+async fn is_told_once_of_a_message_that_is_too_large(client: &str) {
     let (nats, _redis, gateway) = world().await;
     let nats = nats.client().await;
-    let mut script = browser(&gateway, path, &[]);
+    let mut script = browser(&gateway, client, &[]);
     prints(&mut script, "welcome", |line| line.contains("welcome")).await;
     let large = json!("x".repeat(5000));
     store(&nats, SUBJECT, &large).await;
@@ -215,17 +215,17 @@ async fn is_told_once_of_a_message_that_is_too_large(path: &str) {
 /// answered by a gap, and then what is kept comes.
 #[tokio::test]
 async fn a_browser_goes_on_from_a_stored_position() {
-    for path in CLIENTS {
-        goes_on_from_a_stored_position(path).await;
+    for client in CLIENTS {
+        goes_on_from_a_stored_position(client).await;
     }
 }
 
-async fn goes_on_from_a_stored_position(path: &str) {
+async fn goes_on_from_a_stored_position(client: &str) {
     let (nats, _redis, gateway) = world().await;
     let nats = nats.client().await;
     store(&nats, SUBJECT, 1).await;
     store(&nats, SUBJECT, json!("end")).await;
-    let output = ended(&mut browser(&gateway, path, &["0"])).await;
+    let output = ended(&mut browser(&gateway, client, &["0"])).await;
     let stored = said(&output, "position")[0].to_owned();
     let Some(Position { epoch, .. }) = position(&stored) else {
         panic!("{stored}");
@@ -233,11 +233,11 @@ async fn goes_on_from_a_stored_position(path: &str) {
 
     store(&nats, "usher.broadcast", 3).await;
     store(&nats, SUBJECT, json!("end")).await;
-    let output = ended(&mut browser(&gateway, path, &[&stored])).await;
+    let output = ended(&mut browser(&gateway, client, &[&stored])).await;
     assert_eq!(said(&output, "event"), ["3", "\"end\""], "{output}");
     assert_eq!(said(&output, "gap"), [""; 0], "{output}");
 
-    let output = ended(&mut browser(&gateway, path, &[&format!("{epoch}.1")])).await;
+    let output = ended(&mut browser(&gateway, client, &[&format!("{epoch}.1")])).await;
     assert_eq!(said(&output, "event"), ["1", "\"end\""], "{output}");
     assert_eq!(said(&output, "gap"), ["reconnected"], "{output}");
 }

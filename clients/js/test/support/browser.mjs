@@ -3,7 +3,8 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { modules, Program, server } from "./process.mjs";
+import { kill } from "node:process";
+import { family, modules, Program, server } from "./process.mjs";
 
 const ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"];
 
@@ -12,8 +13,8 @@ export const launch = () =>
   modules("playwright-core").chromium.launch({ executablePath: server("chromium"), args: ARGUMENTS });
 
 /**
- * The tabs of one window, as a person has them: all but the one in front are hidden, and the
- * browser may freeze those. It ends with the test.
+ * The windows of a person. Of the tabs of one, all but the one in front are hidden, and the browser
+ * may freeze those. It ends with the test.
  */
 export async function tabsOfAWindow(context) {
   const profile = mkdtempSync(join(tmpdir(), "usher-browser-"));
@@ -23,7 +24,26 @@ export async function tabsOfAWindow(context) {
   const browser = await modules("playwright-core").chromium.connectOverCDP(address, { noDefaults: true });
   // After its end, since its own processes write until the last of them has noticed.
   context.after(() => rmSync(profile, { recursive: true, force: true, maxRetries: 20 }));
-  return browser.contexts()[0];
+  const [tabs] = browser.contexts();
+  const devtools = await browser.newBrowserCDPSession();
+  return {
+    newPage: () => tabs.newPage(),
+    async newWindow() {
+      const opened = tabs.waitForEvent("page");
+      await devtools.send("Target.createTarget", { url: "about:blank", newWindow: true });
+      return opened;
+    },
+    /** While the machine sleeps, nothing of the browser runs, and it hears of nothing. */
+    async asleep(action) {
+      const all = family(program.child.pid);
+      try {
+        for (const process of all) kill(process, "SIGSTOP");
+        await action();
+      } finally {
+        for (const process of all) kill(process, "SIGCONT");
+      }
+    },
+  };
 }
 
 /** The tabs of a Firefox. It ends with the test. */
@@ -31,5 +51,6 @@ export async function tabsOfFirefox(context) {
   const { firefox } = modules("playwright-core");
   const browser = await firefox.launch({ channel: "moz-firefox", executablePath: server("firefox-esr") });
   context.after(() => browser.close());
-  return browser.newContext();
+  const tabs = await browser.newContext();
+  return { newPage: () => tabs.newPage(), newWindow: () => tabs.newPage() };
 }

@@ -1,6 +1,6 @@
 // Programs that a test runs. Each ends with its test.
 
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { createServer } from "node:net";
@@ -45,6 +45,16 @@ export async function freePort() {
     await new Promise((resolve) => probe.close(resolve));
     return port;
   }
+}
+
+/** A process, and all that come of it. */
+export function family(first) {
+  const all = [first];
+  const lines = execFileSync("ps", ["-eo", "pid=,ppid="], { encoding: "utf8" }).trim().split("\n");
+  const processes = lines.map((line) => line.trim().split(/ +/).map(Number));
+  // Whoever is added here is looked at too.
+  for (const parent of all) all.push(...processes.filter(([, of]) => of === parent).map(([id]) => id));
+  return all;
 }
 
 /** A running program, and all that it prints. */

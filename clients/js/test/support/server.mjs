@@ -48,6 +48,8 @@ export class Server {
   sessions = new Queue();
   /** All requests, refused ones too: "ws" or "sse". */
   requests = [];
+  /** It answers no WebSocket. */
+  isDeaf = false;
   /** By kind, a status with which the next requests are refused. */
   refusals = {};
   /** Requests by which a page stands still until they are answered. */
@@ -62,6 +64,7 @@ export class Server {
     server.http = createServer((request, response) => server.#events(request, response));
     server.http.on("upgrade", (request, socket, head) => {
       server.requests.push("ws");
+      if (server.isDeaf) return;
       const status = server.refusals.ws;
       if (status) return socket.end(`HTTP/1.1 ${status} No\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
       sockets.handleUpgrade(request, socket, head, (ws) => server.#socket(ws, request));

@@ -6,10 +6,12 @@ import { createHmac } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { connect as dial, createServer as createTcpServer } from "node:net";
+import { join } from "node:path";
 import { tabsOfAWindow } from "./browser.mjs";
 import { answers, World } from "./gateway.mjs";
-import { freePort, folder, modules, Program, server } from "./process.mjs";
-import { until } from "./wait.mjs";
+import { freePort, folder, modules, Program, root, server } from "./process.mjs";
+import { snippets } from "./snippets.mjs";
+import { CLIENTS, Tab, Tabs } from "./tab.mjs";
 
 const dist = new URL("../../dist/", import.meta.url);
 
@@ -26,99 +28,16 @@ function sign(claims) {
   return `${content}.${createHmac("sha256", JWT_SECRET).update(content).digest("base64url")}`;
 }
 
-/** Runs in a page: connects, and keeps all that is told. */
-async function begin({ module = "index", store, secret = "getTicket", ...options }) {
-  const { connect } = await import(`/dist/${module}.js`);
-  const told = { states: [], events: [], gaps: [], secrets: 0, isFrozen: false };
-  document.addEventListener("freeze", () => (told.isFrozen = true));
-  const ask = async () => {
-    told.secrets += 1;
-    const answer = await fetch(`/login/${secret}`);
-    if (answer.status === 401) throw Object.assign(new Error("logged out"), { final: true });
-    return answer.text();
-  };
-  const client = connect({ ...options, [secret]: ask, store: globalThis[store] });
-  client.on("state", (change) => told.states.push(change));
-  client.on("gap", ({ reason }) => told.gaps.push(reason));
-  client.on("*", ({ data }) => told.events.push(data));
-  Object.assign(globalThis, { told, client });
-}
-
-/** One page of the site. */
-class Tab {
-  constructor(site, page, options) {
-    Object.assign(this, { site, page, options });
-  }
-
-  async load() {
-    await this.page.goto(this.site.origin);
-    await this.page.evaluate(begin, this.options);
-    return this;
-  }
-
-  async devtools() {
-    this.session ??= await this.page.context().newCDPSession(this.page);
-    return this.session;
-  }
-
-  /** Cuts its network, makes it slow, or mends it. */
-  async network({ offline = false, latency = 0, throughput = -1 } = {}) {
-    const devtools = await this.devtools();
-    await devtools.send("Network.enable");
-    const conditions = { offline, latency, downloadThroughput: throughput, uploadThroughput: throughput };
-    await devtools.send("Network.emulateNetworkConditions", conditions);
-  }
-
-  /** Lets nothing of it run, as browsers do to tabs in the background. */
-  async freeze() {
-    await this.page.evaluate(() => (told.isFrozen = false));
-    await (await this.devtools()).send("Page.setWebLifecycleState", { state: "frozen" });
-    await until("it is frozen", () => this.page.evaluate(() => told.isFrozen));
-  }
-
-  async thaw() {
-    await (await this.devtools()).send("Page.setWebLifecycleState", { state: "active" });
-    await this.page.bringToFront();
-  }
-
-  async crash() {
-    const crashed = this.page.waitForEvent("crash");
-    void (await this.devtools()).send("Page.crash").catch(() => {}); // nobody is left to answer
-    await crashed;
-  }
-
-  told() {
-    return this.page.evaluate(() => told);
-  }
-
-  /** What was told of this state last, once it is the state. */
-  is(state) {
-    return until(state, () => this.page.evaluate((want) => {
-      const last = told.states.at(-1);
-      return last?.state === want && last;
-    }, state));
-  }
-
-  /** Waits until the page was told of these events, and of no other. */
-  async got(...data) {
-    const wanted = JSON.stringify(data);
-    let events;
-    await until(`events ${wanted}`, async () => {
-      ({ events } = await this.told());
-      return JSON.stringify(events) === wanted;
-    }).catch((error) => {
-      throw new Error(`${error.message}; there are ${JSON.stringify(events)}`);
-    });
-  }
-}
-
 export class Site extends World {
   /** Nobody is logged in any more. */
   isLoggedOut = false;
   /** What its tickets grant besides. */
   grants = {};
-  /** s for which a session lasts by the next ticket or token; the last is for all after it too. */
+  /** s for which a session lasts by a page's next ticket or token; the last is for all after it too. */
   lives = [];
+  #issued = {};
+  /** Who is logged in on a page. */
+  userOf = () => "42";
   /** Bodies of its pages, by path; the others are empty. */
   files = {};
 
@@ -130,6 +49,8 @@ export class Site extends World {
     const all = { "public.allowed_origins": origin, ...settings };
     const site = Object.assign(await super.start(context, all), { origin });
     http.on("request", (request, response) => site.#answer(request, response));
+    for (const [name, text] of Object.entries(await snippets())) site.files[`/${name}`] = text;
+    site.files["/usher.js"] = await readFile(join(root, "clients/usher.js"), "utf8");
     site.window = await openWindow(context);
     return site;
   }
@@ -137,7 +58,8 @@ export class Site extends World {
   async #answer({ url }, response) {
     const say = (status, body, type = "text/html") => response.writeHead(status, { "content-type": type }).end(body);
     try {
-      if (url.startsWith("/login/")) return this.isLoggedOut ? say(401) : say(200, await this.#login(url.slice(7)));
+      const [, secret, name] = url.match(/^\/login\/(\w+)\??(.*)$/) ?? [];
+      if (secret) return this.isLoggedOut ? say(401) : say(200, await this.#login(secret, decodeURIComponent(name)));
       if (url === "/api/ticket") return this.isLoggedOut ? say(401) : say(200, JSON.stringify({ ticket: await this.#login() }));
       if (url.startsWith("/dist/")) return say(200, await readFile(new URL(url.slice(6), dist)), "text/javascript");
       say(200, this.files[url.replace(/\?.*/, "?")] ?? "<!doctype html><title>A page</title>", url.endsWith(".js") ? "text/javascript" : undefined);
@@ -147,20 +69,30 @@ export class Site extends World {
   }
 
   /** A ticket or a token of the user who is logged in. */
-  #login(secret) {
-    const life = this.lives.length > 1 ? this.lives.shift() : this.lives[0];
+  #login(secret, name = "") {
+    const count = (this.#issued[name] = (this.#issued[name] ?? 0) + 1);
+    const life = this.lives[Math.min(count, this.lives.length) - 1];
     const end = life && Math.ceil(Date.now() / 1000) + life;
-    if (secret === "getToken") return sign({ sub: "42", exp: end ?? Math.ceil(Date.now() / 1000) + 600 });
-    return this.ticket("42", { ...(end && { expires_at: end }), ...this.grants });
+    const user = this.userOf(name);
+    if (secret === "getToken") return sign({ sub: user, exp: end ?? Math.ceil(Date.now() / 1000) + 600 });
+    return this.ticket(user, { ...(end && { expires_at: end }), ...this.grants });
   }
 
   /** A new tab, in front of the others, with a client on its page. */
-  async open(options = {}) {
-    const page = await this.window.newPage();
+  async open(options = {}, page) {
+    page ??= await this.window.newPage();
     const errors = [];
     page.on("pageerror", (error) => errors.push(error));
     this.context.after(() => assert.deepEqual(errors, []));
     return new Tab(this, page, { url: this.url, ...options }).load();
+  }
+
+  /** A window for each of these clients, so that none is hidden. */
+  async openAll(options = {}, clients = CLIENTS) {
+    const pages = [];
+    for (const _ of Object.keys(clients)) pages.push(await this.window.newWindow());
+    const open = ([name, client], index) => this.open({ name, ...client, ...options }, pages[index]);
+    return new Tabs(await Promise.all(Object.entries(clients).map(open)));
   }
 
   /** A connection to NATS, as services have it. */
@@ -217,6 +149,10 @@ export class Site extends World {
       mend() {
         isCut = false;
         destroy();
+      },
+      /** Lets new connections through. Those of before stay dead, and nobody hears of it. */
+      renew() {
+        isCut = false;
       },
     };
   }

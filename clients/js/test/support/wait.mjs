@@ -3,14 +3,14 @@
 /** ms; a client waits for up to 30 s between two attempts. */
 const PATIENCE = 45_000;
 
-/** Waits until `look` returns something, and returns it. */
-export async function until(what, look) {
+/** Waits until `look` returns something, and returns it. It looks again after `every` ms. */
+export async function until(what, look, every = 10) {
   const end = Date.now() + PATIENCE;
   for (;;) {
     const found = await look();
     if (found) return found;
     if (Date.now() > end) throw new Error(`not within ${PATIENCE} ms: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 10));
+    await new Promise((resolve) => setTimeout(resolve, every));
   }
 }
 
