@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run up dist test js check bench hostile rolling storm durable return presence api calls topics traces recovery interest chaos churn stuck chart cluster image-check conformance drain-go examples-go docs-go centrifuge-go trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
+.PHONY: help run up dist test js check bench hostile rolling storm durable return presence api calls topics traces million recovery interest chaos churn stuck chart cluster image-check conformance drain-go examples-go docs-go centrifuge-go trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
 
 CARGO ?= cargo
 # Where cargo builds, asked only by who needs it.
@@ -125,6 +125,11 @@ topics: tools servers ## measure what topics cost, and 3,000 follows a second, i
 
 traces: tools servers ## measure what traces cost the delivery of messages, into benches/traces.txt
 	$(CARGO) bench --bench gateway -- traces | tee benches/traces.txt
+
+# MILLION_SESSIONS is a number that the machine's memory and cores allow where nothing else is
+# said; MILLION_HOLD is in seconds, 300 by default.
+million: tools servers ## open, hold and count a million sessions, or as many as the machine holds, into benches/million.txt
+	$(CARGO) bench --bench gateway -- million | tee benches/million.txt
 
 chart: tools servers ## lint and test the chart alone
 	.servers/bin/helm lint --strict helm --set demo.enabled=true

@@ -7,7 +7,7 @@ use std::{
     io::{self, BufRead as _, BufReader, Write as _},
     net::{Ipv4Addr, SocketAddr},
     path::Path,
-    process::{ChildStdin, ChildStdout, Command, Stdio},
+    process::{ChildStdin, ChildStdout, Command},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
@@ -149,8 +149,7 @@ impl Attackers {
         command.args([gateway.public.to_string(), gateway.grpc.to_string()]);
         command.args([redis.to_string(), count.to_string()]);
         command.arg(ca_file);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut process = Process::start_as_is(&mut command)?;
+        let mut process = Process::start_with_pipes(&command)?;
         let ask = process.child().stdin.take().ok_or("no stdin")?;
         let stdout = process.child().stdout.take().ok_or("no stdout")?;
         Ok(Self {

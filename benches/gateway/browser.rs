@@ -138,6 +138,11 @@ impl Connection {
         }
     }
 
+    /// The connection alone, and what was heard on it after the welcome.
+    pub(crate) fn into_parts(self) -> (TcpStream, Vec<u8>) {
+        (self.stream, self.heard)
+    }
+
     /// Listens until the end.
     pub(crate) async fn listen(&mut self) -> End {
         let mut hint = None;

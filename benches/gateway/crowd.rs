@@ -5,7 +5,7 @@ use std::{
     env,
     io::{self, BufRead as _, BufReader, Write as _},
     net::SocketAddr,
-    process::{ChildStdin, ChildStdout, Command, Stdio},
+    process::{ChildStdin, ChildStdout, Command},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -85,8 +85,7 @@ impl Crowd {
     pub(crate) fn start(plan: &Plan) -> Outcome<Self> {
         let mut command = Command::new(env::current_exe()?);
         command.args([ARGUMENT, &serde_json::to_string(plan)?]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut process = Process::start_as_is(&mut command)?;
+        let mut process = Process::start_with_pipes(&command)?;
         let ask = process.child().stdin.take().ok_or("no stdin")?;
         let stdout = process.child().stdout.take().ok_or("no stdout")?;
         Ok(Self {

@@ -6,7 +6,7 @@ use std::{
     env,
     io::{self, BufRead as _, BufReader, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    process::{ChildStdin, Command, Stdio},
+    process::{ChildStdin, Command},
     time::Duration,
 };
 
@@ -29,8 +29,7 @@ impl Floor {
     pub(crate) fn start(sessions: usize) -> Outcome<Self> {
         let mut command = Command::new(env::current_exe()?);
         command.arg(ARGUMENT).arg(sessions.to_string());
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut process = Process::start_as_is(&mut command)?;
+        let mut process = Process::start_with_pipes(&command)?;
         let orders = process.child().stdin.take().ok_or("no stdin")?;
         let stdout = process.child().stdout.take().ok_or("no stdout")?;
         let mut line = String::new();

@@ -5,8 +5,8 @@
 //! that depends on the machine stands beside a floor that was measured in the
 //! same run, in turns; only the ratio of the two travels.
 //!
-//! `hostile`, `rolling`, `storm`, `durable`, `presence`, `api`, `calls`, `topics` and `traces` are
-//! parts that are run only when they are asked for, and that fail where a bound is missed.
+//! `hostile`, `rolling`, `storm`, `durable`, `presence`, `api`, `calls`, `topics`, `traces` and
+//! `million` are parts that are run only when they are asked for, and that fail where a bound is missed.
 //! `return [ROW…]` is another: it fails where a client that comes back gets anything but what
 //! it missed.
 
@@ -22,6 +22,8 @@ mod events;
 mod floor;
 mod follows;
 mod hostile;
+mod many;
+mod million;
 mod parts;
 mod payload;
 mod presence;
@@ -49,7 +51,7 @@ use crate::{
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-const PARTS: [&str; 16] = [
+const PARTS: [&str; 17] = [
     "memory",
     "burst",
     "unicast",
@@ -66,6 +68,7 @@ const PARTS: [&str; 16] = [
     "calls",
     "topics",
     "traces",
+    "million",
 ];
 /// What follows it are names of its rows.
 const RETURN: &str = "return";
@@ -104,6 +107,8 @@ fn main() -> ExitCode {
         Some(floor::ARGUMENT) => floor::be(arguments.skip(1)),
         Some(attackers::ARGUMENT) => attackers::be(arguments.skip(1)),
         Some(crowd::ARGUMENT) => crowd::be(arguments.skip(1)),
+        Some(many::ARGUMENT) => many::be(arguments.skip(1)),
+        Some(process::ARGUMENT) => process::be(arguments.skip(1)),
         _ => bench(arguments.collect()),
     };
     match outcome {
@@ -198,6 +203,9 @@ fn bench(arguments: Vec<String>) -> Outcome<()> {
     }
     if asked_for("traces") {
         outcome = outcome.and(bench.traces());
+    }
+    if asked_for("million") {
+        outcome = outcome.and(bench.million());
     }
     bench.report.end();
     outcome

@@ -85,6 +85,13 @@ pub(crate) fn read_first(payload: &[u8]) -> Option<Numbers> {
     })
 }
 
+/// The same of the text of a frame of `usher.v1` with a payload of any size.
+pub(crate) fn read_frame(text: &[u8]) -> Option<Numbers> {
+    let envelopes = [ENVELOPE, BROADCAST_ENVELOPE];
+    let payload = envelopes.iter().find_map(|one| text.strip_prefix(*one))?;
+    read_first(payload)
+}
+
 /// A WebSocket frame as the gateway sends it, but for the numbers, and where
 /// the payload stands in it.
 pub(crate) fn frame(broadcast: bool) -> (Vec<u8>, usize) {

@@ -1,17 +1,26 @@
 //! Processes that are started here, and what the kernel knows about them.
 
 use std::{
-    fs, io,
+    env, fs, io,
     io::BufRead as _,
+    os::unix::process::CommandExt as _,
     path::Path,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
     thread,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{
+    Pid, Signal, getppid, kill_process, set_parent_process_death_signal as die_with_parent,
+};
 
-/// A child that ends when it is dropped.
+use crate::Outcome;
+
+/// As the first argument it makes this program become the program that follows, which the
+/// kernel kills as soon as its parent ends.
+pub(crate) const ARGUMENT: &str = "--until-the-parent-ends";
+
+/// A child that ends when it is dropped, and when this process ends, however that ends.
 pub(crate) struct Process {
     child: Child,
     /// What it has said on standard error so far.
@@ -19,15 +28,32 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts a program; its standard error is kept, the rest is silent.
-    pub(crate) fn start(command: &mut Command) -> io::Result<Self> {
-        command.stdout(Stdio::null()).stdin(Stdio::null());
-        Self::start_as_is(command)
+    /// Starts a program; its standard error is kept, the rest is silent. Call it on the main
+    /// thread: the kernel kills the child when the thread ends that started it.
+    pub(crate) fn start(command: &Command) -> io::Result<Self> {
+        Self::spawn(command, Stdio::null, Stdio::null)
     }
 
-    /// The same, with standard input and output as the command has them.
-    pub(crate) fn start_as_is(command: &mut Command) -> io::Result<Self> {
-        let mut child = command.stderr(Stdio::piped()).spawn()?;
+    /// The same, with pipes to its standard input and from its standard output.
+    pub(crate) fn start_with_pipes(command: &Command) -> io::Result<Self> {
+        Self::spawn(command, Stdio::piped, Stdio::piped)
+    }
+
+    fn spawn(command: &Command, stdin: fn() -> Stdio, stdout: fn() -> Stdio) -> io::Result<Self> {
+        let mut bound = Command::new(env::current_exe()?);
+        bound.arg(ARGUMENT).arg(std::process::id().to_string());
+        bound.arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => bound.env(name, value),
+                None => bound.env_remove(name),
+            };
+        }
+        if let Some(folder) = command.get_current_dir() {
+            bound.current_dir(folder);
+        }
+        bound.stdin(stdin()).stdout(stdout()).stderr(Stdio::piped());
+        let mut child = bound.spawn()?;
         let said = Arc::new(Mutex::new(String::new()));
         if let Some(stderr) = child.stderr.take() {
             let said = said.clone();
@@ -124,6 +150,23 @@ impl Process {
     }
 }
 
+/// What the child does first: the arguments are its parent's id, the program and that one's
+/// arguments.
+pub(crate) fn be(mut arguments: impl Iterator<Item = String>) -> Outcome<()> {
+    let parent: i32 = arguments
+        .next()
+        .ok_or("PARENT PROGRAM [ARGUMENT…]")?
+        .parse()?;
+    let program = arguments.next().ok_or("PARENT PROGRAM [ARGUMENT…]")?;
+    die_with_parent(Some(Signal::KILL))?;
+    // The parent may have ended before.
+    if getppid().is_none_or(|now| now.as_raw_nonzero().get() != parent) {
+        return Err("the parent has ended".into());
+    }
+    let error = Command::new(&program).args(arguments).exec();
+    Err(format!("{program} does not start: {error}").into())
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -137,6 +180,12 @@ fn bytes(text: &str, key: &str) -> f64 {
     let number = line.and_then(|line| line.split_whitespace().next());
     let kib = number.and_then(|kib| kib.parse::<f64>().ok());
     kib.unwrap_or(0.0) * 1024.0
+}
+
+/// What the kernel says of the machine's memory, in bytes: `MemTotal:`, `MemAvailable:`…
+pub(crate) fn machine_bytes(key: &str) -> f64 {
+    let text = fs::read_to_string("/proc/meminfo");
+    bytes(&text.unwrap_or_default(), key)
 }
 
 /// Bytes of memory in use.

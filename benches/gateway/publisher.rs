@@ -121,6 +121,16 @@ impl Publisher {
         each: impl Iterator<Item = (&'a str, Numbers)>,
         per_second: u32,
     ) -> io::Result<()> {
+        self.pace_by(each, per_second, payload::now)
+    }
+
+    /// The same with the time of this clock.
+    pub(crate) fn pace_by<'a>(
+        &mut self,
+        each: impl Iterator<Item = (&'a str, Numbers)>,
+        per_second: u32,
+        clock: fn() -> Duration,
+    ) -> io::Result<()> {
         let start = Instant::now();
         for (index, (subject, mut numbers)) in (0..).zip(each) {
             let due = start + Duration::from_secs(1) * index / per_second;
@@ -130,7 +140,7 @@ impl Publisher {
             {
                 sleep(early);
             }
-            numbers.at = payload::now();
+            numbers.at = clock();
             self.publish(subject, numbers)?;
             self.send()?;
         }

@@ -182,7 +182,7 @@ impl Servers {
             .env("USHER_REDIS__URL", format!("redis://{}", self.redis))
             .env("USHER_LOG__FORMAT", "json")
             .envs(variables.iter().cloned());
-        let mut process = Process::start(&mut command)?;
+        let mut process = Process::start(&command)?;
         let (public, grpc, ops) = until("a gateway listens", || {
             if process.has_ended() {
                 return Err(format!("the gateway ended:\n{}", process.said()).into());
@@ -252,7 +252,7 @@ fn start_nats(
     if jetstream {
         command.arg("-js").arg("-sd").arg(folder);
     }
-    let mut process = Process::start(&mut command)?;
+    let mut process = Process::start(&command)?;
     let file = folder.join(format!("nats-server_{}.ports", process.pid()));
     let (address, monitor) = until("nats-server listens", || {
         if process.has_ended() {
@@ -289,7 +289,7 @@ fn start_redis(program: &Path, folder: &Path) -> Outcome<(Process, SocketAddr)> 
             .arg(address.port().to_string())
             .arg("--dir")
             .arg(folder);
-        let mut process = Process::start(&mut command)?;
+        let mut process = Process::start(&command)?;
         let answers = until("redis-server listens", || {
             let there = TcpStream::connect(address).is_ok();
             Ok(if process.has_ended() {
