@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run up dist test js check bench hostile rolling storm durable return presence api calls topics traces million recovery interest chaos churn stuck chart cluster image-check conformance drain-go examples-go docs-go centrifuge-go trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
+.PHONY: help run up dist test js check bench hostile rolling storm durable return presence api calls topics traces million recovery interest chaos churn stuck chart cluster image-check conformance drain-go examples-go docs-go centrifuge-go centrifuge-java trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
 
 CARGO ?= cargo
 # Where cargo builds, asked only by who needs it.
@@ -74,7 +74,17 @@ docs-go: tools servers ## run the ticket endpoint in Go of docs/frontend.md
 centrifuge-go: tools servers ## run Centrifuge's SDK for Go against a gateway
 	@command -v go >/dev/null || { echo "Go is missing: install it, https://go.dev/dl" >&2; exit 1; }
 	cd tests/clients/centrifuge && go vet . && go build -o "$(TARGET)/centrifuge-go" .
-	USHER_CENTRIFUGE_GO="$(TARGET)/centrifuge-go" $(CARGO) test --test journeys -- --ignored --nocapture centrifuge::
+	USHER_CENTRIFUGE_GO="$(TARGET)/centrifuge-go" $(CARGO) test --test journeys -- --ignored --nocapture centrifuge::go::
+
+# Maven says only which jars there are.
+centrifuge-java: tools servers ## run Centrifuge's SDK for Java against a gateway
+	@for program in java javac mvn; do command -v $$program >/dev/null || { \
+		echo "$$program is missing: apt-get install openjdk-17-jdk-headless maven (or a newer JDK)" >&2; exit 1; }; done
+	@mkdir -p "$(TARGET)/centrifuge-java"
+	mvn -q -B -f tests/clients/centrifuge-java/pom.xml dependency:build-classpath -Dmdep.outputFile="$(TARGET)/centrifuge-java/classpath"
+	javac -Xlint:all -Werror -d "$(TARGET)/centrifuge-java" -cp "$$(cat "$(TARGET)/centrifuge-java/classpath")" tests/clients/centrifuge-java/App.java
+	USHER_CENTRIFUGE_JAVA="$(TARGET)/centrifuge-java:$$(cat "$(TARGET)/centrifuge-java/classpath")" \
+		$(CARGO) test --test journeys -- --ignored --nocapture centrifuge::java::
 
 # Each has a small form in the suite. CHAOS_SEED repeats the faults of another run.
 chaos: tools servers ## ten minutes of faults, with an auditor who knows what was sent

@@ -4,7 +4,8 @@
 //
 // Takes a ticket of the API, with "grants", for each attempt to connect, or with "secret" signs itself a JWT
 // that lives for "life" seconds, where "token" is not the first one. With "protobuf" it speaks
-// Protobuf, with "ask" it sends commands once connected, with "call" it makes that call. Prints `ticket T` for each ticket, and
+// Protobuf, with "ask" it sends commands once connected, with "call" it makes these calls, with
+// "follow" it subscribes to that topic by itself. Prints `ticket T` for each ticket, and
 // everything that happens as one JSON object a line, until it is killed.
 
 import { createHmac } from "node:crypto";
@@ -55,13 +56,19 @@ for (const state of ["connecting", "connected", "disconnected"]) {
   client.on(state, ({ code, reason }) => say(state, { code, reason }));
 }
 client.on("error", ({ type, error }) => say("error", { type, error }));
-client.on("subscribed", ({ channel, recovered, wasRecovering, recoverable, streamPosition }) =>
-  say("subscribed", { channel, recovered, wasRecovering, recoverable, streamPosition }),
-);
+const subscribed = ({ channel, recovered, wasRecovering, recoverable, streamPosition }) =>
+  say("subscribed", { channel, recovered, wasRecovering, recoverable, streamPosition });
+const publication = ({ channel, data, offset, tags }) =>
+  say("publication", { channel, data: decode(data), offset, tags });
+client.on("subscribed", subscribed);
 client.on("unsubscribed", ({ channel }) => say("unsubscribed", { channel }));
-client.on("publication", ({ channel, data, offset, tags }) =>
-  say("publication", { channel, data: decode(data), offset, tags }),
-);
+client.on("publication", publication);
+if (options.follow) {
+  const subscription = client.newSubscription(options.follow);
+  subscription.on("subscribed", subscribed);
+  subscription.on("publication", publication);
+  subscription.subscribe();
+}
 
 const answers = {
   publish: () => client.publish("broadcast", encode({})),

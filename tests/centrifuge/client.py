@@ -6,8 +6,9 @@ tests/journeys/centrifuge.rs:
 The SDK keeps the same `data` for all its connections. Over JSON that is a dictionary, and
 this client puts a fresh ticket into it each time that it begins to connect. With "protobuf"
 it speaks Protobuf, with one ticket. With "secret" it signs itself JWTs that live for "life"
-seconds instead. Prints `ticket T` for each ticket, and everything that
-happens as one JSON object a line, until it is killed.
+seconds instead. Tickets have "grants". With "follow" it subscribes to that topic by itself, with
+"call" it makes these calls. Prints `ticket T` for each ticket, and everything that happens as
+one JSON object a line, until it is killed.
 """
 
 import asyncio
@@ -18,9 +19,10 @@ import urllib.request
 
 import jwt
 
-from centrifuge import Client, ClientEventHandler
+from centrifuge import Client, ClientEventHandler, ReplyError, SubscriptionEventHandler
 
 OPTIONS = json.loads(sys.argv[1])
+PROTOBUF = OPTIONS.get("protobuf", False)
 
 
 def say(on, **rest):
@@ -30,7 +32,7 @@ def say(on, **rest):
 def ticket():
     request = urllib.request.Request(
         OPTIONS["tickets"],
-        json.dumps({"user_id": OPTIONS["user"]}).encode(),
+        json.dumps({"user_id": OPTIONS["user"], **OPTIONS.get("grants", {})}).encode(),
         {"content-type": "application/json"},
     )
     with urllib.request.urlopen(request) as answer:
@@ -71,34 +73,59 @@ class Handler(ClientEventHandler):
         self.refresh()
 
     async def on_subscribed(self, ctx):
-        position = ctx.stream_position
-        say(
-            "subscribed",
-            channel=ctx.channel,
-            recovered=ctx.recovered,
-            wasRecovering=ctx.was_recovering,
-            recoverable=ctx.recoverable,
-            streamPosition=position
-            and {"offset": position.offset, "epoch": position.epoch},
-        )
+        subscribed(ctx.channel, ctx)
 
     async def on_publication(self, ctx):
-        pub = ctx.pub
-        data = pub.data
-        if isinstance(data, bytes):
-            data = data.decode("latin1")
-        say("publication", channel=ctx.channel, data=data, offset=pub.offset, tags=pub.tags)
+        publication(ctx.channel, ctx.pub)
+
+
+class Follower(SubscriptionEventHandler):
+    async def on_subscribed(self, ctx):
+        subscribed(OPTIONS["follow"], ctx)
+
+    async def on_publication(self, ctx):
+        publication(OPTIONS["follow"], ctx.pub)
+
+
+def subscribed(channel, ctx):
+    position = ctx.stream_position
+    say(
+        "subscribed",
+        channel=channel,
+        recovered=ctx.recovered,
+        wasRecovering=ctx.was_recovering,
+        recoverable=ctx.recoverable,
+        streamPosition=position and {"offset": position.offset, "epoch": position.epoch},
+    )
+
+
+def publication(channel, pub):
+    say("publication", channel=channel, data=shown(pub.data), offset=pub.offset, tags=pub.tags)
+
+
+def shown(data):
+    return data.decode("latin1") if isinstance(data, bytes) else data
+
+
+def encode(value):
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() if PROTOBUF else value
+
+
+async def call(client, name, data):
+    try:
+        say("answer", name=name, data=shown((await client.rpc(name, encode(data))).data))
+    except ReplyError as error:
+        say("answer", name=name, code=error.code, message=str(error))
 
 
 async def main():
-    protobuf = OPTIONS.get("protobuf", False)
     data = None
     if "secret" not in OPTIONS:
-        data = json.dumps({"ticket": ticket()}).encode() if protobuf else {"ticket": None}
+        data = json.dumps({"ticket": ticket()}).encode() if PROTOBUF else {"ticket": None}
     client = Client(
         OPTIONS["url"],
         events=Handler(data),
-        use_protobuf=protobuf,
+        use_protobuf=PROTOBUF,
         data=data,
         token=OPTIONS.get("token") or "",
         get_token=token if "secret" in OPTIONS else None,
@@ -106,7 +133,11 @@ async def main():
         max_reconnect_delay=0.3,
         proxy=None,
     )
+    if "follow" in OPTIONS:
+        await client.new_subscription(OPTIONS["follow"], events=Follower()).subscribe()
     await client.connect()
+    for name, data in OPTIONS.get("call", []):
+        await call(client, name, data)
     await asyncio.Event().wait()
 
 

@@ -4,8 +4,9 @@
 mod calls;
 mod cuts;
 mod endings;
+mod go;
 mod hostile;
-
+mod java;
 mod recovery;
 mod sdks;
 mod tokens;
@@ -35,6 +36,9 @@ enum Kind {
     /// Keep their first ticket, and are there where `make centrifuge-go` has built them.
     GoJson,
     GoProtobuf,
+    /// Speaks Protobuf alone, keeps its first ticket, and is there where `make centrifuge-java`
+    /// has built it.
+    Java,
 }
 
 impl Kind {
@@ -44,17 +48,34 @@ impl Kind {
         Self::PythonJson,
         Self::PythonProtobuf,
     ];
-    /// Those of `make centrifuge-go`.
-    const GO: [Self; 2] = [Self::GoJson, Self::GoProtobuf];
-    /// Those that can come again.
+    /// Those that can come again by a ticket.
     const RETURNING: [Self; 3] = [Self::JsJson, Self::JsProtobuf, Self::PythonJson];
 
     fn is_protobuf(self) -> bool {
         matches!(
             self,
-            Self::JsProtobuf | Self::PythonProtobuf | Self::GoProtobuf
+            Self::JsProtobuf | Self::PythonProtobuf | Self::GoProtobuf | Self::Java
         )
     }
+}
+
+const SECRET: &str = "a secret of at least thirty-two bytes";
+
+/// What a gateway needs that lets clients connect by a JWT, with grants in it.
+const TOKENS: [(&str, &str); 6] = [
+    ("tickets.jwt.secret", SECRET),
+    ("tickets.jwt.connect", "true"),
+    ("tickets.jwt.topics_claim", "topics"),
+    ("tickets.jwt.may_follow_claim", "may_follow"),
+    ("tickets.jwt.may_follow_prefix_claim", "may_follow_prefix"),
+    ("tickets.jwt.calls_claim", "calls"),
+];
+
+/// What a client needs that signs itself JWTs which live for so many seconds.
+fn signing(life: u64, mut more: Value) -> Value {
+    more["secret"] = SECRET.into();
+    more["life"] = life.into();
+    more
 }
 
 /// A program made of an SDK.
@@ -63,6 +84,16 @@ struct Sdk(Process);
 impl Sdk {
     fn start(kind: Kind, gateway: &Gateway, user: &str) -> Self {
         Self::with(kind, gateway, user, &gateway.public, json!({}))
+    }
+
+    /// One that can come again: by a fresh ticket, or by a JWT where it keeps its first
+    /// ticket. The gateway has [`TOKENS`].
+    fn returning(kind: Kind, gateway: &Gateway, user: &str, address: &str, more: Value) -> Self {
+        let more = match Kind::RETURNING.contains(&kind) {
+            true => more,
+            false => signing(600, more),
+        };
+        Self::with(kind, gateway, user, address, more)
     }
 
     /// One that connects there, has its tickets of this gateway, and more options.
@@ -96,6 +127,13 @@ impl Sdk {
             Kind::GoJson | Kind::GoProtobuf => {
                 let client = std::env::var("USHER_CENTRIFUGE_GO");
                 Command::new(client.expect("make centrifuge-go says where its client is"))
+            }
+            Kind::Java => {
+                let classes = std::env::var("USHER_CENTRIFUGE_JAVA");
+                let classes = classes.expect("make centrifuge-java says where its classes are");
+                let mut command = Command::new("java");
+                command.args(["-Xmx512m", "-cp", &classes, "App"]);
+                command
             }
         };
         command.arg(more.to_string());
@@ -163,6 +201,15 @@ impl Drop for Sdk {
 /// A gateway to be that speaks the protocol.
 fn speaking(gateway: Builder) -> Builder {
     gateway.set("centrifuge.enabled", "true")
+}
+
+/// The same, with [`TOKENS`].
+fn with_tokens(gateway: Builder) -> Builder {
+    TOKENS
+        .into_iter()
+        .fold(speaking(gateway), |gateway, (key, value)| {
+            gateway.set(key, value)
+        })
 }
 
 /// A NATS that keeps messages, Redis, and a gateway of durable mode that speaks the protocol.

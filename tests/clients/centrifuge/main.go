@@ -5,18 +5,22 @@
 //
 // The SDK keeps the same data for all its connections, so one ticket opens one of them. With
 // "secret" it signs itself JWTs that live for "life" seconds instead, where "token" is not the
-// first one. With "protobuf" it speaks Protobuf. It prints `ticket T` for its ticket, and everything that
-// happens as one JSON object a line, until it is killed.
+// first one. Ticket and JWTs have "grants". With "protobuf" it speaks Protobuf, with "follow" it
+// subscribes to that topic by itself, with "call" it makes these calls, once connected. It prints
+// `ticket T` for its ticket, and everything that happens as one JSON object a line, until it is
+// killed.
 package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"time"
@@ -27,9 +31,12 @@ import (
 type object = map[string]any
 
 var options struct {
-	URL, Tickets, User, Secret, Token string
-	Life                              int64
-	Protobuf                          bool
+	URL, Tickets, User, Secret, Token, Follow string
+
+	Life     int64
+	Protobuf bool
+	Grants   object
+	Call     [][2]json.RawMessage
 }
 
 func check(err error) {
@@ -46,8 +53,13 @@ func say(on string, rest object) {
 	fmt.Println(string(line))
 }
 
+func granting(value object) object {
+	maps.Copy(value, options.Grants)
+	return value
+}
+
 func ticket() string {
-	body, err := json.Marshal(object{"user_id": options.User})
+	body, err := json.Marshal(granting(object{"user_id": options.User}))
 	check(err)
 	answer, err := http.Post(options.Tickets, "application/json", bytes.NewReader(body))
 	check(err)
@@ -65,7 +77,9 @@ func token() string {
 		return base64.RawURLEncoding.EncodeToString(text)
 	}
 	head := part(object{"alg": "HS256", "typ": "JWT"})
-	claims := part(object{"sub": options.User, "exp": time.Now().Unix() + options.Life})
+	claims := part(granting(object{
+		"sub": options.User, "exp": time.Now().Unix() + options.Life,
+	}))
 	signer := hmac.New(sha256.New, []byte(options.Secret))
 	signer.Write([]byte(head + "." + claims))
 	signature := base64.RawURLEncoding.EncodeToString(signer.Sum(nil))
@@ -85,6 +99,50 @@ func shown(data []byte) any {
 		characters[i] = rune(b)
 	}
 	return string(characters)
+}
+
+func subscribed(channel string, recovered, recovering, recoverable bool, at *centrifuge.StreamPosition) {
+	said := object{
+		"channel": channel, "recovered": recovered,
+		"wasRecovering": recovering, "recoverable": recoverable,
+	}
+	if at != nil {
+		said["streamPosition"] = object{"offset": at.Offset, "epoch": at.Epoch}
+	}
+	say("subscribed", said)
+}
+
+func publication(channel string, pub centrifuge.Publication) {
+	say("publication", object{
+		"channel": channel, "data": shown(pub.Data), "offset": pub.Offset, "tags": pub.Tags,
+	})
+}
+
+func follow(client *centrifuge.Client, topic string) {
+	subscription, err := client.NewSubscription(topic)
+	check(err)
+	subscription.OnSubscribed(func(e centrifuge.SubscribedEvent) {
+		subscribed(topic, e.Recovered, e.WasRecovering, e.Recoverable, e.StreamPosition)
+	})
+	subscription.OnPublication(func(e centrifuge.PublicationEvent) { publication(topic, e.Publication) })
+	check(subscription.Subscribe())
+}
+
+func call(client *centrifuge.Client, one [2]json.RawMessage) {
+	var name string
+	check(json.Unmarshal(one[0], &name))
+	said := object{"name": name}
+	answer, err := client.RPC(context.Background(), name, one[1])
+	var answered *centrifuge.Error
+	switch {
+	case errors.As(err, &answered):
+		said["code"], said["message"] = answered.Code, answered.Message
+	case err != nil:
+		said["message"] = err.Error()
+	default:
+		said["data"] = shown(answer.Data)
+	}
+	say("answer", said)
 }
 
 func main() {
@@ -125,22 +183,15 @@ func main() {
 		say("error", object{"error": said})
 	})
 	client.OnSubscribed(func(e centrifuge.ServerSubscribedEvent) {
-		said := object{
-			"channel": e.Channel, "recovered": e.Recovered,
-			"wasRecovering": e.WasRecovering, "recoverable": e.Recoverable,
-		}
-		if e.StreamPosition != nil {
-			said["streamPosition"] = object{
-				"offset": e.StreamPosition.Offset, "epoch": e.StreamPosition.Epoch,
-			}
-		}
-		say("subscribed", said)
+		subscribed(e.Channel, e.Recovered, e.WasRecovering, e.Recoverable, e.StreamPosition)
 	})
-	client.OnPublication(func(e centrifuge.ServerPublicationEvent) {
-		say("publication", object{
-			"channel": e.Channel, "data": shown(e.Data), "offset": e.Offset, "tags": e.Tags,
-		})
-	})
+	client.OnPublication(func(e centrifuge.ServerPublicationEvent) { publication(e.Channel, e.Publication) })
+	if options.Follow != "" {
+		follow(client, options.Follow)
+	}
 	check(client.Connect())
+	for _, one := range options.Call {
+		call(client, one)
+	}
 	select {}
 }

@@ -101,11 +101,15 @@ async fn a_call_is_answered_and_its_errors_have_codes() {
 }
 
 #[tokio::test]
-async fn an_sdk_calls_a_service() {
+async fn every_sdk_calls_a_service() {
+    call_a_service(&Kind::ALL).await;
+}
+
+pub(super) async fn call_a_service(kinds: &[Kind]) {
     let (nats, redis) = servers().await;
     let gateway = speaking(Gateway::builder(&nats, &redis)).start().await;
     let service = Service::of(&nats, "demo.*").await.echoes();
-    for kind in [Kind::JsJson, Kind::JsProtobuf] {
+    for &kind in kinds {
         let more = json!({"grants": {"calls": ["demo.*"]},
             "call": [["demo.echo", {"a": "ü"}], ["other", {}]]});
         let sdk = Sdk::with(kind, &gateway, "42", &gateway.public, more);

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Kind, Sdk, again, durable, speaking};
+use super::{Kind, Sdk, TOKENS, again, durable, speaking, with_tokens};
 use crate::support::{Gateway, eventually, grpc::disconnect, network::Network, servers};
 
 /// Waits until something happens after which an SDK that comes again would have done so.
@@ -19,14 +19,7 @@ async fn who_is_disconnected_or_replaced_stays_away() {
     stay_away(&Kind::ALL).await;
 }
 
-/// The SDK for Go, where `make centrifuge-go` has built its client.
-#[tokio::test]
-#[ignore = "needs Go: make centrifuge-go"]
-async fn go_stays_away_when_it_is_disconnected_or_replaced() {
-    stay_away(&Kind::GO).await;
-}
-
-async fn stay_away(kinds: &[Kind]) {
+pub(super) async fn stay_away(kinds: &[Kind]) {
     let (nats, redis) = servers().await;
     let gateway = speaking(Gateway::builder(&nats, &redis))
         .set("public.max_sessions_per_user", "1")
@@ -62,10 +55,14 @@ async fn stay_away(kinds: &[Kind]) {
 
 #[tokio::test]
 async fn who_is_asked_to_reconnect_comes_with_a_fresh_ticket() {
+    come_with_fresh_grants(&Kind::RETURNING).await;
+}
+
+pub(super) async fn come_with_fresh_grants(kinds: &[Kind]) {
     let (nats, redis) = servers().await;
-    let gateway = speaking(Gateway::builder(&nats, &redis)).start().await;
-    for kind in Kind::RETURNING {
-        let sdk = Sdk::start(kind, &gateway, "42");
+    let gateway = with_tokens(Gateway::builder(&nats, &redis)).start().await;
+    for &kind in kinds {
+        let sdk = Sdk::returning(kind, &gateway, "42", &gateway.public, json!({}));
         sdk.sees("subscribed", 2).await;
         let mut grpc = gateway.grpc().await;
         let ended = disconnect(&mut grpc, "42", true, "").await.expect("ended");
@@ -94,16 +91,17 @@ async fn a_ticket_that_expires_ends_its_session() {
 /// Drained, then killed: each time another gateway goes on where it was.
 #[tokio::test]
 async fn a_drain_and_a_kill_lose_nothing() {
-    let settings = [("drain.delay", "100ms"), ("drain.window", "300ms")];
+    go_on_elsewhere(&Kind::RETURNING).await;
+}
+
+pub(super) async fn go_on_elsewhere(kinds: &[Kind]) {
+    let drain = [("drain.delay", "100ms"), ("drain.window", "300ms")];
+    let settings = [&drain[..], &TOKENS].concat();
     let (nats, redis, mut gateway) = durable(&settings).await;
     let tickets = again(&nats, &redis, &settings).await;
     let network = Network::to(&format!("ws://{}", gateway.public)).await;
-    let sdks = Kind::RETURNING.map(|kind| {
-        (
-            kind,
-            Sdk::with(kind, &tickets, "42", network.address(), json!({})),
-        )
-    });
+    let sdk = |kind| Sdk::returning(kind, &tickets, "42", network.address(), json!({}));
+    let sdks: Vec<_> = kinds.iter().map(|&kind| (kind, sdk(kind))).collect();
     for (_, sdk) in &sdks {
         sdk.sees("subscribed", 2).await;
     }
@@ -158,15 +156,19 @@ async fn a_drain_and_a_kill_lose_nothing() {
 /// Live mode cannot keep what a client does not read.
 #[tokio::test]
 async fn a_client_that_does_not_read_is_closed_and_comes_again() {
+    come_again_after_not_reading(&[Kind::JsJson, Kind::PythonJson]).await;
+}
+
+pub(super) async fn come_again_after_not_reading(kinds: &[Kind]) {
     let (nats, redis) = servers().await;
-    let gateway = speaking(Gateway::builder(&nats, &redis))
+    let gateway = with_tokens(Gateway::builder(&nats, &redis))
         .set("session.queue_messages", "20")
         .set("session.write_timeout", "10m")
         .start()
         .await;
-    for kind in [Kind::JsJson, Kind::PythonJson] {
+    for &kind in kinds {
         let user = format!("{kind:?}");
-        let mut sdk = Sdk::start(kind, &gateway, &user);
+        let mut sdk = Sdk::returning(kind, &gateway, &user, &gateway.public, json!({}));
         sdk.sees("subscribed", 2).await;
         sdk.0.pause();
         let slow = "usher_session_closes_total{reason=\"slow_consumer\"}";

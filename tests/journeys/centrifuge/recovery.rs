@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Kind, Sdk, again, durable};
+use super::{Kind, Sdk, TOKENS, again, durable};
 use crate::{
     durable::store,
     support::{eventually, network::Network},
@@ -11,19 +11,20 @@ use crate::{
 /// The user's channel lost something, the broadcast did not.
 #[tokio::test]
 async fn each_channel_is_recovered_by_itself() {
-    let settings = [("durable.max_messages_per_channel", "5")];
+    recover_each_channel(&Kind::RETURNING).await;
+}
+
+pub(super) async fn recover_each_channel(kinds: &[Kind]) {
+    let limits = [("durable.max_messages_per_channel", "5")];
+    let settings = [&limits[..], &TOKENS].concat();
     let (nats, redis, mut gateway) = durable(&settings).await;
     let tickets = again(&nats, &redis, &settings).await;
     let network = Network::to(&format!("ws://{}", gateway.public)).await;
     let publisher = nats.client().await;
     store(&publisher, "usher.broadcast", 1).await;
     store(&publisher, "usher.user.42", 2).await;
-    let sdks = Kind::RETURNING.map(|kind| {
-        (
-            kind,
-            Sdk::with(kind, &tickets, "42", network.address(), json!({})),
-        )
-    });
+    let sdk = |kind| Sdk::returning(kind, &tickets, "42", network.address(), json!({}));
+    let sdks: Vec<_> = kinds.iter().map(|&kind| (kind, sdk(kind))).collect();
     for (_, sdk) in &sdks {
         sdk.sees("subscribed", 2).await;
     }
@@ -52,7 +53,10 @@ async fn each_channel_is_recovered_by_itself() {
                 _ => (false, 15),
             };
             assert_eq!(one["recovered"], recovered, "{kind:?}: {one}");
-            assert_eq!(one["streamPosition"]["offset"], offset, "{kind:?}: {one}");
+            // The SDK for Java shows no position.
+            if *kind != Kind::Java {
+                assert_eq!(one["streamPosition"]["offset"], offset, "{kind:?}: {one}");
+            }
         }
     }
     store(&publisher, "usher.user.42", 16).await;

@@ -20,14 +20,7 @@ async fn every_sdk_gets_events_and_broadcasts_with_their_names() {
     get_events(&Kind::ALL).await;
 }
 
-/// The SDK for Go, where `make centrifuge-go` has built its client.
-#[tokio::test]
-#[ignore = "needs Go: make centrifuge-go"]
-async fn go_gets_events_and_broadcasts_with_their_names() {
-    get_events(&Kind::GO).await;
-}
-
-async fn get_events(kinds: &[Kind]) {
+pub(super) async fn get_events(kinds: &[Kind]) {
     let (nats, _redis, gateway) = durable(&[]).await;
     let sdk = |kind: &Kind| (*kind, Sdk::start(*kind, &gateway, "bob@example.com"));
     let sdks: Vec<_> = kinds.iter().map(sdk).collect();

@@ -4,15 +4,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Kind, Sdk, durable, speaking, wire};
+use super::{Kind, SECRET, Sdk, TOKENS, durable, signing, speaking, wire};
 use crate::support::{
     Builder, Gateway,
     login::{self, Login},
     network::Network,
     servers,
 };
-
-const SECRET: &str = "a secret of at least thirty-two bytes";
 
 fn connecting(gateway: Builder) -> Builder {
     speaking(gateway)
@@ -21,7 +19,7 @@ fn connecting(gateway: Builder) -> Builder {
 }
 
 fn options(life: u64) -> Value {
-    json!({"secret": SECRET, "life": life})
+    signing(life, json!({}))
 }
 
 /// Longer than the first token, and than several after it.
@@ -30,14 +28,7 @@ async fn sdks_refresh_and_stay() {
     refresh_and_stay(&Kind::ALL).await;
 }
 
-/// The SDK for Go, where `make centrifuge-go` has built its client.
-#[tokio::test]
-#[ignore = "needs Go: make centrifuge-go"]
-async fn go_refreshes_and_stays() {
-    refresh_and_stay(&Kind::GO).await;
-}
-
-async fn refresh_and_stay(kinds: &[Kind]) {
+pub(super) async fn refresh_and_stay(kinds: &[Kind]) {
     let (nats, redis) = servers().await;
     let gateway = connecting(Gateway::builder(&nats, &redis)).start().await;
     let sdk = |kind: Kind| Sdk::with(kind, &gateway, "42", &gateway.public, options(14));
@@ -60,14 +51,7 @@ async fn an_expired_token_is_replaced_and_a_bad_one_is_final() {
     replace_expired(&Kind::ALL).await;
 }
 
-/// The SDK for Go, where `make centrifuge-go` has built its client.
-#[tokio::test]
-#[ignore = "needs Go: make centrifuge-go"]
-async fn go_replaces_an_expired_token() {
-    replace_expired(&Kind::GO).await;
-}
-
-async fn replace_expired(kinds: &[Kind]) {
+pub(super) async fn replace_expired(kinds: &[Kind]) {
     let (nats, redis) = servers().await;
     let gateway = connecting(Gateway::builder(&nats, &redis)).start().await;
     let mut login = Login::start();
@@ -95,19 +79,8 @@ async fn sdks_come_back_by_their_token() {
     come_back(&Kind::ALL).await;
 }
 
-/// The SDK for Go, where `make centrifuge-go` has built its client.
-#[tokio::test]
-#[ignore = "needs Go: make centrifuge-go"]
-async fn go_comes_back_by_its_token() {
-    come_back(&Kind::GO).await;
-}
-
-async fn come_back(kinds: &[Kind]) {
-    let (nats, redis, mut gateway) = durable(&[
-        ("tickets.jwt.secret", SECRET),
-        ("tickets.jwt.connect", "true"),
-    ])
-    .await;
+pub(super) async fn come_back(kinds: &[Kind]) {
+    let (nats, redis, mut gateway) = durable(&TOKENS).await;
     let network = Network::to(&format!("ws://{}", gateway.public)).await;
     let sdk = |kind: Kind| Sdk::with(kind, &gateway, "42", network.address(), options(600));
     let sdks: Vec<_> = kinds.iter().map(|&kind| (kind, sdk(kind))).collect();

@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 
 use super::{
-    durable, speaking,
+    Kind, Sdk, TOKENS, again, durable, speaking,
     wire::{connect_with, reply, say},
 };
 use crate::{
     durable::store,
-    support::{Gateway, servers},
+    support::{Gateway, network::Network, servers},
 };
 
 fn subscribe(id: u32, channel: &str) -> String {
@@ -243,4 +243,58 @@ async fn a_service_changes_topics_of_open_sessions() {
     let answer = reply(&mut socket).await;
     assert_eq!(answer["push"]["channel"], "news");
     assert_eq!(answer["push"]["unsubscribe"]["code"], 2000, "{answer}");
+}
+
+/// A topic of the ticket, and one to which the app subscribes, through the end of a gateway.
+#[tokio::test]
+async fn every_sdk_follows_topics_and_recovers_them() {
+    follow_topics(&Kind::RETURNING).await;
+}
+
+pub(super) async fn follow_topics(kinds: &[Kind]) {
+    let (nats, redis, mut gateway) = durable(&TOKENS).await;
+    let tickets = again(&nats, &redis, &TOKENS).await;
+    let network = Network::to(&format!("ws://{}", gateway.public)).await;
+    let more =
+        json!({"grants": {"topics": ["news"], "may_follow": ["room.7"]}, "follow": "room.7"});
+    let sdk = |kind| Sdk::returning(kind, &tickets, "42", network.address(), more.clone());
+    let sdks: Vec<_> = kinds.iter().map(|&kind| (kind, sdk(kind))).collect();
+    for (_, sdk) in &sdks {
+        sdk.sees("subscribed", 4).await;
+    }
+    let publisher = nats.client().await;
+    let publish = async |number: u64| {
+        store(&publisher, "usher.topic.news", number).await;
+        store(&publisher, "usher.topic.room%2E7", number + 1).await;
+        store(&publisher, "usher.topic.other", number).await;
+    };
+    publish(1).await;
+    for (_, sdk) in &sdks {
+        sdk.sees("publication", 2).await;
+    }
+    gateway.kill();
+    gateway.wait().await;
+    publish(3).await;
+    let next = again(&nats, &redis, &TOKENS).await;
+    network.lead_to(&format!("ws://{}", next.public));
+    for (kind, sdk) in &sdks {
+        sdk.sees("subscribed", 8).await;
+        for one in &sdk.all("subscribed")[4..] {
+            assert_eq!(one["wasRecovering"], true, "{kind:?}: {one}");
+            assert_eq!(one["recovered"], true, "{kind:?}: {one}");
+        }
+        sdk.sees("publication", 4).await;
+        for (channel, expected) in [("news", [1, 3]), ("room.7", [2, 4])] {
+            let seen = sdk.publications().into_iter();
+            let seen = seen.filter(|(name, ..)| name == channel);
+            let seen: Vec<_> = seen.map(|(_, data, _)| number(&data)).collect();
+            assert_eq!(seen, expected, "{kind:?}, {channel}");
+        }
+    }
+}
+
+/// A number, also where it came as bytes.
+fn number(data: &Value) -> u64 {
+    let text = data.as_str().and_then(|text| text.parse().ok());
+    text.or(data.as_u64()).expect("a number")
 }
