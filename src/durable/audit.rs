@@ -31,7 +31,7 @@ const CHUNK: usize = 128;
 struct Suspect {
     session: Arc<Session>,
     before: Vec<u64>,
-    shape: u32,
+    channels_version: u32,
     leader: LeaderState,
     lasts: Vec<u64>,
     up_to: u64,
@@ -42,12 +42,12 @@ impl Suspect {
         let Self {
             session,
             before,
-            shape,
+            channels_version,
             leader,
             lasts,
             up_to,
         } = self;
-        let before = (&before[..], *shape);
+        let before = (&before[..], *channels_version);
         session.audit(before, leader, lasts, *up_to)
     }
 }
@@ -135,7 +135,7 @@ impl Durable {
             Suspect {
                 session: session.clone(),
                 before: covered.up_to,
-                shape: covered.shape,
+                channels_version: covered.channels_version,
                 leader: leader.clone(),
                 lasts: subjects.map(|subject| found.last(&subject)).collect(),
                 up_to: found.up_to,

@@ -24,8 +24,8 @@ pub(super) struct CatchUp {
     pub(super) left: Vec<u64>,
     /// These were all.
     pub(super) done: Option<Done>,
-    /// [`Want::shape`] of the read.
-    pub(super) shape: u32,
+    /// [`Want::channels_version`] of the read.
+    pub(super) channels_version: u32,
 }
 
 /// A message that a session missed.
@@ -50,8 +50,8 @@ pub(super) struct Done {
     pub(super) proof: Proof,
     /// By [`LeaderState::known`].
     pub(super) known: Proof,
-    /// [`Want::losses`] of the read.
-    pub(super) losses: u32,
+    /// [`Want::connection_changes`] of the read.
+    pub(super) connection_changes: u32,
 }
 
 /// What a comparison with the stream says of a session.
@@ -83,7 +83,7 @@ impl Session {
         };
         let gap = catch_up.gap.map(|gap| frame(gap, Source::Own, None));
         let mut frames: Vec<_> = gap.into_iter().collect();
-        if track.shape() != catch_up.shape {
+        if track.channels_version() != catch_up.channels_version {
             // It follows other channels by now: that is read.
             self.backlog().extend(frames);
             return track.reads_again(self.backlog().is_idle());
@@ -120,9 +120,9 @@ impl Session {
             up_to,
             proof,
             known,
-            losses,
+            connection_changes,
         }) = catch_up.done
-            && let Some(finished) = track.finish(up_to, proof, losses)
+            && let Some(finished) = track.finish(up_to, proof, connection_changes)
         {
             track.know(known);
             let protocol = self.backlog().protocol();
@@ -162,13 +162,14 @@ impl Session {
     /// had covered before the leader was asked.
     pub(super) fn audit(
         &self,
-        (before, shape): (&[u64], u32),
+        (before, channels_version): (&[u64], u32),
         leader: &LeaderState,
         lasts: &[u64],
         up_to: u64,
     ) -> Audit {
         let mut track = self.track();
-        if !track.is_live() || self.is_over(&track) || track.shape() != shape {
+        if !track.is_live() || self.is_over(&track) || track.channels_version() != channels_version
+        {
             return Audit::Good;
         }
         if before.iter().any(|covered| *covered > leader.last) {

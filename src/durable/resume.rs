@@ -330,8 +330,8 @@ impl Session {
         }
         self.begin(beginning);
         let id = self.track().id();
-        let shape = self.track().shape();
-        if !resumed && self.catch_up(CatchUp::done(leader, shape)) {
+        let channels_version = self.track().channels_version();
+        if !resumed && self.catch_up(CatchUp::done(leader, channels_version)) {
             durable.want(self.clone());
         }
         durable.look_later(self);
@@ -346,14 +346,14 @@ impl Session {
 
 impl CatchUp {
     /// There is nothing to bring to a session that begins here.
-    fn done(leader: &LeaderState, shape: u32) -> Self {
+    fn done(leader: &LeaderState, channels_version: u32) -> Self {
         Self {
-            shape,
+            channels_version,
             done: Some(Done {
                 up_to: leader.last,
                 proof: leader.proof(),
                 known: leader.known(),
-                losses: 0,
+                connection_changes: 0,
             }),
             ..Self::default()
         }

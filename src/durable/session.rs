@@ -36,8 +36,8 @@ pub(super) struct Covered {
     pub(super) subjects: Vec<Arc<str>>,
     /// For each channel: the session needs nothing up to this sequence.
     pub(super) up_to: Vec<u64>,
-    /// [`Track::shape`]
-    pub(super) shape: u32,
+    /// [`Track::channels_version`]
+    pub(super) channels_version: u32,
 }
 
 /// One session.
@@ -107,16 +107,16 @@ impl Session {
 
     /// What it has of its channels.
     pub(super) fn covered(&self) -> Covered {
-        let (up_to, shape, channels) = {
+        let (up_to, channels_version, channels) = {
             let track = self.track();
             let chains = track.chains().iter();
             let channels: Vec<_> = chains.map(|chain| chain.channel.clone()).collect();
-            (track.covered(), track.shape(), channels)
+            (track.covered(), track.channels_version(), channels)
         };
         Covered {
             subjects: self.subjects_of(&channels),
             up_to,
-            shape,
+            channels_version,
         }
     }
 

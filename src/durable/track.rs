@@ -28,8 +28,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Track {
     chains: Vec<Chain>,
-    /// Grows with every change of the channels.
-    shape: u32,
+    /// The version of the list of channels: it grows with every change.
+    channels_version: u32,
     expected: Expected,
     /// Everything of all channels up to here was compared with the stream.
     proven: Proof,
@@ -41,7 +41,7 @@ pub(super) struct Track {
     view: Option<Box<View>>,
     /// How often the connection to NATS was lost or came back: what was read before that does
     /// not show what was missed by it.
-    losses: u32,
+    connection_changes: u32,
     /// The stream was made anew or set back: nothing more of it is for this session.
     disowned: bool,
     state: State,
@@ -62,13 +62,13 @@ impl Track {
     pub(super) fn joining(channels: impl IntoIterator<Item = Channel>) -> Self {
         Self {
             chains: channels.into_iter().map(Chain::new).collect(),
-            shape: 0,
+            channels_version: 0,
             expected: Expected::default(),
             proven: Proof::default(),
             known: Proof::default(),
             shown: None,
             view: None,
-            losses: 0,
+            connection_changes: 0,
             disowned: false,
             state: State::Joining(Pending::default()),
         }
@@ -187,7 +187,7 @@ impl Track {
     /// The connection to NATS is lost, or has come back: whatever comes after that waits until
     /// the session was sent what it missed.
     pub(super) fn lose(&mut self) {
-        self.losses = self.losses.wrapping_add(1);
+        self.connection_changes = self.connection_changes.wrapping_add(1);
         self.chains
             .iter_mut()
             .for_each(|chain| chain.doubtful = true);
@@ -261,8 +261,8 @@ impl Track {
             why: catching_up.why,
             judged: catching_up.judged,
             gap_up_to: catching_up.gap_up_to,
-            losses: self.losses,
-            shape: self.shape,
+            connection_changes: self.connection_changes,
+            channels_version: self.channels_version,
             known: self.known,
         })
     }
@@ -279,8 +279,8 @@ impl Track {
             why: Why::Resumed,
             judged: false,
             gap_up_to: 0,
-            losses: self.losses,
-            shape: self.shape,
+            connection_changes: self.connection_changes,
+            channels_version: self.channels_version,
             known: Proof::default(),
         }
     }
@@ -293,11 +293,16 @@ impl Track {
     }
 
     /// The session is queued everything that the stream had up to `up_to`, of which the leader
-    /// confirms everything up to the proof. Where `losses` is still as it was before the read,
+    /// confirms everything up to the proof. If `connection_changes` is still as it was before the read,
     /// the live messages that waited follow: they are returned in order, with the client's
     /// position after each. The session stays behind where they are not all.
-    pub(super) fn finish(&mut self, up_to: u64, proof: Proof, losses: u32) -> Option<Finished> {
-        if losses != self.losses {
+    pub(super) fn finish(
+        &mut self,
+        up_to: u64,
+        proof: Proof,
+        connection_changes: u32,
+    ) -> Option<Finished> {
+        if connection_changes != self.connection_changes {
             return None;
         }
         let State::CatchingUp(catching_up) = &mut self.state else {

@@ -137,7 +137,7 @@ impl Durable {
         if messages.is_empty() && !done {
             return Ok((opening, Then::Lags));
         }
-        if session.track().shape() != want.shape {
+        if session.track().channels_version() != want.channels_version {
             // It follows other channels by now.
             return Ok((opening, Then::Again));
         }
@@ -158,13 +158,13 @@ impl Durable {
             session.track().know(facts.leader.known());
         }
         catch_up.messages = self.frames(reader, messages, skip.unwrap_or(0), &facts.frames);
-        catch_up.shape = want.shape;
+        catch_up.channels_version = want.channels_version;
         catch_up.left = if done { vec![0; lasts.len()] } else { left };
         catch_up.done = done.then(|| Done {
             up_to: facts.up_to,
             proof: facts.leader.proof(),
             known: facts.leader.known(),
-            losses: want.losses,
+            connection_changes: want.connection_changes,
         });
         let then = match session.catch_up(catch_up) {
             true => Then::Again,

@@ -328,7 +328,7 @@ impl World {
         let done = reached.iter().zip(lasts).all(|(now, last)| now >= last);
         track.owe(&if done { vec![0; lasts.len()] } else { left });
         let finished = match done {
-            true => track.finish(proof.seq, proof, want.losses),
+            true => track.finish(proof.seq, proof, want.connection_changes),
             false => None,
         };
         self.write();

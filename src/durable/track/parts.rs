@@ -93,9 +93,9 @@ pub(in crate::durable) struct Want {
     pub(in crate::durable) judged: bool,
     pub(in crate::durable) gap_up_to: u64,
     /// Goes with what is read from here on: see [`Track::finish`].
-    pub(in crate::durable) losses: u32,
-    /// Of which channels it is: see [`Track::shape`].
-    pub(in crate::durable) shape: u32,
+    pub(in crate::durable) connection_changes: u32,
+    /// Of which channels it is: see [`Track::channels_version`].
+    pub(in crate::durable) channels_version: u32,
     /// Everything after this sequence was stored at or after this time.
     pub(in crate::durable) known: Proof,
 }

@@ -110,7 +110,7 @@ fn a_loss_during_a_round_keeps_the_session_behind() {
     track.lose();
     assert!(
         track
-            .finish(5, Proof { seq: 5, at: 0 }, want.losses)
+            .finish(5, Proof { seq: 5, at: 0 }, want.connection_changes)
             .is_none()
     );
     assert!(!track.is_live() && track.proven().is_none());

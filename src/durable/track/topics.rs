@@ -41,7 +41,7 @@ impl Track {
         chain.begin(proof.seq, proof.seq);
         chain.settle();
         self.chains.push(chain);
-        self.shape = self.shape.wrapping_add(1);
+        self.channels_version = self.channels_version.wrapping_add(1);
         last > proof.seq && self.miss(self.chains.len() - 1)
     }
 
@@ -59,7 +59,7 @@ impl Track {
         chain.settle();
         chain.owed = missed;
         self.chains.push(chain);
-        self.shape = self.shape.wrapping_add(1);
+        self.channels_version = self.channels_version.wrapping_add(1);
         (missed > 0 || last > offset) && self.miss(self.chains.len() - 1)
     }
 
@@ -67,7 +67,7 @@ impl Track {
     pub(in crate::durable) fn unfollow(&mut self, topic: &Topic) -> Option<usize> {
         let gone = self.index(&Channel::Topic(topic.clone()))?;
         self.chains.remove(gone);
-        self.shape = self.shape.wrapping_add(1);
+        self.channels_version = self.channels_version.wrapping_add(1);
         match &mut self.state {
             State::Joining(pending) => pending.drop_channel(gone),
             State::CatchingUp(catching_up) => catching_up.pending.drop_channel(gone),
@@ -91,8 +91,8 @@ impl Track {
 
     /// Grows with every change of the channels: what was read or compared before it is of
     /// others.
-    pub(in crate::durable) fn shape(&self) -> u32 {
-        self.shape
+    pub(in crate::durable) fn channels_version(&self) -> u32 {
+        self.channels_version
     }
 
     /// Whether another round has to follow immediately. If its backlog is not written (`idle` is

@@ -128,7 +128,7 @@ impl Session {
         };
         let up_to = self.stored;
         meanwhile(self);
-        if self.track.shape() != want.shape {
+        if self.track.channels_version() != want.channels_version {
             return;
         }
         for seq in 1..=up_to {
@@ -141,7 +141,7 @@ impl Session {
             }
         }
         let proof = Proof { seq: up_to, at: 0 };
-        let finished = self.track.finish(up_to, proof, want.losses);
+        let finished = self.track.finish(up_to, proof, want.connection_changes);
         let frames = finished.map_or_else(Vec::new, |finished| finished.frames);
         for (outgoing, _) in frames {
             let seq = outgoing.bytes.len() as u64;
