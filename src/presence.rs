@@ -91,12 +91,12 @@ impl Presence {
 
     /// Waits until services were told of all who have left by now, and NATS has it: for
     /// `presence.offline_delay` and 5 s at most. False where that was not enough.
-    pub async fn settled(&self) -> bool {
-        let (told, settled) = oneshot::channel();
-        let _ = self.waiters.send(told).await;
-        let settled = timeout(self.offline_delay + SETTLES, settled).await.is_ok();
+    pub async fn all_told(&self) -> bool {
+        let (tell, told) = oneshot::channel();
+        let _ = self.waiters.send(tell).await;
+        let told = timeout(self.offline_delay + SETTLES, told).await.is_ok();
         self.elsewhere.flush().await;
-        settled
+        told
     }
 }
 

@@ -239,7 +239,7 @@ impl Tokens {
         let claims: Map<String, Value> = decode(token, key.decoding(), &validation)
             .map_err(|error| TokenError::Invalid(in_words(error.kind())))?
             .claims;
-        judge.claims.judge(&claims)
+        judge.claims.read(&claims)
     }
 }
 

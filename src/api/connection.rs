@@ -146,7 +146,7 @@ impl Connections {
         let mut waits = true;
         loop {
             tokio::select! {
-                _ = serving.as_mut() => return verdict(peer),
+                _ = serving.as_mut() => return flood_cut(peer),
                 () = silence.as_mut(), if waits => {
                     if peer.is_silent() {
                         return Err("too_slow");
@@ -160,7 +160,7 @@ impl Connections {
         // calls along with its first bytes.
         if peer.is_silent() {
             tokio::select! {
-                _ = serving.as_mut() => return verdict(peer),
+                _ = serving.as_mut() => return flood_cut(peer),
                 () = peer.heard() => {}
                 () = sleep_until(begun + HANDSHAKE) => return Err("too_slow"),
                 () = long_ended(ended) => return Ok(()),
@@ -170,7 +170,7 @@ impl Connections {
         serving.as_mut().graceful_shutdown();
         peer.end();
         match timeout(OVERSTAYED, serving).await {
-            Ok(_) => verdict(peer),
+            Ok(_) => flood_cut(peer),
             Err(_) => Err("overstayed"),
         }
     }
@@ -185,7 +185,7 @@ impl Connections {
 
 /// A connection that ended otherwise than by a bound of ours is not counted: callers come
 /// and go. hyper's error does not say whether it was a bound.
-fn verdict(peer: &Peer) -> Result<(), Cut> {
+fn flood_cut(peer: &Peer) -> Result<(), Cut> {
     match peer.has_flooded() {
         true => Err("too_many_frames"),
         false => Ok(()),

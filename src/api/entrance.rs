@@ -58,7 +58,7 @@ impl Entrance {
         peer.spoke();
         let http1 = request.version() < Version::HTTP_2;
         let mut response = match is_grpc(&request) {
-            true => self.judge(request, &peer).await,
+            true => self.answer_grpc(request, &peer).await,
             false => self.json.answer(request, &peer).await.map(Body::new),
         };
         if http1 && !peer.is_caller() {
@@ -69,7 +69,11 @@ impl Entrance {
         response
     }
 
-    async fn judge(&self, mut request: Request<Incoming>, peer: &Arc<Peer>) -> Response<Body> {
+    async fn answer_grpc(
+        &self,
+        mut request: Request<Incoming>,
+        peer: &Arc<Peer>,
+    ) -> Response<Body> {
         let path = request.uri().path();
         if is_open(path) {
             return self.check_health(request, peer).await;

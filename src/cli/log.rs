@@ -121,7 +121,7 @@ impl Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        self.0.settle();
+        self.0.flush();
     }
 }
 
@@ -220,7 +220,7 @@ impl Queue {
     }
 
     /// Waits until all is written, for as long as lines go out.
-    fn settle(&self) {
+    fn flush(&self) {
         let deadline = Instant::now() + PATIENCE;
         let mut state = self.state();
         while state.writing || !state.lines.is_empty() {
@@ -290,6 +290,6 @@ mod tests {
         assert_eq!(queue.take().len(), line.len());
         assert_eq!(queue.done(line.len() + OVERHEAD, false), 0, "nobody reads");
         assert_eq!(queue.state().lost, 1);
-        queue.settle();
+        queue.flush();
     }
 }

@@ -38,7 +38,7 @@ struct Suspect {
 }
 
 impl Suspect {
-    fn verdict(&self) -> Audit {
+    fn compared(&self) -> Audit {
         let Self {
             session,
             before,
@@ -103,7 +103,7 @@ impl Durable {
                     let durable = self.clone();
                     supervision::spawn("the judging of an audit", async move {
                         sleep(UNDER_WAY).await;
-                        durable.judge(suspects).await;
+                        durable.recheck(suspects).await;
                     });
                 }
                 Err(error) => {
@@ -142,14 +142,14 @@ impl Durable {
             }
         });
         Ok(suspects
-            .filter(|suspect| suspect.verdict() != Audit::Good)
+            .filter(|suspect| suspect.compared() != Audit::Good)
             .collect())
     }
 
-    /// Sessions that still miss something catch up.
-    async fn judge(&self, suspects: Vec<Suspect>) {
+    /// Compares sessions once more. Those that still miss something catch up.
+    async fn recheck(&self, suspects: Vec<Suspect>) {
         for suspect in suspects {
-            match suspect.verdict() {
+            match suspect.compared() {
                 Audit::Good => {}
                 Audit::Missing => {
                     let wants = suspect.session.track().fall_behind_after_audit();

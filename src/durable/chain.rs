@@ -112,7 +112,7 @@ impl Chain {
     }
 
     /// The session is up to date.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn caught_up(&mut self) {
         self.doubtful = false;
         self.owed = 0;
     }

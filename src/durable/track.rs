@@ -320,8 +320,8 @@ impl Track {
             )
         });
         let mut frames = Vec::new();
-        let mut settled = !pending.has_dropped();
-        while settled && let Some((channel, stored, mut outgoing)) = pending.pop() {
+        let mut complete = !pending.has_dropped();
+        while complete && let Some((channel, stored, mut outgoing)) = pending.pop() {
             match self.chains[channel].compare(stored) {
                 Compared::Next { prev } if prev == stored.prev => {
                     outgoing.source = self.note_sent(channel, stored.seq, stored.at);
@@ -331,13 +331,13 @@ impl Track {
                 // Its frame names another message before it, or one is missing: the stream has it.
                 Compared::Next { .. } | Compared::Hole => {
                     self.chains[channel].doubtful = true;
-                    settled = false;
+                    complete = false;
                 }
             }
         }
         match &mut self.state {
-            _ if settled => {
-                self.chains.iter_mut().for_each(Chain::settle);
+            _ if complete => {
+                self.chains.iter_mut().for_each(Chain::caught_up);
                 self.state = State::Live;
             }
             State::CatchingUp(catching_up) => {

@@ -339,7 +339,7 @@ impl Admissions {
 
     /// The answer to a client that is refused, which the log has too: a client that was
     /// refused too often is told that instead.
-    pub(super) fn judge(&self, client: IpAddr, headers: &HeaderMap, refusal: Refusal) -> Refusal {
+    pub(super) fn refuse(&self, client: IpAddr, headers: &HeaderMap, refusal: Refusal) -> Refusal {
         let refusal = match &self.refusals {
             Some(rate) if refusal.is_the_clients_fault() => {
                 if rate.is_over(client) {

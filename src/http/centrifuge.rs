@@ -92,7 +92,7 @@ pub(super) async fn check(
             span,
         }),
         Err(refusal) => {
-            let refusal = admissions.judge(client, &request.headers, refusal);
+            let refusal = admissions.refuse(client, &request.headers, refusal);
             conclude(span, &Err::<(), _>(refusal));
             Err(refusal.into())
         }
@@ -172,9 +172,9 @@ async fn admission(
     let shown = shown(&connect);
     let by_token = matches!(&*shown, [Shown::Token(_)]);
     let admitted = admissions.admit(request, client, shown, protocol, since.as_ref());
-    let mut admitted = admitted
-        .await
-        .map_err(|refusal| End::Refused(id, admissions.judge(client, &request.headers, refusal)))?;
+    let mut admitted = admitted.await.map_err(|refusal| {
+        End::Refused(id, admissions.refuse(client, &request.headers, refusal))
+    })?;
     admitted.connect = Some(Box::new(Connect {
         id,
         by_token,

@@ -27,7 +27,7 @@ const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 pub(super) fn preflight(admissions: &Admissions, client: IpAddr, request: &Request) -> Response {
     if let Err(refusal) = admissions.check_origin(&request.headers) {
         return admissions
-            .judge(client, &request.headers, refusal)
+            .refuse(client, &request.headers, refusal)
             .into_response();
     }
     let mut response = StatusCode::NO_CONTENT.into_response();

@@ -59,7 +59,7 @@ pub(super) async fn admit(
         admitted.await
     }
     .await;
-    let admitted = admitted.map_err(|refusal| admissions.judge(client, &request.headers, refusal));
+    let admitted = admitted.map_err(|refusal| admissions.refuse(client, &request.headers, refusal));
     conclude(span, &admitted);
     Ok((request, admitted?))
 }

@@ -205,7 +205,7 @@ async fn connection(
             Some(admissions) => checked
                 .map_err(|refusal| {
                     let headers = request.headers();
-                    admissions.judge(admissions.client(peer, headers), headers, refusal)
+                    admissions.refuse(admissions.client(peer, headers), headers, refusal)
                 })
                 .and_then(|()| {
                     let client = admissions.pending_client(peer, request.headers());

@@ -52,7 +52,7 @@ pub(super) async fn mint(
             response.headers_mut().insert(CACHE_CONTROL, no_store);
             Ok(response)
         }
-        Err(refusal) => Err(admissions.judge(client, &request.headers, refusal).into()),
+        Err(refusal) => Err(admissions.refuse(client, &request.headers, refusal).into()),
     }
 }
 

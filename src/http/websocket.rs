@@ -35,7 +35,7 @@ pub(super) async fn admit(
         Ok((upgrade, admitted))
     }
     .await;
-    let admitted = admitted.map_err(|refusal| admissions.judge(client, &request.headers, refusal));
+    let admitted = admitted.map_err(|refusal| admissions.refuse(client, &request.headers, refusal));
     conclude(span, &admitted);
     admitted.map_err(Rejection::from)
 }

@@ -57,7 +57,7 @@ pub(super) struct Claims {
 
 impl Claims {
     /// Judges the claims of a token whose signature and times are good.
-    pub(super) fn judge(&self, claims: &Map<String, Value>) -> Result<Identity, TokenError> {
+    pub(super) fn read(&self, claims: &Map<String, Value>) -> Result<Identity, TokenError> {
         self.check_issuer(claims.get("iss"))?;
         self.check_audience(claims)?;
         let exp = claims.get("exp").and_then(Value::as_f64).unwrap_or(0.0);

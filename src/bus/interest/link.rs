@@ -57,7 +57,7 @@ pub(in crate::bus) enum Then {
     /// The end of the resubscribing after a connect.
     Up,
     /// Everything is subscribed on the next connection.
-    Settle,
+    Subscribed,
     /// Every message that the next connection may have missed has arrived.
     TakeOver,
 }

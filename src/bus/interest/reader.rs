@@ -146,7 +146,7 @@ impl<K: Subscriber> Reader<K> {
                 News::FromNext(Received::Message(message)) => self.hold_back(message),
                 News::Next => {
                     self.handover = Some(Handover::default());
-                    self.subscribe_all(Then::Settle);
+                    self.subscribe_all(Then::Subscribed);
                 }
                 News::NextLost => self.give_up_handover(),
                 News::Down => self.lost(),
@@ -300,7 +300,7 @@ impl<K: Subscriber> Reader<K> {
                     self.events.push_back(Event::Up { clustered });
                 }
             }
-            Then::Settle => {
+            Then::Subscribed => {
                 if let Some(handover) = &mut self.handover {
                     handover.settles = Some(Box::pin(sleep(self.settle)));
                 }

@@ -39,7 +39,7 @@ impl Track {
         let last = self.expected.take(topic).unwrap_or(0);
         let mut chain = Chain::new(Channel::Topic(topic.clone()));
         chain.begin(proof.seq, proof.seq);
-        chain.settle();
+        chain.caught_up();
         self.chains.push(chain);
         self.channels_version = self.channels_version.wrapping_add(1);
         last > proof.seq && self.miss(self.chains.len() - 1)
@@ -56,7 +56,7 @@ impl Track {
         let last = self.expected.take(topic).unwrap_or(0);
         let mut chain = Chain::new(Channel::Topic(topic.clone()));
         chain.begin(offset, offset);
-        chain.settle();
+        chain.caught_up();
         chain.owed = missed;
         self.chains.push(chain);
         self.channels_version = self.channels_version.wrapping_add(1);

@@ -102,7 +102,7 @@ async fn server(config: &Config, address: &Address, more: &str) -> Vec<Finding> 
     let asked = async {
         let mut link = connect(config, address, Peer::Server).await?;
         let report = inspect::ask(config, address, &mut link).await?;
-        report.judge(config, address)?;
+        report.check(config, address)?;
         Ok((link, report))
     };
     let (mut link, report) = match asked.await {

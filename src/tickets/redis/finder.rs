@@ -244,7 +244,7 @@ pub(super) async fn slots_of(config: &Config, address: &Address) -> Result<Vec<R
     let mut link = connect(config, address, Peer::Server).await?;
     let report = inspect::ask(config, address, &mut link).await?;
     if matches!(report.mode, Some(Mode::Standalone | Mode::Sentinel)) {
-        report.judge(config, address)?;
+        report.check(config, address)?;
     }
     let mut command = cmd("CLUSTER");
     command.arg("SLOTS");

@@ -80,8 +80,8 @@ pub(super) async fn ask(
 }
 
 impl Report {
-    /// Whether tickets work there.
-    pub(super) fn judge(&self, config: &Config, address: &Address) -> Result<(), Fault> {
+    /// Checks whether tickets work there.
+    pub(super) fn check(&self, config: &Config, address: &Address) -> Result<(), Fault> {
         let unusable = |what: &str| Err(Fault::unusable(address, what));
         match (&config.servers, self.mode) {
             (Servers::Single(_) | Servers::Sentinel(..), Some(Mode::Cluster)) => {

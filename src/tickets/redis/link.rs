@@ -70,7 +70,7 @@ impl managed::Manager for Links {
         Box::pin(async {
             let mut link = connect(&self.config, &self.address, Peer::Server).await?;
             let report = inspect::ask(&self.config, &self.address, &mut link).await?;
-            report.judge(&self.config, &self.address)?;
+            report.check(&self.config, &self.address)?;
             Ok(link)
         })
         .await
