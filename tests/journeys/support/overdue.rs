@@ -35,7 +35,12 @@ thread_local! {
 struct Test {
     name: String,
     since: Instant,
-    processes: Mutex<Vec<(Pid, Weak<Mutex<Vec<u8>>>)>>,
+    processes: Mutex<Vec<Watched>>,
+}
+
+struct Watched {
+    process: Pid,
+    output: Weak<Mutex<Vec<u8>>>,
 }
 
 struct Entry(Arc<Test>);
@@ -71,7 +76,8 @@ pub(crate) fn watch(process: Pid, output: &Output) {
         });
         let processes = &entry.0.processes;
         let mut processes = processes.lock().unwrap_or_else(PoisonError::into_inner);
-        processes.push((process, Arc::downgrade(output)));
+        let output = Arc::downgrade(output);
+        processes.push(Watched { process, output });
     });
 }
 
@@ -96,7 +102,7 @@ fn tell(test: &Test, limit: Duration) {
     let mut out = stderr().lock();
     let processes = &test.processes;
     let processes = processes.lock().unwrap_or_else(PoisonError::into_inner);
-    for output in processes.iter().filter_map(|(_, output)| output.upgrade()) {
+    for output in processes.iter().filter_map(|it| it.output.upgrade()) {
         let output = output.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = writeln!(out, "--- a process of it said:");
         let _ = out.write_all(&output);
@@ -108,7 +114,7 @@ fn tell(test: &Test, limit: Duration) {
 fn end_processes(test: &Test) {
     let processes = &test.processes;
     let processes = processes.lock().unwrap_or_else(PoisonError::into_inner);
-    for (process, _) in processes.iter().filter(|(process, _)| is_child(*process)) {
+    for Watched { process, .. } in processes.iter().filter(|it| is_child(it.process)) {
         let _ = kill_process(*process, Signal::KILL);
     }
 }
