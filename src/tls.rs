@@ -15,7 +15,7 @@ use std::sync::Arc;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 
 pub use self::{
-    client::{ClientFiles, Connector},
+    client::{CertificateFault, ClientFiles, Connector, certificate_fault},
     files::{FileError, Identity, Which, read},
     server::{Acceptor, Reloads, ServerFiles},
     stream::Stream,

@@ -39,12 +39,13 @@ fn document() -> String {
     let mut text = String::from(
         "# Configuration\n\n\
          A TOML file (`--config FILE`), then the environment; the later wins. `usher config` \
-         prints what is in effect, `usher check` tries it out. An unknown key is refused with \
-         the nearest known one, a bad value with what would be a good one: all of them at once, \
-         a line each, exit code 78.\n\n\
+         prints what is in effect, `usher check` tries it out. If a key is unknown or a value is \
+         bad, Usher does not start (exit code 78). It prints one line for each fault, with the \
+         nearest key or a good value.\n\n\
          In the environment a key is `USHER_SECTION__KEY`; lists have commas between, and an \
-         empty variable is an empty list. Names without a double underscore are left alone, \
-         with a warning where a second one would make them a key's. \
+         empty variable is an empty list. Usher ignores names without a double \
+         underscore. If a second underscore would make a key of one (`USHER_NATS_URL`), `serve` and \
+         `check` warn. \
          Durations are written `500ms`, `25s`, `5m`, `24h`; sizes `512B`, `4KiB`, `1MiB`, \
          `1GiB`. A secret KEY may be given as `KEY_file = \"/path\"`, whose last newline is \
          dropped; credentials inside a URL are secrets too. A listener may use port 0: the \

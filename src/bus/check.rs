@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::{
     Config, Health, Servers, Subjects,
     client::{self, Client},
-    health::is_too_old,
+    health::{dies_of_one_byte, is_too_old},
     interest::{DialError, Dialer, Info, Link, Received, Window},
     servers::address,
     stream::{self, Checked, ConsumerError, Leftover, OFFLINE, Odd, Reach, StreamError},
@@ -61,6 +61,8 @@ pub struct Server {
     pub version: String,
     /// Whether Usher does not work with this version.
     pub too_old: bool,
+    /// Whether a publisher to the stream can make this version panic.
+    pub dies_of_one_byte: bool,
     /// Named where it is part of a cluster.
     pub cluster: Option<String>,
 }
@@ -107,6 +109,7 @@ fn found(address: String, info: &Info) -> Server {
         name: info.server_name.clone(),
         version: info.version.clone(),
         too_old: is_too_old(&info.version),
+        dies_of_one_byte: dies_of_one_byte(&info.version),
         cluster: info.cluster.clone(),
     }
 }

@@ -110,9 +110,19 @@ impl Health {
 /// Whether durable mode does not work with a nats-server of this version. One that does
 /// not say its version as nats-server does is believed to be new.
 pub(super) fn is_too_old(version: &str) -> bool {
+    is_before(version, OLDEST)
+}
+
+/// Whether a stream that republishes ends a nats-server of this version at a message whose
+/// header block has one byte. Seen with 2.15.1 and 2.15.2.
+pub(super) fn dies_of_one_byte(version: &str) -> bool {
+    is_before(version, [2, 15, 3])
+}
+
+fn is_before(version: &str, other: [u32; 3]) -> bool {
     let version = version.split(['-', '+']).next().unwrap_or_default();
     let numbers: Result<Vec<u32>, _> = version.split('.').map(str::parse).collect();
-    numbers.is_ok_and(|numbers| numbers.as_slice() < OLDEST.as_slice())
+    numbers.is_ok_and(|numbers| numbers.as_slice() < other.as_slice())
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ use crate::{
         notification_client::NotificationClient,
     },
     tickets::Ticket,
+    tls::{self, CertificateFault},
     user::UserId,
 };
 
@@ -259,7 +260,22 @@ impl Api {
         let address = &self.address;
         if let Some(source) = status.source() {
             let cause = root(source);
-            let trouble = if is_unconnected(source) {
+            let trouble = if let Some(fault) = causes(source).find_map(tls::certificate_fault) {
+                let what = format!("the certificate of {address} is not accepted ({cause})");
+                Trouble::new(
+                    what,
+                    match fault {
+                        CertificateFault::IsAnAuthority => {
+                            "it is an authority's own certificate; make one with \
+                             basicConstraints=CA:FALSE"
+                        }
+                        CertificateFault::Other => {
+                            "is that the right address? If an authority of yours signed it, give \
+                             --ca-file FILE"
+                        }
+                    },
+                )
+            } else if is_unconnected(source) {
                 Trouble::new(
                     format!("no gateway is reached at {address} ({cause})"),
                     "is it running? If it is elsewhere, say where by --grpc HOST:PORT, or \
@@ -269,7 +285,8 @@ impl Api {
                 Trouble::new(
                     format!("the connection to {address} broke ({cause})"),
                     "nobody knows whether it was done; is that the gateway's gRPC listener \
-                     (grpc.listen), and is it running?",
+                     (grpc.listen), and is it running? If it speaks TLS, give --grpc \
+                     https://HOST:PORT",
                 )
             };
             return CallError {

@@ -43,7 +43,8 @@ pub(super) struct Arguments {
     /// A ticket from `usher ticket` or your own auth service.
     #[arg(long, group = "who", value_parser = values::secret, allow_hyphen_values = true)]
     ticket: Option<Secret>,
-    /// What you have already: a position such as k3f9.121, or 0 for the beginning.
+    /// What you have already: a position such as k3f9.140.140.1798000000123, or 0 for
+    /// the beginning.
     #[arg(long, value_name = "POSITION", value_parser = values::since)]
     since: Option<String>,
 }

@@ -352,10 +352,10 @@ table! {
     "session" => session: Session {
         /// How often a session is pinged.
         ping_interval: Duration = "25s" where above_zero,
-        /// A session that was not heard of for this long, not even by a pong, is
-        /// closed; of server-sent events, one that leaves unacknowledged for this long
-        /// what it is sent. Time in which the gateway itself stood still does not count.
-        /// Longer than `session.ping_interval`.
+        /// A session from which nothing has come for this long, not even a pong, is closed.
+        /// With server-sent events: a session whose client has not acknowledged (TCP) for
+        /// this long what was sent. Time in which the gateway itself stood still does not
+        /// count. Longer than `session.ping_interval`.
         idle_timeout: Duration = "60s" where above_zero,
         /// How long a session lives, less up to a tenth at random. `0s`: for ever.
         max_lifetime: Duration = "0s",
@@ -364,8 +364,8 @@ table! {
         /// when its client reads again, unless that is more than `durable.max_replay`.
         queue_messages: u32 = 256 where above_zero,
         /// The most bytes that wait to be sent to one session. Above it the session is
-        /// closed; in durable mode as for `session.queue_messages`. A single larger message
-        /// still goes to a session for which nothing waits.
+        /// closed; in durable mode as for `session.queue_messages`. A larger message
+        /// is sent only if nothing else waits for the session.
         queue_bytes: Size = "1MiB" where above_zero,
         /// The most bytes that wait for all sessions together. Above it the session with
         /// the largest backlog is closed first. In durable mode the gateway first discards

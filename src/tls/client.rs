@@ -1,11 +1,11 @@
 //! The side that connects.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{error::Error, io, path::PathBuf, sync::Arc};
 
 use tokio::net::TcpStream;
 use tokio_rustls::{
     TlsConnector,
-    rustls::{ClientConfig, RootCertStore, pki_types::ServerName},
+    rustls::{self, ClientConfig, RootCertStore, pki_types::ServerName},
 };
 
 use super::{
@@ -26,6 +26,31 @@ pub struct ClientFiles {
 /// Connects by TLS.
 #[derive(Debug, Clone)]
 pub struct Connector(Arc<ClientConfig>);
+
+/// Why a server's certificate was not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CertificateFault {
+    /// It is the certificate of an authority, which may only sign others.
+    IsAnAuthority,
+    /// No authority that is trusted signed it, it is of another name, or it has expired.
+    Other,
+}
+
+/// What is wrong with a server's certificate, if the error says that something is.
+pub fn certificate_fault(error: &(dyn Error + 'static)) -> Option<CertificateFault> {
+    let inner = error.downcast_ref::<io::Error>()?.get_ref()?;
+    match inner.downcast_ref::<rustls::Error>()? {
+        rustls::Error::InvalidCertificate(fault) => {
+            // The library has no type of its own for this one.
+            let is_an_authority = format!("{fault:?}").contains("CaUsedAsEndEntity");
+            Some(match is_an_authority {
+                true => CertificateFault::IsAnAuthority,
+                false => CertificateFault::Other,
+            })
+        }
+        _ => None,
+    }
+}
 
 impl ClientFiles {
     /// Whether anything was said about TLS at all.

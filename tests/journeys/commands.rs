@@ -104,7 +104,14 @@ async fn the_gateway_is_reached_by_tls() {
 
     let push = ["push", "42", "1"];
     let ran = to_end(with(&[&push, &place]), Vec::new()).await;
-    ran.failed(&["no gateway is reached", "invalid peer certificate"]);
+    ran.failed(&[
+        "is not accepted (invalid peer certificate",
+        "--ca-file FILE",
+    ]);
+    // Without a word of TLS.
+    let plain = grpc.trim_start_matches("https://");
+    let ran = to_end(bare(&["push", "42", "1", "--grpc", plain]), Vec::new()).await;
+    ran.failed(&["If it speaks TLS, give --grpc https://HOST:PORT"]);
     let ran = to_end(with(&[&push, &place, &trust]), Vec::new()).await;
     assert_ne!(ran.code, Some(0), "{}", ran.out);
     let missing = ["--ca-file", "/nowhere"];

@@ -54,13 +54,30 @@ impl std::fmt::Display for Difference {
             found,
             mend,
         } = self;
-        write!(f, "{field} is {found} and should be {wanted}")?;
+        let shown = |value: &Value| match (*field, value.as_u64()) {
+            ("max_age" | "duplicate_window", Some(time)) => {
+                format!("{:?}", Duration::from_nanos(time))
+            }
+            _ => value.to_string(),
+        };
+        write!(
+            f,
+            "{field} is {} and should be {}",
+            shown(found),
+            shown(wanted)
+        )?;
         if let Some(key) = key {
             write!(f, " ({key})")?;
         }
         f.write_str(match mend {
             Mend::Needed => "; Usher does not work without it",
-            Mend::KeepsMore => "; it keeps less than is asked for",
+            Mend::KeepsMore if *field == "num_replicas" => {
+                "; it keeps less than is asked for, `usher check --apply` mends that where NATS has \
+                 so many servers"
+            }
+            Mend::KeepsMore => {
+                "; it keeps less than is asked for, `usher check --apply` mends that"
+            }
             Mend::KeepsLess => {
                 "; it keeps more than is asked for, `usher check --apply` mends that"
             }

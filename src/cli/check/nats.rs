@@ -10,10 +10,6 @@ use crate::{
     finding::{Finding, Verdict},
 };
 
-/// With a stream that republishes, nats-server up to this version ends at a message whose
-/// header block has one byte.
-const DIES_OF_ONE_BYTE: &str = "2.15.1";
-
 /// What was seen, and what to do about it.
 pub(super) fn findings(config: &Config, seen: Seen) -> Vec<Finding> {
     let durable = config.stream.is_some();
@@ -115,10 +111,10 @@ fn of_server(server: &Server, durable: bool) -> Finding {
         let text = format!("{shown} is too old; Usher needs 2.14.2 or later: upgrade it");
         return Finding::new(Verdict::Bad, text);
     }
-    if durable && version == DIES_OF_ONE_BYTE {
+    if durable && server.dies_of_one_byte {
         let text = format!(
             "{shown} ends, and starts again, when anyone with the right to publish to the stream \
-             sends a header block of one byte; upgrade it as soon as there is a later version"
+             sends a header block of one byte; 2.15.2 does so too, so watch for a later version"
         );
         return Finding::new(Verdict::Warning, text);
     }
