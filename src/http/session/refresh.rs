@@ -109,7 +109,7 @@ impl<T: Transport> Session<T> {
         let follow: Vec<_> = new.cloned().collect();
         // What is granted no more goes, whatever becomes of the rest.
         self.change(TopicChange {
-            only: Some(grants),
+            keep_only: Some(grants),
             id: id.map(Id::into_string),
             ..TopicChange::default()
         });
