@@ -94,13 +94,13 @@ pub struct Durable {
     joining: Mutex<VecDeque<Waiting>>,
     woken: Notify,
     /// [`rounds::MAX_READS`] sessions read for themselves at the same time.
-    reads: Semaphore,
+    own_reads: Semaphore,
     /// [`rounds::MAX_COUNTS`] sessions count what they missed at the same time.
     counts: Semaphore,
     /// What sessions that read for themselves have cost lately.
-    spent: rounds::Spent,
+    own_reads_cost: rounds::Spent,
     /// When a session was last offered a message that it has, and the leader was asked.
-    looked: Mutex<Option<Instant>>,
+    last_duplicate_check: Mutex<Option<Instant>>,
     /// Sessions that joined lately, and when each is compared with the stream.
     joined: Mutex<VecDeque<(Instant, Weak<Session>)>>,
     held_back: Arc<HeldBack>,
@@ -132,10 +132,10 @@ impl Durable {
             waiting: Mutex::default(),
             joining: Mutex::default(),
             woken: Notify::new(),
-            reads: Semaphore::new(rounds::MAX_READS),
+            own_reads: Semaphore::new(rounds::MAX_READS),
             counts: Semaphore::new(rounds::MAX_COUNTS),
-            spent: rounds::Spent::default(),
-            looked: Mutex::default(),
+            own_reads_cost: rounds::Spent::default(),
+            last_duplicate_check: Mutex::default(),
             joined: Mutex::default(),
             held_back: HeldBack::new(metrics.clone(), readiness),
             metrics,
@@ -260,9 +260,9 @@ impl Durable {
     /// A session was offered a message that it has: a duplicate, or one of the first messages of
     /// a stream that was made anew, whose sequences begin again. The leader tells which.
     fn look_again(self: &Arc<Self>) {
-        let mut looked = lock(&self.looked);
-        if looked.is_none_or(|at| at.elapsed() >= AGAIN) {
-            *looked = Some(Instant::now());
+        let mut last = lock(&self.last_duplicate_check);
+        if last.is_none_or(|at| at.elapsed() >= AGAIN) {
+            *last = Some(Instant::now());
             let durable = self.clone();
             supervision::spawn("another leader query for the stream", async move {
                 let _ = durable.leader().await;

@@ -42,7 +42,7 @@ impl Durable {
             let none = Reads::none(reader.lasts.len());
             self.conclude(reader, Ok(none), facts).await;
         });
-        let (scanned, alone) = choice::choose(behind, &self.stream, leader, &self.spent);
+        let (scanned, alone) = choice::choose(behind, &self.stream, leader, &self.own_reads_cost);
         let scan = async {
             let left = self.scan(scanned, leader).await;
             self.alone(left, facts).await;
@@ -59,7 +59,7 @@ impl Durable {
         self.metrics.rounds.read_for("read", others.len());
         tokio::join!(
             self.read_each(joins, Bounds::COUNT_ONLY, &self.counts, facts),
-            self.read_each(others, self.bounds(), &self.reads, facts),
+            self.read_each(others, self.bounds(), &self.own_reads, facts),
         );
     }
 
