@@ -153,7 +153,7 @@ impl Durable {
         ]
     }
 
-    /// A session on its way in, which follows these topics. Call [`Durable::begin`] once NATS
+    /// A session on its way in, which follows these topics. Call [`Durable::resume_or_start`] once NATS
     /// delivers to it.
     pub fn session(
         self: &Arc<Self>,

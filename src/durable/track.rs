@@ -76,7 +76,7 @@ impl Track {
 
     /// The session begins at these sequences: from here on it catches up. If there is nothing to
     /// read, the caller calls [`Track::finish`] immediately.
-    pub(super) fn begin(&mut self, beginning: Beginning) {
+    pub(super) fn start(&mut self, beginning: Beginning) {
         let State::Joining(pending) = &mut self.state else {
             return;
         };
@@ -91,7 +91,7 @@ impl Track {
         } = beginning;
         for (chain, at) in self.chains.iter_mut().zip(at) {
             let mark = position.marks.get(&chain.channel).copied().unwrap_or(0);
-            chain.begin(at, mark);
+            chain.start(at, mark);
         }
         self.proven = proven;
         self.known = known;
