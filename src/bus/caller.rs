@@ -264,8 +264,8 @@ impl Task {
                 }
                 self.is_up.send_replace(true);
             }
-            News::Next => {
-                if let Some(link) = self.connection.next() {
+            News::SuccessorUp => {
+                if let Some(link) = self.connection.successor() {
                     let inbox = inbox(&self.reply_prefix, link.id());
                     link.subscribe(INBOX, &format!("{inbox}*"));
                     if let Some(feed) = &mut self.feed {
@@ -308,7 +308,10 @@ impl Task {
                 let id = self.connection.left();
                 self.refused(id, &text);
             }
-            News::Received(_) | News::FromLeft(_) | News::FromNext(_) | News::NextLost => {}
+            News::Received(_)
+            | News::FromLeft(_)
+            | News::FromSuccessor(_)
+            | News::SuccessorLost => {}
         }
     }
 

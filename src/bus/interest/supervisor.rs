@@ -30,11 +30,11 @@ type Dialing = Pin<Box<dyn Future<Output = Link> + Send>>;
 pub(in crate::bus) struct Supervisor {
     dialer: Dialer,
     health: Health,
-    /// Looks for a server: for `current`, or, where there is one, for `next`.
+    /// Looks for a server: for `current`, or, where there is one, for `successor`.
     dialing: Option<Dialing>,
     current: Option<Link>,
     /// Takes over when the owner says so.
-    next: Option<Link>,
+    successor: Option<Link>,
     left: Option<(Link, Pin<Box<Sleep>>)>,
     /// How long a connection that was left is heard.
     linger: Duration,
@@ -49,12 +49,12 @@ pub(in crate::bus) enum News {
     Received(Received),
     /// The current connection is lost. Another server is looked for.
     Down,
-    /// The current server is in lame-duck mode, and there is a connection to another.
-    Next,
-    /// From the next connection.
-    FromNext(Received),
-    /// The next connection is gone. Another server is looked for.
-    NextLost,
+    /// The current server is in lame-duck mode, and there is a connection to another: the successor.
+    SuccessorUp,
+    /// From the successor.
+    FromSuccessor(Received),
+    /// The successor is lost. Another server is looked for.
+    SuccessorLost,
     /// From the connection that was left.
     FromLeft(Received),
     /// The connection of this id has ended, after it was left.
@@ -65,7 +65,7 @@ impl fmt::Debug for Supervisor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Supervisor")
             .field("current", &self.current.as_ref().map(Link::id))
-            .field("next", &self.next.as_ref().map(Link::id))
+            .field("successor", &self.successor.as_ref().map(Link::id))
             .finish_non_exhaustive()
     }
 }
@@ -78,7 +78,7 @@ impl Supervisor {
             dialer,
             health,
             current: None,
-            next: None,
+            successor: None,
             left: None,
             linger: LINGER,
         }
@@ -100,13 +100,13 @@ impl Supervisor {
         self.current.as_mut()
     }
 
-    pub(in crate::bus) fn next(&mut self) -> Option<&mut Link> {
-        self.next.as_mut()
+    pub(in crate::bus) fn successor(&mut self) -> Option<&mut Link> {
+        self.successor.as_mut()
     }
 
-    /// The connection that stays: the next one, where there is one.
+    /// The connection that stays: the successor, if there is one.
     pub(in crate::bus) fn newest(&mut self) -> Option<&mut Link> {
-        self.next.as_mut().or(self.current.as_mut())
+        self.successor.as_mut().or(self.current.as_mut())
     }
 
     /// The connection that was left last, while it is still heard.
@@ -114,23 +114,25 @@ impl Supervisor {
         self.left.as_ref().map(|(left, _)| left.id())
     }
 
-    /// The current connection and, during a move, the next one.
+    /// The current connection and, during a move, the successor.
     pub(in crate::bus) fn links(&mut self) -> impl Iterator<Item = &mut Link> {
-        self.current.iter_mut().chain(&mut self.next)
+        self.current.iter_mut().chain(&mut self.successor)
     }
 
-    /// The next connection becomes the current one, and the current one is left.
+    /// The successor becomes the current connection, and the current one the old one.
     pub(in crate::bus) fn promote(&mut self) {
-        let Some(next) = self.next.take() else { return };
-        self.health.moved(next.info());
-        if let Some(left) = self.current.replace(next) {
+        let Some(successor) = self.successor.take() else {
+            return;
+        };
+        self.health.moved(successor.info());
+        if let Some(left) = self.current.replace(successor) {
             self.left = Some((left, Box::pin(sleep(self.linger))));
         }
     }
 
-    /// Drops the next connection, and looks for another.
-    pub(in crate::bus) fn drop_next(&mut self) {
-        self.next = None;
+    /// Drops the successor, and looks for another server.
+    pub(in crate::bus) fn drop_successor(&mut self) {
+        self.successor = None;
         self.look_for_a_server();
     }
 
@@ -151,18 +153,18 @@ impl Supervisor {
                 Err(error) => self.lost(&error),
             });
         }
-        if let Some(next) = &mut self.next
-            && let Poll::Ready(received) = next.poll_next(cx)
+        if let Some(successor) = &mut self.successor
+            && let Poll::Ready(received) = successor.poll_next(cx)
         {
             return Poll::Ready(match received {
                 Ok(Received::Info(info)) if info.ldm => {
-                    self.next_lost(&"its server shuts down too")
+                    self.successor_lost(&"its server shuts down too")
                 }
                 Ok(received) => {
                     self.learn(&received);
-                    News::FromNext(received)
+                    News::FromSuccessor(received)
                 }
-                Err(error) => self.next_lost(&error),
+                Err(error) => self.successor_lost(&error),
             });
         }
         if let Some((left, ends)) = &mut self.left {
@@ -185,8 +187,8 @@ impl Supervisor {
             self.dialing = None;
             return Poll::Ready(match &self.current {
                 Some(_) => {
-                    self.next = Some(link);
-                    News::Next
+                    self.successor = Some(link);
+                    News::SuccessorUp
                 }
                 None => {
                     self.current = Some(link);
@@ -200,7 +202,9 @@ impl Supervisor {
     fn look_at(&mut self, received: &Received) {
         self.learn(received);
         match received {
-            Received::Info(info) if info.ldm && self.dialing.is_none() && self.next.is_none() => {
+            Received::Info(info)
+                if info.ldm && self.dialing.is_none() && self.successor.is_none() =>
+            {
                 self.health.retiring(&info.server_name);
                 self.look_for_a_server();
             }
@@ -217,21 +221,21 @@ impl Supervisor {
         }
     }
 
-    /// A next connection is dropped as well: everything has to be subscribed anew, and
+    /// A successor is dropped as well: everything has to be subscribed anew, and
     /// one way to do that is enough.
     fn lost(&mut self, error: &io::Error) -> News {
         self.health.down(error);
         self.current = None;
-        self.next = None;
+        self.successor = None;
         if self.dialing.is_none() {
             self.look_for_a_server();
         }
         News::Down
     }
 
-    fn next_lost(&mut self, error: &dyn fmt::Display) -> News {
+    fn successor_lost(&mut self, error: &dyn fmt::Display) -> News {
         tracing::debug!(%error, "the next connection to NATS is lost");
-        self.drop_next();
-        News::NextLost
+        self.drop_successor();
+        News::SuccessorLost
     }
 }
