@@ -215,7 +215,7 @@ impl World {
         let at = |channel: &Channel| if known { since.of(channel) } else { 0 };
         let at: Vec<_> = self.channels.iter().map(at).collect();
         let want = track.want_from(&at);
-        let (reads, lasts) = self.own_reads(&want);
+        let (reads, lasts) = self.reads(&want);
         let intact = self.is_intact(&want, &reads, &lasts);
         let complete = known && intact;
         let begun = if complete {
@@ -289,7 +289,7 @@ impl World {
         let Some(want) = self.session.as_mut().and_then(Track::want) else {
             return;
         };
-        let (reads, lasts) = self.own_reads(&want);
+        let (reads, lasts) = self.reads(&want);
         let missed = reads
             .iter()
             .map(|read| read.as_ref().map_or(0, Read::total));
