@@ -286,9 +286,9 @@ impl Track {
     }
 
     /// For each channel: how many messages the stream has that are not sent yet.
-    pub(super) fn owe(&mut self, left: &[u64]) {
-        for (chain, left) in self.chains.iter_mut().zip(left) {
-            chain.owed = *left;
+    pub(super) fn owe(&mut self, remaining: &[u64]) {
+        for (chain, remaining) in self.chains.iter_mut().zip(remaining) {
+            chain.owed = *remaining;
         }
     }
 

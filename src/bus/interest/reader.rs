@@ -151,8 +151,7 @@ impl<K: Subscriber> Reader<K> {
                 }
                 News::SuccessorLost => self.give_up_handover(),
                 News::Down => self.lost(),
-                News::Received(_) | News::FromSuccessor(_) | News::FromLeft(_) | News::Ended(_) => {
-                }
+                News::Received(_) | News::FromSuccessor(_) | News::FromOld(_) | News::Ended(_) => {}
             }
         }
     }

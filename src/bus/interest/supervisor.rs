@@ -21,7 +21,7 @@ use super::{
 };
 use crate::bus::health::Health;
 
-/// A connection that was left is heard for this long at least. Its server gives it longer.
+/// The old connection is heard after a move for this long at least. Its server gives it longer.
 const LINGER: Duration = Duration::from_secs(2);
 
 type Dialing = Pin<Box<dyn Future<Output = Link> + Send>>;
@@ -35,8 +35,8 @@ pub(in crate::bus) struct Supervisor {
     current: Option<Link>,
     /// Takes over when the owner says so.
     successor: Option<Link>,
-    left: Option<(Link, Pin<Box<Sleep>>)>,
-    /// How long a connection that was left is heard.
+    old: Option<(Link, Pin<Box<Sleep>>)>,
+    /// How long the old connection is heard after a move.
     linger: Duration,
 }
 
@@ -55,9 +55,9 @@ pub(in crate::bus) enum News {
     FromSuccessor(Received),
     /// The successor is lost. Another server is looked for.
     SuccessorLost,
-    /// From the connection that was left.
-    FromLeft(Received),
-    /// The connection of this id has ended, after it was left.
+    /// From the old connection, after a move.
+    FromOld(Received),
+    /// The old connection has ended, after a move. This was its id.
     Ended(Ulid),
 }
 
@@ -79,13 +79,13 @@ impl Supervisor {
             health,
             current: None,
             successor: None,
-            left: None,
+            old: None,
             linger: LINGER,
         }
     }
 
-    /// A supervisor that hears a connection that it left for at least this long: the owner's
-    /// answers take that long.
+    /// A supervisor that hears an old connection for at least this long after a move: the
+    /// owner's answers take that long.
     #[must_use]
     pub(in crate::bus) fn lingering(self, linger: Duration) -> Self {
         let linger = linger.max(LINGER);
@@ -109,9 +109,9 @@ impl Supervisor {
         self.successor.as_mut().or(self.current.as_mut())
     }
 
-    /// The connection that was left last, while it is still heard.
-    pub(in crate::bus) fn left(&self) -> Option<Ulid> {
-        self.left.as_ref().map(|(left, _)| left.id())
+    /// The old connection of the last move, while it is still heard.
+    pub(in crate::bus) fn old(&self) -> Option<Ulid> {
+        self.old.as_ref().map(|(old, _)| old.id())
     }
 
     /// The current connection and, during a move, the successor.
@@ -125,8 +125,8 @@ impl Supervisor {
             return;
         };
         self.health.moved(successor.info());
-        if let Some(left) = self.current.replace(successor) {
-            self.left = Some((left, Box::pin(sleep(self.linger))));
+        if let Some(old) = self.current.replace(successor) {
+            self.old = Some((old, Box::pin(sleep(self.linger))));
         }
     }
 
@@ -167,16 +167,16 @@ impl Supervisor {
                 Err(error) => self.successor_lost(&error),
             });
         }
-        if let Some((left, ends)) = &mut self.left {
+        if let Some((old, ends)) = &mut self.old {
             let over = ends.as_mut().poll(cx).is_ready();
-            match left.poll_next(cx) {
+            match old.poll_next(cx) {
                 Poll::Ready(Ok(received)) if !over => {
-                    return Poll::Ready(News::FromLeft(received));
+                    return Poll::Ready(News::FromOld(received));
                 }
                 Poll::Pending if !over => {}
                 _ => {
-                    let id = left.id();
-                    self.left = None;
+                    let id = old.id();
+                    self.old = None;
                     return Poll::Ready(News::Ended(id));
                 }
             }
