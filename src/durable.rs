@@ -5,7 +5,8 @@
 //! - `rounds` catches sessions up. They wait in two queues, each with rounds of its own:
 //!   `joining` has the sessions whose clients wait for their `welcome`, `waiting` has all other
 //!   sessions that need messages from the stream.
-//! - `resume` judges a client's position; `each` judges the channels of a Centrifuge client.
+//! - `resume` judges a client's position; `resume_per_channel` judges the channels of a
+//!   Centrifuge client.
 //! - `verdict` decides whether the reads of a session are intact. `rounds::deliver` adds two
 //!   reasons for a `gap`: the stream has fewer messages than a read has promised, or the client
 //!   missed more than `max_replay`.
@@ -14,9 +15,9 @@
 mod audit;
 mod catch_up;
 mod chain;
-mod each;
 mod held_back;
 mod resume;
+mod resume_per_channel;
 mod rounds;
 mod session;
 mod topics;

@@ -9,7 +9,7 @@
 mod choice;
 pub(super) mod deliver;
 mod reader;
-mod ways;
+mod scan_or_read;
 
 use std::{
     collections::VecDeque,

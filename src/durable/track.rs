@@ -8,13 +8,13 @@
 //! read has found and that are not sent yet; *doubtful* is a channel that the next round must
 //! check.
 
-mod parts;
+mod getters;
 mod pending;
-mod seen;
 mod topics;
+mod types;
 mod view;
 
-pub(super) use self::parts::{Beginning, CatchingUp, Finished, Resumed, Want, Why};
+pub(super) use self::types::{Beginning, CatchingUp, Finished, Resumed, Want, Why};
 use self::{pending::Pending, topics::Expected, view::View};
 use super::chain::{Chain, Compared};
 use crate::{

@@ -29,10 +29,10 @@ use tokio::{
 use self::share::share;
 use super::{
     ANSWER, Bounds, LeaderState, Reads, Stream, StreamError, Wanted,
+    bad_subjects::is_odd,
     batch::{Ended, batch},
     index::Index,
     lock,
-    odd::is_odd,
     read::found,
 };
 

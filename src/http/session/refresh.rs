@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     command::Id,
-    ends::{in_seconds, instant},
+    expiry::{in_seconds, instant},
     open::Session,
     talk::Done,
 };
