@@ -5,7 +5,8 @@
 //! - `rounds` catches sessions up. They wait in two queues, each with rounds of its own:
 //!   `joining` has the sessions whose clients wait for their `welcome`, `waiting` has all other
 //!   sessions that need messages from the stream.
-//! - `resume` judges a client's position; `each` judges the channels of a Centrifuge client.
+//! - `resume` judges a client's position; `resume_per_channel` judges the channels of a
+//!   Centrifuge client.
 //! - `verdict` decides whether the reads of a session are intact. `rounds::deliver` adds two
 //!   reasons for a `gap`: the stream has fewer messages than a read has promised, or the client
 //!   missed more than `max_replay`.
@@ -14,9 +15,9 @@
 mod audit;
 mod catch_up;
 mod chain;
-mod each;
 mod held_back;
 mod resume;
+mod resume_per_channel;
 mod rounds;
 mod session;
 mod topics;
@@ -94,13 +95,13 @@ pub struct Durable {
     joining: Mutex<VecDeque<Waiting>>,
     woken: Notify,
     /// [`rounds::MAX_READS`] sessions read for themselves at the same time.
-    reads: Semaphore,
+    own_reads: Semaphore,
     /// [`rounds::MAX_COUNTS`] sessions count what they missed at the same time.
     counts: Semaphore,
     /// What sessions that read for themselves have cost lately.
-    spent: rounds::Spent,
+    own_reads_cost: rounds::Spent,
     /// When a session was last offered a message that it has, and the leader was asked.
-    looked: Mutex<Option<Instant>>,
+    last_duplicate_check: Mutex<Option<Instant>>,
     /// Sessions that joined lately, and when each is compared with the stream.
     joined: Mutex<VecDeque<(Instant, Weak<Session>)>>,
     held_back: Arc<HeldBack>,
@@ -132,10 +133,10 @@ impl Durable {
             waiting: Mutex::default(),
             joining: Mutex::default(),
             woken: Notify::new(),
-            reads: Semaphore::new(rounds::MAX_READS),
+            own_reads: Semaphore::new(rounds::MAX_READS),
             counts: Semaphore::new(rounds::MAX_COUNTS),
-            spent: rounds::Spent::default(),
-            looked: Mutex::default(),
+            own_reads_cost: rounds::Spent::default(),
+            last_duplicate_check: Mutex::default(),
             joined: Mutex::default(),
             held_back: HeldBack::new(metrics.clone(), readiness),
             metrics,
@@ -153,7 +154,7 @@ impl Durable {
         ]
     }
 
-    /// A session on its way in, which follows these topics. Call [`Durable::begin`] once NATS
+    /// A session on its way in, which follows these topics. Call [`Durable::resume_or_start`] once NATS
     /// delivers to it.
     pub fn session(
         self: &Arc<Self>,
@@ -260,9 +261,9 @@ impl Durable {
     /// A session was offered a message that it has: a duplicate, or one of the first messages of
     /// a stream that was made anew, whose sequences begin again. The leader tells which.
     fn look_again(self: &Arc<Self>) {
-        let mut looked = lock(&self.looked);
-        if looked.is_none_or(|at| at.elapsed() >= AGAIN) {
-            *looked = Some(Instant::now());
+        let mut last = lock(&self.last_duplicate_check);
+        if last.is_none_or(|at| at.elapsed() >= AGAIN) {
+            *last = Some(Instant::now());
             let durable = self.clone();
             supervision::spawn("another leader query for the stream", async move {
                 let _ = durable.leader().await;

@@ -2,7 +2,6 @@
 
 mod address;
 mod admit;
-mod awake;
 mod centrifuge;
 mod chunks;
 mod closing;
@@ -28,6 +27,7 @@ mod refusal_log;
 mod refusal_rate;
 mod request;
 mod routes;
+mod running_clock;
 mod session;
 mod socket;
 mod target;

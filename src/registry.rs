@@ -21,13 +21,13 @@ mod dismiss;
 mod drain;
 mod fan_out;
 mod follows;
-mod here;
 mod limits;
 mod membership;
 mod presence;
 mod probes;
 mod session;
 mod session_handle;
+mod user_sessions;
 
 /// Where the state machine finds its lock; the model checker brings its own.
 mod sync {
@@ -62,11 +62,11 @@ pub use self::{
     config::Config,
     dismiss::Dismissal,
     follows::{Change as TopicChange, FollowError, Followed, Follows},
-    here::Here,
     limits::{Charge, Limits},
     presence::Change,
     session::{Live, Pushed, Session},
     session_handle::{Follower, SessionHandle},
+    user_sessions::Here,
 };
 use self::{
     dismiss::Dismissals,

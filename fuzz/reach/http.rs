@@ -9,8 +9,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tungstenite::Message;
 
 use super::{
-    awake::AwakeClock,
     frame_rate::FrameRate,
+    running_clock::AwakeClock,
     session,
     socket::Socket,
     transport::{Kind, Transport as _},

@@ -264,8 +264,8 @@ impl Task {
                 }
                 self.is_up.send_replace(true);
             }
-            News::Next => {
-                if let Some(link) = self.connection.next() {
+            News::SuccessorUp => {
+                if let Some(link) = self.connection.successor() {
                     let inbox = inbox(&self.reply_prefix, link.id());
                     link.subscribe(INBOX, &format!("{inbox}*"));
                     if let Some(feed) = &mut self.feed {
@@ -286,8 +286,8 @@ impl Task {
                 let id = self.connection.current().map(|link| link.id());
                 self.answered(id, message);
             }
-            News::FromLeft(Received::Message(message)) => {
-                let id = self.connection.left();
+            News::FromOld(Received::Message(message)) => {
+                let id = self.connection.old();
                 self.answered(id, message);
             }
             News::Received(Received::Pong(window)) => {
@@ -295,7 +295,7 @@ impl Task {
                     feed.pong(window, self.connection.current());
                 }
             }
-            News::FromLeft(Received::Pong(window)) => {
+            News::FromOld(Received::Pong(window)) => {
                 if let Some(feed) = &mut self.feed {
                     feed.pong(window, None);
                 }
@@ -304,11 +304,12 @@ impl Task {
                 let id = self.connection.current().map(|link| link.id());
                 self.refused(id, &text);
             }
-            News::FromLeft(Received::Error(text)) => {
-                let id = self.connection.left();
+            News::FromOld(Received::Error(text)) => {
+                let id = self.connection.old();
                 self.refused(id, &text);
             }
-            News::Received(_) | News::FromLeft(_) | News::FromNext(_) | News::NextLost => {}
+            News::Received(_) | News::FromOld(_) | News::FromSuccessor(_) | News::SuccessorLost => {
+            }
         }
     }
 

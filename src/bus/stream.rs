@@ -8,13 +8,13 @@
 //! error. So each answer is held against what the stream's leader had before
 //! ([`LeaderState`]).
 
+mod bad_subjects;
 mod batch;
 mod index;
 mod lasts;
 mod leader;
 mod leftover;
 mod limits;
-mod odd;
 mod offline;
 mod read;
 mod scan;
@@ -35,25 +35,25 @@ use serde_json::Value;
 use tokio::{sync::Notify, time::timeout};
 
 pub(super) use self::leftover::{leftover, storing};
-#[cfg(fuzzing)]
-pub(super) use self::{batch::Reply, offline::event as offline_event};
 pub use self::{
+    bad_subjects::Odd,
     lasts::Lasts,
     leader::LeaderState,
     leftover::Leftover,
-    odd::Odd,
     offline::ConsumerError,
     read::{Bounds, Found, Read, Reads, Wanted},
     scan::{Request, Scanned},
     shape::{Difference, Mend},
     upkeep::Checked,
 };
-use self::{leader::LeaderQueries, offline::Offline, scan::Scans};
 pub(super) use self::{
-    odd::odd,
+    bad_subjects::odd,
     offline::{Delivery, NAME as OFFLINE, see_to as see_to_offline},
     upkeep::{Reach, see_to},
 };
+#[cfg(fuzzing)]
+pub(super) use self::{batch::Reply, offline::event as offline_event};
+use self::{leader::LeaderQueries, offline::Offline, scan::Scans};
 use super::{
     Subjects, Task,
     caller::{Caller, Lost},

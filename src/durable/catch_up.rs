@@ -21,7 +21,7 @@ pub(super) struct CatchUp {
     /// Messages in the stream's order.
     pub(super) messages: Vec<Missed>,
     /// For each channel: how many messages the stream has that are not among these.
-    pub(super) left: Vec<u64>,
+    pub(super) remaining: Vec<u64>,
     /// These were all.
     pub(super) done: Option<Done>,
     /// [`Want::channels_version`] of the read.
@@ -111,7 +111,7 @@ impl Session {
                 None => track.note_skipped(channel, stored.seq, stored.prev),
             }
         }
-        track.owe(&catch_up.left);
+        track.owe(&catch_up.remaining);
         let catching_up = track.catching_up();
         if let Some(span) = catching_up.and_then(|catching_up| catching_up.span.as_mut()) {
             span.add("usher.messages", replayed);

@@ -57,7 +57,7 @@ impl Chain {
     }
 
     /// The session begins at a sequence; its client came with this mark.
-    pub(super) fn begin(&mut self, at: u64, mark: u64) {
+    pub(super) fn start(&mut self, at: u64, mark: u64) {
         self.covered = at;
         self.began = at;
         self.mark = mark;

@@ -107,7 +107,7 @@ impl Durable {
     ///
     /// [`NoStream`]: the stream could not be read, or this gateway has read nothing from it for
     /// 5 s.
-    pub async fn begin(
+    pub async fn resume_or_start(
         self: &Arc<Self>,
         session: &Arc<Session>,
         since: Option<Since>,
@@ -328,7 +328,7 @@ impl Session {
                 missed,
             });
         }
-        self.begin(beginning);
+        self.set_beginning(beginning);
         let id = self.track().id();
         let channels_version = self.track().channels_version();
         if !resumed && self.catch_up(CatchUp::done(leader, channels_version)) {

@@ -9,7 +9,7 @@
 mod choice;
 pub(super) mod deliver;
 mod reader;
-mod ways;
+mod scan_or_read;
 
 use std::{
     collections::VecDeque,
@@ -128,8 +128,8 @@ impl Durable {
         let seen = self.stream.scanned(&leader);
         let (seen, unseen) = choice::seen(readers, seen, leader.last);
         let scan = async {
-            let left = self.scan(seen, &leader).await;
-            self.read(left, &leader).await;
+            let unserved = self.scan(seen, &leader).await;
+            self.read(unserved, &leader).await;
         };
         tokio::join!(scan, self.read(unseen, &leader));
     }

@@ -121,8 +121,8 @@ impl Session {
     }
 
     /// Stores where the session begins.
-    pub(super) fn begin(&self, beginning: Beginning) {
-        self.track().begin(beginning);
+    pub(super) fn set_beginning(&self, beginning: Beginning) {
+        self.track().start(beginning);
     }
 
     /// What it needs from the stream now. `None` if it is over, needs nothing, or has not written

@@ -8,13 +8,13 @@
 //! read has found and that are not sent yet; *doubtful* is a channel that the next round must
 //! check.
 
-mod parts;
+mod getters;
 mod pending;
-mod seen;
 mod topics;
+mod types;
 mod view;
 
-pub(super) use self::parts::{Beginning, CatchingUp, Finished, Resumed, Want, Why};
+pub(super) use self::types::{Beginning, CatchingUp, Finished, Resumed, Want, Why};
 use self::{pending::Pending, topics::Expected, view::View};
 use super::chain::{Chain, Compared};
 use crate::{
@@ -76,7 +76,7 @@ impl Track {
 
     /// The session begins at these sequences: from here on it catches up. If there is nothing to
     /// read, the caller calls [`Track::finish`] immediately.
-    pub(super) fn begin(&mut self, beginning: Beginning) {
+    pub(super) fn start(&mut self, beginning: Beginning) {
         let State::Joining(pending) = &mut self.state else {
             return;
         };
@@ -91,7 +91,7 @@ impl Track {
         } = beginning;
         for (chain, at) in self.chains.iter_mut().zip(at) {
             let mark = position.marks.get(&chain.channel).copied().unwrap_or(0);
-            chain.begin(at, mark);
+            chain.start(at, mark);
         }
         self.proven = proven;
         self.known = known;
@@ -286,9 +286,9 @@ impl Track {
     }
 
     /// For each channel: how many messages the stream has that are not sent yet.
-    pub(super) fn owe(&mut self, left: &[u64]) {
-        for (chain, left) in self.chains.iter_mut().zip(left) {
-            chain.owed = *left;
+    pub(super) fn owe(&mut self, remaining: &[u64]) {
+        for (chain, remaining) in self.chains.iter_mut().zip(remaining) {
+            chain.owed = *remaining;
         }
     }
 

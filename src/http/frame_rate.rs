@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::awake::AwakeClock;
+use super::running_clock::AwakeClock;
 
 /// The longest header of a client's frame (RFC 6455, 5.2).
 const MAX_HEADER: usize = 14;

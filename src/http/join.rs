@@ -88,7 +88,7 @@ impl Joins {
                 let begun = tokio::select! {
                     biased;
                     () = handle.dismissed() => return Ok((handle, None)),
-                    begun = durable.begin(&session, since.cloned(), trace) => begun,
+                    begun = durable.resume_or_start(&session, since.cloned(), trace) => begun,
                 };
                 let slow = "the stream did not answer in time; try again";
                 match begun {

@@ -4,7 +4,7 @@ mod centrifuge;
 mod closes;
 mod command;
 mod connected;
-mod ends;
+mod expiry;
 mod open;
 mod refresh;
 mod talk;
@@ -24,10 +24,10 @@ pub(super) use self::{centrifuge::burst, closes::Close};
 use self::{closes::Closes, open::Session};
 use super::{
     admit::Admitted,
-    awake::AwakeClock,
     closing,
     credentials::Credentials,
     frame_rate::FrameRate,
+    running_clock::AwakeClock,
     transport::{Echo, Kind, Transport},
 };
 use crate::{

@@ -29,13 +29,13 @@ const PAUSE: Duration = Duration::from_micros(1);
 const EVENTS: usize = 64;
 
 /// Sessions that have yet to get the message.
-struct Left {
+struct Remaining {
     sessions: Vec<Arc<dyn Session>>,
     /// Where each one stands, once somebody asks.
     places: Option<HashMap<usize, usize>>,
 }
 
-impl Left {
+impl Remaining {
     fn new(sessions: Vec<Arc<dyn Session>>) -> Self {
         let places = None;
         Self { sessions, places }
@@ -122,7 +122,7 @@ impl Registry {
     ) -> Option<Arrived> {
         let mut frames = Frames::new(message, self.config.max_frame);
         let mut arrivals = Arrivals::of(message, at, &self.config.tracer);
-        let mut left = Left::new(sessions);
+        let mut remaining = Remaining::new(sessions);
         // For all of them together: clients that never read must not cost the others a wait
         // each.
         let mut turns = TURNS;
@@ -132,7 +132,9 @@ impl Registry {
             let slice = async {
                 provoke::here("message", message.event.as_str());
                 for _ in 0..slice_size {
-                    let Some(session) = left.pop() else { break };
+                    let Some(session) = remaining.pop() else {
+                        break;
+                    };
                     let one = [session];
                     self.offer(one, &mut frames, &mut arrivals, &mut work.need_turns);
                     while turns > 0 && self.limits.half_full() {
@@ -141,7 +143,7 @@ impl Registry {
                     }
                 }
             };
-            if !self.contained(slice).await || left.sessions.is_empty() {
+            if !self.contained(slice).await || remaining.sessions.is_empty() {
                 return next;
             }
             // The sessions of this slice write first.
@@ -172,7 +174,7 @@ impl Registry {
                 // A session gets both in the order in which they came.
                 if let Some(to) = to {
                     let mut first = Vec::new();
-                    to.each(|session| first.extend(left.take(session)));
+                    to.each(|session| first.extend(remaining.take(session)));
                     let first = async {
                         self.offer(first, &mut frames, &mut arrivals, &mut work.need_turns);
                     };

@@ -55,7 +55,7 @@ pub struct Change {
     pub unfollow: Vec<Topic>,
     /// Also unfollow all topics that these grants do not allow. That is checked after earlier
     /// changes are made, so that a topic that was asked for just before is unfollowed too.
-    pub only: Option<Box<Grants>>,
+    pub keep_only: Option<Box<Grants>>,
     /// The `id` of the client's command, which its answer repeats.
     pub id: Option<String>,
     /// Over the Centrifuge protocol: where the client was in the topic.
@@ -224,8 +224,9 @@ impl Registry {
             return Err(FollowError::Already);
         }
         let is_gone = |topic: &Topic| {
-            let only = change.only.as_ref();
-            change.unfollow.contains(topic) || only.is_some_and(|only| !only.may_follow(topic))
+            let keep_only = change.keep_only.as_ref();
+            change.unfollow.contains(topic)
+                || keep_only.is_some_and(|grants| !grants.may_follow(topic))
         };
         let (gone, mut all): (Vec<_>, Vec<_>) = now.into_iter().partition(is_gone);
         all.extend(new.iter().cloned());

@@ -56,9 +56,9 @@ pub(in crate::bus) enum Then {
     Nothing,
     /// The end of the resubscribing after a connect.
     Up,
-    /// Everything is subscribed on the next connection.
+    /// Everything is subscribed on the successor.
     Subscribed,
-    /// Every message that the next connection may have missed has arrived.
+    /// Every message that the successor may have missed has arrived.
     TakeOver,
 }
 

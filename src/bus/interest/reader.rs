@@ -138,19 +138,20 @@ impl<K: Subscriber> Reader<K> {
                         return Poll::Ready(event);
                     }
                 }
-                News::Received(Received::Pong(window)) | News::FromNext(Received::Pong(window)) => {
+                News::Received(Received::Pong(window))
+                | News::FromSuccessor(Received::Pong(window)) => {
                     self.pong(window);
                 }
                 News::Received(Received::Error(text)) => self.refused(&text, false),
-                News::FromNext(Received::Error(text)) => self.refused(&text, true),
-                News::FromNext(Received::Message(message)) => self.hold_back(message),
-                News::Next => {
+                News::FromSuccessor(Received::Error(text)) => self.refused(&text, true),
+                News::FromSuccessor(Received::Message(message)) => self.hold_back(message),
+                News::SuccessorUp => {
                     self.handover = Some(Handover::default());
                     self.subscribe_all(Then::Subscribed);
                 }
-                News::NextLost => self.give_up_handover(),
+                News::SuccessorLost => self.give_up_handover(),
                 News::Down => self.lost(),
-                News::Received(_) | News::FromNext(_) | News::FromLeft(_) | News::Ended(_) => {}
+                News::Received(_) | News::FromSuccessor(_) | News::FromOld(_) | News::Ended(_) => {}
             }
         }
     }
@@ -206,7 +207,7 @@ impl<K: Subscriber> Reader<K> {
             && handover.overlap.hold(message).is_err()
         {
             tracing::warn!("too many messages come to leave a nats-server unnoticed");
-            self.connection.drop_next();
+            self.connection.drop_successor();
             self.give_up_handover();
         }
     }

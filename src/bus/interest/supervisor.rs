@@ -21,7 +21,7 @@ use super::{
 };
 use crate::bus::health::Health;
 
-/// A connection that was left is heard for this long at least. Its server gives it longer.
+/// The old connection is heard after a move for this long at least. Its server gives it longer.
 const LINGER: Duration = Duration::from_secs(2);
 
 type Dialing = Pin<Box<dyn Future<Output = Link> + Send>>;
@@ -30,13 +30,13 @@ type Dialing = Pin<Box<dyn Future<Output = Link> + Send>>;
 pub(in crate::bus) struct Supervisor {
     dialer: Dialer,
     health: Health,
-    /// Looks for a server: for `current`, or, where there is one, for `next`.
+    /// Looks for a server: for `current`, or, where there is one, for `successor`.
     dialing: Option<Dialing>,
     current: Option<Link>,
     /// Takes over when the owner says so.
-    next: Option<Link>,
-    left: Option<(Link, Pin<Box<Sleep>>)>,
-    /// How long a connection that was left is heard.
+    successor: Option<Link>,
+    old: Option<(Link, Pin<Box<Sleep>>)>,
+    /// How long the old connection is heard after a move.
     linger: Duration,
 }
 
@@ -49,15 +49,15 @@ pub(in crate::bus) enum News {
     Received(Received),
     /// The current connection is lost. Another server is looked for.
     Down,
-    /// The current server is in lame-duck mode, and there is a connection to another.
-    Next,
-    /// From the next connection.
-    FromNext(Received),
-    /// The next connection is gone. Another server is looked for.
-    NextLost,
-    /// From the connection that was left.
-    FromLeft(Received),
-    /// The connection of this id has ended, after it was left.
+    /// The current server is in lame-duck mode, and there is a connection to another: the successor.
+    SuccessorUp,
+    /// From the successor.
+    FromSuccessor(Received),
+    /// The successor is lost. Another server is looked for.
+    SuccessorLost,
+    /// From the old connection, after a move.
+    FromOld(Received),
+    /// The old connection has ended, after a move. This was its id.
     Ended(Ulid),
 }
 
@@ -65,7 +65,7 @@ impl fmt::Debug for Supervisor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Supervisor")
             .field("current", &self.current.as_ref().map(Link::id))
-            .field("next", &self.next.as_ref().map(Link::id))
+            .field("successor", &self.successor.as_ref().map(Link::id))
             .finish_non_exhaustive()
     }
 }
@@ -78,14 +78,14 @@ impl Supervisor {
             dialer,
             health,
             current: None,
-            next: None,
-            left: None,
+            successor: None,
+            old: None,
             linger: LINGER,
         }
     }
 
-    /// A supervisor that hears a connection that it left for at least this long: the owner's
-    /// answers take that long.
+    /// A supervisor that hears an old connection for at least this long after a move: the
+    /// owner's answers take that long.
     #[must_use]
     pub(in crate::bus) fn lingering(self, linger: Duration) -> Self {
         let linger = linger.max(LINGER);
@@ -100,37 +100,39 @@ impl Supervisor {
         self.current.as_mut()
     }
 
-    pub(in crate::bus) fn next(&mut self) -> Option<&mut Link> {
-        self.next.as_mut()
+    pub(in crate::bus) fn successor(&mut self) -> Option<&mut Link> {
+        self.successor.as_mut()
     }
 
-    /// The connection that stays: the next one, where there is one.
+    /// The connection that stays: the successor, if there is one.
     pub(in crate::bus) fn newest(&mut self) -> Option<&mut Link> {
-        self.next.as_mut().or(self.current.as_mut())
+        self.successor.as_mut().or(self.current.as_mut())
     }
 
-    /// The connection that was left last, while it is still heard.
-    pub(in crate::bus) fn left(&self) -> Option<Ulid> {
-        self.left.as_ref().map(|(left, _)| left.id())
+    /// The old connection of the last move, while it is still heard.
+    pub(in crate::bus) fn old(&self) -> Option<Ulid> {
+        self.old.as_ref().map(|(old, _)| old.id())
     }
 
-    /// The current connection and, during a move, the next one.
+    /// The current connection and, during a move, the successor.
     pub(in crate::bus) fn links(&mut self) -> impl Iterator<Item = &mut Link> {
-        self.current.iter_mut().chain(&mut self.next)
+        self.current.iter_mut().chain(&mut self.successor)
     }
 
-    /// The next connection becomes the current one, and the current one is left.
+    /// The successor becomes the current connection, and the current one the old one.
     pub(in crate::bus) fn promote(&mut self) {
-        let Some(next) = self.next.take() else { return };
-        self.health.moved(next.info());
-        if let Some(left) = self.current.replace(next) {
-            self.left = Some((left, Box::pin(sleep(self.linger))));
+        let Some(successor) = self.successor.take() else {
+            return;
+        };
+        self.health.moved(successor.info());
+        if let Some(old) = self.current.replace(successor) {
+            self.old = Some((old, Box::pin(sleep(self.linger))));
         }
     }
 
-    /// Drops the next connection, and looks for another.
-    pub(in crate::bus) fn drop_next(&mut self) {
-        self.next = None;
+    /// Drops the successor, and looks for another server.
+    pub(in crate::bus) fn drop_successor(&mut self) {
+        self.successor = None;
         self.look_for_a_server();
     }
 
@@ -151,30 +153,30 @@ impl Supervisor {
                 Err(error) => self.lost(&error),
             });
         }
-        if let Some(next) = &mut self.next
-            && let Poll::Ready(received) = next.poll_next(cx)
+        if let Some(successor) = &mut self.successor
+            && let Poll::Ready(received) = successor.poll_next(cx)
         {
             return Poll::Ready(match received {
                 Ok(Received::Info(info)) if info.ldm => {
-                    self.next_lost(&"its server shuts down too")
+                    self.successor_lost(&"its server shuts down too")
                 }
                 Ok(received) => {
                     self.learn(&received);
-                    News::FromNext(received)
+                    News::FromSuccessor(received)
                 }
-                Err(error) => self.next_lost(&error),
+                Err(error) => self.successor_lost(&error),
             });
         }
-        if let Some((left, ends)) = &mut self.left {
+        if let Some((old, ends)) = &mut self.old {
             let over = ends.as_mut().poll(cx).is_ready();
-            match left.poll_next(cx) {
+            match old.poll_next(cx) {
                 Poll::Ready(Ok(received)) if !over => {
-                    return Poll::Ready(News::FromLeft(received));
+                    return Poll::Ready(News::FromOld(received));
                 }
                 Poll::Pending if !over => {}
                 _ => {
-                    let id = left.id();
-                    self.left = None;
+                    let id = old.id();
+                    self.old = None;
                     return Poll::Ready(News::Ended(id));
                 }
             }
@@ -185,8 +187,8 @@ impl Supervisor {
             self.dialing = None;
             return Poll::Ready(match &self.current {
                 Some(_) => {
-                    self.next = Some(link);
-                    News::Next
+                    self.successor = Some(link);
+                    News::SuccessorUp
                 }
                 None => {
                     self.current = Some(link);
@@ -200,7 +202,9 @@ impl Supervisor {
     fn look_at(&mut self, received: &Received) {
         self.learn(received);
         match received {
-            Received::Info(info) if info.ldm && self.dialing.is_none() && self.next.is_none() => {
+            Received::Info(info)
+                if info.ldm && self.dialing.is_none() && self.successor.is_none() =>
+            {
                 self.health.retiring(&info.server_name);
                 self.look_for_a_server();
             }
@@ -217,21 +221,21 @@ impl Supervisor {
         }
     }
 
-    /// A next connection is dropped as well: everything has to be subscribed anew, and
+    /// A successor is dropped as well: everything has to be subscribed anew, and
     /// one way to do that is enough.
     fn lost(&mut self, error: &io::Error) -> News {
         self.health.down(error);
         self.current = None;
-        self.next = None;
+        self.successor = None;
         if self.dialing.is_none() {
             self.look_for_a_server();
         }
         News::Down
     }
 
-    fn next_lost(&mut self, error: &dyn fmt::Display) -> News {
+    fn successor_lost(&mut self, error: &dyn fmt::Display) -> News {
         tracing::debug!(%error, "the next connection to NATS is lost");
-        self.drop_next();
-        News::NextLost
+        self.drop_successor();
+        News::SuccessorLost
     }
 }

@@ -29,10 +29,10 @@ use tokio::{
 use self::share::share;
 use super::{
     ANSWER, Bounds, LeaderState, Reads, Stream, StreamError, Wanted,
+    bad_subjects::is_odd,
     batch::{Ended, batch},
     index::Index,
     lock,
-    odd::is_odd,
     read::found,
 };
 
@@ -140,8 +140,9 @@ impl Scans {
         low.0
     }
 
-    /// The index is full after so many messages of a scan.
-    fn is_full(&self, messages: u64) -> StreamError {
+    /// A scan gives up: the index does not hold the `messages` messages that it went through, so
+    /// later scans go less far. Returns the error of this one.
+    fn gives_up(&self, messages: u64) -> StreamError {
         self.reach.fetch_min(messages / 4 * 3, Ordering::Relaxed);
         StreamError::Odd("more was missed than the index holds; see durable.replay_bytes".into())
     }
@@ -260,7 +261,7 @@ async fn pass(
             } else {
                 u64::MAX
             };
-            return Err(scans.is_full(messages));
+            return Err(scans.gives_up(messages));
         }
         let read = timeout(ANSWER, from(stream, (least, most), room, &mut part)).await;
         let read = match read.unwrap_or(Err(StreamError::TimedOut))? {

@@ -127,7 +127,7 @@ impl Durable {
             catch_up.gap = Some(session.backlog().protocol().frame(&frame::gap(reason)));
         }
 
-        let (messages, left) = merge(of, want, lasts, facts.up_to);
+        let (messages, remaining) = merge(of, want, lasts, facts.up_to);
         let mut reached: Vec<u64> = want.chains.iter().map(|chain| chain.covered).collect();
         for (channel, found) in &messages {
             reached[*channel] = found.seq;
@@ -159,7 +159,11 @@ impl Durable {
         }
         catch_up.messages = self.frames(reader, messages, skip.unwrap_or(0), &facts.frames);
         catch_up.channels_version = want.channels_version;
-        catch_up.left = if done { vec![0; lasts.len()] } else { left };
+        catch_up.remaining = if done {
+            vec![0; lasts.len()]
+        } else {
+            remaining
+        };
         catch_up.done = done.then(|| Done {
             up_to: facts.up_to,
             proof: facts.leader.proof(),
@@ -297,7 +301,7 @@ pub(in crate::durable) fn merge(
         if more || end < *last { end } else { u64::MAX }
     });
     let horizon = known.min().unwrap_or(u64::MAX).min(up_to);
-    let mut left = Vec::with_capacity(reads.len());
+    let mut remaining = Vec::with_capacity(reads.len());
     let mut messages = Vec::new();
     for (channel, read) in reads.into_iter().enumerate() {
         let total = read.as_ref().map_or(0, Read::total);
@@ -305,8 +309,8 @@ pub(in crate::durable) fn merge(
         let found = read.into_iter().flat_map(|read| read.found);
         let known = found.filter(|found| found.seq <= horizon);
         messages.extend(known.map(|found| (channel, found)));
-        left.push(total - (messages.len() - before) as u64);
+        remaining.push(total - (messages.len() - before) as u64);
     }
     messages.sort_by_key(|(_, found)| found.seq);
-    (messages, left)
+    (messages, remaining)
 }

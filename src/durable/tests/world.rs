@@ -206,7 +206,7 @@ impl World {
         let Some(since) = since else {
             self.welcome(Begun::Anew, proof);
             let beginning = self.beginning(vec![proof.seq; self.channels.len()], proof, None);
-            track.begin(beginning);
+            track.start(beginning);
             track.finish(proof.seq, proof, 0);
             self.session = Some(track);
             return;
@@ -237,7 +237,7 @@ impl World {
             skip: 0,
             missed: missed.collect(),
         };
-        track.begin(self.beginning(at, Proof::default(), Some(resumed)));
+        track.start(self.beginning(at, Proof::default(), Some(resumed)));
         self.session = Some(track);
         self.bring(&want, reads, &lasts);
     }

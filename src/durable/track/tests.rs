@@ -50,7 +50,7 @@ fn where_it_begins_decides_what_is_known() {
     let mut track = Track::joining(channels(2));
     let stored = |seq, prev| Stored { seq, prev, at: 0 };
     assert_eq!(track.compare(0, stored(5, 4)), None);
-    track.begin(beginning(7, 2));
+    track.start(beginning(7, 2));
     assert_eq!(track.compare(0, stored(5, 4)), None, "it catches up");
     let seq = 7;
     let finished = track.finish(7, Proof { seq, at: 0 }, 0);
@@ -72,7 +72,7 @@ fn where_it_begins_decides_what_is_known() {
 #[test]
 fn what_a_session_was_not_sent_is_no_predecessor() {
     let mut track = Track::joining(channels(2));
-    track.begin(beginning(0, 2));
+    track.start(beginning(0, 2));
     track.finish(0, Proof::default(), 0);
     track.note_sent(0, 3, 0);
     for (seq, prev) in [(5, 3), (6, 5)] {
@@ -89,7 +89,7 @@ fn what_a_session_was_not_sent_is_no_predecessor() {
 #[test]
 fn what_waits_is_bounded_and_the_rest_is_left_to_the_stream() {
     let mut track = Track::joining(channels(2));
-    track.begin(beginning(0, 2));
+    track.start(beginning(0, 2));
     for seq in 1..=9 {
         let (prev, at) = (seq - 1, 0);
         let outgoing = Outgoing::new(vec![0; 9].into(), None, Source::Own, &limits());
@@ -105,7 +105,7 @@ fn what_waits_is_bounded_and_the_rest_is_left_to_the_stream() {
 #[test]
 fn a_loss_during_a_round_keeps_the_session_behind() {
     let mut track = Track::joining(channels(2));
-    track.begin(beginning(0, 2));
+    track.start(beginning(0, 2));
     let want = track.want().expect("it catches up");
     track.lose();
     assert!(
@@ -121,7 +121,7 @@ fn a_position_beside_each_frame_follows_the_rules() {
     let mut track = Track::joining(channels(2));
     let mut client = crate::position::Tracker::default();
     client.welcome(Some("k".into()), 7, 0, Begun::Anew);
-    track.begin(Beginning {
+    track.start(Beginning {
         shows: true,
         ..beginning(7, 2)
     });

@@ -38,7 +38,7 @@ impl Track {
     pub(in crate::durable) fn follow(&mut self, topic: &Topic, proof: Proof) -> bool {
         let last = self.expected.take(topic).unwrap_or(0);
         let mut chain = Chain::new(Channel::Topic(topic.clone()));
-        chain.begin(proof.seq, proof.seq);
+        chain.start(proof.seq, proof.seq);
         chain.caught_up();
         self.chains.push(chain);
         self.channels_version = self.channels_version.wrapping_add(1);
@@ -55,7 +55,7 @@ impl Track {
     ) -> bool {
         let last = self.expected.take(topic).unwrap_or(0);
         let mut chain = Chain::new(Channel::Topic(topic.clone()));
-        chain.begin(offset, offset);
+        chain.start(offset, offset);
         chain.caught_up();
         chain.owed = missed;
         self.chains.push(chain);

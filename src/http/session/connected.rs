@@ -7,7 +7,7 @@ use ulid::Ulid;
 
 use super::{
     Config,
-    ends::{LONGEST_NOTICE, SHORTEST_NOTICE},
+    expiry::{LONGEST_NOTICE, SHORTEST_NOTICE},
 };
 use crate::{
     channel::Channel,

@@ -20,7 +20,7 @@ use super::{
     centrifuge::Rates,
     command,
     connected::connected,
-    ends::{Ends, in_seconds, instant},
+    expiry::{Ends, in_seconds, instant},
     talk::Talk,
     welcome::welcome,
 };
@@ -28,7 +28,10 @@ use crate::{
     close::{CloseReason, Ending},
     frame::{self, Protocol, answer},
     grants::Grants,
-    http::{admit::Admitted, awake::Awake, closing, credentials::OriginMark, transport::Transport},
+    http::{
+        admit::Admitted, closing, credentials::OriginMark, running_clock::Awake,
+        transport::Transport,
+    },
     jitter,
     registry::{Arrival, Next, SessionHandle},
     user::UserId,

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     command::Id,
-    ends::{in_seconds, instant},
+    expiry::{in_seconds, instant},
     open::Session,
     talk::Done,
 };
@@ -109,7 +109,7 @@ impl<T: Transport> Session<T> {
         let follow: Vec<_> = new.cloned().collect();
         // What is granted no more goes, whatever becomes of the rest.
         self.change(TopicChange {
-            only: Some(grants),
+            keep_only: Some(grants),
             id: id.map(Id::into_string),
             ..TopicChange::default()
         });

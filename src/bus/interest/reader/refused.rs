@@ -54,7 +54,7 @@ impl<K: Subscriber> Reader<K> {
             // Without a subject it is the last one of the window that is not refused yet.
             None if text.to_ascii_lowercase().contains("subscriptions exceeded") => {
                 let link = match by_next {
-                    true => self.connection.next(),
+                    true => self.connection.successor(),
                     false => self.connection.current(),
                 };
                 link.and_then(|link| link.windows().next()?.ids.pop())

@@ -256,7 +256,7 @@ proptest! {
     #[test]
     fn nothing_is_missing_and_nothing_comes_twice(steps in steps(), channels in 2..=5usize) {
         let mut session = Session::new(channels);
-        session.track.begin(beginning(0, channels));
+        session.track.start(beginning(0, channels));
         session.round();
         for step in steps {
             match step {

@@ -42,10 +42,10 @@ impl Durable {
             let none = Reads::none(reader.lasts.len());
             self.conclude(reader, Ok(none), facts).await;
         });
-        let (scanned, alone) = choice::choose(behind, &self.stream, leader, &self.spent);
+        let (scanned, alone) = choice::choose(behind, &self.stream, leader, &self.own_reads_cost);
         let scan = async {
-            let left = self.scan(scanned, leader).await;
-            self.alone(left, facts).await;
+            let unserved = self.scan(scanned, leader).await;
+            self.alone(unserved, facts).await;
         };
         tokio::join!(join_all(even), self.alone(alone, facts), scan);
     }
@@ -59,7 +59,7 @@ impl Durable {
         self.metrics.rounds.read_for("read", others.len());
         tokio::join!(
             self.read_each(joins, Bounds::COUNT_ONLY, &self.counts, facts),
-            self.read_each(others, self.bounds(), &self.reads, facts),
+            self.read_each(others, self.bounds(), &self.own_reads, facts),
         );
     }
 
@@ -111,7 +111,7 @@ impl Durable {
         let up_to = scanned.iter().flatten().map(|scanned| scanned.up_to).min();
         let facts = &Facts::new(leader, up_to.unwrap_or(leader.last));
         let scanned = scanned.into_iter().chain(std::iter::repeat_with(|| None));
-        let mut left = Vec::new();
+        let mut unserved = Vec::new();
         let mut concluding = Vec::new();
         for (mut reader, scanned) in readers.into_iter().zip(scanned) {
             match scanned {
@@ -119,13 +119,13 @@ impl Durable {
                     reader.lasts = lasts;
                     concluding.push(self.conclude(reader, Ok(reads), facts));
                 }
-                None => left.push(reader),
+                None => unserved.push(reader),
             }
         }
         self.metrics.rounds.read_for("scan", concluding.len());
         let concluding = stream::iter(concluding).buffer_unordered(MAX_CONCLUDED);
         concluding.collect::<()>().await;
-        left
+        unserved
     }
 
     /// How much of each channel a session gets in one round: at most half of a backlog.
