@@ -10,8 +10,9 @@ import { DURABLE, Site, TOKENS } from "./support/site.mjs";
 import { CLIENTS, isOverSse, LONG } from "./support/tab.mjs";
 import { until } from "./support/wait.mjs";
 
-const SOCKETS = Object.values(CLIENTS).filter((client) => !isOverSse(client)).length;
-const EVENTS = Object.keys(CLIENTS).length - SOCKETS;
+const OVER_SSE = Object.fromEntries(Object.entries(CLIENTS).filter(([, client]) => isOverSse(client)));
+const EVENTS = Object.keys(OVER_SSE).length;
+const SOCKETS = Object.keys(CLIENTS).length - EVENTS;
 /** Those with a tab of its own for each session. */
 const { "usher-client/tabs": _, ...ALONE } = CLIENTS;
 
@@ -345,6 +346,17 @@ suite("a page of this package", { concurrency: 3 }, () => {
     await site.push(2);
     await tab.got(1, 2);
     await tab.noGaps();
+  });
+
+  test("behind a proxy that compresses, server-sent events come at once", async (context) => {
+    const site = await Site.start(context, DURABLE);
+    const url = await site.behindExpress();
+    const { headers } = await fetch(`${url.replace("ws", "http").replace(/ws$/, "compressed")}`);
+    assert.equal(headers.get("content-encoding"), "gzip");
+    const tabs = await site.openAll({ url }, OVER_SSE);
+    await tabs.is("open");
+    await site.push(1);
+    await tabs.got(1);
   });
 
   test("a React component that comes again goes on from its store", async (context) => {
