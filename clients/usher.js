@@ -23,7 +23,7 @@ export function usher({ url, getTicket, onState, onEvent, onGap, since, store, t
   address.protocol = address.protocol.replace("http", "ws");
   const key = `usher:${address}`;
   let user; // whose position it is
-  if (!since && store) ({ user, position: since } = JSON.parse(store.getItem(key) ?? "{}"));
+  if (!since) ({ user, position: since } = load() ?? {});
   const position = keepPosition(since);
   let socket, timer, probe, turn = 0, attempts = 0, sessions = 0, waits = false, closed = false;
   let notBefore = 0; // when the gateway wants to see this client again
@@ -85,7 +85,22 @@ export function usher({ url, getTicket, onState, onEvent, onGap, since, store, t
     if (error) asker?.reject(failure(error));
     else asker?.resolve(reply?.base64 ?? reply?.data);
     if (welcome) tell();
-    store?.setItem(key, JSON.stringify({ user, position: position.text }));
+    save();
+  }
+
+  // Where the store fails (full, forbidden), the position is in memory alone.
+  function load() {
+    try {
+      const stored = JSON.parse(store.getItem(key));
+      // A gateway refuses what is no position, each time.
+      if (/^[\w-]+\.[\w.%=-]+$/.test(stored.position)) return stored;
+    } catch {}
+  }
+
+  function save() {
+    try {
+      store?.setItem(key, JSON.stringify({ user, position: position.text }));
+    } catch {}
   }
 
   function failure({ code, message = code }) {

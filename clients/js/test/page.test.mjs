@@ -6,12 +6,14 @@ import assert from "node:assert/strict";
 import test, { suite } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import { build } from "esbuild";
+import { manyWindows } from "./support/browser.mjs";
 import { DURABLE, Site, TOKENS } from "./support/site.mjs";
 import { CLIENTS, isOverSse, LONG } from "./support/tab.mjs";
 import { until } from "./support/wait.mjs";
 
-const SOCKETS = Object.values(CLIENTS).filter((client) => !isOverSse(client)).length;
-const EVENTS = Object.keys(CLIENTS).length - SOCKETS;
+const OVER_SSE = Object.fromEntries(Object.entries(CLIENTS).filter(([, client]) => isOverSse(client)));
+const EVENTS = Object.keys(OVER_SSE).length;
+const SOCKETS = Object.keys(CLIENTS).length - EVENTS;
 /** Those with a tab of its own for each session. */
 const { "usher-client/tabs": _, ...ALONE } = CLIENTS;
 
@@ -20,6 +22,8 @@ async function sessions(site, has = true) {
   await site.sessions(has ? SOCKETS : 0);
   await site.sessions(has ? EVENTS : 0, "sse");
 }
+
+const start = (context, settings) => Site.start(context, settings, manyWindows);
 
 /** They did not wait as after an outage, but within a second. */
 const cameBackAtOnce = (tabs) => tabs.each(async (tab) => {
@@ -48,7 +52,7 @@ const APP = `
 // Most of what these do is to wait, so some run side by side.
 suite("a page of each client", { concurrency: 4 }, () => {
   test("a tab that was frozen goes on when it runs again", async (context) => {
-    const site = await Site.start(context, DURABLE);
+    const site = await start(context, DURABLE);
     const tabs = await site.openAll();
     await tabs.is("open");
     await tabs.freeze();
@@ -63,7 +67,7 @@ suite("a page of each client", { concurrency: 4 }, () => {
   });
 
   test("a tab that was frozen while its gateway and its network went comes back at once", async (context) => {
-    const site = await Site.start(context, DURABLE);
+    const site = await start(context, DURABLE);
     const tabs = await site.openAll();
     await tabs.is("open");
     await tabs.freeze();
@@ -88,7 +92,7 @@ suite("a page of each client", { concurrency: 4 }, () => {
 
   test("a machine that slept has dead connections, and nothing tells it so", async (context) => {
     // By the gateway's pings the clients would notice in ten minutes.
-    const site = await Site.start(context, { ...DURABLE, "session.ping_interval": "5m", "session.idle_timeout": "11m" });
+    const site = await start(context, { ...DURABLE, "session.ping_interval": "5m", "session.idle_timeout": "11m" });
     const cable = await site.cable();
     const tabs = await site.openAll({ url: cable.url });
     await tabs.is("open");
@@ -107,7 +111,7 @@ suite("a page of each client", { concurrency: 4 }, () => {
   });
 
   test("a page that loads anew goes on from where it was", async (context) => {
-    const site = await Site.start(context, DURABLE);
+    const site = await start(context, DURABLE);
     const tabs = await site.openAll({ store: "sessionStorage" });
     await tabs.is("open");
     await site.push(1);
@@ -130,7 +134,7 @@ suite("a page of each client", { concurrency: 4 }, () => {
   });
 
   test("a page that the browser kept aside goes on", async (context) => {
-    const site = await Site.start(context, DURABLE);
+    const site = await start(context, DURABLE);
     const tabs = await site.openAll();
     await tabs.is("open");
     await site.push(1);
@@ -143,7 +147,7 @@ suite("a page of each client", { concurrency: 4 }, () => {
   });
 
   test("durable mode: a network that was cut costs nothing", async (context) => {
-    const site = await Site.start(context, { ...DURABLE, "session.ping_interval": "2s" });
+    const site = await start(context, { ...DURABLE, "session.ping_interval": "2s" });
     const cable = await site.cable();
     const tabs = await site.openAll({ url: cable.url });
     await tabs.is("open");
@@ -152,7 +156,7 @@ suite("a page of each client", { concurrency: 4 }, () => {
     cable.cut();
     await tabs.network({ offline: true });
     await site.push(2);
-    for (const { reason } of await tabs.is("waiting")) assert.equal(reason, "silent");
+    for (const { state } of await tabs.was("silent")) assert.equal(state, "waiting");
     await site.push(3);
     // There is no ticket to be had, so they wait again, and longer.
     await tabs.each((tab) => tab.until("attempts without a ticket", () => told.secrets > 2));
@@ -163,7 +167,7 @@ suite("a page of each client", { concurrency: 4 }, () => {
   });
 
   test("durable mode: a gateway that is killed, and one that drains, cost nothing", async (context) => {
-    const site = await Site.start(context, { ...DURABLE, "drain.delay": "0s", "drain.window": "1s" });
+    const site = await start(context, { ...DURABLE, "drain.delay": "0s", "drain.window": "1s" });
     const tabs = await site.openAll();
     await tabs.is("open");
     await site.push(1);
@@ -176,8 +180,8 @@ suite("a page of each client", { concurrency: 4 }, () => {
 
     site.gateway.signal("SIGTERM");
     await tabs.each(async (tab) => {
-      const { code, reason, retryInMs } = await tab.is("waiting");
-      assert.equal(reason, "drain");
+      const { state, code, retryInMs } = await tab.was("drain");
+      assert.equal(state, "waiting");
       if (!isOverSse(tab.options)) assert.equal(code, 1012);
       assert.ok(retryInMs >= 0);
     });
@@ -189,7 +193,7 @@ suite("a page of each client", { concurrency: 4 }, () => {
   });
 
   test("live mode: the page is told that it may lack something", async (context) => {
-    const site = await Site.start(context);
+    const site = await start(context);
     const tabs = await site.openAll();
     await tabs.is("open");
     await site.gateway.kill();
@@ -202,7 +206,7 @@ suite("a page of each client", { concurrency: 4 }, () => {
   });
 
   test("a session that another replaced stays away", async (context) => {
-    const site = await Site.start(context, { "public.max_sessions_per_user": "1" });
+    const site = await start(context, { "public.max_sessions_per_user": "1" });
     site.userOf = (name) => name; // each client has a user of its own
     const first = await site.openAll({}, ALONE);
     await first.is("open");
@@ -220,7 +224,7 @@ suite("a page of each client", { concurrency: 4 }, () => {
   });
 
   test("when nobody is logged in any more, it ends", async (context) => {
-    const site = await Site.start(context);
+    const site = await start(context);
     const tabs = await site.openAll();
     await tabs.is("open");
     site.isLoggedOut = true;
@@ -232,7 +236,7 @@ suite("a page of each client", { concurrency: 4 }, () => {
   test("10,000 messages come in order", async (context) => {
     const all = { "durable.max_messages_per_channel": "20000", "durable.max_replay": "20000" };
     for (const settings of [{ ...DURABLE, ...all }, {}]) {
-      const site = await Site.start(context, settings);
+      const site = await start(context, settings);
       const tabs = await site.openAll();
       await tabs.is("open");
       await site.publish("usher.user.42", 10_000);
@@ -249,7 +253,7 @@ suite("a page of each client", { concurrency: 4 }, () => {
   });
 
   test("a slow network makes it late, and nothing else", async (context) => {
-    const site = await Site.start(context);
+    const site = await start(context);
     const tabs = await site.openAll();
     await tabs.is("open");
     await tabs.network({ latency: 500, throughput: 20_000 });
@@ -263,7 +267,7 @@ suite("a page of each client", { concurrency: 4 }, () => {
   });
 
   test("a ticket's session ends, and the page goes on", async (context) => {
-    const site = await Site.start(context, DURABLE);
+    const site = await start(context, DURABLE);
     site.lives = [8, 600];
     const tabs = await site.openAll();
     const end = Date.now() + 9000;
@@ -345,6 +349,17 @@ suite("a page of this package", { concurrency: 3 }, () => {
     await site.push(2);
     await tab.got(1, 2);
     await tab.noGaps();
+  });
+
+  test("behind a proxy that compresses, server-sent events come at once", async (context) => {
+    const site = await Site.start(context, DURABLE);
+    const url = await site.behindExpress();
+    const { headers } = await fetch(`${url.replace("ws", "http").replace(/ws$/, "compressed")}`);
+    assert.equal(headers.get("content-encoding"), "gzip");
+    const tabs = await site.openAll({ url }, OVER_SSE);
+    await tabs.is("open");
+    await site.push(1);
+    await tabs.got(1);
   });
 
   test("a React component that comes again goes on from its store", async (context) => {

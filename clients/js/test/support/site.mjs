@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { createHmac } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
-import { createServer } from "node:http";
+import { createServer, request } from "node:http";
 import { connect as dial, createServer as createTcpServer } from "node:net";
 import { join } from "node:path";
 import { tabsOfAWindow } from "./browser.mjs";
@@ -74,8 +74,12 @@ export class Site extends World {
     const life = this.lives[Math.min(count, this.lives.length) - 1];
     const end = life && Math.ceil(Date.now() / 1000) + life;
     const user = this.userOf(name);
-    if (secret === "getToken") return sign({ sub: user, exp: end ?? Math.ceil(Date.now() / 1000) + 600 });
+    if (secret === "getToken") return this.token(user, end);
     return this.ticket(user, { ...(end && { expires_at: end }), ...this.grants });
+  }
+
+  token(sub = "42", exp = Math.ceil(Date.now() / 1000) + 600, more = {}) {
+    return sign({ sub, exp, ...more });
   }
 
   /** A new tab, in front of the others, with a client on its page. */
@@ -176,6 +180,27 @@ export class Site extends World {
     const nginx = new Program(this.context, server("nginx"), ["-p", prefix, "-e", "stderr", "-c", `${prefix}/nginx.conf`]);
     await nginx.prints("its address", () => answers(port));
     return `ws://127.0.0.1:${port}/ws`;
+  }
+
+  /** The address of a site of Express that compresses what it answers, and passes requests on. */
+  async behindExpress() {
+    const app = modules("express")();
+    app.use(modules("compression")());
+    // Of a file it compresses as much as it can.
+    app.get("/compressed", (_, response) => response.type("text").send("text ".repeat(1000)));
+    app.use(({ method, url, headers }, response) => {
+      const passed = request({ port: this.port, path: url, method, headers }, (answer) => {
+        response.writeHead(answer.statusCode, answer.headers);
+        answer.pipe(response);
+      });
+      response.on("close", () => passed.destroy());
+      passed.on("error", () => response.destroy()).end();
+    });
+    const http = await new Promise((resolve) => {
+      const listening = app.listen(0, "127.0.0.1", () => resolve(listening));
+    });
+    this.context.after(() => http.closeAllConnections() ?? http.close());
+    return `ws://127.0.0.1:${http.address().port}/ws`;
   }
 
   /** Waits until the gateway has so many sessions over this transport. */

@@ -141,6 +141,11 @@ export class Tab {
     }, state);
   }
 
+  /** What was told for this reason, once something was. */
+  was(reason) {
+    return this.until(reason, (want) => told.states.find((change) => change.reason === want), reason);
+  }
+
   /** Waits until the page was told of these events, and of no other. */
   async got(...data) {
     const wanted = JSON.stringify(data);
@@ -171,7 +176,7 @@ export class Tabs {
   }
 }
 
-for (const name of ["load", "leave", "comeBack", "network", "freeze", "thaw", "is", "got", "noGaps"]) {
+for (const name of ["load", "leave", "comeBack", "network", "freeze", "thaw", "is", "was", "got", "noGaps"]) {
   Tabs.prototype[name] = function all(...values) {
     return this.each((tab) => tab[name](...values));
   };

@@ -1,7 +1,7 @@
 // Waiting for what happens, with a bound on patience.
 
 /** ms; a client waits for up to 30 s between two attempts. */
-const PATIENCE = 45_000;
+export const PATIENCE = 90_000;
 
 /** Waits until `look` returns something, and returns it. It looks again after `every` ms. */
 export async function until(what, look, every = 10) {
