@@ -170,7 +170,7 @@ pub(super) async fn come_again_after_not_reading(kinds: &[Kind]) {
         let user = format!("{kind:?}");
         let mut sdk = Sdk::returning(kind, &gateway, &user, &gateway.public, json!({}));
         sdk.sees("subscribed", 2).await;
-        sdk.0.pause();
+        sdk.process.pause();
         let slow = "usher_session_closes_total{reason=\"slow_consumer\"}";
         let before = gateway.metric(slow).await;
         let payload = json!("x".repeat(100_000)).to_string();
@@ -180,7 +180,7 @@ pub(super) async fn come_again_after_not_reading(kinds: &[Kind]) {
             gateway.metric(slow).await > before
         })
         .await;
-        sdk.0.resume();
+        sdk.process.resume();
         let connecting = sdk.sees("connecting", 2).await;
         assert_eq!(connecting["code"], 3008, "{kind:?}");
         sdk.sees("connected", 2).await;
