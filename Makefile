@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run up dist test js check bench hostile rolling storm durable return presence api calls topics traces million recovery interest chaos churn stuck chart cluster image-check conformance drain-go examples-go docs-go centrifuge-go centrifuge-java trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
+.PHONY: help run up dist test js check bench centrifuge-bench hostile rolling storm durable return presence api calls topics traces million recovery interest chaos churn stuck chart cluster image-check conformance drain-go examples-go docs-go centrifuge-go centrifuge-java trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
 
 CARGO ?= cargo
 # Where cargo builds, asked only by who needs it.
@@ -46,6 +46,9 @@ check: tools fmt-check lint deny doc test js ## everything that CI wants: format
 
 bench: tools servers ## measure the gateway beside its floors, into benches/results.txt
 	$(CARGO) bench --bench gateway | tee benches/results.txt
+
+centrifuge-bench: tools servers ## measure the Centrifuge protocol beside usher.v1, into benches/centrifuge.txt
+	$(CARGO) bench --bench gateway -- centrifuge | tee benches/centrifuge.txt
 
 hostile: tools servers ## measure what sessions notice of 2,000 hostile clients, into benches/hostile.txt; fails beyond the bound
 	$(CARGO) bench --bench gateway -- hostile | tee benches/hostile.txt

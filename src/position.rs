@@ -13,8 +13,11 @@
 //! 5. TOP is the largest `seq` of any frame since rule 1 last forgot everything, the `since`
 //!    that was sent included. AT is the `at` of that frame; with `seq` 0 it is 0.
 
+mod tracker;
+
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
+pub use self::tracker::{Begun, Seen, Tracker};
 use crate::{
     channel::{Channel, Topic},
     user::from_subject_token,
@@ -169,102 +172,6 @@ fn number(digits: &str) -> Result<u64, PositionError> {
     digits.parse().ok().filter(|_| good).ok_or(PositionError)
 }
 
-/// What `welcome` says became of a client's position.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Begun {
-    /// It sent none.
-    Anew,
-    /// Nothing after it was lost.
-    Complete,
-    /// Something may have been lost.
-    Gap,
-}
-
-/// What an event is to a client that has seen those before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Seen {
-    /// It is new.
-    New,
-    /// It is new, and one before it is missing.
-    AfterGap,
-    /// It was there before.
-    Already,
-}
-
-/// Keeps a client's position by the rules at the top of this file.
-#[derive(Debug, Clone, Default)]
-pub struct Tracker(Option<Position>);
-
-impl Tracker {
-    /// Goes on from a position.
-    pub fn new(position: Position) -> Self {
-        Self(Some(position))
-    }
-
-    /// The position; `None` before the first `welcome` with an epoch.
-    pub fn position(&self) -> Option<&Position> {
-        self.0.as_ref()
-    }
-
-    /// Rule 1: `welcome`. Without an epoch the gateway keeps nothing.
-    pub fn welcome(&mut self, epoch: Option<Arc<str>>, seq: u64, at: u64, begun: Begun) {
-        let Some(epoch) = epoch else {
-            self.0 = None;
-            return;
-        };
-        if begun != Begun::Complete || self.0.is_none() {
-            let proven = match begun {
-                Begun::Anew => seq,
-                Begun::Complete | Begun::Gap => 0,
-            };
-            self.0 = Some(Position {
-                epoch,
-                proven,
-                top: 0,
-                at: 0,
-                marks: BTreeMap::new(),
-            });
-        }
-        self.saw(seq, at);
-    }
-
-    /// Rule 2: an event, or a `gap` with a sequence that stands for one.
-    pub fn event(&mut self, channel: Channel, seq: u64, prev: u64, at: u64) -> Seen {
-        self.saw(seq, at);
-        let Some(position) = &mut self.0 else {
-            return Seen::New;
-        };
-        let had = position.of(&channel);
-        if seq <= had {
-            return Seen::Already;
-        }
-        position.marks.insert(channel, seq);
-        match prev > had {
-            true => Seen::AfterGap,
-            false => Seen::New,
-        }
-    }
-
-    /// Rule 4: `live`, and `ping` with a sequence.
-    pub fn proof(&mut self, seq: u64, at: u64) {
-        self.saw(seq, at);
-        if let Some(position) = &mut self.0 {
-            position.proven = position.proven.max(seq);
-            let proven = position.proven;
-            position.marks.retain(|_, mark| *mark > proven);
-        }
-    }
-
-    /// Rule 5: TOP is the largest sequence of any frame, and AT its time.
-    fn saw(&mut self, seq: u64, at: u64) {
-        if let Some(position) = &mut self.0
-            && seq > position.top
-        {
-            (position.top, position.at) = (seq, at);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -331,42 +238,5 @@ mod tests {
         ] {
             assert_eq!(Since::parse(bad), Err(PositionError), "{bad:?}");
         }
-    }
-
-    #[test]
-    fn a_long_position_leaves_marks_out() {
-        let mut tracker = Tracker::default();
-        tracker.welcome(Some("k".into()), 1, 5, Begun::Anew);
-        for topic in 0..400 {
-            let topic = self::topic(&format!("a-topic-with-a-long-name-{topic}"));
-            tracker.event(topic, 100, 0, 6);
-        }
-        let text = tracker.position().expect("a position").to_string();
-        assert!(text.len() <= MAX_LENGTH && text.len() > MAX_LENGTH - 60);
-        assert!(Since::parse(&text).is_ok());
-    }
-
-    #[test]
-    fn the_rules_of_the_contract() {
-        let mut tracker = Tracker::default();
-        let text = |tracker: &Tracker| tracker.position().map(ToString::to_string);
-        tracker.welcome(Some("k3f9".into()), 120, 11, Begun::Anew);
-        assert_eq!(text(&tracker).as_deref(), Some("k3f9.120.120.11"));
-        assert_eq!(tracker.event(Channel::User, 121, 90, 12), Seen::New);
-        assert_eq!(tracker.event(Channel::User, 121, 90, 12), Seen::Already);
-        assert_eq!(tracker.event(Channel::Broadcast, 122, 100, 13), Seen::New);
-        assert_eq!(tracker.event(Channel::User, 127, 126, 14), Seen::AfterGap);
-        assert_eq!(text(&tracker).as_deref(), Some("k3f9.120.127.14.u127.b122"));
-        tracker.proof(125, 13);
-        assert_eq!(text(&tracker).as_deref(), Some("k3f9.125.127.14.u127"));
-        tracker.welcome(Some("k3f9".into()), 130, 15, Begun::Complete);
-        assert_eq!(text(&tracker).as_deref(), Some("k3f9.125.130.15.u127"));
-        tracker.welcome(Some("k3f9".into()), 140, 16, Begun::Gap);
-        assert_eq!(text(&tracker).as_deref(), Some("k3f9.0.140.16"));
-        assert_eq!(tracker.event(Channel::User, 131, 0, 15), Seen::New);
-        tracker.welcome(Some("n".into()), 0, 0, Begun::Gap);
-        assert_eq!(text(&tracker).as_deref(), Some("n.0.0.0"));
-        tracker.welcome(None, 0, 0, Begun::Gap);
-        assert_eq!(text(&tracker), None);
     }
 }

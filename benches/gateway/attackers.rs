@@ -25,6 +25,7 @@ use usher::tls::{ClientFiles, Connector, Stream};
 
 use crate::{
     Outcome, attacks,
+    centrifuge::Encoding,
     process::Process,
     servers::{self, Gateway},
 };
@@ -50,13 +51,20 @@ enum Way {
     GrpcByTls,
 }
 
+/// What a session of an attacker speaks.
+#[derive(Clone, Copy)]
+pub(crate) enum Speaks {
+    Usher,
+    Centrifuge(Encoding),
+}
+
 /// What a client does.
 pub(crate) struct Attack {
     name: &'static str,
     /// Where it connects.
     way: Way,
-    /// With a session of its own.
-    in_session: bool,
+    /// With a session of its own, which speaks this.
+    in_session: Option<Speaks>,
     first: Vec<u8>,
     then: Vec<u8>,
     pause: Duration,
@@ -69,7 +77,7 @@ impl Attack {
         Self {
             name,
             way: Way::Public,
-            in_session: false,
+            in_session: None,
             first: first.to_vec(),
             then: then.to_vec(),
             pause,
@@ -85,7 +93,7 @@ impl Attack {
         pause: Duration,
     ) -> Self {
         Self {
-            in_session: true,
+            in_session: Some(Speaks::Usher),
             ..Self::on_http(name, first, then, pause)
         }
     }
@@ -103,6 +111,14 @@ impl Attack {
         Self {
             way: Way::GrpcByTls,
             ..Self::on_http(name, first, then, pause)
+        }
+    }
+
+    /// In a session that speaks this.
+    pub(crate) fn speaking(self, speaks: Speaks) -> Self {
+        Self {
+            in_session: Some(speaks),
+            ..self
         }
     }
 
@@ -293,20 +309,16 @@ impl Fleet {
         attack: &Attack,
         heard: &mut Vec<u8>,
     ) -> io::Result<bool> {
-        if attack.in_session {
+        if let Some(speaks) = attack.in_session {
             let ticket = self.ticket(index).map_err(io::Error::other)?;
-            let request = format!(
-                "GET /ws?ticket={ticket} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\n\
-                 Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-                self.gateway
-            );
+            let (request, says) = attacks::opening(speaks, &self.gateway.to_string(), &ticket);
             self.write(stream, request.as_bytes()).await?;
             while !heard.windows(4).any(|end| end == b"\r\n\r\n") {
                 if stream.read_buf(heard).await? == 0 {
                     return Ok(true);
                 }
             }
+            self.write(stream, &says).await?;
         }
         self.write(stream, &attack.first).await?;
         if attack.half_closed {

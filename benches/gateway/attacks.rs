@@ -8,20 +8,27 @@
 
 use std::time::Duration;
 
-use crate::attackers::Attack;
+use crate::{
+    attackers::{Attack, Speaks},
+    centrifuge::Encoding,
+};
 
 const TEXT: u8 = 0x1;
+const BINARY: u8 = 0x2;
 const CONTINUATION: u8 = 0x0;
 const PING: u8 = 0x9;
 const FINAL: u8 = 0x80;
+
+/// What every request for a WebSocket has.
+const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
 /// All of them. `gateway` is its address, as a Host header names it.
 pub(crate) fn all(gateway: &str) -> Vec<Attack> {
     let seconds = Duration::from_secs;
     let millis = Duration::from_millis;
     let get = format!("GET /ws HTTP/1.1\r\nHost: {gateway}\r\n");
-    let ask = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-               Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let ask = format!("{UPGRADE}\r\n");
     let guess = format!(
         "GET /ws?ticket={} HTTP/1.1\r\nHost: {gateway}\r\n{ask}",
         "guess".repeat(8)
@@ -35,7 +42,8 @@ pub(crate) fn all(gateway: &str) -> Vec<Attack> {
     );
     let mut hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec();
     hello.resize(517, 0xA5);
-    vec![
+    let mut all = centrifuge(gateway);
+    all.extend([
         // Before a request.
         Attack::on_http("says nothing", b"", b"", seconds(1)),
         Attack::on_http("a head in drips", get.as_bytes(), b"X", seconds(1)),
@@ -145,7 +153,78 @@ pub(crate) fn all(gateway: &str) -> Vec<Attack> {
             &http2::frame(http2::DATA, 0, 1, &[b'x'; 4096]),
             millis(50),
         ),
+    ]);
+    all
+}
+
+/// Those of the Centrifuge protocol, before a session and in one.
+fn centrifuge(gateway: &str) -> Vec<Attack> {
+    let millis = Duration::from_millis;
+    let [json, protobuf] = [Encoding::Json, Encoding::Protobuf];
+    let ask = |encoding| opening(Speaks::Centrifuge(encoding), gateway, "").0;
+    let with = |encoding, first: &[u8]| [ask(encoding).as_bytes(), first].concat();
+    let thousands = text("{}\n".repeat(5000));
+    let deep = text(format!(
+        "{{\"id\":2,\"rpc\":{{\"data\":{}",
+        "[".repeat(10_000)
+    ));
+    // The message, `connect` and its `data` promise 2 GiB.
+    let promises = binary(&[0x0A, 0x08, 1, 0x22, 6, 0x12, 0xFF, 0xFF, 0xFF, 0xFF, 7]);
+    let length = binary(&[0xFF, 0xFF, 0xFF, 0xFF, 7, 0x08, 1]);
+    let early = |name, encoding, frame: &[u8]| {
+        Attack::on_http(name, &with(encoding, frame), b"", millis(100))
+    };
+    let late = |name, encoding, frame: &[u8]| {
+        Attack::on_session(name, b"", frame, millis(50)).speaking(Speaks::Centrifuge(encoding))
+    };
+    vec![
+        Attack::on_http(
+            "Centrifuge: no connect",
+            &with(json, b""),
+            &frame(FINAL | PING, b""),
+            Duration::from_secs(1),
+        ),
+        early("Centrifuge: deep JSON for a connect", json, &deep),
+        early("Centrifuge: 5,000 commands for a connect", json, &thousands),
+        early(
+            "Centrifuge: false lengths for a connect",
+            protobuf,
+            &promises,
+        ),
+        late("Centrifuge: 5,000 commands in a frame", json, &thousands),
+        late("Centrifuge: deep JSON", json, &deep),
+        late("Centrifuge: false lengths", protobuf, &promises),
+        late("Centrifuge: a length of 2 GiB", protobuf, &length),
+        late(
+            "Centrifuge: a flood of commands",
+            json,
+            &text("{}\n".repeat(10)),
+        ),
     ]
+}
+
+/// The request that opens a session, and what its client says first.
+pub(crate) fn opening(speaks: Speaks, gateway: &str, ticket: &str) -> (String, Vec<u8>) {
+    let (path, protocol, says) = match speaks {
+        Speaks::Usher => (format!("/ws?ticket={ticket}"), "", Vec::new()),
+        Speaks::Centrifuge(encoding) => (
+            "/connection/websocket".to_owned(),
+            encoding.protocol(),
+            encoding.connect(ticket),
+        ),
+    };
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {gateway}\r\n{protocol}{UPGRADE}\r\n");
+    (request, says)
+}
+
+/// A client's text frame.
+pub(crate) fn text(text: String) -> Vec<u8> {
+    frame(FINAL | TEXT, text.as_bytes())
+}
+
+/// A client's binary frame.
+pub(crate) fn binary(bytes: &[u8]) -> Vec<u8> {
+    frame(FINAL | BINARY, bytes)
 }
 
 /// What callers of the push listener must know; some attackers do.

@@ -69,6 +69,7 @@ impl Bench {
     pub(crate) fn hostile(&mut self) -> Outcome<()> {
         let certificate = Certificate::new()?;
         let gateway = self.servers.gateway_with(&[
+            ("USHER_CENTRIFUGE__ENABLED", "true".to_owned()),
             ("USHER_GRPC__TOKENS", attacks::TOKEN.to_owned()),
             ("USHER_GRPC__MAX_CONNECTIONS", GRPC_CONNECTIONS.to_string()),
             ("USHER_GRPC__TLS__CERTIFICATE_FILE", certificate.path("crt")),

@@ -5,8 +5,9 @@
 //! that depends on the machine stands beside a floor that was measured in the
 //! same run, in turns; only the ratio of the two travels.
 //!
-//! `hostile`, `rolling`, `storm`, `durable`, `presence`, `api`, `calls`, `topics`, `traces` and
-//! `million` are parts that are run only when they are asked for, and that fail where a bound is missed.
+//! `hostile`, `rolling`, `storm`, `durable`, `presence`, `api`, `calls`, `topics`, `traces`,
+//! `million` and `centrifuge` are parts that are run only when they are asked for, and that fail
+//! where a bound is missed.
 //! `return [ROW…]` is another: it fails where a client that comes back gets anything but what
 //! it missed.
 
@@ -16,6 +17,7 @@ mod attacks;
 mod balancer;
 mod browser;
 mod calls;
+mod centrifuge;
 mod crowd;
 mod durable;
 mod events;
@@ -51,7 +53,7 @@ use crate::{
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-const PARTS: [&str; 17] = [
+const PARTS: [&str; 18] = [
     "memory",
     "burst",
     "unicast",
@@ -69,6 +71,7 @@ const PARTS: [&str; 17] = [
     "topics",
     "traces",
     "million",
+    "centrifuge",
 ];
 /// What follows it are names of its rows.
 const RETURN: &str = "return";
@@ -206,6 +209,9 @@ fn bench(arguments: Vec<String>) -> Outcome<()> {
     }
     if asked_for("million") {
         outcome = outcome.and(bench.million());
+    }
+    if asked_for("centrifuge") {
+        outcome = outcome.and(bench.centrifuge());
     }
     bench.report.end();
     outcome

@@ -323,33 +323,8 @@ impl Bench {
             let bytes = self.reader.tally.finish(all)?.bytes;
             floors.push(cost(floor.process.cpu() - cpu, start, all, bytes));
 
-            let mut publisher = Publisher::connect(self.servers.nats)?;
-            for one_at_a_time in [true, false] {
-                let run = self.next_run();
-                let (cpu, start) = (gateway.process.cpu(), Instant::now());
-                for seq in 0..count {
-                    publisher.publish(
-                        BROADCAST,
-                        Numbers {
-                            run,
-                            seq,
-                            at: Duration::ZERO,
-                        },
-                    )?;
-                    publisher.send()?;
-                    if one_at_a_time {
-                        self.reader.tally.wait((seq + 1) * sessions)?;
-                    }
-                }
-                let bytes = self.reader.tally.finish(all)?.bytes;
-                let cost = cost(gateway.process.cpu() - cpu, start, all, bytes);
-                let costs = if one_at_a_time {
-                    &mut costs
-                } else {
-                    &mut flat_out
-                };
-                costs.push(cost);
-            }
+            costs.push(self.broadcasts(gateway, true)?);
+            flat_out.push(self.broadcasts(gateway, false)?);
         }
         self.report
             .part("Broadcast, floor: write(2) of the same frames");
@@ -362,6 +337,33 @@ impl Bench {
             .say("all at once (writes coalesce, which the floor's do not):");
         self.costs(&flat_out, &floors, 1.1);
         Ok(())
+    }
+
+    /// Broadcasts to all sessions of this gateway, each when the one before is read by all, or
+    /// all at once.
+    pub(crate) fn broadcasts(&mut self, gateway: &Gateway, one_at_a_time: bool) -> Outcome<Cost> {
+        let (count, sessions) = (self.scale.broadcasts, self.scale.loaded as u64);
+        let mut publisher = Publisher::connect(self.servers.nats)?;
+        let run = self.next_run();
+        let (cpu, start) = (gateway.process.cpu(), Instant::now());
+        for seq in 0..count {
+            publisher.publish(
+                BROADCAST,
+                Numbers {
+                    run,
+                    seq,
+                    at: Duration::ZERO,
+                },
+            )?;
+            publisher.send()?;
+            if one_at_a_time {
+                self.reader.tally.wait((seq + 1) * sessions)?;
+            }
+        }
+        let all = count * sessions;
+        let bytes = self.reader.tally.finish(all)?.bytes;
+        let cpu = gateway.process.cpu() - cpu;
+        Ok(cost(cpu, start, all, bytes))
     }
 
     fn latency(&mut self, gateway: &Gateway, subjects: &[String]) -> Outcome<()> {

@@ -26,7 +26,7 @@ use tokio::{
     sync::{Semaphore, mpsc},
 };
 
-use crate::{Outcome, payload};
+use crate::{Outcome, centrifuge::Encoding, payload};
 
 /// Sessions being opened at once.
 const OPENING: usize = 64;
@@ -39,6 +39,18 @@ enum Wrapping {
     WebSocket,
     Events,
     Nats,
+    Centrifuge(Encoding),
+}
+
+impl Wrapping {
+    /// How many bytes follow a message of live mode in its frame.
+    fn after(self) -> usize {
+        match self {
+            Self::WebSocket | Self::Events => 1,
+            Self::Nats => 0,
+            Self::Centrifuge(encoding) => encoding.after(),
+        }
+    }
 }
 
 /// What carries a session.
@@ -47,6 +59,8 @@ pub(crate) enum Transport {
     WebSocket,
     /// Server-sent events.
     Events,
+    /// The Centrifuge protocol.
+    Centrifuge(Encoding),
 }
 
 /// Somebody who comes: a ticket, and the position from which it goes on.
@@ -230,7 +244,7 @@ impl Reader {
         self.open_by(Transport::WebSocket, gateway, tickets)
     }
 
-    /// The same over either transport.
+    /// The same over any transport.
     pub(crate) fn open_by(
         &self,
         transport: Transport,
@@ -345,21 +359,29 @@ async fn enter(
             "/ws",
             Wrapping::WebSocket,
             "101",
-            "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: usher.v1\r\n",
+            UPGRADE.to_owned() + "Sec-WebSocket-Protocol: usher.v1\r\n",
+        ),
+        Transport::Centrifuge(encoding) => (
+            "/connection/websocket",
+            Wrapping::Centrifuge(encoding),
+            "101",
+            UPGRADE.to_owned() + encoding.protocol(),
         ),
         Transport::Events => (
             "/events",
             Wrapping::Events,
             "200",
-            "Accept: text/event-stream\r\n",
+            "Accept: text/event-stream\r\n".to_owned(),
         ),
     };
     let Visitor { ticket, since } = visitor;
     let since = since.as_ref().map(|since| format!("&since={since}"));
     let since = since.unwrap_or_default();
-    let request =
-        format!("GET {path}?ticket={ticket}{since} HTTP/1.1\r\nHost: {gateway}\r\n{headers}\r\n");
+    let query = match transport {
+        Transport::Centrifuge(_) => String::new(),
+        Transport::WebSocket | Transport::Events => format!("?ticket={ticket}{since}"),
+    };
+    let request = format!("GET {path}{query} HTTP/1.1\r\nHost: {gateway}\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut session = Session::new(stream, wrapping);
     let head = session.read_until(b"\r\n\r\n").await?;
@@ -368,9 +390,16 @@ async fn enter(
             String::from_utf8_lossy(&head).into_owned(),
         ));
     }
+    if let Transport::Centrifuge(encoding) = transport {
+        session.stream.write_all(&encoding.connect(ticket)).await?;
+    }
     let welcome = poll_fn(|cx| session.poll_welcome(cx)).await?;
     Ok((session, welcome))
 }
+
+/// The headers of a request for a WebSocket.
+const UPGRADE: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
 thread_local! {
     /// All sessions read into this; only what is left of a frame is kept.
@@ -388,6 +417,7 @@ struct Session {
 
 /// One frame, or message of NATS.
 pub(crate) enum Piece<'a> {
+    /// A text, or bytes.
     Text(&'a [u8]),
     Ping,
     Close(u16),
@@ -429,10 +459,13 @@ impl Session {
     fn poll_welcome(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Value>> {
         loop {
             while let Some((piece, used)) = self.cut(&self.rest) {
-                let welcome = match piece {
-                    Piece::Text(text) => serde_json::from_slice(text).unwrap_or_default(),
+                let welcome = match (piece, self.wrapping) {
+                    (Piece::Text(text), Wrapping::Centrifuge(encoding)) => {
+                        Some(encoding.welcome(text))
+                    }
+                    (Piece::Text(text), _) => serde_json::from_slice(text).unwrap_or_default(),
                     // A blank line, or a comment.
-                    Piece::Other if self.wrapping == Wrapping::Events => None,
+                    (Piece::Other, Wrapping::Events) => None,
                     _ => Some(Value::Null),
                 };
                 self.rest.drain(..used);
@@ -455,7 +488,7 @@ impl Session {
 
     fn cut<'a>(&self, bytes: &'a [u8]) -> Option<(Piece<'a>, usize)> {
         match self.wrapping {
-            Wrapping::WebSocket => websocket(bytes),
+            Wrapping::WebSocket | Wrapping::Centrifuge(_) => websocket(bytes),
             Wrapping::Events => event(bytes),
             Wrapping::Nats => nats(bytes),
         }
@@ -490,10 +523,13 @@ impl Session {
         let mut details = tally.details();
         while let Some((piece, used)) = self.cut(bytes) {
             bytes = &bytes[used..];
-            let after = usize::from(self.wrapping != Wrapping::Nats);
             match piece {
                 Piece::Text(text) => {
-                    let Some(numbers) = payload::read(text, after) else {
+                    let Some(numbers) = payload::read(text, self.wrapping.after()) else {
+                        if let Wrapping::Centrifuge(encoding) = self.wrapping {
+                            // There is always room for its few bytes.
+                            encoding.pong(text).map(|pong| self.stream.try_write(pong));
+                        }
                         if text.starts_with(b"{\"live\"") {
                             let ours = self.run == details.run;
                             let had = if ours { self.next } else { 0 };
@@ -553,7 +589,7 @@ pub(crate) fn websocket(bytes: &[u8]) -> Option<(Piece<'_>, usize)> {
     };
     let body = bytes.get(start..start + length)?;
     let piece = match opcode & 0x0f {
-        0x1 => Piece::Text(body),
+        0x1 | 0x2 => Piece::Text(body),
         0x8 => Piece::Close(
             body.first_chunk()
                 .map_or(1005, |&code| u16::from_be_bytes(code)),

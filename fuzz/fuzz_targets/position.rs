@@ -1,9 +1,12 @@
 //! A position, as a client sends it, and what a client makes of it by the five rules.
 //!
 //! The input's first line is the position. Each further line is a frame: a letter (`w` for
-//! `welcome`, `e` for an event, `p` for a proof), and its words after a space each.
+//! `welcome`, `e` for an event, `f` for `following`, `p` for a proof), and its words after a space
+//! each. The topics of `following` stand after a comma each.
 
 #![no_main]
+
+use std::collections::BTreeSet;
 
 use libfuzzer_sys::fuzz_target;
 use usher::{
@@ -30,6 +33,7 @@ fuzz_target!(|input: &str| {
         match letter {
             "w" => is_welcomed(&mut tracker, name, number(), number(), number()),
             "e" => reads(&mut tracker, channel(name), number(), number(), number()),
+            "f" => follows(&mut tracker, name, number(), number()),
             "p" => is_proven(&mut tracker, number(), number()),
             _ => continue,
         }
@@ -40,6 +44,10 @@ fuzz_target!(|input: &str| {
                 assert!(position.proven >= before.proven, "a proof is forgotten");
                 assert!(position.top >= before.top, "the largest is forgotten");
                 for channel in before.marks.keys() {
+                    // Rule 3 has others.
+                    if letter == "f" && matches!(channel, Channel::Topic(_)) {
+                        continue;
+                    }
                     let had = before.of(channel);
                     assert!(position.of(channel) >= had, "{channel:?} is forgotten");
                 }
@@ -87,7 +95,7 @@ fn is_welcomed(tracker: &mut Tracker, name: &str, seq: u64, at: u64, begun: u64)
         Ok(Since::Position(_))
     );
     let before = tracker.position().cloned();
-    tracker.welcome(good.then(|| name.into()), seq, at, begun);
+    tracker.welcome(good.then(|| name.into()), seq, at, begun, []);
     let Some(position) = tracker.position() else {
         return assert!(!good, "an epoch makes a position");
     };
@@ -117,6 +125,39 @@ fn reads(tracker: &mut Tracker, channel: Channel, seq: u64, prev: u64, at: u64) 
     if let Some(position) = tracker.position() {
         assert_eq!(position.of(&channel), had.unwrap_or(0).max(seq));
         assert!(position.top >= seq);
+    }
+}
+
+/// A topic that is new begins at `seq`; one that is gone, or was there, owes what it owed.
+fn follows(tracker: &mut Tracker, names: &str, seq: u64, at: u64) {
+    let topics: BTreeSet<_> = names.split(',').map(channel).collect();
+    let topics = topics.into_iter().filter_map(|channel| match channel {
+        Channel::Topic(topic) => Some(topic),
+        Channel::User | Channel::Broadcast => None,
+    });
+    let topics: Vec<_> = topics.collect();
+    tracker.following(topics.clone(), seq, at);
+    let position = tracker.position().cloned();
+    // The same again changes nothing.
+    tracker.following(topics.clone(), seq, at);
+    assert_eq!(tracker.position().cloned(), position);
+    let mut fresh = tracker.clone();
+    fresh.following([], seq, at);
+    if let Some(position) = fresh.position() {
+        assert!(position.top >= seq);
+        for topic in topics.iter().cloned().map(Channel::Topic) {
+            assert_eq!(position.of(&topic), position.proven, "{topic:?} is gone");
+        }
+    }
+    fresh.following(topics.clone(), seq, at);
+    if let Some(position) = fresh.position() {
+        for topic in topics.into_iter().map(Channel::Topic) {
+            assert_eq!(
+                position.of(&topic),
+                seq.max(position.proven),
+                "{topic:?} is new"
+            );
+        }
     }
 }
 

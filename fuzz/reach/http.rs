@@ -9,13 +9,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tungstenite::Message;
 
 use super::{
+    centrifuge::command,
     frame_rate::FrameRate,
     running_clock::AwakeClock,
     session,
     socket::Socket,
     transport::{Kind, Transport as _},
 };
-use crate::close::CloseReason;
+use crate::{close::CloseReason, frame::Protocol, proto::centrifuge::Command};
 
 /// A client after its upgrade.
 pub struct Client<S>(Socket<S>);
@@ -42,4 +43,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 /// Whether a session understands a text.
 pub fn understands(text: &str) -> bool {
     session::understands(text)
+}
+
+/// The commands of a message of the Centrifuge protocol.
+pub fn commands(protocol: Protocol, message: &Message) -> Result<Vec<Command>, CloseReason> {
+    command::read(protocol, message)
 }

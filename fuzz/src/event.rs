@@ -9,12 +9,14 @@ use usher::{
     message::{Message, Stored},
 };
 
-use crate::{json, websocket};
+use crate::{centrifuge, json, websocket};
+
+const CENTRIFUGE: [Protocol; 2] = [Protocol::CentrifugeJson, Protocol::CentrifugeProtobuf];
 
 /// Checks that every frame says this message and nothing else, or, where it would be larger
 /// than `limit` bytes, that a message is missing.
 pub fn check(message: &Message, limit: usize) {
-    let mut whole = Frames::new(message, usize::MAX);
+    let mut whole = Frames::new(message, usize::MAX).to_user(centrifuge::USER);
     let mut whole = |protocol| match whole.get(protocol) {
         Framed::Whole(bytes) => bytes,
         Framed::TooLarge(_) => panic!("{protocol:?}: a frame is above no limit"),
@@ -30,7 +32,11 @@ pub fn check(message: &Message, limit: usize) {
     };
     assert_eq!(websocket::frames(&frame), [(first, &message.payload[..])]);
 
-    let mut limited = Frames::new(message, limit);
+    for protocol in CENTRIFUGE {
+        centrifuge::is_the_publication(protocol, &whole(protocol), message, false);
+    }
+
+    let mut limited = Frames::new(message, limit).to_user(centrifuge::USER);
     let mut gaps = Vec::new();
     for protocol in Protocol::ALL {
         let whole = whole(protocol);
@@ -52,6 +58,9 @@ pub fn check(message: &Message, limit: usize) {
                 let text = gap.strip_prefix(b"data: ").expect("a line of data");
                 let text = text.strip_suffix(b"\n\n").expect("a blank line at the end");
                 is_the_gap(text, message);
+            }
+            protocol if CENTRIFUGE.contains(&protocol) => {
+                centrifuge::is_the_publication(protocol, &gap, message, true);
             }
             _ => is_the_gap(text_of(&gap), message),
         }

@@ -38,6 +38,21 @@ pub fn is_value(text: &[u8]) -> bool {
     good && reader.at == text.len()
 }
 
+/// The values that stand one after the other in `text`, with nothing but whitespace between
+/// them.
+pub fn values(text: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut reader = Reader { text, at: 0 };
+    let mut values = Vec::new();
+    reader.space();
+    while reader.at < text.len() {
+        let start = reader.at;
+        reader.value()?;
+        values.push(&text[start..reader.at]);
+        reader.space();
+    }
+    Some(values)
+}
+
 /// What JSON calls whitespace, taken from both ends.
 pub fn trim(text: &[u8]) -> &[u8] {
     let is_space = |byte: &u8| b" \t\n\r".contains(byte);

@@ -292,7 +292,7 @@ impl Session {
             .as_ref()
             .and_then(|found| found.standing.position.clone());
         let mut tracker = since.map(Tracker::new).unwrap_or_default();
-        tracker.welcome(Some(leader.epoch.clone()), proof.seq, proof.at, begun);
+        tracker.welcome(Some(leader.epoch.clone()), proof.seq, proof.at, begun, []);
         let position = tracker.position().expect("a welcome with an epoch").clone();
         let resumed = found.is_some();
         let recovered = found

@@ -2,6 +2,7 @@
 //! `examples/nginx.conf`, and once by the annotations that the chart gives to
 //! ingress-nginx, as directives; HAProxy by `examples/haproxy.cfg`.
 
+mod centrifuge;
 mod proxy;
 
 use std::{collections::HashSet, time::Duration};

@@ -2,6 +2,7 @@
 //! its rules.
 
 mod calls;
+mod chromium;
 mod cuts;
 mod endings;
 mod go;
@@ -13,12 +14,17 @@ mod tokens;
 mod topics;
 mod wire;
 
-use std::{path::Path, process::Command};
+use std::{
+    path::Path,
+    process::{ChildStdin, Command},
+    thread,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
 use crate::{
-    browser::{has_package, remember_tickets},
+    browser::{has_package, node, remember_tickets},
     support::{
         Builder, Gateway, Nats, Redis, eventually,
         process::{self, Process},
@@ -39,6 +45,9 @@ enum Kind {
     /// Speaks Protobuf alone, keeps its first ticket, and is there where `make centrifuge-java`
     /// has built it.
     Java,
+    /// The SDK for JavaScript in a page.
+    ChromiumJson,
+    ChromiumProtobuf,
 }
 
 impl Kind {
@@ -54,7 +63,19 @@ impl Kind {
     fn is_protobuf(self) -> bool {
         matches!(
             self,
-            Self::JsProtobuf | Self::PythonProtobuf | Self::GoProtobuf | Self::Java
+            Self::JsProtobuf
+                | Self::PythonProtobuf
+                | Self::GoProtobuf
+                | Self::Java
+                | Self::ChromiumProtobuf
+        )
+    }
+
+    /// It keeps the ticket that it had first.
+    fn keeps_its_ticket(self) -> bool {
+        matches!(
+            self,
+            Self::PythonProtobuf | Self::GoJson | Self::GoProtobuf | Self::Java
         )
     }
 }
@@ -79,7 +100,11 @@ fn signing(life: u64, mut more: Value) -> Value {
 }
 
 /// A program made of an SDK.
-struct Sdk(Process);
+struct Sdk {
+    process: Process,
+    /// One with a browser ends, and leaves nothing behind, when this ends.
+    input: Option<ChildStdin>,
+}
 
 impl Sdk {
     fn start(kind: Kind, gateway: &Gateway, user: &str) -> Self {
@@ -89,9 +114,9 @@ impl Sdk {
     /// One that can come again: by a fresh ticket, or by a JWT where it keeps its first
     /// ticket. The gateway has [`TOKENS`].
     fn returning(kind: Kind, gateway: &Gateway, user: &str, address: &str, more: Value) -> Self {
-        let more = match Kind::RETURNING.contains(&kind) {
-            true => more,
-            false => signing(600, more),
+        let more = match kind.keeps_its_ticket() {
+            true => signing(600, more),
+            false => more,
         };
         Self::with(kind, gateway, user, address, more)
     }
@@ -128,6 +153,20 @@ impl Sdk {
                 let client = std::env::var("USHER_CENTRIFUGE_GO");
                 Command::new(client.expect("make centrifuge-go says where its client is"))
             }
+            Kind::ChromiumJson | Kind::ChromiumProtobuf => {
+                has_package("centrifuge");
+                has_package("playwright-core");
+                more["chromium"] = process::server("chromium").display().to_string().into();
+                // A page of that origin.
+                more["page"] = format!("http://{address}/healthz").into();
+                let mut command = node("centrifuge.mjs");
+                command.arg(more.to_string());
+                let (process, input) = Process::told(command);
+                return Self {
+                    process,
+                    input: Some(input),
+                };
+            }
             Kind::Java => {
                 let classes = std::env::var("USHER_CENTRIFUGE_JAVA");
                 let classes = classes.expect("make centrifuge-java says where its classes are");
@@ -137,12 +176,15 @@ impl Sdk {
             }
         };
         command.arg(more.to_string());
-        Self(Process::spawn(command))
+        Self {
+            process: Process::spawn(command),
+            input: None,
+        }
     }
 
     /// All that it has printed of what happened.
     fn seen(&self) -> Vec<Value> {
-        let output = self.0.output();
+        let output = self.process.output();
         let whole = output.rfind('\n').map_or("", |end| &output[..end]);
         let lines = whole.lines();
         lines
@@ -173,7 +215,7 @@ impl Sdk {
     }
 
     fn end(&self) -> String {
-        let output = self.0.output();
+        let output = self.process.output();
         output.lines().rev().take(5).collect::<Vec<_>>().join("\n")
     }
 
@@ -190,10 +232,16 @@ impl Sdk {
 
 impl Drop for Sdk {
     fn drop(&mut self) {
-        self.0.kill();
-        remember_tickets(&self.0);
+        if self.input.take().is_some() {
+            let begun = Instant::now();
+            while self.process.try_wait().is_none() && begun.elapsed() < Duration::from_secs(10) {
+                thread::sleep(Duration::from_millis(10));
+            }
+        }
+        self.process.kill();
+        remember_tickets(&self.process);
         if std::thread::panicking() {
-            eprintln!("--- an SDK printed:\n{}---", self.0.output());
+            eprintln!("--- an SDK printed:\n{}---", self.process.output());
         }
     }
 }

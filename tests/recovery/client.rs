@@ -77,7 +77,7 @@ pub(crate) enum Swallow {
 /// An open session.
 enum Open {
     Usher(Session),
-    Centrifuge(centrifuge::Socket),
+    Centrifuge(centrifuge::Asked),
 }
 
 /// When a client that changes what it follows does so next.
@@ -138,8 +138,8 @@ impl Client {
                     self.shared.is_connected(self.index, true);
                     let ended = match session {
                         Open::Usher(session) => self.session(session, &mut phase, closing).await,
-                        Open::Centrifuge(socket) => {
-                            self.centrifuge(socket, &mut phase, closing).await
+                        Open::Centrifuge(asked) => {
+                            self.centrifuge(asked, &mut phase, closing).await
                         }
                     };
                     self.shared.is_connected(self.index, false);
@@ -202,8 +202,8 @@ impl Client {
         let ticket = self.ticket().await.map_err(|_| "no ticket")?;
         let address = &self.addresses[rand::random_range(0..self.addresses.len())];
         if self.who.transport == Transport::Centrifuge {
-            let socket = centrifuge::open(self, address, &ticket).await?;
-            return Ok(Open::Centrifuge(socket));
+            let asked = centrifuge::open(self, address, &ticket).await?;
+            return Ok(Open::Centrifuge(asked));
         }
         let since = self.tracker.position().map(ToString::to_string);
         let asks = self.who.changes && self.follows;

@@ -231,13 +231,14 @@ async fn set_back(quickly: bool) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_swallowed_message_is_found() {
     let of_a_session = Swallow::Event(5);
-    // Over server-sent events, a WebSocket and the Centrifuge protocol.
+    // Over server-sent events, a WebSocket and the Centrifuge protocol, in JSON and in Protobuf.
     for (client, swallows, false_completes) in [
         (3, of_a_session, 0),
         (3, Swallow::OfAReplay, 1),
         (3, Swallow::TooLarge, 0),
         (6, Swallow::OfItsTopic, 0),
         (9, of_a_session, 0),
+        (4, of_a_session, 0),
     ] {
         let world = World::start(Servers::One, scale(60, 6_000), 1, Some((client, swallows))).await;
         let heard = || world.shared.heard(client).len();

@@ -7,7 +7,7 @@ use crate::auditor::{Channels, To};
 pub(crate) enum Transport {
     WebSocket,
     Events,
-    /// The Centrifuge protocol, in JSON.
+    /// The Centrifuge protocol.
     Centrifuge,
 }
 
@@ -19,6 +19,8 @@ pub(crate) struct Who {
     /// It follows its topic at times, as its ticket allows; the ticket of another client names
     /// the topic.
     pub(crate) changes: bool,
+    /// It speaks the Centrifuge protocol in Protobuf, if it speaks that; else in JSON.
+    pub(crate) protobuf: bool,
 }
 
 impl Who {
@@ -36,6 +38,7 @@ impl Who {
             },
             transport,
             changes: index % 3 == 1,
+            protobuf: index % 10 == 4,
         }
     }
 }

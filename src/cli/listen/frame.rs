@@ -5,8 +5,8 @@ use std::{borrow::Cow, time::Duration};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// One frame; exactly one of `welcome`, `event`, `ping`, `live`, `gap` and
-/// `goodbye` is there. What is unknown is ignored.
+/// One frame; exactly one of `welcome`, `event`, `ping`, `live`, `gap`,
+/// `following` and `goodbye` is there. What is unknown is ignored.
 #[derive(Debug, Default, Deserialize)]
 pub(in crate::cli) struct Frame<'a> {
     #[serde(borrow)]
@@ -31,6 +31,7 @@ pub(in crate::cli) struct Frame<'a> {
     pub(in crate::cli) live: Option<At>,
     #[serde(borrow)]
     pub(in crate::cli) gap: Option<Gap<'a>>,
+    pub(in crate::cli) following: Option<Following>,
     #[serde(borrow)]
     pub(in crate::cli) goodbye: Option<Goodbye<'a>>,
 }
@@ -57,6 +58,15 @@ pub(in crate::cli) struct Welcome<'a> {
 
 #[derive(Debug, Deserialize)]
 pub(in crate::cli) struct At {
+    pub(in crate::cli) seq: Option<u64>,
+    pub(in crate::cli) at: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(in crate::cli) struct Following {
+    /// All that it follows now.
+    #[serde(default)]
+    pub(in crate::cli) topics: Vec<String>,
     pub(in crate::cli) seq: Option<u64>,
     pub(in crate::cli) at: Option<u64>,
 }

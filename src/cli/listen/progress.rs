@@ -1,6 +1,6 @@
 //! How far in a user's stream we are: what to send as `since` next time.
 
-use super::frame::{Frame, Welcome};
+use super::frame::{Following, Frame, Welcome};
 use crate::{
     channel::{Channel, Topic},
     position::{Begun, Seen, Since, Tracker},
@@ -33,6 +33,14 @@ impl Progress {
         if let Some(welcome) = &frame.welcome {
             self.welcomed(welcome);
         }
+        if let Some(Following {
+            topics,
+            seq: Some(seq),
+            at: Some(at),
+        }) = &frame.following
+        {
+            self.tracker.following(parsed(topics), *seq, *at);
+        }
         for proof in [&frame.ping, &frame.live].into_iter().flatten() {
             if let (Some(seq), Some(at)) = (proof.seq, proof.at) {
                 self.tracker.proof(seq, at);
@@ -60,7 +68,8 @@ impl Progress {
         };
         let epoch = welcome.epoch.as_deref().map(Into::into);
         let (seq, at) = (welcome.seq.unwrap_or(0), welcome.at.unwrap_or(0));
-        self.tracker.welcome(epoch, seq, at, begun);
+        let topics = welcome.topics.as_deref().unwrap_or_default();
+        self.tracker.welcome(epoch, seq, at, begun, parsed(topics));
         self.sent = None;
     }
 
@@ -69,6 +78,11 @@ impl Progress {
         let position = self.tracker.position().map(ToString::to_string);
         self.sent.clone().or(position)
     }
+}
+
+/// The topics that are some.
+fn parsed(topics: &[String]) -> impl Iterator<Item = Topic> {
+    topics.iter().filter_map(|topic| Topic::parse(topic).ok())
 }
 
 #[cfg(test)]
@@ -101,6 +115,23 @@ mod tests {
         let gap = r#"{"gap":{"reason":"too_large","seq":130,"prev":125,"at":9,"broadcast":true}}"#;
         assert_eq!(take_in(&mut progress, gap), Some(Seen::AfterGap));
         assert_eq!(progress.since().as_deref(), Some("k3f9.120.130.9.b130"));
+    }
+
+    #[test]
+    fn a_topic_that_is_gone_loses_its_mark() {
+        let mut progress = Progress::default();
+        take_in(&mut progress, &welcome("k3f9", 120, "none"));
+        let following = r#"{"following":{"topics":["news"],"seq":125,"at":125}}"#;
+        take_in(&mut progress, following);
+        assert_eq!(
+            progress.since().as_deref(),
+            Some("k3f9.120.125.125.tnews=125")
+        );
+        let event = r#"{"event":"e","seq":124,"prev":0,"at":4,"topic":"news","data":1}"#;
+        assert_eq!(take_in(&mut progress, event), Some(Seen::Already));
+        let following = r#"{"following":{"id":"1","topics":[],"seq":126,"at":126}}"#;
+        take_in(&mut progress, following);
+        assert_eq!(progress.since().as_deref(), Some("k3f9.120.126.126"));
     }
 
     #[test]

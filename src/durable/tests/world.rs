@@ -246,7 +246,7 @@ impl World {
         let epoch = Some("k".into());
         self.client
             .tracker
-            .welcome(epoch, proof.seq, proof.at, begun);
+            .welcome(epoch, proof.seq, proof.at, begun, []);
     }
 
     pub(super) fn beginning(

@@ -120,7 +120,7 @@ fn a_loss_during_a_round_keeps_the_session_behind() {
 fn a_position_beside_each_frame_follows_the_rules() {
     let mut track = Track::joining(channels(2));
     let mut client = crate::position::Tracker::default();
-    client.welcome(Some("k".into()), 7, 0, Begun::Anew);
+    client.welcome(Some("k".into()), 7, 0, Begun::Anew, []);
     track.start(Beginning {
         shows: true,
         ..beginning(7, 2)

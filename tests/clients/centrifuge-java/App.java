@@ -49,6 +49,9 @@ import javax.crypto.spec.SecretKeySpec;
 public final class App {
     private static final Gson GSON = new GsonBuilder().serializeNulls().disableHtmlEscaping().create();
 
+    /** A service asks for a session with fresh grants. */
+    private static final int RECONNECT = 3014;
+
     private final JsonObject options;
 
     private App(JsonObject options) {
@@ -212,6 +215,10 @@ public final class App {
         @Override
         public void onConnecting(Client client, ConnectingEvent event) {
             say("connecting", code(event.getCode(), event.getReason()));
+            // As docs/centrifuge.md tells apps: this SDK would show its old token again.
+            if (event.getCode() == RECONNECT && options.has("secret")) {
+                client.setToken("");
+            }
         }
 
         @Override

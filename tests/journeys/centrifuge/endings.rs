@@ -59,8 +59,7 @@ async fn who_is_asked_to_reconnect_comes_with_a_fresh_ticket() {
 }
 
 pub(super) async fn come_with_fresh_grants(kinds: &[Kind]) {
-    let (nats, redis) = servers().await;
-    let gateway = with_tokens(Gateway::builder(&nats, &redis)).start().await;
+    let (_nats, _redis, gateway) = durable(&TOKENS).await;
     for &kind in kinds {
         let sdk = Sdk::returning(kind, &gateway, "42", &gateway.public, json!({}));
         sdk.sees("subscribed", 2).await;
@@ -70,6 +69,15 @@ pub(super) async fn come_with_fresh_grants(kinds: &[Kind]) {
         let connecting = sdk.sees("connecting", 2).await;
         assert_eq!(connecting["code"], 3014, "{kind:?}");
         sdk.sees("connected", 2).await;
+        if kind.keeps_its_ticket() {
+            sdk.sees("token", 2).await;
+        }
+        // Some forget where they were, as docs/centrifuge.md says.
+        sdk.sees("subscribed", 4).await;
+        let keeps = matches!(kind, Kind::GoJson | Kind::GoProtobuf | Kind::Java);
+        for one in &sdk.all("subscribed")[2..] {
+            assert_eq!(one["recovered"], keeps, "{kind:?}: {one}");
+        }
     }
 }
 
@@ -170,7 +178,7 @@ pub(super) async fn come_again_after_not_reading(kinds: &[Kind]) {
         let user = format!("{kind:?}");
         let mut sdk = Sdk::returning(kind, &gateway, &user, &gateway.public, json!({}));
         sdk.sees("subscribed", 2).await;
-        sdk.0.pause();
+        sdk.process.pause();
         let slow = "usher_session_closes_total{reason=\"slow_consumer\"}";
         let before = gateway.metric(slow).await;
         let payload = json!("x".repeat(100_000)).to_string();
@@ -180,7 +188,7 @@ pub(super) async fn come_again_after_not_reading(kinds: &[Kind]) {
             gateway.metric(slow).await > before
         })
         .await;
-        sdk.0.resume();
+        sdk.process.resume();
         let connecting = sdk.sees("connecting", 2).await;
         assert_eq!(connecting["code"], 3008, "{kind:?}");
         sdk.sees("connected", 2).await;

@@ -1,10 +1,12 @@
 //! Clients that mean harm.
 
+use std::fs;
+
 use tokio::time::Instant;
 
 use super::{
     speaking,
-    wire::{connected, raw, reply, say},
+    wire::{connect_in_protobuf, connected, raw, raw_protobuf, reply, say},
 };
 use crate::support::{
     Client, Gateway,
@@ -73,12 +75,6 @@ async fn what_is_no_command_is_a_bad_request() {
         let (code, reason, _) = socket.expect_close().await;
         assert_eq!((code, &*reason), (3501, "bad_frame"), "{bad:.40}");
     }
-    let protobuf = || {
-        Client::builder(&gateway, "")
-            .path("/connection/websocket")
-            .no_ticket()
-            .protocols(&["centrifuge-protobuf"])
-    };
     // Lengths that promise more than comes, or more than there can be.
     for bad in [
         &b""[..],
@@ -89,12 +85,12 @@ async fn what_is_no_command_is_a_bad_request() {
         &[0],
         &[2, 8, 1],
     ] {
-        let mut socket = protobuf().raw().await;
+        let mut socket = raw_protobuf(&gateway).await;
         socket.write(&frame(BINARY, bad)).await;
         let (code, reason, _) = socket.expect_close().await;
         assert_eq!((code, &*reason), (3501, "bad_frame"), "{bad:?}");
     }
-    let mut socket = protobuf().raw().await;
+    let mut socket = raw_protobuf(&gateway).await;
     say(&mut socket, "{\"id\":1,\"connect\":{}}").await;
     assert_eq!(socket.expect_close().await.0, 3501, "text over Protobuf");
     let mut socket = connected(&gateway, &redis, "42").await;
@@ -146,4 +142,109 @@ async fn a_burst_is_answered_and_a_flood_is_closed() {
     let (code, reason, _) = socket.expect_close().await;
     assert_eq!((code, &*reason), (3501, "too_many_frames"));
     assert!(begun.elapsed().as_secs() < 60);
+}
+
+/// What a hostile client sends.
+struct Attack {
+    name: &'static str,
+    protobuf: bool,
+    /// In a session, or in the place of its `connect`.
+    in_session: bool,
+    frame: Vec<u8>,
+    /// The reason of its close.
+    reason: &'static str,
+}
+
+fn attacks() -> Vec<Attack> {
+    let text = |text: String| frame(TEXT, text.as_bytes());
+    let thousands = text("{}\n".repeat(5000));
+    let deep = text(format!(
+        "{{\"id\":2,\"rpc\":{{\"data\":{}",
+        "[".repeat(15_000)
+    ));
+    // Each promises 2 GiB: the `data` of a `connect`, and the message itself.
+    let inside = [0x0A, 0x08, 1, 0x22, 6, 0x12, 0xFF, 0xFF, 0xFF, 0xFF, 7];
+    let whole = [0xFF, 0xFF, 0xFF, 0xFF, 7, 0x08, 1];
+    let mut all = Vec::new();
+    for in_session in [false, true] {
+        for (name, protobuf, frame, reason) in [
+            (
+                "5,000 commands",
+                false,
+                thousands.clone(),
+                "too_many_frames",
+            ),
+            ("deep JSON", false, deep.clone(), "bad_frame"),
+            (
+                "5,000 commands",
+                true,
+                frame(BINARY, &[0; 5000]),
+                "too_many_frames",
+            ),
+            (
+                "a false length inside",
+                true,
+                frame(BINARY, &inside),
+                "bad_frame",
+            ),
+            ("a false length", true, frame(BINARY, &whole), "bad_frame"),
+        ] {
+            all.push(Attack {
+                name,
+                protobuf,
+                in_session,
+                frame,
+                reason,
+            });
+        }
+    }
+    all
+}
+
+/// The most memory that a process has had, in MiB.
+fn peak(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next());
+    kilobytes
+        .and_then(|number| number.parse::<u64>().ok())
+        .expect("a number")
+        / 1024
+}
+
+/// Each is closed by its code, a hundred of each together cost little memory, and a session
+/// beside them notices nothing.
+#[tokio::test]
+async fn hostile_messages_are_closed_and_cost_no_memory() {
+    const CLIENTS: usize = 100;
+    let (nats, redis) = servers().await;
+    let gateway = speaking(Gateway::builder(&nats, &redis)).start().await;
+    let mut innocent = connected(&gateway, &redis, "alice").await;
+    let before = peak(gateway.id());
+    for attack in attacks() {
+        let Attack { name, protobuf, .. } = attack;
+        let mut sockets = Vec::new();
+        for _ in 0..CLIENTS {
+            let mut socket = match protobuf {
+                true => raw_protobuf(&gateway).await,
+                false => raw(&gateway).await,
+            };
+            match (attack.in_session, protobuf) {
+                (false, _) => {}
+                (true, true) => connect_in_protobuf(&mut socket, &redis, "mallory").await,
+                (true, false) => socket = connected(&gateway, &redis, "mallory").await,
+            }
+            socket.write(&attack.frame).await;
+            sockets.push(socket);
+        }
+        for mut socket in sockets {
+            let (code, reason, _) = socket.expect_close().await;
+            assert_eq!((code, &*reason), (3501, attack.reason), "{name}");
+        }
+        nats.publish("usher.user.alice", "1").await;
+        assert_eq!(reply(&mut innocent).await["push"]["pub"]["data"], 1);
+    }
+    gateway.metric_becomes("usher_sessions", 1.0).await;
+    let grown = peak(gateway.id()) - before;
+    assert!(grown < 64, "{grown} MiB");
 }

@@ -21,6 +21,23 @@ pub(super) async fn raw(gateway: &Gateway) -> RawWs {
         .await
 }
 
+/// The same for Protobuf.
+pub(super) async fn raw_protobuf(gateway: &Gateway) -> RawWs {
+    let builder = Client::builder(gateway, "").path(PATH).no_ticket();
+    builder.protocols(&["centrifuge-protobuf"]).raw().await
+}
+
+/// Sends the `connect` of a session in Protobuf, by hand.
+pub(super) async fn connect_in_protobuf(socket: &mut RawWs, redis: &Redis, user: &str) {
+    let data = json!({"ticket": redis.ticket(user).await}).to_string();
+    let mut connect = vec![0x12, data.len() as u8];
+    connect.extend(data.bytes());
+    let mut command = vec![8, 1, 0x22, connect.len() as u8];
+    command.extend(connect);
+    command.insert(0, command.len() as u8);
+    socket.write(&frame(BINARY, &command)).await;
+}
+
 pub(super) async fn say(socket: &mut RawWs, text: &str) {
     socket.write(&frame(TEXT, text.as_bytes())).await;
 }
@@ -234,15 +251,8 @@ async fn pings_come_whatever_else_is_sent() {
     }
     assert!(pushes > 0);
 
-    let builder = Client::builder(&gateway, "").path(PATH).no_ticket();
-    let mut socket = builder.protocols(&["centrifuge-protobuf"]).raw().await;
-    let data = json!({"ticket": redis.ticket("42").await}).to_string();
-    let mut connect = vec![0x12, data.len() as u8];
-    connect.extend(data.bytes());
-    let mut command = vec![8, 1, 0x22, connect.len() as u8];
-    command.extend(connect);
-    command.insert(0, command.len() as u8);
-    socket.write(&frame(BINARY, &command)).await;
+    let mut socket = raw_protobuf(&gateway).await;
+    connect_in_protobuf(&mut socket, &redis, "42").await;
     let mut seen = Vec::new();
     while seen
         .iter()

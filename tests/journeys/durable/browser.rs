@@ -103,7 +103,7 @@ fn take_in(tracker: &mut Tracker, frame: &Value) {
             _ => Begun::Anew,
         };
         let (seq, at) = (number(&welcome["seq"]), number(&welcome["at"]));
-        tracker.welcome(Some(epoch.into()), seq, at, begun);
+        tracker.welcome(Some(epoch.into()), seq, at, begun, []);
     }
     for proof in [&frame["live"], &frame["ping"]] {
         if proof["seq"].is_u64() {

@@ -1,26 +1,21 @@
 //! A session over the Centrifuge protocol, as an SDK has one: it keeps an offset for each
 //! channel, and subscribes to its topic by itself where its ticket does not name it.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+mod socket;
 
-use futures_util::{SinkExt as _, StreamExt as _};
-use serde::Deserialize;
+use std::{fmt, time::Duration};
+
 use serde_json::{Value, json};
 use tokio::{
-    net::TcpStream,
     sync::watch,
     time::{Instant, sleep, sleep_until},
 };
-use tokio_tungstenite::{
-    WebSocketStream, client_async,
-    tungstenite::{Error, Message},
-};
 
+use self::socket::{Connected, Failure, Publication, Push, Reply, Socket, Subscribed};
 use super::{Client, Ended, Order, Swallow, Turn, closes};
 use crate::{
     auditor::{BROADCAST, CHANNELS, TOPIC, What},
-    proxy::connect,
-    shared::{Payload, Phase},
+    shared::Phase,
     support::wait::PATIENCE,
     who::topic_name,
 };
@@ -34,69 +29,15 @@ const TEMPORARY: [u32; 2] = [100, 111];
 /// Of each channel, the epoch and the offset of what the client has.
 pub(crate) type Offsets = [Option<(String, u64)>; CHANNELS];
 
-/// A connection that has said `connect`.
-pub(super) struct Socket {
-    socket: Box<WebSocketStream<TcpStream>>,
-    /// What has come and is not read.
-    replies: Vec<Reply>,
-    asked: Duration,
+/// A session, and when it was asked for. The answer comes by [`Client::centrifuge`].
+pub(super) struct Asked {
+    socket: Socket,
+    at: Duration,
 }
 
-/// An answer, a push, or a ping, which has nothing.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Reply {
-    id: u32,
-    error: Option<Failure>,
-    connect: Option<Connected>,
-    subscribe: Option<Subscribed>,
-    unsubscribe: Option<Value>,
-    push: Option<Push>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Failure {
-    code: u32,
-    message: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct Connected {
-    subs: BTreeMap<String, Subscribed>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Subscribed {
-    epoch: String,
-    offset: u64,
-    recovered: bool,
-    was_recovering: bool,
-}
-
-#[derive(Debug, Deserialize)]
-struct Push {
-    channel: String,
-    r#pub: Option<Publication>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Publication {
-    /// None where `tags` has a `gap`.
-    data: Option<Payload>,
-    offset: u64,
-    tags: BTreeMap<String, String>,
-}
-
-/// Connects. The answer comes by [`Client::centrifuge`].
-pub(super) async fn open(client: &Client, address: &str, ticket: &str) -> Result<Socket, String> {
-    let stream = connect(address).await.map_err(|_| "no connection")?;
-    let url = format!("ws://{address}/connection/websocket");
-    let mut socket = match client_async(url, stream).await {
-        Ok((socket, _)) => socket,
-        Err(Error::Http(response)) => return Err(response.status().as_str().to_owned()),
-        Err(_) => return Err("cut off".to_owned()),
-    };
+/// Connects, and asks for a session.
+pub(super) async fn open(client: &Client, address: &str, ticket: &str) -> Result<Asked, String> {
+    let mut socket = Socket::open(address, client.who.protobuf).await?;
     let subs = (0..CHANNELS).filter_map(|channel| {
         // It subscribes to such a topic by itself.
         let by_itself = channel == TOPIC && client.who.changes;
@@ -105,51 +46,11 @@ pub(super) async fn open(client: &Client, address: &str, ticket: &str) -> Result
     });
     let subs: serde_json::Map<_, _> = subs.collect();
     let connect = json!({ "data": { "ticket": ticket }, "subs": subs });
-    let asked = client.shared.now();
-    let command = json!({ "id": CONNECT, "connect": connect });
-    let sent = socket.send(Message::text(command.to_string())).await;
-    sent.map_err(|_| "cut off")?;
-    Ok(Socket {
-        socket: Box::new(socket),
-        replies: Vec::new(),
-        asked,
-    })
-}
-
-impl Socket {
-    /// What comes next, or the code of its end. Dropping the future is safe.
-    async fn next(&mut self) -> Result<Reply, u16> {
-        loop {
-            if let Some(reply) = self.replies.pop() {
-                return Ok(reply);
-            }
-            match self.socket.next().await {
-                Some(Ok(Message::Text(text))) => {
-                    let replies = serde_json::Deserializer::from_str(&text).into_iter();
-                    let read = |reply: Result<Reply, _>| {
-                        reply.unwrap_or_else(|error| panic!("{error} in {text}"))
-                    };
-                    self.replies.extend(replies.map(read));
-                    self.replies.reverse();
-                }
-                Some(Ok(Message::Close(close))) => {
-                    // The answer to it.
-                    let _ = self.socket.flush().await;
-                    return Err(close.map_or(1005, |close| close.code.into()));
-                }
-                Some(Ok(_)) => {
-                    let _ = self.socket.flush().await;
-                }
-                Some(Err(_)) | None => return Err(1006),
-            }
-        }
-    }
-
-    /// Where that fails, the connection is over, as [`Socket::next`] will say.
-    async fn say(&mut self, command: &Value) {
-        let command = Message::text(command.to_string());
-        let _ = self.socket.send(command).await;
-    }
+    let at = client.shared.now();
+    socket
+        .say(&json!({ "id": CONNECT, "connect": connect }))
+        .await;
+    Ok(Asked { socket, at })
 }
 
 impl Client {
@@ -171,14 +72,15 @@ impl Client {
     /// Reads until the end.
     pub(super) async fn centrifuge(
         &mut self,
-        mut socket: Socket,
+        asked: Asked,
         phase: &mut watch::Receiver<Phase>,
         closing: bool,
     ) -> Ended {
+        let Asked { mut socket, at } = asked;
+        let mut asked = at;
         let mut connected = false;
         // It follows its topic in this session.
         let mut subscribed = !self.who.changes;
-        let mut asked = socket.asked;
         let mut turn = Turn::of(self.who);
         let patience = Instant::now() + PATIENCE / 2;
         loop {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ::usher::{
     channel::{Channel, Topic},
-    position::{Begun, Tracker},
+    position::Begun,
 };
 use tokio::{sync::watch, time::sleep};
 
@@ -30,7 +30,8 @@ impl Client {
         if welcomed && self.who.changes && self.who.transport == Transport::Events {
             self.follows = rand::random();
             if !self.follows {
-                self.forgets_mark();
+                // Rule 3, where no frame says so.
+                self.tracker.following([], 0, 0);
             }
         }
         ended
@@ -133,7 +134,8 @@ impl Client {
         self.shared.is_of(&epoch);
         self.is_to_follow(&topics, self.follows);
         let since = self.position();
-        self.tracker.welcome(Some(epoch.into()), seq, at, begun);
+        let epoch = Some(epoch.into());
+        self.tracker.welcome(epoch, seq, at, begun, parsed(&topics));
         let end = Stored { seq, at };
         let follows = self.follows;
         self.has_heard(
@@ -165,14 +167,6 @@ impl Client {
             let client = self.index;
             self.shared
                 .complain(format!("client {client} is refused: {code}, {message}"));
-        }
-    }
-
-    /// Rule 3 for a topic that is gone. The library's tracker leaves this rule to its user.
-    fn forgets_mark(&mut self) {
-        if let Some(mut position) = self.tracker.position().cloned() {
-            position.marks.remove(&self.channel(TOPIC));
-            self.tracker = Tracker::new(position);
         }
     }
 
@@ -297,17 +291,7 @@ impl Client {
     fn is_following(&mut self, topics: &[String], seq: u64, at: u64) {
         self.is_to_follow(topics, !self.follows);
         self.follows = !topics.is_empty();
-        if self.follows {
-            self.tracker.event(self.channel(TOPIC), seq, 0, at);
-        } else {
-            self.forgets_mark();
-            // Rule 5 alone: nothing is proven by it.
-            let mut position = self.tracker.position().expect("it is welcomed").clone();
-            if seq > position.top {
-                (position.top, position.at) = (seq, at);
-            }
-            self.tracker = Tracker::new(position);
-        }
+        self.tracker.following(parsed(topics), seq, at);
     }
 
     /// Whether it loses this event. One to all may be the last of its channel for long, and
@@ -341,4 +325,9 @@ impl Client {
         }
         self.shared.hears(self.index, what);
     }
+}
+
+fn parsed(topics: &[String]) -> impl Iterator<Item = Topic> {
+    let topic = |name: &String| Topic::parse(name).expect("a topic");
+    topics.iter().map(topic)
 }
