@@ -154,8 +154,8 @@ impl Durable {
         ]
     }
 
-    /// A session on its way in, which follows these topics. Call [`Durable::resume_or_start`] once NATS
-    /// delivers to it.
+    /// A session on its way in, which follows these topics. Call [`Durable::resume_or_start`] once
+    /// NATS delivers to it.
     pub fn session(
         self: &Arc<Self>,
         user: &UserId,

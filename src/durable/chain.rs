@@ -6,6 +6,10 @@
 use crate::{channel::Channel, message::Stored, registry::Source};
 
 /// A session's messages of one channel.
+///
+/// The channel is *covered* up to a sequence if the client needs nothing up to there. *Owed* are
+/// messages that the last read has found and that are not sent yet. A *doubtful* channel is one
+/// that the next round must check.
 #[derive(Debug, Clone)]
 pub(super) struct Chain {
     pub(super) channel: Channel,
@@ -111,7 +115,7 @@ impl Chain {
         self.covered = seq.max(self.covered);
     }
 
-    /// The session is up to date.
+    /// Notes that the session is up to date.
     pub(super) fn caught_up(&mut self) {
         self.doubtful = false;
         self.owed = 0;

@@ -3,10 +3,7 @@
 //! A session is [`State::Joining`] until it is told where it begins. Then it is
 //! [`State::CatchingUp`] until it was sent all that the stream has for it, and then
 //! [`State::Live`]. It falls back to catching up whenever it may have missed something:
-//! [`Why`]. All transitions are in this file. The words of [`Chain`]: a channel is *covered* up to
-//! a sequence if the client needs nothing up to there; *owed* are the messages that the last
-//! read has found and that are not sent yet; *doubtful* is a channel that the next round must
-//! check.
+//! [`Why`]. All transitions are in this file. [`Chain`] explains *covered*, *owed*, *doubtful*.
 
 mod getters;
 mod pending;
@@ -118,8 +115,8 @@ impl Track {
         self.state = State::CatchingUp(catching_up);
     }
 
-    /// Compares a live message of a channel with what the session has. `None` while the session is not up to date: the message
-    /// has to wait ([`Track::hold`]).
+    /// Compares a live message of a channel with what the session has. `None` while the session is
+    /// not up to date: the message has to wait ([`Track::hold`]).
     pub(super) fn compare(&self, channel: usize, stored: Stored) -> Option<Compared> {
         match self.state {
             State::Live => Some(self.chains[channel].compare(stored)),
@@ -293,16 +290,11 @@ impl Track {
     }
 
     /// The session is queued everything that the stream had up to `up_to`, of which the leader
-    /// confirms everything up to the proof. If `connection_changes` is still as it was before the read,
+    /// confirms everything up to the proof. If `changes` is still [`Track::connection_changes`],
     /// the live messages that waited follow: they are returned in order, with the client's
-    /// position after each. The session stays behind where they are not all.
-    pub(super) fn finish(
-        &mut self,
-        up_to: u64,
-        proof: Proof,
-        connection_changes: u32,
-    ) -> Option<Finished> {
-        if connection_changes != self.connection_changes {
+    /// position after each. The session goes on catching up if they are not all.
+    pub(super) fn finish(&mut self, up_to: u64, proof: Proof, changes: u32) -> Option<Finished> {
+        if changes != self.connection_changes {
             return None;
         }
         let State::CatchingUp(catching_up) = &mut self.state else {

@@ -280,8 +280,7 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`FollowError::Unavailable`]: NATS is away. [`FollowError::Full`]: this gateway follows
-    /// `topics.max` topics. No topic is subscribed to for the session then.
+    /// [`FollowError::Unavailable`]: NATS is away. [`FollowError::Full`]: `topics.max` is reached.
     pub(super) fn begin_to_follow(
         &self,
         session: &Arc<dyn Session>,

@@ -49,7 +49,8 @@ pub(in crate::bus) enum News {
     Received(Received),
     /// The current connection is lost. Another server is looked for.
     Down,
-    /// The current server is in lame-duck mode, and there is a connection to another: the successor.
+    /// The current server is in lame-duck mode, and there is a connection to another: the
+    /// successor.
     SuccessorUp,
     /// From the successor.
     FromSuccessor(Received),
