@@ -89,6 +89,7 @@ const DOCUMENTS: [&str; 27] = [
     "docs/glossary.md",
     "docs/kubernetes.md",
     "docs/operations.md",
+    "docs/performance.md",
     "docs/publishing.md",
     "docs/release.md",
     "docs/scale.md",

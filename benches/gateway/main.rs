@@ -5,8 +5,9 @@
 //! that depends on the machine stands beside a floor that was measured in the
 //! same run, in turns; only the ratio of the two travels.
 //!
-//! `hostile`, `rolling`, `storm`, `durable`, `presence`, `api`, `calls`, `topics`, `traces` and
-//! `million` are parts that are run only when they are asked for, and that fail where a bound is missed.
+//! `hostile`, `rolling`, `storm`, `durable`, `presence`, `api`, `calls`, `topics`, `traces`,
+//! `million`, `instructions`, `growth` and
+//! `peers` are parts that are run only when they are asked for, and that fail where a bound is missed.
 //! `return [ROW…]` is another: it fails where a client that comes back gets anything but what
 //! it missed.
 
@@ -21,11 +22,14 @@ mod durable;
 mod events;
 mod floor;
 mod follows;
+mod growth;
 mod hostile;
+mod instructions;
 mod many;
 mod million;
 mod parts;
 mod payload;
+mod peers;
 mod presence;
 mod process;
 mod publisher;
@@ -51,7 +55,7 @@ use crate::{
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-const PARTS: [&str; 17] = [
+const PARTS: [&str; 20] = [
     "memory",
     "burst",
     "unicast",
@@ -69,6 +73,9 @@ const PARTS: [&str; 17] = [
     "topics",
     "traces",
     "million",
+    "instructions",
+    "growth",
+    "peers",
 ];
 /// What follows it are names of its rows.
 const RETURN: &str = "return";
@@ -84,6 +91,8 @@ const FULL: Scale = Scale {
     rolling: 5_000,
     storm: 15_000,
     returning: 10_000,
+    growth: 100_000,
+    peers: 10_000,
     rounds: 3,
 };
 
@@ -98,6 +107,8 @@ const QUICK: Scale = Scale {
     rolling: 1_000,
     storm: 3_000,
     returning: 1_000,
+    growth: 10_000,
+    peers: 1_000,
     rounds: 1,
 };
 
@@ -108,6 +119,7 @@ fn main() -> ExitCode {
         Some(attackers::ARGUMENT) => attackers::be(arguments.skip(1)),
         Some(crowd::ARGUMENT) => crowd::be(arguments.skip(1)),
         Some(many::ARGUMENT) => many::be(arguments.skip(1)),
+        Some(instructions::ARGUMENT) => instructions::be(arguments.skip(1)),
         Some(process::ARGUMENT) => process::be(arguments.skip(1)),
         _ => bench(arguments.collect()),
     };
@@ -206,6 +218,15 @@ fn bench(arguments: Vec<String>) -> Outcome<()> {
     }
     if asked_for("million") {
         outcome = outcome.and(bench.million());
+    }
+    if asked_for("instructions") {
+        outcome = outcome.and(bench.instructions());
+    }
+    if asked_for("growth") {
+        outcome = outcome.and(bench.growth());
+    }
+    if asked_for("peers") {
+        outcome = outcome.and(bench.peers());
     }
     bench.report.end();
     outcome
