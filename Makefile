@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run up dist test js check bench centrifuge-bench hostile rolling storm durable return presence api calls topics traces million recovery interest chaos churn stuck chart cluster image-check conformance drain-go examples-go docs-go centrifuge-go centrifuge-java trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
+.PHONY: help run up dist test js check bench centrifuge-bench hostile rolling storm durable return presence api calls topics traces million growth peers instructions instructions-record recovery interest chaos churn stuck chart cluster image-check conformance drain-go examples-go docs-go centrifuge-go centrifuge-java trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
 
 CARGO ?= cargo
 # Where cargo builds, asked only by who needs it.
@@ -42,7 +42,7 @@ js: tools servers ## lint, type-check, build and test the npm package, against r
 	$(CARGO) build
 	cd clients/js && PATH="$$PWD/../../.servers/bin:$$PATH" USHER="$(TARGET)/debug/usher" npm run --silent check
 
-check: tools fmt-check lint deny doc test js ## everything that CI wants: format, lints, licences, docs, tests
+check: tools fmt-check lint deny doc test js instructions ## everything that CI wants: format, lints, licences, docs, tests, counted instructions
 
 bench: tools servers ## measure the gateway beside its floors, into benches/results.txt
 	$(CARGO) bench --bench gateway | tee benches/results.txt
@@ -143,6 +143,25 @@ traces: tools servers ## measure what traces cost the delivery of messages, into
 # said; MILLION_HOLD is in seconds, 300 by default.
 million: tools servers ## open, hold and count a million sessions, or as many as the machine holds, into benches/million.txt
 	$(CARGO) bench --bench gateway -- million | tee benches/million.txt
+
+# Its figures go into docs/performance.md by themselves; QUICK=--quick has a tenth of the sessions,
+# and GROWTH_DOCS names another folder with such a page.
+growth: tools servers ## measure how cost grows with sessions, payloads and sessions a user, into docs/performance.md
+	$(CARGO) bench --bench gateway -- growth $(QUICK)
+
+# The other gateways are one in Node and, where Go is, Centrifugo, which Go builds once.
+peers: tools servers ## measure Usher beside other gateways, into benches/peers.txt
+	@tests/servers.sh peers
+	$(CARGO) bench --bench gateway -- peers $(QUICK) | tee benches/peers.txt
+
+# Counts compare only under one compiler: under another it says so, and passes.
+instructions: tools servers ## count the instructions of four hot paths; fails where one takes a tenth more than is recorded
+	@tests/servers.sh valgrind
+	$(CARGO) bench --profile dev --bench gateway -- instructions
+
+instructions-record: tools servers ## record these counts in benches/instructions.txt
+	@tests/servers.sh valgrind
+	INSTRUCTIONS_RECORD=yes $(CARGO) bench --profile dev --bench gateway -- instructions
 
 chart: tools servers ## lint and test the chart alone
 	.servers/bin/helm lint --strict helm --set demo.enabled=true

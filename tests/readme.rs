@@ -75,7 +75,7 @@ fn every_make_target_that_it_names_exists() {
 }
 
 /// Every document of the project but the generated one.
-const DOCUMENTS: [&str; 27] = [
+const DOCUMENTS: [&str; 28] = [
     "README.md",
     "SECURITY.md",
     "clients/js/README.md",
@@ -89,6 +89,7 @@ const DOCUMENTS: [&str; 27] = [
     "docs/glossary.md",
     "docs/kubernetes.md",
     "docs/operations.md",
+    "docs/performance.md",
     "docs/publishing.md",
     "docs/release.md",
     "docs/scale.md",

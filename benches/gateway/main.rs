@@ -6,8 +6,8 @@
 //! same run, in turns; only the ratio of the two travels.
 //!
 //! `hostile`, `rolling`, `storm`, `durable`, `presence`, `api`, `calls`, `topics`, `traces`,
-//! `million` and `centrifuge` are parts that are run only when they are asked for, and that fail
-//! where a bound is missed.
+//! `million`, `centrifuge`, `instructions`, `growth` and `peers` are parts that are run only when
+//! they are asked for, and that fail where a bound is missed.
 //! `return [ROW…]` is another: it fails where a client that comes back gets anything but what
 //! it missed.
 
@@ -23,11 +23,14 @@ mod durable;
 mod events;
 mod floor;
 mod follows;
+mod growth;
 mod hostile;
+mod instructions;
 mod many;
 mod million;
 mod parts;
 mod payload;
+mod peers;
 mod presence;
 mod process;
 mod publisher;
@@ -53,7 +56,7 @@ use crate::{
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-const PARTS: [&str; 18] = [
+const PARTS: [&str; 21] = [
     "memory",
     "burst",
     "unicast",
@@ -72,6 +75,9 @@ const PARTS: [&str; 18] = [
     "traces",
     "million",
     "centrifuge",
+    "instructions",
+    "growth",
+    "peers",
 ];
 /// What follows it are names of its rows.
 const RETURN: &str = "return";
@@ -87,6 +93,8 @@ const FULL: Scale = Scale {
     rolling: 5_000,
     storm: 15_000,
     returning: 10_000,
+    growth: 100_000,
+    peers: 10_000,
     rounds: 3,
 };
 
@@ -101,6 +109,8 @@ const QUICK: Scale = Scale {
     rolling: 1_000,
     storm: 3_000,
     returning: 1_000,
+    growth: 10_000,
+    peers: 1_000,
     rounds: 1,
 };
 
@@ -111,6 +121,7 @@ fn main() -> ExitCode {
         Some(attackers::ARGUMENT) => attackers::be(arguments.skip(1)),
         Some(crowd::ARGUMENT) => crowd::be(arguments.skip(1)),
         Some(many::ARGUMENT) => many::be(arguments.skip(1)),
+        Some(instructions::ARGUMENT) => instructions::be(arguments.skip(1)),
         Some(process::ARGUMENT) => process::be(arguments.skip(1)),
         _ => bench(arguments.collect()),
     };
@@ -212,6 +223,15 @@ fn bench(arguments: Vec<String>) -> Outcome<()> {
     }
     if asked_for("centrifuge") {
         outcome = outcome.and(bench.centrifuge());
+    }
+    if asked_for("instructions") {
+        outcome = outcome.and(bench.instructions());
+    }
+    if asked_for("growth") {
+        outcome = outcome.and(bench.growth());
+    }
+    if asked_for("peers") {
+        outcome = outcome.and(bench.peers());
     }
     bench.report.end();
     outcome

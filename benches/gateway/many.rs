@@ -22,15 +22,45 @@ pub(crate) use self::{
     latencies::Latencies,
     town::{Delivered, Opened, Size, Town, Use},
 };
-use crate::{Outcome, process::Process};
+use crate::{Outcome, parts::BROADCAST, process::Process};
 
 /// As the first argument it makes this program such a process.
 pub(crate) const ARGUMENT: &str = "--be-many-sessions";
 
+/// What kind of server sessions are opened at.
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Peer {
+    Usher,
+    /// `benches/peers/node`, which takes the user's id for a ticket.
+    Node,
+    /// Its unidirectional WebSocket, where a client names its channels.
+    Centrifugo,
+}
+
+impl Peer {
+    /// The path of a session, with a ticket or the id of its user.
+    pub(crate) fn path(self, ticket: &str) -> String {
+        match self {
+            Self::Usher | Self::Node => format!("/ws?ticket={ticket}"),
+            Self::Centrifugo => {
+                let user = format!("usher.user.{ticket}");
+                let connect = serde_json::json!({"subs": {user: {}, BROADCAST: {}}});
+                let connect = form_urlencoded::byte_serialize(connect.to_string().as_bytes())
+                    .collect::<String>();
+                format!("/connection/uni_websocket?cf_connect={connect}")
+            }
+        }
+    }
+}
+
 /// Which sessions a process opens, and where.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Plan {
-    pub(crate) address: SocketAddr,
+    pub(crate) peer: Peer,
+    /// Each try goes to the next of these.
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// Whether a session that ended is opened again.
+    pub(crate) returns: bool,
     pub(crate) redis: SocketAddr,
     /// The number of the first session of all processes; each has an address of its own.
     pub(crate) first: usize,
@@ -60,6 +90,8 @@ pub(crate) struct Run {
     /// Message `n` to user `u` has the number `u * each + n`, so that a session knows the
     /// message of another user. 0: all sessions get the same messages.
     pub(crate) each: u64,
+    /// Whether messages may be missing: then each that comes counts.
+    pub(crate) holes: bool,
 }
 
 /// What a process has seen.

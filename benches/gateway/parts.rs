@@ -39,6 +39,10 @@ pub(crate) struct Scale {
     pub(crate) storm: usize,
     /// Clients that come back in durable mode.
     pub(crate) returning: usize,
+    /// Sessions of each gateway that is measured beside others.
+    pub(crate) peers: usize,
+    /// The most sessions of which it is measured how cost grows.
+    pub(crate) growth: usize,
     /// Rounds, of which the median counts.
     pub(crate) rounds: usize,
 }

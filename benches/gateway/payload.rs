@@ -9,6 +9,8 @@ use std::{
 /// Bytes of a message.
 pub(crate) const SIZE: usize = 128;
 const START: &[u8] = b"{\"run\":";
+/// A payload begins within so many bytes of a frame.
+const HEAD: usize = 256;
 /// Where the numbers stand, and how long they are. Each has 1 as its first
 /// digit, since JSON allows no leading zero.
 const RUN: (usize, usize) = (7, 6);
@@ -88,8 +90,13 @@ pub(crate) fn read_first(payload: &[u8]) -> Option<Numbers> {
 /// The same of the text of a frame of `usher.v1` with a payload of any size.
 pub(crate) fn read_frame(text: &[u8]) -> Option<Numbers> {
     let envelopes = [ENVELOPE, BROADCAST_ENVELOPE];
-    let payload = envelopes.iter().find_map(|one| text.strip_prefix(*one))?;
-    read_first(payload)
+    if let Some(payload) = envelopes.iter().find_map(|one| text.strip_prefix(*one)) {
+        return read_first(payload);
+    }
+    // Another server's envelope.
+    let head = &text[..text.len().min(HEAD)];
+    let at = head.windows(START.len()).position(|bytes| bytes == START)?;
+    read_first(&text[at..])
 }
 
 /// A WebSocket frame as the gateway sends it, but for the numbers, and where

@@ -210,20 +210,22 @@ pub(crate) fn machine(nats: &Path, redis: &Path) -> String {
             .trim()
             .to_owned()
     };
-    let says = |program: &Path| {
-        let output = Command::new(program).arg("--version").output();
-        let text = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned());
-        text.unwrap_or_default().trim().to_owned()
-    };
     format!(
         "{cores} cores ({}), {}, Linux {}\n{}\n{}\n{}",
         first("/proc/cpuinfo", "model name"),
         first("/proc/meminfo", "MemTotal"),
         first("/proc/sys/kernel/osrelease", ""),
-        says(Path::new("rustc")),
-        says(nats),
-        says(redis),
+        version(Path::new("rustc")),
+        version(nats),
+        version(redis),
     )
+}
+
+/// What a program says of its version; empty where it can't be asked.
+pub(crate) fn version(program: &Path) -> String {
+    let output = Command::new(program).arg("--version").output();
+    let text = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned());
+    text.unwrap_or_default().trim().to_owned()
 }
 
 /// The load of the last minute.

@@ -215,6 +215,17 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
+    /// Another gateway than ours, which has one listener.
+    pub(crate) fn of(address: SocketAddr, process: Process, folder: TempDir) -> Self {
+        Self {
+            public: address,
+            grpc: address,
+            ops: address,
+            process,
+            _folder: folder,
+        }
+    }
+
     /// The sum of the series whose lines begin so.
     pub(crate) fn metric(&self, begins: &str) -> Outcome<f64> {
         let mut stream = TcpStream::connect(self.ops)?;

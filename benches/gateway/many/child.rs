@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{
-    Order, Plan,
+    Order, Peer, Plan,
     pace::{PAUSE, Pace},
     session::{Session, Tally},
     user, user_id,
@@ -33,12 +33,18 @@ use crate::{
 
 /// Tickets that are written at once.
 const TICKETS: usize = 500;
+/// A session that comes back does so within this.
+const BACK: Duration = Duration::from_secs(1);
+/// Redis has written them within this.
+const REDIS: Duration = Duration::from_secs(20);
 
 /// The argument is the plan.
 pub(crate) fn be(mut arguments: impl Iterator<Item = String>) -> Outcome<()> {
     let plan: Plan = serde_json::from_str(&arguments.next().ok_or("PLAN")?)?;
     let redis = redis::Client::open(format!("redis://{}", plan.redis))?;
     let redis = redis.get_connection()?;
+    // While it waits, nobody is answered.
+    redis.set_read_timeout(Some(REDIS))?;
     let (tell, orders) = mpsc::unbounded_channel();
     thread::spawn(move || {
         for line in io::stdin().lines().map_while(Result::ok) {
@@ -73,6 +79,14 @@ struct Crowd {
 struct Waiting {
     session: usize,
     ticket: Option<String>,
+}
+
+/// What becomes of sessions, for the task that opens them.
+enum News {
+    /// A handshake is over: how long it took, or how it was refused.
+    Shook(usize, Result<Duration, String>),
+    /// A session that comes back has ended.
+    Ended(usize),
 }
 
 impl Crowd {
@@ -119,10 +133,11 @@ impl Crowd {
                 ticket: None,
             })
             .collect();
-        let (tell, mut ends) = mpsc::unbounded_channel();
-        let (mut pace, mut under_way) = (Pace::new(self.plan.handshakes), 0);
+        let (tell, mut news) = mpsc::unbounded_channel();
+        let at_once = self.plan.returns || self.plan.handshakes >= sessions;
+        let (mut pace, mut under_way) = (Pace::new(self.plan.handshakes, at_once), 0);
         let mut pause_until = Instant::now();
-        while !waiting.is_empty() || under_way > 0 {
+        while !waiting.is_empty() || under_way > 0 || self.plan.returns {
             while under_way < pace.window()
                 && let Some(next) = waiting.front_mut()
             {
@@ -137,20 +152,31 @@ impl Crowd {
                 let (crowd, tell) = (self.clone(), tell.clone());
                 spawn_local(async move {
                     let start = Instant::now();
-                    let admitted = crowd.admit(session, &ticket).await;
-                    let _ = tell.send((session, admitted.map(|()| start.elapsed())));
+                    let admitted = crowd.admit(session, &ticket, tell.clone()).await;
+                    let admitted = admitted.map(|()| start.elapsed());
+                    let _ = tell.send(News::Shook(session, admitted));
                 });
             }
-            let (session, admitted): (usize, Result<Duration, String>) =
-                ends.recv().await.ok_or("no handshake is under way")?;
-            under_way -= 1;
-            match admitted {
-                Ok(after) => pace.admitted(after),
-                Err(how) => {
-                    pace.refused();
-                    pause_until = Instant::now() + PAUSE;
+            match news.recv().await.ok_or("no handshake is under way")? {
+                News::Ended(session) => waiting.push_back(Waiting {
+                    session,
+                    ticket: None,
+                }),
+                News::Shook(_, Ok(after)) => {
+                    under_way -= 1;
+                    pace.admitted(after);
+                }
+                News::Shook(session, Err(how)) => {
+                    under_way -= 1;
                     let refused = &mut self.tally.borrow_mut().count.refused;
                     *refused.entry(how).or_default() += 1;
+                    if self.plan.returns {
+                        // Each goes by itself, as browsers do.
+                        spawn_local(again(session, tell.clone()));
+                        continue;
+                    }
+                    pace.refused();
+                    pause_until = Instant::now() + PAUSE;
                     // A ticket may have been used up.
                     waiting.push_back(Waiting {
                         session,
@@ -168,7 +194,11 @@ impl Crowd {
         let without: Vec<_> = without.take(TICKETS).collect();
         let of = |next: &&mut Waiting| user_id(user(next.session, self.plan.sessions_per_user));
         let users: Vec<_> = without.iter().map(of).collect();
-        for (next, ticket) in without.into_iter().zip(servers::mint(redis, &users)?) {
+        let tickets = match self.plan.peer {
+            Peer::Usher => servers::mint(redis, &users)?,
+            Peer::Node | Peer::Centrifugo => users,
+        };
+        for (next, ticket) in without.into_iter().zip(tickets) {
             next.ticket = Some(ticket);
         }
         Ok(())
@@ -179,14 +209,43 @@ impl Crowd {
     /// # Errors
     ///
     /// How it was refused.
-    async fn admit(self: Rc<Self>, session: usize, ticket: &str) -> Result<(), String> {
-        self.tally.borrow_mut().count.tries += 1;
-        let opened = Connection::open(self.plan.address, session, ticket).await;
+    async fn admit(
+        self: Rc<Self>,
+        session: usize,
+        ticket: &str,
+        tell: mpsc::UnboundedSender<News>,
+    ) -> Result<(), String> {
+        let tries = {
+            let count = &mut self.tally.borrow_mut().count;
+            count.tries += 1;
+            count.tries as usize
+        };
+        let Plan {
+            peer, addresses, ..
+        } = &self.plan;
+        let address = addresses[tries % addresses.len()];
+        let path = peer.path(ticket);
+        let opened = Connection::open_at(address, session, &path, *peer == Peer::Usher).await;
         let (stream, rest) = opened.map_err(|End { how, .. }| how)?.into_parts();
         let user = user(session, self.plan.sessions_per_user);
         self.tally.borrow_mut().count.open += 1;
-        spawn_local(self.clone().read(Session::new(stream, rest, user)));
+        let open = Session::new(stream, rest, user);
+        match self.plan.returns {
+            false => drop(spawn_local(self.clone().read(open))),
+            true => drop(spawn_local(self.clone().come_back(session, open, tell))),
+        }
         Ok(())
+    }
+
+    /// Lets a session read until it ends, and has it opened again within a second.
+    async fn come_back(
+        self: Rc<Self>,
+        session: usize,
+        open: Session,
+        tell: mpsc::UnboundedSender<News>,
+    ) {
+        self.read(open).await;
+        again(session, tell).await;
     }
 
     /// Lets a session read until it ends. Its future is small: there are thousands of them.
@@ -206,4 +265,10 @@ impl Crowd {
             None => session.close(),
         }
     }
+}
+
+/// Has a session opened within a second.
+async fn again(session: usize, tell: mpsc::UnboundedSender<News>) {
+    sleep(BACK.mul_f64(rand::random())).await;
+    let _ = tell.send(News::Ended(session));
 }

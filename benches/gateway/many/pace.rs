@@ -16,11 +16,11 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) fn new(most: usize) -> Self {
-        Self {
-            window: 1.0,
-            most: most.max(1) as f64,
-        }
+    /// So many at most; at once or step by step.
+    pub(super) fn new(most: usize, at_once: bool) -> Self {
+        let most = most.max(1) as f64;
+        let window = if at_once { most } else { 1.0 };
+        Self { window, most }
     }
 
     /// How many may be under way.

@@ -101,14 +101,20 @@ impl Session {
         let Some(numbers) = payload::read_frame(text) else {
             return;
         };
-        let Run { number, each } = tally.run;
+        let Run {
+            number,
+            each,
+            holes,
+        } = tally.run;
         if numbers.run != number {
             return;
         }
         if u64::from(self.run) != number {
             (self.run, self.had) = (number as u32, 0);
         }
-        if numbers.seq == u64::from(self.user) * each + u64::from(self.had) {
+        let first = u64::from(self.user) * each;
+        let ours = each == 0 || (first..first + each).contains(&numbers.seq);
+        if numbers.seq == first + u64::from(self.had) || (holes && ours) {
             self.had += 1;
             tally.count.messages += 1;
         } else {

@@ -5,6 +5,7 @@ mod opening;
 mod usage;
 
 use std::{
+    net::SocketAddr,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -13,7 +14,7 @@ use rustix::process::{Resource, getrlimit};
 
 use self::usage::kinds;
 pub(crate) use self::{messages::Delivered, opening::Opened, usage::Use};
-use super::{Count, Many, Order, Plan};
+use super::{Count, Many, Order, Peer, Plan};
 use crate::{
     Outcome,
     process::Process,
@@ -56,6 +57,7 @@ struct Pair {
 pub(crate) struct Town<'a> {
     servers: &'a Servers,
     size: Size,
+    peer: Peer,
     pairs: Vec<Pair>,
 }
 
@@ -67,18 +69,32 @@ impl<'a> Town<'a> {
         size: Size,
         variables: &[(&str, String)],
     ) -> Outcome<Self> {
+        let mut variables = variables.to_vec();
+        variables.push(("USHER_GRPC__MAX_CONNECTIONS", SERVICES.to_string()));
+        Self::of(servers, size, Peer::Usher, || {
+            servers.gateway_with(&variables)
+        })
+    }
+
+    /// Starts gateways of this kind, and processes for their sessions.
+    pub(crate) fn of(
+        servers: &'a Servers,
+        size: Size,
+        peer: Peer,
+        start: impl Fn() -> Outcome<Gateway>,
+    ) -> Outcome<Self> {
         let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let most = descriptors.saturating_sub(OTHERS).clamp(1, SESSIONS_EACH);
         let gateways = size.sessions.div_ceil(most as usize);
         // All sessions of a user are at the same gateway.
         let each = size.users().div_ceil(gateways) * size.sessions_per_user;
-        let mut variables = variables.to_vec();
-        variables.push(("USHER_GRPC__MAX_CONNECTIONS", SERVICES.to_string()));
         let pairs = (0..size.sessions).step_by(each).map(|first| {
-            let gateway = servers.gateway_with(&variables)?;
+            let gateway = start()?;
             let sessions = each.min(size.sessions - first);
             let many = Many::start(&Plan {
-                address: gateway.public,
+                peer,
+                addresses: vec![gateway.public],
+                returns: false,
                 redis: servers.redis,
                 first,
                 sessions,
@@ -95,8 +111,14 @@ impl<'a> Town<'a> {
         Ok(Self {
             servers,
             size,
+            peer,
             pairs,
         })
+    }
+
+    /// Where the first gateway is.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.pairs[0].gateway.public
     }
 
     pub(crate) fn gateways(&self) -> usize {
@@ -105,7 +127,7 @@ impl<'a> Town<'a> {
 
     /// CPU seconds until now.
     pub(crate) fn cpu(&self) -> Use {
-        self.each(Process::cpu)
+        self.each(Process::cpu_of_threads)
     }
 
     /// Bytes that are resident now.
@@ -156,8 +178,14 @@ impl<'a> Town<'a> {
         self.ask_all(&Order::Close)?;
         loop {
             let mut open = 0.0;
-            for pair in &self.pairs {
-                open += pair.gateway.metric("usher_sessions{")?;
+            match self.peer {
+                Peer::Usher => {
+                    for pair in &self.pairs {
+                        open += pair.gateway.metric("usher_sessions{")?;
+                    }
+                }
+                // Others do not say what they have.
+                _ => open = self.look()?.open as f64,
             }
             if open == 0.0 {
                 return Ok(start.elapsed());

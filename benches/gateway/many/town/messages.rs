@@ -10,11 +10,13 @@ use crate::{
     Outcome,
     many::{Latencies, Order, Run, latencies::stamp, user_id},
     parts::BROADCAST,
-    payload::{Numbers, Payload},
+    payload::{Numbers, Payload, random_users},
     publisher::Publisher,
 };
 
-/// Messages flat out are published in so many parts, each when the one before has arrived.
+/// Messages flat out are published in parts of so many, or in so many parts, each when the one
+/// before has arrived.
+const PART: usize = 5_000;
 const PARTS: usize = 20;
 /// Nothing new for this long: the rest is lost.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -55,14 +57,16 @@ impl Town<'_> {
         let numbers = Run {
             number: run,
             each: EACH,
+            holes: false,
         };
         let sessions = self.look()?.open as u64;
         self.ask_all(&Order::Expect(numbers))?;
         let mut publisher = Publisher::connect_for(self.servers.nats, payload.clone())?;
         let start = Instant::now();
         let users = self.size.users();
-        for part in 0..PARTS {
-            for user in (part..users).step_by(PARTS) {
+        let parts = users.div_ceil(PART).clamp(1, PARTS);
+        for part in 0..parts {
+            for user in (part..users).step_by(parts) {
                 let message = Numbers {
                     run,
                     seq: user as u64 * EACH,
@@ -72,10 +76,10 @@ impl Town<'_> {
             }
             publisher.confirm()?;
             // Users are evenly spread over the parts, up to the last ones.
-            let share = (part + 1) as f64 / PARTS as f64;
-            let slack = self.size.sessions_per_user as u64 * PARTS as u64;
+            let share = (part + 1) as f64 / parts as f64;
+            let slack = self.size.sessions_per_user as u64 * parts as u64;
             let wanted = (sessions as f64 * share) as u64;
-            let last = part + 1 == PARTS;
+            let last = part + 1 == parts;
             self.until(if last {
                 sessions
             } else {
@@ -90,6 +94,7 @@ impl Town<'_> {
         let numbers = Run {
             number: run,
             each: 0,
+            holes: false,
         };
         let sessions = self.look()?.open as u64;
         self.ask_all(&Order::Expect(numbers))?;
@@ -104,6 +109,48 @@ impl Town<'_> {
         publisher.confirm()?;
         self.until(sessions)?;
         self.delivered(sessions, start)
+    }
+
+    /// Messages to random users, evenly.
+    pub(crate) fn evenly(
+        &mut self,
+        run: u64,
+        payload: &Payload,
+        count: usize,
+        per_second: u32,
+    ) -> Outcome<Delivered> {
+        let users = self.size.users();
+        // As many as can be told apart.
+        let each = (900_000_000 / users as u64).min(count as u64 + 1);
+        let numbers = Run {
+            number: run,
+            each,
+            holes: false,
+        };
+        self.ask_all(&Order::Expect(numbers))?;
+        let mut publisher = Publisher::connect_for(self.servers.nats, payload.clone())?;
+        let subjects: Vec<_> = (0..users).map(subject).collect();
+        let mut next = vec![0; users];
+        let start = Instant::now();
+        let messages = random_users(run, users, count).map(|user| {
+            let seq = user as u64 * each + next[user];
+            next[user] += 1;
+            let at = Duration::ZERO;
+            (&*subjects[user], Numbers { run, seq, at })
+        });
+        publisher.pace_by(messages, per_second, stamp)?;
+        let sessions = |user: usize| {
+            let first = user * self.size.sessions_per_user;
+            let others = self.size.sessions - first;
+            others.min(self.size.sessions_per_user) as u64
+        };
+        let wanted = next
+            .iter()
+            .enumerate()
+            .map(|(user, messages)| messages * sessions(user))
+            .sum();
+        self.until(wanted)?;
+        self.delivered(wanted, start)
     }
 
     /// Waits until so many messages have come, or no more come.

@@ -34,6 +34,16 @@ impl Sub for Use {
 }
 
 impl Use {
+    /// Of one of so many.
+    pub(crate) fn of_one(self, count: f64) -> Self {
+        kinds(
+            self.gateways / count,
+            self.nats / count,
+            self.redis / count,
+            self.sessions / count,
+        )
+    }
+
     /// Each with its name.
     pub(crate) fn by_kind(self) -> [(&'static str, f64); 4] {
         [
