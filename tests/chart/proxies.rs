@@ -1,8 +1,10 @@
 //! The settings for proxies, with real ones in front of real gateways. nginx is set by
 //! `examples/nginx.conf`, and once by the annotations that the chart gives to
-//! ingress-nginx, as directives; HAProxy by `examples/haproxy.cfg`.
+//! ingress-nginx, as directives; HAProxy by `examples/haproxy.cfg`, Envoy by
+//! `examples/envoy.yaml`.
 
 mod centrifuge;
+mod envoy;
 mod proxy;
 
 use std::{collections::HashSet, time::Duration};
@@ -103,11 +105,12 @@ fn the_example_is_what_the_rolling_restart_is_measured_with() {
 async fn an_upgrade_passes_and_no_log_holds_a_ticket() {
     let (nats, redis, one, other) = two().await;
     let gateways = [&one, &other];
-    let (nginx, haproxy) = tokio::join!(
+    let (nginx, haproxy, envoy) = tokio::join!(
         Proxy::example_nginx(gateways),
-        Proxy::example_haproxy(gateways)
+        Proxy::example_haproxy(gateways),
+        Proxy::example_envoy(gateways)
     );
-    for proxy in [nginx, haproxy] {
+    for proxy in [nginx, haproxy, envoy] {
         let user = format!("behind-{}", proxy.name);
         let ticket = redis.ticket(&user).await;
         let mut client = Client::builder(&one, &ticket)
@@ -164,8 +167,8 @@ async fn an_upgrade_passes_and_no_log_holds_a_ticket() {
     }
 }
 
-/// With a ping each 63 s, beyond what these proxies wait by themselves (nginx: 60 s;
-/// HAProxy has no default of its own, Debian's file says 50 s).
+/// With a ping each 63 s, beyond what nginx and HAProxy wait by themselves (nginx: 60 s;
+/// HAProxy has no default of its own, Debian's file says 50 s). Envoy waits five minutes.
 #[tokio::test]
 async fn a_silent_session_lives_past_the_proxys_default() {
     let (nats, redis) = servers().await;
@@ -204,10 +207,11 @@ async fn a_silent_session_lives_past_the_proxys_default() {
             balanced("    timeout client 50s\n    timeout server 50s\n", address)
         }),
     );
+    let envoy = Proxy::example_envoy([&gateway, &gateway]).await;
     let began = Instant::now();
     let mut set = Vec::new();
     let mut bare = Vec::new();
-    for proxy in [&nginx, &haproxy] {
+    for proxy in [&nginx, &haproxy, &envoy] {
         set.push((proxy.name, proxy.open(&gateway, &redis, "silent", "").await));
     }
     for proxy in [&bare_nginx, &bare_haproxy] {

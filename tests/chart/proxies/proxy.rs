@@ -24,11 +24,16 @@ impl Proxy {
         let folder = TempDir::new().expect("a folder");
         let address = format!("127.0.0.1:{}", free_port());
         let root = folder.path().display().to_string();
-        let file = folder.path().join("proxy.conf");
+        // Envoy knows the form by the name.
+        let file = folder.path().join(match name {
+            "envoy" => "proxy.yaml",
+            _ => "proxy.conf",
+        });
         fs::write(&file, config(&address, &root)).expect("written");
         let mut command = Command::new(server(name));
         match name {
             "nginx" => command.args(["-p", &root, "-e", &format!("{root}/start.log"), "-c"]),
+            "envoy" => command.args(["--disable-hot-restart", "--log-level", "warn", "-c"]),
             _ => command.args(["-db", "-f"]),
         };
         let mut process = Process::spawn({
