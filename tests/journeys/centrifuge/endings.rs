@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Kind, Sdk, TOKENS, again, durable, speaking, with_tokens};
+use super::{Kind, Sdk, TOKENS, again, durable, speaking, wire::connected, with_tokens};
 use crate::support::{Gateway, eventually, grpc::disconnect, network::Network, servers};
 
 /// Waits until something happens after which an SDK that comes again would have done so.
@@ -193,4 +193,42 @@ pub(super) async fn come_again_after_not_reading(kinds: &[Kind]) {
         assert_eq!(connecting["code"], 3008, "{kind:?}");
         sdk.sees("connected", 2).await;
     }
+}
+
+/// Live mode cannot show what was published meanwhile.
+#[tokio::test]
+async fn sdks_come_again_after_nats_was_away() {
+    let (mut nats, redis) = servers().await;
+    let gateway = speaking(Gateway::builder(&nats, &redis))
+        .set("drain.window", "300ms")
+        .start()
+        .await;
+    let sdks = Kind::RETURNING.map(|kind| (kind, Sdk::start(kind, &gateway, "42")));
+    for (_, sdk) in &sdks {
+        sdk.sees("subscribed", 2).await;
+    }
+    nats.restart().await;
+    for (kind, sdk) in &sdks {
+        let connecting = sdk.sees("connecting", 2).await;
+        assert_eq!(
+            (&connecting["code"], &connecting["reason"]),
+            (&json!(3010), &json!("bus_lost")),
+            "{kind:?}"
+        );
+        sdk.sees("connected", 2).await;
+    }
+}
+
+/// Neither its pings nor those of the WebSocket are answered.
+#[tokio::test]
+async fn a_client_that_answers_nothing_is_closed() {
+    let (nats, redis) = servers().await;
+    let gateway = speaking(Gateway::builder(&nats, &redis))
+        .set("session.ping_interval", "1s")
+        .set("session.idle_timeout", "3s")
+        .start()
+        .await;
+    let mut socket = connected(&gateway, &redis, "42").await;
+    let (code, reason, _) = socket.expect_close().await;
+    assert_eq!((code, &*reason), (3012, "idle"));
 }
