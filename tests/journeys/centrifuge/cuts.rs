@@ -107,7 +107,8 @@ pub(super) fn nothing_is_lost(who: &str, seen: &[Value]) {
         let all = (0..MESSAGES).filter(|number| channel_of(*number) == channel);
         assert_eq!(numbers, all.collect::<Vec<_>>(), "{who}, {channel}");
     }
-    assert!(of("connected").count() > 3, "{who} was cut");
+    // How often depends on how long it waits before it comes back.
+    assert!(of("connected").count() > 1, "{who} was cut");
     let lost = |one: &&Value| one["wasRecovering"] == true && one["recovered"] == false;
     assert_eq!(of("subscribed").find(lost), None, "{who}");
 }
