@@ -9,7 +9,7 @@
 //!
 //! Lock order, here and in `durable`. A thread may lock only what stands further to the right:
 //!
-//! - a shard of [`Audiences`] → an entry's state (`membership`) → a session's track (`durable`)
+//! - a shard of `Audiences` → an entry's state (`membership`) → a session's track (`durable`)
 //!   → its [`Follows`] → its [`Backlog`]. Nothing is locked inside of a backlog's lock.
 //! - `Durable::state` → `Durable::sessions` → a session's track.
 

@@ -39,7 +39,7 @@ pub enum DialError {
     /// The network said no, or the connection broke.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// The attempt was not over within two seconds ([`ATTEMPT`]).
+    /// The attempt was not over within two seconds (`ATTEMPT`).
     #[error("no answer within {} s", ATTEMPT.as_secs())]
     TimedOut,
     /// The server did not let us in, in its own words.
