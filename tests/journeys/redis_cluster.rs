@@ -112,7 +112,10 @@ async fn a_node_that_is_away_is_named_and_found_again() {
             && gateway.log().contains(cluster.networks[2].address())
     })
     .await;
-    assert_eq!(gateway.status().await["redis_connected"], false);
+    eventually("the status says it", || async {
+        gateway.status().await["redis_connected"] == false
+    })
+    .await;
     cluster.nodes[2].restart().await;
     eventually("its tickets open sessions again", || async {
         let info: String = cluster.nodes[2].command(&["CLUSTER", "INFO"]).await;

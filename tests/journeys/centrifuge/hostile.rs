@@ -224,15 +224,17 @@ async fn hostile_messages_are_closed_and_cost_no_memory() {
     for attack in attacks() {
         let Attack { name, protobuf, .. } = attack;
         let mut sockets = Vec::new();
-        for _ in 0..CLIENTS {
+        for client in 0..CLIENTS {
+            // One user may have only some sessions.
+            let user = format!("mallory-{client}");
             let mut socket = match protobuf {
                 true => raw_protobuf(&gateway).await,
                 false => raw(&gateway).await,
             };
             match (attack.in_session, protobuf) {
                 (false, _) => {}
-                (true, true) => connect_in_protobuf(&mut socket, &redis, "mallory").await,
-                (true, false) => socket = connected(&gateway, &redis, "mallory").await,
+                (true, true) => connect_in_protobuf(&mut socket, &redis, &user).await,
+                (true, false) => socket = connected(&gateway, &redis, &user).await,
             }
             socket.write(&attack.frame).await;
             sockets.push(socket);
