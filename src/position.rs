@@ -1,7 +1,7 @@
 //! What a client has of the messages of its channels, as it says it in `since`.
 //!
-//! Every client keeps its position by these five rules: see [`Tracker`]. A gateway keeps them
-//! for the `id` of server-sent events: see `durable::track`.
+//! Every client keeps its position by these five rules: see [`Tracker`]. For server-sent events
+//! a gateway keeps it too, and writes it as `id` before each frame: see `http::events`.
 //!
 //! 1. `welcome` with `complete`: keep everything. Otherwise forget everything; PROVEN is the
 //!    frame's `seq` with `none`, and 0 with `gap`.
@@ -17,7 +17,7 @@ mod tracker;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-pub use self::tracker::{Begun, Seen, Tracker};
+pub use self::tracker::{Begun, Seen, Step, Tracker};
 use crate::{
     channel::{Channel, Topic},
     user::from_subject_token,

@@ -50,6 +50,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use dashmap::DashMap;
 use tokio::{
     sync::Notify,
@@ -359,9 +360,12 @@ impl Registry {
             if session.clone().catches_up() || !backlog.is_welcomed() {
                 return;
             }
+            let push = |frame: &Bytes| {
+                backlog.push(Outgoing::own(frame.clone(), &self.limits), &self.limits)
+            };
             match backlog.protocol() {
-                Protocol::UsherV1 => drop(backlog.push(text.clone(), None, &self.limits)),
-                Protocol::Sse => drop(backlog.push(event.clone(), None, &self.limits)),
+                Protocol::UsherV1 => drop(push(&text)),
+                Protocol::Sse => drop(push(&event)),
                 Protocol::RawV1 => speechless.push(session.clone()),
                 Protocol::CentrifugeJson | Protocol::CentrifugeProtobuf => {
                     centrifuge.push(session.clone());

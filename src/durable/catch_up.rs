@@ -6,8 +6,9 @@ use bytes::Bytes;
 use super::{Session, track::Why};
 use crate::{
     bus::stream::LeaderState,
-    frame::{self, Proof, sse},
+    frame::{self, Proof},
     message::{EventName, Stored},
+    position::Step,
     registry::{Arrival, Outgoing, Source},
     telemetry::Span,
     trace::Trace,
@@ -74,14 +75,8 @@ impl Session {
         if self.is_over(&track) {
             return false;
         }
-        let frame = |bytes: Bytes, source, id: Option<String>| {
-            let bytes = match id {
-                Some(id) => sse::with_id(&bytes, &id),
-                None => bytes,
-            };
-            Outgoing::new(bytes, None, source, limits)
-        };
-        let gap = catch_up.gap.map(|gap| frame(gap, Source::Own, None));
+        let frame = |bytes: Bytes, source| Outgoing::new(bytes, None, source, limits);
+        let gap = catch_up.gap.map(|gap| frame(gap, Source::Own));
         let mut frames: Vec<_> = gap.into_iter().collect();
         if track.channels_version() != catch_up.channels_version {
             // It follows other channels by now: that is read.
@@ -99,12 +94,13 @@ impl Session {
         {
             match bytes {
                 Some(bytes) => {
-                    let source = track.note_sent(channel, stored.seq, stored.at);
+                    let source = track.note_sent(channel, stored.seq);
                     let (tracer, event) = (&self.durable.tracer, event.as_str());
                     let arrived = Arrival::replayed(tracer, trace, event, stored.seq);
                     frames.push(Outgoing {
                         arrived,
-                        ..frame(bytes, source, track.id())
+                        step: self.step(&track, channel, stored),
+                        ..frame(bytes, source)
                     });
                     replayed += 1;
                 }
@@ -126,21 +122,15 @@ impl Session {
         {
             track.know(known);
             let protocol = self.backlog().protocol();
-            if let Some((source, id)) = finished.live
-                && protocol.has_own_frames()
-            {
+            if finished.announced && protocol.has_own_frames() {
                 let live = protocol.frame(&frame::live(proof));
-                frames.push(frame(live, source, id));
-            }
-            for (outgoing, id) in finished.frames {
-                frames.push(match id {
-                    None => outgoing,
-                    id => Outgoing {
-                        arrived: outgoing.arrived,
-                        ..frame(outgoing.bytes, outgoing.source, id)
-                    },
+                let Proof { seq, at } = proof;
+                frames.push(Outgoing {
+                    step: self.tells(|| Step::Proof { seq, at }),
+                    ..frame(live, Source::Proof)
                 });
             }
+            frames.extend(finished.frames);
         }
         self.backlog().extend(frames);
         let idle = self.backlog().is_idle();

@@ -30,8 +30,6 @@ pub(super) struct Chain {
     too_large: u64,
     /// Earlier messages were never the session's.
     began: u64,
-    /// The mark of the position with which the client came; 0 for none.
-    mark: u64,
 }
 
 /// What a live message is to a session that is up to date, compared with what it has.
@@ -56,15 +54,13 @@ impl Chain {
             skipped: (0, 0),
             too_large: 0,
             began: 0,
-            mark: 0,
         }
     }
 
-    /// The session begins at a sequence; its client came with this mark.
-    pub(super) fn start(&mut self, at: u64, mark: u64) {
+    /// The session begins at a sequence.
+    pub(super) fn start(&mut self, at: u64) {
         self.covered = at;
         self.began = at;
-        self.mark = mark;
     }
 
     /// Compares a live message with what the session has. Changes nothing.
@@ -129,13 +125,5 @@ impl Chain {
     /// Whether the session was given the message `seq` and everything before it.
     pub(super) fn was_given(&self, seq: u64) -> bool {
         seq > self.began && seq <= self.covered && seq != self.too_large
-    }
-
-    /// The channel's mark in the client's position.
-    pub(super) fn mark(&self) -> u64 {
-        match self.sent {
-            0 => self.mark,
-            sent => sent,
-        }
     }
 }

@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     bus::stream::{LeaderState, StreamError},
-    frame::{Proof, Protocol, Resume},
-    position::{Begun, Position, Since, Tracker},
+    frame::{Proof, Resume},
+    position::{Position, Since},
     registry::JoinState,
     telemetry::{Operation, Span},
     trace::Trace,
@@ -43,8 +43,8 @@ pub struct Opening {
     /// Which stream it is, and its last message when NATS had confirmed the subscription;
     /// `None` in live mode.
     pub stream: Option<(Arc<str>, Proof)>,
-    /// The client's position after its welcome, where it is told that beside each frame.
-    pub id: Option<String>,
+    /// The position that it sent, where that counts.
+    pub position: Option<Position>,
     /// What became of the client's position.
     pub resume: Resume,
     /// The channels of [`Since::Each`] that the client gets everything of, each with the last
@@ -57,7 +57,7 @@ impl Opening {
     pub fn live(since: Option<&Since>) -> Self {
         Self {
             stream: None,
-            id: None,
+            position: None,
             resume: since.map_or(Resume::None, |_| Resume::Gap),
             recovered: BTreeMap::new(),
         }
@@ -283,17 +283,12 @@ impl Session {
             return Err(StreamError::Odd("it is another one by now".to_owned()));
         }
         let proof = leader.proof();
-        let (resume, begun) = match &found {
-            None => (Resume::None, Begun::Anew),
-            Some(Found { complete: true, .. }) => (Resume::Complete, Begun::Complete),
-            Some(_) => (Resume::Gap, Begun::Gap),
+        let resume = match &found {
+            None => Resume::None,
+            Some(Found { complete: true, .. }) => Resume::Complete,
+            Some(_) => Resume::Gap,
         };
-        let since = found
-            .as_ref()
-            .and_then(|found| found.standing.position.clone());
-        let mut tracker = since.map(Tracker::new).unwrap_or_default();
-        tracker.welcome(Some(leader.epoch.clone()), proof.seq, proof.at, begun, []);
-        let position = tracker.position().expect("a welcome with an epoch").clone();
+        let mut position = None;
         let resumed = found.is_some();
         let recovered = found
             .as_ref()
@@ -302,8 +297,6 @@ impl Session {
             at: vec![proof.seq; self.channels().len()],
             proven: if resumed { Proof::default() } else { proof },
             known: leader.known(),
-            position,
-            shows: self.backlog().protocol() == Protocol::Sse,
             resumed: None,
         };
         if let Some(Found {
@@ -320,6 +313,7 @@ impl Session {
                     at: position.at,
                 });
             }
+            position = standing.position;
             let gap_up_to = if complete { 0 } else { proof.seq };
             beginning.at = standing.at;
             beginning.resumed = Some(Resumed {
@@ -329,7 +323,6 @@ impl Session {
             });
         }
         self.set_beginning(beginning);
-        let id = self.track().id();
         let channels_version = self.track().channels_version();
         if !resumed && self.catch_up(CatchUp::done(leader, channels_version)) {
             durable.want(self.clone());
@@ -337,7 +330,7 @@ impl Session {
         durable.look_later(self);
         Ok(Opening {
             stream: Some((leader.epoch.clone(), proof)),
-            id,
+            position,
             resume,
             recovered,
         })

@@ -16,8 +16,9 @@ use super::{
 use crate::{
     channel::{Channel, Topic},
     close::CloseReason,
-    frame::{Framed, Frames, Proof, Protocol, sse},
+    frame::{Framed, Frames, Proof, Protocol},
     message::Stored,
+    position::Step,
     registry::{
         self, Arrival, Backlog, FollowError, Followed, Follows, Limits, Outgoing, Pushed, Source,
     },
@@ -171,12 +172,11 @@ impl Session {
             Framed::TooLarge(Some(gap)) => (gap, false),
             Framed::TooLarge(None) => return self.is_too_large(),
         };
-        let source = track.note_sent(channel, stored.seq, stored.at);
-        let bytes = match track.id() {
-            Some(id) => sse::with_id(&bytes, &id),
-            None => bytes,
+        let source = track.note_sent(channel, stored.seq);
+        let outgoing = Outgoing {
+            step: self.step(&track, channel, stored),
+            ..Outgoing::new(bytes, Some(arrival), source, limits)
         };
-        let outgoing = Outgoing::new(bytes, Some(arrival), source, limits);
         match self.backlog.offer(outgoing, limits) {
             Some(Pushed::Queued | Pushed::NeedsTurn) if !whole => {
                 track.was_too_large(channel, stored.seq);
@@ -205,6 +205,23 @@ impl Session {
         if wants {
             self.clone().wait_for_round();
         }
+    }
+
+    /// What a message says of the client's position.
+    pub(super) fn step(&self, track: &Track, channel: usize, stored: Stored) -> Option<Box<Step>> {
+        let Stored { seq, prev, at } = stored;
+        self.tells(|| Step::Event {
+            channel: track.chains()[channel].channel.clone(),
+            seq,
+            prev,
+            at,
+        })
+    }
+
+    /// What a frame says of the client's position, if the client is told that beside it.
+    pub(super) fn tells(&self, step: impl FnOnce() -> Step) -> Option<Box<Step>> {
+        let tells = self.backlog.protocol() == Protocol::Sse;
+        tells.then(|| Box::new(step()))
     }
 
     /// The caller has marked it as queued.
@@ -281,7 +298,10 @@ impl registry::Session for Session {
                         return self.is_too_large();
                     };
                     // `Track::finish` sets the real source when it queues the frame.
-                    let outgoing = Outgoing::new(bytes, Some(arrival), Source::Own, limits);
+                    let outgoing = Outgoing {
+                        step: self.step(&track, index, stored),
+                        ..Outgoing::new(bytes, Some(arrival), Source::Own, limits)
+                    };
                     track.hold(index, stored, outgoing, limits);
                 }
                 drop(track);
@@ -334,11 +354,11 @@ impl registry::Session for Session {
         }
     }
 
-    fn proof(&self) -> Option<(Proof, Option<String>)> {
+    fn proof(&self) -> Option<Proof> {
         let mut track = self.track();
         let proof = track.proven().filter(|_| self.backlog.is_taken())?;
         track.show(proof);
-        Some((proof, track.id()))
+        Some(proof)
     }
 
     fn last_proof(&self) -> Option<Proof> {

@@ -8,9 +8,9 @@ use crate::{
     frame::{
         Proof, answer,
         centrifuge::{self, Begins, Changed},
-        sse,
     },
-    registry::{FollowError, Followed, Outgoing, Source},
+    position::Step,
+    registry::{FollowError, Followed, Outgoing},
 };
 
 impl Session {
@@ -56,7 +56,7 @@ impl Session {
         let (all, id) = (std::mem::take(all), id.take());
         let (recovers, follows) = (followed.since.is_some(), followed.follows);
         let mut wants = false;
-        let mut frame = None;
+        let (mut frame, mut step) = (None, None);
         let changed = self.follows.change(&mut followed, || {
             for topic in &gone {
                 if let Some(index) = track.unfollow(topic) {
@@ -74,11 +74,10 @@ impl Session {
             let protocol = self.backlog().protocol();
             if protocol.has_own_frames() {
                 let following = answer::following(id.as_deref(), &all, Some(proof));
-                let following = protocol.frame(&following);
-                frame = Some(match track.id() {
-                    Some(id) => sse::with_id(&following, &id),
-                    None => following,
-                });
+                frame = Some(protocol.frame(&following));
+                let Proof { seq, at } = proof;
+                let topics = all.clone();
+                step = self.tells(|| Step::Following { topics, seq, at });
             } else if protocol.is_centrifuge() {
                 let stream = leader.as_ref().map(|leader| Begins {
                     epoch: &leader.epoch,
@@ -103,11 +102,14 @@ impl Session {
         }
         if let Some(bytes) = frame {
             let limits = &*self.durable.limits;
-            let outgoing = || Outgoing::new(bytes.clone(), None, Source::Own, limits);
+            let outgoing = || Outgoing {
+                step: step.clone(),
+                ..Outgoing::own(bytes.clone(), limits)
+            };
             if self.backlog().offer(outgoing(), limits).is_none() {
                 // What the stream has makes room for what it has not.
                 self.take_back(track, 0);
-                self.backlog().push(bytes, None, limits);
+                self.backlog().push(outgoing(), limits);
             }
         }
         if wants {

@@ -9,10 +9,9 @@ mod getters;
 mod pending;
 mod topics;
 mod types;
-mod view;
 
 pub(super) use self::types::{Beginning, CatchingUp, Finished, Resumed, Want, Why};
-use self::{pending::Pending, topics::Expected, view::View};
+use self::{pending::Pending, topics::Expected};
 use super::chain::{Chain, Compared};
 use crate::{
     channel::Channel,
@@ -34,8 +33,6 @@ pub(super) struct Track {
     known: Proof,
     /// The last proof that the client is told.
     shown: Option<Proof>,
-    /// The position of a client that is told it beside each frame.
-    view: Option<Box<View>>,
     /// How often the connection to NATS was lost or came back: what was read before that does
     /// not show what was missed by it.
     connection_changes: u32,
@@ -64,7 +61,6 @@ impl Track {
             proven: Proof::default(),
             known: Proof::default(),
             shown: None,
-            view: None,
             connection_changes: 0,
             disowned: false,
             state: State::Joining(Pending::default()),
@@ -82,17 +78,13 @@ impl Track {
             at,
             proven,
             known,
-            position,
-            shows,
             resumed,
         } = beginning;
         for (chain, at) in self.chains.iter_mut().zip(at) {
-            let mark = position.marks.get(&chain.channel).copied().unwrap_or(0);
-            chain.start(at, mark);
+            chain.start(at);
         }
         self.proven = proven;
         self.known = known;
-        self.view = shows.then(|| Box::new(View::new(&position)));
         let mut catching_up = Box::new(CatchingUp {
             judged: resumed.is_some(),
             // A client that begins here has nothing to wait for.
@@ -127,10 +119,7 @@ impl Track {
 
     /// Notes that the caller queues this message, the next of its channel. Returns what
     /// [`Track::rewind`] needs if the frame is taken back.
-    pub(super) fn note_sent(&mut self, channel: usize, seq: u64, at: u64) -> Source {
-        if let Some(view) = &mut self.view {
-            view.saw(seq, at);
-        }
+    pub(super) fn note_sent(&mut self, channel: usize, seq: u64) -> Source {
         self.chains[channel].note_sent(channel, seq)
     }
 
@@ -164,11 +153,8 @@ impl Track {
     pub(super) fn rewind(&mut self, source: Source) {
         match source {
             Source::Own => {}
-            Source::Proof { before } => {
+            Source::Proof => {
                 self.shown = None;
-                if let Some(view) = &mut self.view {
-                    view.unprove(before);
-                }
                 if let State::CatchingUp(catching_up) = &mut self.state {
                     catching_up.announced = true;
                 }
@@ -291,8 +277,8 @@ impl Track {
 
     /// The session is queued everything that the stream had up to `up_to`, of which the leader
     /// confirms everything up to the proof. If `changes` is still [`Track::connection_changes`],
-    /// the live messages that waited follow: they are returned in order, with the client's
-    /// position after each. The session goes on catching up if they are not all.
+    /// the live messages that waited follow: they are returned in order. The session goes on
+    /// catching up if they are not all.
     pub(super) fn finish(&mut self, up_to: u64, proof: Proof, changes: u32) -> Option<Finished> {
         if changes != self.connection_changes {
             return None;
@@ -303,21 +289,16 @@ impl Track {
         let announced = std::mem::take(&mut catching_up.announced);
         let mut pending = std::mem::take(&mut catching_up.pending);
         self.prove(up_to, proof);
-        let live = announced.then(|| {
-            (
-                Source::Proof {
-                    before: self.show(proof),
-                },
-                self.id(),
-            )
-        });
+        if announced {
+            self.show(proof);
+        }
         let mut frames = Vec::new();
         let mut complete = !pending.has_dropped();
         while complete && let Some((channel, stored, mut outgoing)) = pending.pop() {
             match self.chains[channel].compare(stored) {
                 Compared::Next { prev } if prev == stored.prev => {
-                    outgoing.source = self.note_sent(channel, stored.seq, stored.at);
-                    frames.push((outgoing, self.id()));
+                    outgoing.source = self.note_sent(channel, stored.seq);
+                    frames.push(outgoing);
                 }
                 Compared::Duplicate => {}
                 // Its frame names another message before it, or one is missing: the stream has it.
@@ -339,7 +320,7 @@ impl Track {
             }
             State::Joining(_) | State::Live => {}
         }
-        Some(Finished { live, frames })
+        Some(Finished { announced, frames })
     }
 
     /// Everything of all channels up to `up_to` is covered, as the stream says, and everything
@@ -366,10 +347,9 @@ impl Track {
         }
     }
 
-    /// A proof is about to be written, or queued. Returns the client's proof before it.
-    pub(super) fn show(&mut self, proof: Proof) -> u64 {
+    /// A proof is about to be written, or queued.
+    pub(super) fn show(&mut self, proof: Proof) {
         self.shown = Some(proof);
-        self.view.as_mut().map_or(0, |view| view.prove(proof))
     }
 
     /// What a `ping` may prove; `None` if the session is not up to date.
@@ -386,13 +366,6 @@ impl Track {
             State::Live if !self.disowned => self.shown,
             _ => None,
         }
-    }
-
-    /// The client's position after all that is queued, where it is told that.
-    pub(super) fn id(&self) -> Option<String> {
-        let view = self.view.as_ref()?;
-        let marks = self.chains.iter();
-        Some(view.id(marks.map(|chain| (chain.channel.clone(), chain.mark()))))
     }
 }
 

@@ -1,13 +1,15 @@
 //! Server-sent events (the HTML standard, 9.2.6).
 
+use std::fmt;
+
 use bytes::Bytes;
 
 /// A comment: it keeps a connection alive, and no script sees it.
 pub const HEARTBEAT: &[u8] = b":\n\n";
 
-/// The event `frame` with a position as its `id`.
-pub fn with_id(frame: &[u8], id: &str) -> Bytes {
-    [b"id: ", id.as_bytes(), b"\n", frame].concat().into()
+/// The line before an event that makes a position its `id`.
+pub fn id(position: impl fmt::Display) -> Bytes {
+    format!("id: {position}\n").into()
 }
 
 /// One event without a name, whose `data` is `json`.
@@ -43,8 +45,8 @@ mod tests {
 
     fn text(json: &str, id: Option<&str>) -> String {
         let frame = frame(json.as_bytes());
-        let frame = id.map_or(frame.clone(), |id| with_id(&frame, id));
-        String::from_utf8(frame.to_vec()).expect("UTF-8")
+        let id = id.map_or_else(Bytes::new, super::id);
+        String::from_utf8([id, frame].concat()).expect("UTF-8")
     }
 
     #[test]

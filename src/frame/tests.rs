@@ -194,11 +194,8 @@ fn publication(frame: &[u8]) -> crate::proto::centrifuge::Publication {
 fn every_protocol_frames_the_same_text() {
     let json = ping(Some(Proof { seq: 7, at: 9 }));
     assert_eq!(text(&Protocol::UsherV1.frame(&json)), json);
-    let event = "id: k3f9.7.7.9\ndata: {\"ping\":{\"at\":9,\"seq\":7}}\n\n";
-    assert_eq!(
-        sse::with_id(&Protocol::Sse.frame(&json), "k3f9.7.7.9"),
-        event
-    );
+    let event = "data: {\"ping\":{\"at\":9,\"seq\":7}}\n\n";
+    assert_eq!(Protocol::Sse.frame(&json), event);
     let message = message("{\"a\":\r\n1}");
     let frame = whole(&message, Protocol::Sse);
     let event = "data: {\"event\":\"message\",\"data\":{\"a\":\ndata: 1}}\n\n";

@@ -36,7 +36,7 @@ use super::{
 use crate::{
     close::CloseReason,
     frame::{Protocol, sse},
-    position::Since,
+    position::{Since, Step, Tracker},
     registry::{Arrival, Outgoing},
 };
 
@@ -129,6 +129,10 @@ pub(super) fn begin(
 pub(super) struct Events<S> {
     stream: S,
     chunks: Chunks,
+    /// The client's position after all that is in `chunks`; `None` in live mode. It is kept
+    /// here, where frames come in the order in which they are written: frames that wait before
+    /// may be taken back.
+    position: Option<Box<Tracker>>,
     /// What is left of [`MAX_UPLOAD`].
     upload: usize,
 }
@@ -140,6 +144,7 @@ impl<S> Events<S> {
         Self {
             stream,
             chunks,
+            position: None,
             upload: MAX_UPLOAD,
         }
     }
@@ -156,6 +161,27 @@ fn written(head: &Response) -> Bytes {
     }
     out.extend_from_slice(b"\r\n");
     out.into()
+}
+
+impl<S> Events<S> {
+    /// Writes the client's position before the next frame, whose `id` it is.
+    fn queue_id(&mut self) {
+        let position = self
+            .position
+            .as_ref()
+            .and_then(|tracker| tracker.position());
+        if let Some(position) = position {
+            self.chunks.queue_control(sse::id(position));
+        }
+    }
+
+    /// The next frame says this of the client's position.
+    fn tell(&mut self, step: Option<Step>) {
+        if let (Some(tracker), Some(step)) = (&mut self.position, step) {
+            tracker.step(step);
+            self.queue_id();
+        }
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Transport for Events<S> {
@@ -180,7 +206,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport for Events<S> {
         self.chunks.queue(frame);
     }
 
-    fn queue_outgoing(&mut self, outgoing: Outgoing) {
+    fn queue_welcome(&mut self, welcome: Bytes, position: impl FnOnce() -> Option<Tracker>) {
+        self.position = position().map(Box::new);
+        self.queue_id();
+        self.queue(welcome);
+    }
+
+    fn queue_step(&mut self, frame: Bytes, step: Option<Step>) {
+        self.tell(step);
+        self.queue(frame);
+    }
+
+    fn queue_outgoing(&mut self, mut outgoing: Outgoing) {
+        self.tell(outgoing.step.take().map(|step| *step));
         self.chunks.queue_outgoing(outgoing);
     }
 

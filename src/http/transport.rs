@@ -14,6 +14,7 @@ use super::chunks::Written;
 use crate::{
     close::CloseReason,
     frame::Protocol,
+    position::{Step, Tracker},
     registry::{Arrival, Outgoing},
 };
 
@@ -69,6 +70,17 @@ pub(super) trait Transport {
 
     /// Queues a frame of our own.
     fn queue(&mut self, frame: Bytes);
+
+    /// Queues the `welcome`; `position` is the client's after it, `None` in live mode. Who
+    /// tells clients their position does so from here on.
+    fn queue_welcome(&mut self, welcome: Bytes, _position: impl FnOnce() -> Option<Tracker>) {
+        self.queue(welcome);
+    }
+
+    /// Queues a frame of our own that says this of the client's position.
+    fn queue_step(&mut self, frame: Bytes, _step: Option<Step>) {
+        self.queue(frame);
+    }
 
     /// Queues a frame from the backlog.
     fn queue_outgoing(&mut self, outgoing: Outgoing);

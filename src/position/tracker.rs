@@ -30,6 +30,38 @@ pub enum Seen {
     Already,
 }
 
+/// What a frame says of its client's position.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Rule 2.
+    Event {
+        /// Its channel.
+        channel: Channel,
+        /// Its sequence.
+        seq: u64,
+        /// The message of its channel before it.
+        prev: u64,
+        /// When the stream stored it.
+        at: u64,
+    },
+    /// Rule 3.
+    Following {
+        /// All that the session follows now.
+        topics: Vec<Topic>,
+        /// New topics are owed from here on.
+        seq: u64,
+        /// When the stream stored that message.
+        at: u64,
+    },
+    /// Rule 4.
+    Proof {
+        /// Everything up to here was sent.
+        seq: u64,
+        /// When the stream stored that message.
+        at: u64,
+    },
+}
+
 /// Keeps a client's position by the five rules of its module.
 #[derive(Debug, Clone, Default)]
 pub struct Tracker {
@@ -50,6 +82,22 @@ impl Tracker {
     /// The position; `None` before the first `welcome` with an epoch.
     pub fn position(&self) -> Option<&Position> {
         self.position.as_ref()
+    }
+
+    /// A frame with a sequence comes, `welcome` aside.
+    pub fn step(&mut self, step: Step) {
+        match step {
+            Step::Event {
+                channel,
+                seq,
+                prev,
+                at,
+            } => {
+                self.event(channel, seq, prev, at);
+            }
+            Step::Following { topics, seq, at } => self.following(topics, seq, at),
+            Step::Proof { seq, at } => self.proof(seq, at),
+        }
     }
 
     /// Rule 1: `welcome`, with the topics that it names. Without an epoch the gateway keeps

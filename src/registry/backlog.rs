@@ -10,11 +10,10 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use bytes::Bytes;
 use ulid::Ulid;
 
 pub use self::outgoing::{Outgoing, Source};
-use super::{arrival::Arrival, limits::Limits, session::Pushed};
+use super::{limits::Limits, session::Pushed};
 use crate::{
     close::{CloseReason, Ending},
     frame::Protocol,
@@ -110,9 +109,8 @@ impl Backlog {
 
     /// Queues a frame that can't be sent again; where the backlog would exceed a bound, it
     /// ends the session.
-    pub fn push(&self, bytes: Bytes, arrived: Option<Arrival>, limits: &Limits) -> Pushed {
+    pub fn push(&self, outgoing: Outgoing, limits: &Limits) -> Pushed {
         let mut inner = self.inner();
-        let outgoing = Outgoing::new(bytes, arrived, Source::Own, limits);
         inner.offer(outgoing, limits).unwrap_or_else(|| {
             inner.end(CloseReason::SlowConsumer.into());
             Pushed::Overflowed(inner.discard() + 1)

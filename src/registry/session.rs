@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 
 use super::{
     arrival::Arrival,
-    backlog::Backlog,
+    backlog::{Backlog, Outgoing, Source},
     follows::{FollowError, Followed, Follows},
     limits::Limits,
     membership::Member,
@@ -88,9 +88,8 @@ pub trait Session: fmt::Debug + Send + Sync {
     /// The client was written everything that was queued.
     fn idle(self: Arc<Self>) {}
 
-    /// What a `ping` tells the client: up to where it has everything, and its position where
-    /// it is told that beside each frame.
-    fn proof(&self) -> Option<(Proof, Option<String>)> {
+    /// What a `ping` tells the client: up to where it has everything.
+    fn proof(&self) -> Option<Proof> {
         None
     }
 
@@ -125,10 +124,10 @@ impl Live {
     }
 
     fn push(&self, framed: Framed, arrival: Arrival, limits: &Limits) -> Pushed {
-        let arrived = Some(arrival);
+        let own = |bytes| Outgoing::new(bytes, Some(arrival), Source::Own, limits);
         match framed {
-            Framed::Whole(bytes) => self.backlog.push(bytes, arrived, limits),
-            Framed::TooLarge(Some(gap)) => match self.backlog.push(gap, arrived, limits) {
+            Framed::Whole(bytes) => self.backlog.push(own(bytes), limits),
+            Framed::TooLarge(Some(gap)) => match self.backlog.push(own(gap), limits) {
                 Pushed::Queued | Pushed::NeedsTurn => Pushed::TooLarge,
                 pushed => pushed,
             },
@@ -173,7 +172,8 @@ impl Session for Live {
         };
         let changed = self.follows.change(&mut followed, || {
             if let Some(frame) = frame {
-                self.backlog.push(frame, None, &self.limits);
+                let frame = Outgoing::own(frame, &self.limits);
+                self.backlog.push(frame, &self.limits);
             }
         });
         let changed = match changed {

@@ -6,13 +6,13 @@ use bytes::Bytes;
 use ulid::Ulid;
 
 use super::{
-    Backlog, Entry, FollowError, JoinError, JoinState, Outgoing, Pushed, Registry, Session, Source,
+    Backlog, Entry, FollowError, JoinError, JoinState, Outgoing, Pushed, Registry, Session,
     TopicChange, membership,
 };
 use crate::{
     channel::Topic,
     close::CloseReason,
-    frame::{self, sse},
+    frame::{self, Proof},
     user::UserId,
 };
 
@@ -100,13 +100,10 @@ impl SessionHandle {
 
     /// The frame for scripts that says that the connection is alive, and up to where the
     /// session has everything.
-    pub fn ping(&self) -> Bytes {
-        let (proof, id) = self.session.proof().unzip();
+    pub fn ping(&self) -> (Bytes, Option<Proof>) {
+        let proof = self.session.proof();
         let ping = self.backlog().protocol().frame(&frame::ping(proof));
-        match id.flatten() {
-            Some(id) => sse::with_id(&ping, &id),
-            None => ping,
-        }
+        (ping, proof)
     }
 
     /// The answer to a client's `ping`: the last proof that it was told, again.
@@ -120,11 +117,11 @@ impl SessionHandle {
     /// session ends.
     pub fn give(&self, frame: Bytes) {
         let limits = &self.registry.limits;
-        let outgoing = Outgoing::new(frame.clone(), None, Source::Own, limits);
+        let outgoing = || Outgoing::own(frame.clone(), limits);
         let backlog = self.backlog();
-        if backlog.offer(outgoing, limits).is_none() {
+        if backlog.offer(outgoing(), limits).is_none() {
             self.session.clone().shed();
-            if let Pushed::Overflowed(lost) = backlog.push(frame, None, limits) {
+            if let Pushed::Overflowed(lost) = backlog.push(outgoing(), limits) {
                 self.registry.metrics.dropped("slow_consumer", lost);
             }
         }

@@ -154,7 +154,7 @@ impl World {
             let offer = track.compare(channel, stored);
             match offer {
                 Some(Compared::Next { prev }) => {
-                    let source = track.note_sent(channel, seq, at);
+                    let source = track.note_sent(channel, seq);
                     let stored = Stored { prev, ..stored };
                     self.queued.push((channel, stored, source));
                 }
@@ -259,8 +259,6 @@ impl World {
             at,
             proven,
             known: self.stream.leader().known(),
-            position: self.client.tracker.position().expect("a welcome").clone(),
-            shows: false,
             resumed,
         }
     }
@@ -316,7 +314,7 @@ impl World {
         let mut prev: Vec<_> = want.chains.iter().map(|chain| chain.sent).collect();
         for (channel, Found { seq, at, .. }) in messages {
             let before = std::mem::replace(&mut prev[channel], seq);
-            let source = track.note_sent(channel, seq, at);
+            let source = track.note_sent(channel, seq);
             let stored = Stored {
                 seq,
                 prev: before,
@@ -333,10 +331,10 @@ impl World {
         };
         self.write();
         let Some(finished) = finished else { return };
-        if finished.live.is_some() {
+        if finished.announced {
             self.client.tracker.proof(proof.seq, proof.at);
         }
-        for (outgoing, _) in finished.frames {
+        for outgoing in finished.frames {
             let Source::Kept { channel, sent, .. } = outgoing.source else {
                 panic!("it is from the stream: {outgoing:?}");
             };

@@ -4,7 +4,6 @@ use super::*;
 use crate::{
     channel::Topic,
     durable::chain::Compared,
-    position::{Begun, Position},
     registry::{Limits, Outgoing, Source},
 };
 
@@ -28,19 +27,10 @@ fn channels(count: usize) -> Vec<Channel> {
 }
 
 fn beginning(at: u64, channels: usize) -> Beginning {
-    let position = Position {
-        epoch: "k".into(),
-        proven: at,
-        top: at,
-        at: 0,
-        marks: Default::default(),
-    };
     Beginning {
         at: vec![at; channels],
         proven: Proof { seq: at, at: 0 },
         known: Proof::default(),
-        position,
-        shows: false,
         resumed: None,
     }
 }
@@ -61,7 +51,7 @@ fn where_it_begins_decides_what_is_known() {
         Some(Compared::Next { prev: 6 })
     );
     assert_eq!(track.compare(1, stored(10, 8)), Some(Compared::Hole));
-    track.note_sent(0, 9, 0);
+    track.note_sent(0, 9);
     assert_eq!(track.compare(0, stored(12, 11)), Some(Compared::Hole));
     assert_eq!(
         track.compare(0, stored(12, 9)),
@@ -74,7 +64,7 @@ fn what_a_session_was_not_sent_is_no_predecessor() {
     let mut track = Track::joining(channels(2));
     track.start(beginning(0, 2));
     track.finish(0, Proof::default(), 0);
-    track.note_sent(0, 3, 0);
+    track.note_sent(0, 3);
     for (seq, prev) in [(5, 3), (6, 5)] {
         track.note_skipped(0, seq, prev);
     }
@@ -114,24 +104,4 @@ fn a_loss_during_a_round_keeps_the_session_behind() {
             .is_none()
     );
     assert!(!track.is_live() && track.proven().is_none());
-}
-
-#[test]
-fn a_position_beside_each_frame_follows_the_rules() {
-    let mut track = Track::joining(channels(2));
-    let mut client = crate::position::Tracker::default();
-    client.welcome(Some("k".into()), 7, 0, Begun::Anew, []);
-    track.start(Beginning {
-        shows: true,
-        ..beginning(7, 2)
-    });
-    track.finish(7, Proof { seq: 7, at: 0 }, 0);
-    let position = |client: &crate::position::Tracker| client.position().map(ToString::to_string);
-    assert_eq!(track.id(), position(&client));
-    track.note_sent(1, 9, 30);
-    client.event(Channel::Broadcast, 9, 0, 30);
-    assert_eq!(track.id(), position(&client));
-    track.show(Proof { seq: 12, at: 40 });
-    client.proof(12, 40);
-    assert_eq!(track.id(), position(&client));
 }

@@ -38,7 +38,7 @@ impl Track {
     pub(in crate::durable) fn follow(&mut self, topic: &Topic, proof: Proof) -> bool {
         let last = self.expected.take(topic).unwrap_or(0);
         let mut chain = Chain::new(Channel::Topic(topic.clone()));
-        chain.start(proof.seq, proof.seq);
+        chain.start(proof.seq);
         chain.caught_up();
         self.chains.push(chain);
         self.channels_version = self.channels_version.wrapping_add(1);
@@ -55,7 +55,7 @@ impl Track {
     ) -> bool {
         let last = self.expected.take(topic).unwrap_or(0);
         let mut chain = Chain::new(Channel::Topic(topic.clone()));
-        chain.start(offset, offset);
+        chain.start(offset);
         chain.caught_up();
         chain.owed = missed;
         self.chains.push(chain);
@@ -76,17 +76,12 @@ impl Track {
         Some(gone)
     }
 
-    /// The latest that the client may be told about new topics: no proof that it has is above
-    /// it. It sees this sequence.
-    pub(in crate::durable) fn not_below_proofs(&mut self, proof: Proof) -> Proof {
-        let proof = match self.proven.seq > proof.seq {
+    /// What the client may be told about new topics: no proof that it has is above it.
+    pub(in crate::durable) fn not_below_proofs(&self, proof: Proof) -> Proof {
+        match self.proven.seq > proof.seq {
             true => self.proven,
             false => proof,
-        };
-        if let Some(view) = &mut self.view {
-            view.saw(proof.seq, proof.at);
         }
-        proof
     }
 
     /// Grows with every change of the channels: what was read or compared before it is of

@@ -5,7 +5,7 @@ use crate::{
     durable::{chain::Chain, held_back::Held},
     frame::Proof,
     position::Position,
-    registry::{Outgoing, Source},
+    registry::Outgoing,
     telemetry::Span,
 };
 
@@ -66,10 +66,6 @@ pub(in crate::durable) struct Beginning {
     pub(in crate::durable) proven: Proof,
     /// Everything after this sequence was stored at or after this time.
     pub(in crate::durable) known: Proof,
-    /// The client's position after its welcome.
-    pub(in crate::durable) position: Position,
-    /// The client sees its position beside each frame.
-    pub(in crate::durable) shows: bool,
     /// Where its client was here before.
     pub(in crate::durable) resumed: Option<Resumed>,
 }
@@ -114,10 +110,10 @@ impl Want {
 /// What follows the last message that a session had missed.
 #[derive(Debug)]
 pub(in crate::durable) struct Finished {
-    /// The client waits for a `live`: its source, and the client's position after it.
-    pub(in crate::durable) live: Option<(Source, Option<String>)>,
-    /// The live messages that waited, each with the client's position after it.
-    pub(in crate::durable) frames: Vec<(Outgoing, Option<String>)>,
+    /// The client waits for a `live`, before the messages.
+    pub(in crate::durable) announced: bool,
+    /// The live messages that waited.
+    pub(in crate::durable) frames: Vec<Outgoing>,
 }
 
 impl CatchingUp {

@@ -22,17 +22,18 @@ use super::{
     connected::connected,
     expiry::{Ends, in_seconds, instant},
     talk::Talk,
-    welcome::welcome,
+    welcome::{position, welcome},
 };
 use crate::{
     close::{CloseReason, Ending},
-    frame::{self, Protocol, answer},
+    frame::{self, Proof, Protocol, answer},
     grants::Grants,
     http::{
         admit::Admitted, closing, credentials::OriginMark, running_clock::Awake,
         transport::Transport,
     },
     jitter,
+    position::Step,
     registry::{Arrival, Next, SessionHandle},
     user::UserId,
 };
@@ -93,7 +94,9 @@ impl<T: Transport> Session<T> {
                     let connect = (&**connect, expires_at);
                     transport.queue(connected(config, id, &handle, &opening, connect));
                 } else if handle.backlog().protocol().has_own_frames() {
-                    transport.queue(welcome(config, id, &handle, &opening));
+                    let topics = handle.topics();
+                    let welcome = welcome(config, id, &handle, &opening, &topics);
+                    transport.queue_welcome(welcome, || position(&opening, topics));
                 }
                 handle.started(id);
             }
@@ -350,7 +353,9 @@ impl<T: Transport> Session<T> {
                 && self.stalled.is_none()
             {
                 self.texted = now;
-                self.transport.queue(self.handle.ping());
+                let (ping, proof) = self.handle.ping();
+                let step = proof.map(|Proof { seq, at }| Step::Proof { seq, at });
+                self.transport.queue_step(ping, step);
                 queued = true;
             }
             self.arm();

@@ -1,5 +1,7 @@
 //! The first frame of a session of `usher.v1`.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use ulid::Ulid;
 
@@ -7,7 +9,8 @@ use super::Config;
 use crate::{
     channel::Topic,
     durable::Opening,
-    frame::{Welcome, sse},
+    frame::{Proof, Resume, Welcome},
+    position::{Begun, Tracker},
     registry::SessionHandle,
 };
 
@@ -17,9 +20,9 @@ pub(super) fn welcome(
     session: Ulid,
     handle: &SessionHandle,
     opening: &Opening,
+    topics: &[Topic],
 ) -> Bytes {
     let stream = opening.stream.as_ref();
-    let topics = handle.topics();
     let welcome = Welcome {
         session: &session.to_string(),
         user: handle.user().as_str(),
@@ -31,9 +34,20 @@ pub(super) fn welcome(
         resume: opening.resume,
         topics: topics.iter().map(Topic::as_str).collect(),
     };
-    let welcome = handle.backlog().protocol().frame(&welcome.json());
-    match &opening.id {
-        Some(id) => sse::with_id(&welcome, id),
-        None => welcome,
-    }
+    handle.backlog().protocol().frame(&welcome.json())
+}
+
+/// The client's position after its welcome; `None` in live mode.
+pub(super) fn position(opening: &Opening, topics: Vec<Topic>) -> Option<Tracker> {
+    let (epoch, Proof { seq, at }) = opening.stream.as_ref()?;
+    let begun = match opening.resume {
+        Resume::None => Begun::Anew,
+        Resume::Complete => Begun::Complete,
+        Resume::Gap => Begun::Gap,
+    };
+    let had = opening.position.clone();
+    let mut tracker = had.map(Tracker::new).unwrap_or_default();
+    let epoch = Some(Arc::clone(epoch));
+    tracker.welcome(epoch, *seq, *at, begun, topics);
+    Some(tracker)
 }

@@ -2,9 +2,12 @@
 
 use bytes::Bytes;
 
-use crate::registry::{
-    arrival::Arrival,
-    limits::{Charge, Limits},
+use crate::{
+    position::Step,
+    registry::{
+        arrival::Arrival,
+        limits::{Charge, Limits},
+    },
 };
 
 /// One frame on its way.
@@ -19,9 +22,16 @@ pub struct Outgoing {
     pub charge: Charge,
     /// Where the frame comes from.
     pub source: Source,
+    /// What it says of the client's position, where the client is told that beside it.
+    pub step: Option<Box<Step>>,
 }
 
 impl Outgoing {
+    /// A frame of the gateway's own.
+    pub fn own(bytes: Bytes, limits: &Limits) -> Self {
+        Self::new(bytes, None, Source::Own, limits)
+    }
+
     /// A frame; its memory counts from here on.
     pub fn new(bytes: Bytes, arrived: Option<Arrival>, source: Source, limits: &Limits) -> Self {
         Self {
@@ -29,6 +39,7 @@ impl Outgoing {
             bytes,
             arrived,
             source,
+            step: None,
         }
     }
 }
@@ -38,11 +49,8 @@ impl Outgoing {
 pub enum Source {
     /// From the gateway, or from where nothing is kept: it can't be sent again.
     Own,
-    /// A proof; with the client's proof before it.
-    Proof {
-        /// Its sequence.
-        before: u64,
-    },
+    /// A proof.
+    Proof,
     /// A message that is kept, of one of the session's channels; with what the session had of
     /// that channel before it.
     Kept {

@@ -12,7 +12,7 @@ fn limits(messages: usize, bytes: usize) -> Limits {
 }
 
 fn push(backlog: &Backlog, size: usize, limits: &Limits) -> Pushed {
-    backlog.push(vec![0; size].into(), None, limits)
+    backlog.push(Outgoing::own(vec![0; size].into(), limits), limits)
 }
 
 /// Takes frames, and drops them.

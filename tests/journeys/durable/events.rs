@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 
 use super::{api, store, timeless, world_with};
-use crate::support::{Client, Events, Gateway, Redis, eventually, sse::Item};
+use crate::{
+    json::posted,
+    support::{Client, Events, Gateway, Redis, eventually, sse::Item},
+};
 
 const SUBJECT: &str = "usher.user.42";
 
@@ -144,5 +147,47 @@ async fn a_slow_stream_catches_up_as_a_websocket_does() {
     assert!(gateway.metric("usher_messages_postponed_total").await > 0.0);
     for number in 0..200 {
         assert_eq!(slow.next_data().await[0], number);
+    }
+}
+
+/// Frames that wait behind one may be taken back, and it says nothing of them.
+#[tokio::test]
+async fn an_id_speaks_only_of_what_was_sent_before_it() {
+    let (nats, redis, gateway) = world_with(&[
+        ("session.queue_messages", "20"),
+        ("session.write_timeout", "10m"),
+    ])
+    .await;
+    let publisher = nats.client().await;
+    let slow = Events::builder(&gateway, &redis.ticket("42").await);
+    let mut slow = slow.small_buffers().open().await;
+    let payload = "x".repeat(50_000);
+    let mut stored = 0;
+    let mut publish_until = async |metric: &str, above: f64| {
+        while gateway.metric(metric).await <= above {
+            assert!(stored < 300, "{metric} is not above {above}");
+            store(&publisher, SUBJECT, format!("[{stored},\"{payload}\"]")).await;
+            stored += 1;
+        }
+    };
+    publish_until("usher_queued_bytes", 300_000.0).await;
+    let body = json!({"follow": ["news"]});
+    let answer = posted(&gateway, "/v1/users/42/topics", body).await;
+    assert_eq!(answer["sessions"], 1, "{answer}");
+    publish_until("usher_messages_postponed_total", 0.0).await;
+    let mut had = 0;
+    let id = loop {
+        let (frame, id) = next(&mut slow).await;
+        match frame["following"].is_object() {
+            true => break id.expect("an id"),
+            false => had += 1,
+        }
+        assert_eq!(frame["data"][0], had - 1);
+    };
+    drop(slow);
+    let mut events = resume(&gateway, &redis, &id, "0").await;
+    assert_eq!(events.welcome()["resume"], "complete");
+    for number in had..stored {
+        assert_eq!(events.next_data().await[0], number);
     }
 }

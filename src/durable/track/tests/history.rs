@@ -98,7 +98,7 @@ impl Session {
         let offer = self.track.compare(index, stored);
         match offer {
             Some(Compared::Next { .. }) => {
-                let source = self.track.note_sent(index, seq, seq);
+                let source = self.track.note_sent(index, seq);
                 self.sent.push((seq, source));
             }
             Some(Compared::Duplicate) => {}
@@ -136,14 +136,14 @@ impl Session {
             if let Some(index) = self.track.index(channel)
                 && seq > self.track.covered()[index]
             {
-                let source = self.track.note_sent(index, seq, seq);
+                let source = self.track.note_sent(index, seq);
                 self.sent.push((seq, source));
             }
         }
         let proof = Proof { seq: up_to, at: 0 };
         let finished = self.track.finish(up_to, proof, want.connection_changes);
         let frames = finished.map_or_else(Vec::new, |finished| finished.frames);
-        for (outgoing, _) in frames {
+        for outgoing in frames {
             let seq = outgoing.bytes.len() as u64;
             self.sent.push((seq, outgoing.source));
         }
