@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::sleep;
 
-use crate::Outcome;
+use crate::{Outcome, centrifuge::Encoding};
 
 /// What a client may have in its socket.
 const MOST: usize = 256 * 1024;
@@ -24,15 +24,25 @@ pub(super) struct Client {
 impl Client {
     /// Connects and sends the request; reads nothing yet.
     pub(super) fn send(gateway: SocketAddr, ticket: &str) -> io::Result<Self> {
+        let path = format!("/ws?ticket={ticket}");
+        Self::upgrade(gateway, &path, "Sec-WebSocket-Protocol: usher.v1\r\n", &[])
+    }
+
+    /// The same over the Centrifuge protocol, with the frame that opens the session.
+    pub(super) fn send_connect(gateway: SocketAddr, ticket: &str) -> io::Result<Self> {
+        let connect = Encoding::Json.connect(ticket);
+        Self::upgrade(gateway, "/connection/websocket", "", &connect)
+    }
+
+    fn upgrade(gateway: SocketAddr, path: &str, header: &str, first: &[u8]) -> io::Result<Self> {
         let mut stream = TcpStream::connect(gateway)?;
         stream.set_nonblocking(true)?;
         let request = format!(
-            "GET /ws?ticket={ticket} HTTP/1.1\r\nHost: {gateway}\r\nUpgrade: websocket\r\n\
+            "GET {path} HTTP/1.1\r\nHost: {gateway}\r\nUpgrade: websocket\r\n\
              Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-             Sec-WebSocket-Protocol: usher.v1\r\n\r\n"
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{header}\r\n"
         );
-        stream.write_all(request.as_bytes())?;
+        stream.write_all(&[request.as_bytes(), first].concat())?;
         Ok(Self { stream })
     }
 

@@ -28,8 +28,9 @@ const MESSAGES: usize = 8;
 const SETTLE: Duration = Duration::from_millis(500);
 /// In durable mode the gateway looks a second time at each session that joined.
 const SECOND_LOOK: Duration = Duration::from_secs(3);
-/// What a welcome and a message have.
+/// What a welcome, the answer to the `connect` of a Centrifuge client and a message have.
 const WELCOME: &[u8] = b"\"welcome\"";
+const CONNECTED: &[u8] = b"\"connect\":{";
 const MESSAGE: &[u8] = b"\"run\":";
 
 /// What is counted.
@@ -39,14 +40,16 @@ pub(super) enum Scene {
     Broadcast,
     Admission,
     Durable,
+    Centrifuge,
 }
 
 impl Scene {
-    pub(super) const ALL: [Self; 4] = [
+    pub(super) const ALL: [Self; 5] = [
         Self::Unicast,
         Self::Broadcast,
         Self::Admission,
         Self::Durable,
+        Self::Centrifuge,
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -55,11 +58,20 @@ impl Scene {
             Self::Broadcast => "broadcast, a session",
             Self::Admission => "admission",
             Self::Durable => "unicast in durable mode",
+            Self::Centrifuge => "unicast over Centrifuge",
         }
     }
 
     pub(super) fn is_durable(self) -> bool {
         self == Self::Durable
+    }
+
+    /// What the first frame of its sessions has.
+    fn welcome(self) -> &'static [u8] {
+        match self {
+            Self::Centrifuge => CONNECTED,
+            _ => WELCOME,
+        }
     }
 
     /// How often the operation is done while it is counted.
@@ -88,13 +100,16 @@ pub(crate) fn be(mut arguments: impl Iterator<Item = String>) -> Outcome<()> {
     let mut redis = client.get_connection()?;
     let mut come = |name: &str| -> Outcome<Clients> {
         let tickets = mint(&mut redis, &users(name, SESSIONS))?;
-        let clients = tickets.iter().map(|ticket| Client::send(gateway, ticket));
+        let clients = tickets.iter().map(|ticket| match scene {
+            Scene::Centrifuge => Client::send_connect(gateway, ticket),
+            _ => Client::send(gateway, ticket),
+        });
         Ok(Clients::new(clients.collect::<Result<_, _>>()?))
     };
 
     // Everything is done once before, so that what is counted does nothing for the first time.
     let mut clients = come("user-first")?;
-    let welcome = runtime.block_on(clients.take(WELCOME, 1))?;
+    let welcome = runtime.block_on(clients.take(scene.welcome(), 1))?;
     if scene == Scene::Admission {
         let clients = come("user-again")?;
         thread::sleep(SETTLE);
@@ -145,6 +160,7 @@ async fn start(scene: Scene, nats: SocketAddr, redis: &str) -> Outcome<SocketAdd
         ("USHER_REDIS__TIMEOUT", "60s".to_owned()),
         ("USHER_DURABLE__ENABLED", scene.is_durable().to_string()),
         ("USHER_DURABLE__STORAGE", "memory".to_owned()),
+        ("USHER_CENTRIFUGE__ENABLED", "true".to_owned()),
     ];
     let variables = variables.map(|(name, value)| (name.to_owned(), value));
     let config = Config::load(None, variables)?;
