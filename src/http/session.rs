@@ -1,5 +1,6 @@
 //! Sessions: what they share, and how one begins.
 
+mod beat;
 mod centrifuge;
 mod closes;
 mod command;
@@ -20,8 +21,8 @@ use std::{
 use prometheus::{IntCounter, IntGauge};
 use ulid::Ulid;
 
+use self::{beat::Beat, closes::Closes, open::Session};
 pub(super) use self::{centrifuge::burst, closes::Close};
-use self::{closes::Closes, open::Session};
 use super::{
     admit::Admitted,
     closing,
@@ -62,6 +63,8 @@ pub struct Config {
 #[derive(Debug)]
 pub struct Sessions {
     pub(super) config: Config,
+    /// When sessions are pinged.
+    beat: Beat,
     /// By which clients are judged.
     pub(super) clock: Arc<AwakeClock>,
     /// What clients ask services for.
@@ -107,6 +110,7 @@ impl Sessions {
         let sessions = Self {
             counts: Kind::ALL.map(counts),
             closes: Closes::default(),
+            beat: Beat::new(config.ping_interval),
             config,
             clock,
             calls,

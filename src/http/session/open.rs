@@ -105,7 +105,7 @@ impl<T: Transport> Session<T> {
         let lifetime_ends = config
             .max_lifetime
             .map(|most| now + jitter::fraction_of(most, 0.9, 1.0));
-        let ping_at = now + config.ping_interval;
+        let ping_at = sessions.beat.after(now);
         sessions.counts(transport.kind()).open.inc();
         let mut session = Self {
             timer: Box::pin(sleep_until(ping_at)),
@@ -335,9 +335,8 @@ impl<T: Transport> Session<T> {
                 self.say(&answer::expiring(in_seconds(left)));
                 queued = true;
             }
-            let config = &self.sessions.config;
             if now >= self.ping_at {
-                self.ping_at = now + config.ping_interval;
+                self.ping_at = self.sessions.beat.after(now);
                 // A client that does not read gets no pile of pings.
                 if self.stalled.is_none() {
                     self.transport.heartbeat();
@@ -349,7 +348,7 @@ impl<T: Transport> Session<T> {
                 }
             }
             if self.protocol().has_own_frames()
-                && now >= self.texted + config.ping_interval
+                && now >= self.sessions.beat.after(self.texted)
                 && self.stalled.is_none()
             {
                 self.texted = now;
@@ -378,7 +377,7 @@ impl<T: Transport> Session<T> {
             next = next.min(passes(self.heard, config.idle_timeout));
         }
         if self.protocol().has_own_frames() && self.stalled.is_none() {
-            next = next.min(self.texted + config.ping_interval);
+            next = next.min(self.sessions.beat.after(self.texted));
         }
         if let Some(at) = self.ends.next() {
             next = next.min(at);
