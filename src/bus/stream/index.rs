@@ -2,7 +2,7 @@
 //!
 //! The index covers a part of the stream: after one sequence, up to another. Messages leave that
 //! part of the stream and never enter it, so the index stays true. It knows each message's
-//! subject and sequence, and holds messages themselves as far as there is room.
+//! subject and sequence, and holds the newest messages themselves as far as there is room.
 
 use std::{
     collections::{HashMap, VecDeque, vec_deque::Iter},
@@ -30,7 +30,9 @@ pub(super) struct Index {
     end: u64,
     /// The smallest number of messages that a subject could have.
     per_subject: Option<u64>,
-    subjects: HashMap<Box<str>, VecDeque<Seen>>,
+    subjects: HashMap<Arc<str>, VecDeque<Seen>>,
+    /// The messages that it holds, the oldest first, with their subjects.
+    held: VecDeque<(u64, Arc<str>)>,
     bytes: usize,
 }
 
@@ -40,14 +42,14 @@ pub(super) struct Seen {
     pub(super) seq: u64,
     /// Its memory while it is held, or handed on.
     pub(super) bytes: usize,
-    /// `None` if there was no room for it.
+    /// `None` if there was no room for it any more.
     pub(super) held: Option<Box<Found>>,
     /// It leaves the stream by itself (`Nats-TTL`).
     fades: bool,
 }
 
 /// What a message costs that is held, besides its own bytes, in bytes.
-const FOUND_BYTES: usize = size_of::<Found>() + 64;
+const FOUND_BYTES: usize = size_of::<Found>() + 64 + 2 * size_of::<(u64, Arc<str>)>();
 
 impl Index {
     /// Nothing yet of the stream at a leader query, after a sequence.
@@ -86,29 +88,41 @@ impl Index {
 
     /// A scan has seen a message, the newest by now, which may leave the stream by itself.
     /// Whether the subject is new to it.
-    pub(super) fn see(
-        &mut self,
-        subject: &str,
-        (found, fades): (Found, bool),
-        may_hold: bool,
-    ) -> bool {
+    pub(super) fn see(&mut self, subject: &str, (found, fades): (Found, bool)) -> bool {
         let (seq, message) = (found.seq, &found.message);
         let bytes = FOUND_BYTES + message.event.as_str().len() + message.payload.len();
-        let held = may_hold.then(|| Box::new(found));
-        self.bytes += SEEN_BYTES + held.as_ref().map_or(0, |_| bytes);
+        self.bytes += SEEN_BYTES + bytes;
         let seen = Seen {
             seq,
             bytes,
-            held,
+            held: Some(Box::new(found)),
             fades,
         };
-        if let Some(of) = self.subjects.get_mut(subject) {
-            of.push_back(seen);
-            return false;
+        let known = self.subjects.get_key_value(subject);
+        let known = known.map(|(subject, _)| subject.clone());
+        let is_new = known.is_none();
+        let subject = known.unwrap_or_else(|| subject.into());
+        self.bytes += if is_new { SUBJECT_BYTES } else { 0 };
+        self.held.push_back((seq, subject.clone()));
+        self.subjects.entry(subject).or_default().push_back(seen);
+        is_new
+    }
+
+    /// Lets go of the oldest messages that it holds until its memory is at most this, as far as
+    /// that helps. Those who come back have missed the newest.
+    pub(super) fn let_go(&mut self, most: usize) {
+        while self.bytes > most
+            && let Some((seq, subject)) = self.held.pop_front()
+        {
+            let Some(seen) = self.subjects.get_mut(&subject) else {
+                continue;
+            };
+            if let Ok(place) = seen.binary_search_by_key(&seq, |seen| seen.seq)
+                && seen[place].held.take().is_some()
+            {
+                self.bytes = self.bytes.saturating_sub(seen[place].bytes);
+            }
         }
-        self.bytes += SUBJECT_BYTES;
-        self.subjects.insert(subject.into(), [seen].into());
-        true
     }
 
     /// A scan has ended, and this is what the leader had after that. False where the stream is
@@ -143,6 +157,7 @@ impl Index {
                 None => drop(self.subjects.insert(subject, seen)),
             }
         }
+        self.held.append(&mut later.held);
         self.bytes += later.bytes;
         self.up_to = later.up_to;
         self.end = self.end.max(later.end);
@@ -155,6 +170,8 @@ impl Index {
             return;
         }
         self.after = up_to.min(self.up_to);
+        let gone = self.held.partition_point(|(seq, _)| *seq <= up_to);
+        self.held.drain(..gone);
         self.subjects.retain(|_, seen| {
             let count = seen.partition_point(|seen| seen.seq <= up_to);
             for seen in seen.drain(..count) {

@@ -50,6 +50,8 @@ const LAG_TRIES: u32 = 10;
 const IDLE: Duration = Duration::from_secs(10);
 /// What a message costs in the index that is not held, about, in bytes.
 const MESSAGE_BYTES: usize = 96;
+/// The same of one that is held, if it is small.
+const HELD_BYTES: usize = 512;
 /// Messages that are read by their sequence at the same time, for one session.
 const FETCHES_OF_A_SESSION: usize = 16;
 /// Sessions for which messages are read by their sequence at the same time.
@@ -124,6 +126,20 @@ impl Scans {
     /// Messages that one scan can go through.
     pub(super) fn reach(&self) -> u64 {
         self.reach.load(Ordering::Relaxed)
+    }
+
+    /// Memory of the index at most while it holds messages; the rest is for sequences.
+    fn holds(&self) -> usize {
+        self.most / 8 * 7
+    }
+
+    /// Lets go of messages so that there is room for a scan of this many. Returns the room.
+    fn make_room(&self, messages: u64) -> usize {
+        let wanted = usize::try_from(messages).unwrap_or(usize::MAX);
+        let wanted = wanted.saturating_mul(HELD_BYTES).min(self.most / 2);
+        let mut index = lock(&self.index);
+        index.0.let_go(self.most - wanted);
+        self.most.saturating_sub(index.0.bytes())
     }
 
     /// A session wants what is after a sequence. Returns the lowest of these lately: others
@@ -216,6 +232,7 @@ async fn extend(stream: &Stream, oldest: u64, leader: &LeaderState) -> Result<()
     let keep = |change: &mut dyn FnMut(&mut Index)| {
         let mut index = lock(&scans.index);
         change(&mut index.0);
+        index.0.let_go(scans.holds());
         let bytes = i64::try_from(index.0.bytes()).unwrap_or(i64::MAX);
         stream.0.metrics.rounds.index_bytes.set(bytes);
     };
@@ -248,8 +265,7 @@ async fn pass(
 ) -> Result<Index, StreamError> {
     let scans = &stream.0.scans;
     let _under_way = UnderWay::new(scans, (after, least));
-    let held = lock(&scans.index).0.bytes();
-    let room = scans.most.saturating_sub(held);
+    let room = scans.make_room(least.saturating_sub(after));
     let mut part = Index::new(leader, after);
     let mut lags = 0;
     while part.up_to() < least {
@@ -340,11 +356,10 @@ async fn from(
     let metrics = &stream.0.metrics;
     metrics.rounds.scanned.inc_by(messages.len() as u64);
     for (subject, found) in messages {
-        // The other half of the memory is for sequences.
-        let holds = room - part.bytes().min(room) > stream.0.scans.most / 2;
-        if found.0.seq <= most && part.see(&subject, found, holds) && is_odd(subjects, &subject) {
+        if found.0.seq <= most && part.see(&subject, found) && is_odd(subjects, &subject) {
             metrics.odd_subjects.inc();
         }
+        part.let_go(room / 8 * 7);
     }
     Ok(ended)
 }

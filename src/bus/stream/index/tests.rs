@@ -64,7 +64,7 @@ impl Kept {
         let middle = after + (up_to - after) / 2;
         for (from, to) in [(after, middle), (middle, up_to)] {
             for (seq, subject) in self.kept.range((Excluded(from), Included(to))) {
-                part.see(&subject.to_string(), (found(*seq, 3), false), seq % 2 == 0);
+                part.see(&subject.to_string(), (found(*seq, 3), false));
             }
             part.advance(to);
             if to == middle {
@@ -85,6 +85,8 @@ enum Step {
     /// while a scan is under way.
     Come(u64, Vec<usize>),
     Forget(u64),
+    /// Half of the memory is needed elsewhere.
+    LetGo,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -94,6 +96,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (0..30u64, proptest::collection::vec(0..4usize, 0..4))
             .prop_map(|(before, during)| Step::Come(before, during)),
         1 => (0..20u64).prop_map(Step::Forget),
+        1 => Just(Step::LetGo),
     ];
     proptest::collection::vec(step, 1..100)
 }
@@ -144,6 +147,7 @@ proptest! {
                         }
                     }
                 }
+                Step::LetGo => index.let_go(index.bytes() / 2),
                 Step::Forget(before) => index.forget(stream.last.saturating_sub(before)),
                 Step::Come(before, during) => {
                     let leader = stream.leader();
@@ -170,7 +174,7 @@ proptest! {
 fn index(after: u64, messages: &[(u64, &str)], up_to: u64, last: u64) -> Index {
     let mut index = Index::new(&LeaderState::example(1, (last, 0), LIMIT), after);
     for (seq, subject) in messages {
-        index.see(subject, (found(*seq, 10), *subject == "fades"), true);
+        index.see(subject, (found(*seq, 10), *subject == "fades"));
     }
     index.advance(up_to);
     assert!(index.end(&LeaderState::example(1, (last, 0), LIMIT)));
@@ -234,4 +238,38 @@ fn what_is_gone_or_goes_by_itself_is_not_shown() {
     let purged = LeaderState::example(12, (20, 0), LIMIT);
     assert_eq!(seqs(&all, "a", 5, &purged), None);
     assert_eq!(seqs(&all, "a", 11, &purged), Some(vec![12]));
+}
+
+/// Which messages it holds itself.
+fn held(index: &Index) -> Vec<u64> {
+    let seen = index.subjects.values().flatten();
+    let held = seen.filter(|seen| seen.held.is_some());
+    let mut held: Vec<_> = held.map(|seen| seen.seq).collect();
+    held.sort_unstable();
+    held
+}
+
+#[test]
+fn the_newest_messages_are_held_longest() {
+    let leader = LeaderState::example(1, (20, 0), LIMIT);
+    let mut joined = index(4, &[(5, "a"), (8, "b")], 10, 10);
+    joined.join(index(10, &[(12, "a"), (20, "c")], 20, 20));
+    assert_eq!(held(&joined), [5, 8, 12, 20]);
+    joined.let_go(joined.bytes() - 1);
+    assert_eq!(held(&joined), [8, 12, 20]);
+    assert_eq!(
+        seqs(&joined, "a", 4, &leader),
+        Some(vec![5, 12]),
+        "all are known"
+    );
+    joined.forget(10);
+    joined.let_go(joined.bytes() - 1);
+    assert_eq!(held(&joined), [20]);
+    joined.let_go(0);
+    assert!(held(&joined).is_empty());
+    let bare = joined.bytes();
+    joined.let_go(0);
+    assert_eq!((joined.bytes(), joined.held.len()), (bare, 0));
+    joined.forget(20);
+    assert_eq!(joined.bytes(), 0);
 }
