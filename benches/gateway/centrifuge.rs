@@ -128,7 +128,7 @@ impl Bench {
                 let _sessions = self.reader.open_by(row.transport, address, tickets)?;
                 let count = self.scale.unicast;
                 row.unicast
-                    .push(self.flat_out(&row.gateway, &subjects(&users), count)?);
+                    .push(self.one_by_one(&row.gateway, &subjects(&users), count)?);
                 row.broadcast.push(self.broadcasts(&row.gateway, true)?);
             }
         }
@@ -136,8 +136,8 @@ impl Bench {
         self.report
             .part("The Centrifuge protocol; floor: usher.v1, in the same run");
         self.report.say(&format!(
-            "{} idle sessions, two messages read; {} messages of 128 bytes to {} users flat out, \
-             and {} broadcasts, each when the one before is read by all: none lost",
+            "{} idle sessions, two messages read; {} messages of 128 bytes to {} users in turn, and \
+             {} broadcasts, each when all have read the one before: none lost",
             self.scale.idle, self.scale.unicast, self.scale.loaded, self.scale.broadcasts
         ));
         let middle = |costs: &[Cost]| {

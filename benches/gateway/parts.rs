@@ -313,6 +313,31 @@ impl Bench {
         Ok(cost(cpu, start, count as u64, bytes))
     }
 
+    /// Messages to these users, one to each when all have read the one before: so each leaves in
+    /// a write of its own.
+    pub(crate) fn one_by_one(
+        &mut self,
+        gateway: &Gateway,
+        subjects: &[String],
+        count: usize,
+    ) -> Outcome<Cost> {
+        let run = self.next_run();
+        let mut publisher = Publisher::connect(self.servers.nats)?;
+        let (cpu, start) = (gateway.process.cpu(), Instant::now());
+        let (rounds, users) = ((count / subjects.len()) as u64, subjects.len() as u64);
+        for seq in 0..rounds {
+            let at = Duration::ZERO;
+            for subject in subjects {
+                publisher.publish(subject, Numbers { run, seq, at })?;
+            }
+            publisher.send()?;
+            self.reader.tally.wait((seq + 1) * users)?;
+        }
+        let bytes = self.reader.tally.finish(rounds * users)?.bytes;
+        let cpu = gateway.process.cpu() - cpu;
+        Ok(cost(cpu, start, rounds * users, bytes))
+    }
+
     fn broadcast(&mut self, gateway: &Gateway, floor: &mut Floor) -> Outcome<()> {
         let (count, sessions) = (self.scale.broadcasts, self.scale.loaded as u64);
         let all = count * sessions;
