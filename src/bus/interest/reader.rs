@@ -192,9 +192,7 @@ impl<K: Subscriber> Reader<K> {
         for (&id, subscriber) in &self.table {
             let subject = self.subjects.heard(subscriber.audience());
             link.subscribe(id, &subject);
-            if then == Then::Up {
-                self.unconfirmed.insert(subject, id);
-            }
+            self.unconfirmed.insert(subject, id);
         }
         // In the order in which NATS gets them.
         let ids = self.table.keys().copied().collect();
@@ -368,3 +366,6 @@ impl<K: Subscriber> Reader<K> {
         self.table.extend(subscribers);
     }
 }
+
+#[cfg(test)]
+mod tests;
