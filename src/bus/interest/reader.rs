@@ -171,6 +171,7 @@ impl<K: Subscriber> Reader<K> {
         };
         ready!(settles.as_mut().poll(cx));
         handover.settles = None;
+        handover.overlap.settled();
         if let Some(link) = self.connection.current() {
             link.ping(Window {
                 then: Then::TakeOver,
@@ -301,6 +302,7 @@ impl<K: Subscriber> Reader<K> {
             }
             Then::Subscribed => {
                 if let Some(handover) = &mut self.handover {
+                    handover.overlap.subscribed();
                     handover.settles = Some(Box::pin(sleep(self.settle)));
                 }
             }

@@ -79,6 +79,13 @@ impl Server {
             }
         });
     }
+
+    /// Delivers to the topic `t`, to this subscription.
+    async fn delivers(&mut self, id: u64, payload: &str) {
+        let length = payload.len();
+        let message = format!("MSG usher.topic.t {id} {length}\r\n{payload}");
+        self.says(&message).await;
+    }
 }
 
 /// A reader that holds one topic.
@@ -143,6 +150,15 @@ impl World {
         self.events.recv().await.expect("the reader goes on")
     }
 
+    /// The payload of the next message.
+    async fn message(&mut self) -> String {
+        loop {
+            if let Event::Message { message, .. } = self.next().await {
+                return String::from_utf8(message.payload.into()).expect("UTF-8");
+            }
+        }
+    }
+
     /// This server goes into lame-duck mode. The reader has asked the returned one for all
     /// subscriptions, and is not answered yet.
     async fn leaves(&mut self, old: &mut Server) -> Server {
@@ -151,6 +167,46 @@ impl World {
         new.hears("SUB usher.topic.t").await;
         new
     }
+}
+
+/// The old server brings a message before the new one has processed the subscription. The next
+/// message that is like it is no copy of it.
+#[tokio::test]
+async fn a_message_like_one_before_the_move_is_another_one() {
+    for before_the_move in [true, false] {
+        let (mut world, mut old) = World::new().await;
+        let mut new = world.leaves(&mut old).await;
+        old.delivers(world.id, "tick").await;
+        assert_eq!(world.message().await, "tick");
+        new.pongs().await;
+        old.hears("PING").await;
+        if before_the_move {
+            new.delivers(world.id, "tick").await;
+            new.is_read().await;
+        }
+        old.goes_on();
+        if !before_the_move {
+            new.delivers(world.id, "tick").await;
+        }
+        new.delivers(world.id, "end").await;
+        assert_eq!(world.message().await, "tick");
+        assert_eq!(world.message().await, "end");
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_both_servers_bring_comes_once() {
+    let (mut world, mut old) = World::new().await;
+    let mut new = world.leaves(&mut old).await;
+    new.pongs().await;
+    old.hears("PING").await;
+    old.delivers(world.id, "tick").await;
+    assert_eq!(world.message().await, "tick");
+    new.delivers(world.id, "tick").await;
+    new.is_read().await;
+    old.goes_on();
+    new.delivers(world.id, "end").await;
+    assert_eq!(world.message().await, "end");
 }
 
 /// Its sessions would hear nothing after the move.
