@@ -94,10 +94,15 @@ impl Presence {
     pub async fn all_told(&self) -> bool {
         let (tell, told) = oneshot::channel();
         let _ = self.waiters.send(tell).await;
-        let told = timeout(self.offline_delay + SETTLES, told).await.is_ok();
+        let told = is_told(told, self.offline_delay + SETTLES).await;
         self.elsewhere.flush().await;
         told
     }
+}
+
+/// Whether the task says so in time. False also where the task has ended.
+async fn is_told(told: oneshot::Receiver<()>, within: Duration) -> bool {
+    matches!(timeout(within, told).await, Ok(Ok(())))
 }
 
 /// What was found out about a user.
@@ -229,5 +234,20 @@ impl Task {
         let queues = [&self.leaving, &self.gone].into_iter();
         let first = queues.filter_map(|queue| queue.front().map(|(at, _)| *at));
         first.min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_has_ended_told_nobody() {
+        let (tell, told) = oneshot::channel();
+        tell.send(()).expect("somebody waits");
+        assert!(is_told(told, SETTLES).await);
+        let (tell, told) = oneshot::channel();
+        drop(tell);
+        assert!(!is_told(told, SETTLES).await);
     }
 }

@@ -59,6 +59,12 @@ impl Health {
             false => tracing::info!(connection, server, version, "connected to NATS"),
             true => tracing::info!(connection, server, version, "connected to NATS again"),
         }
+        self.judge(server, version);
+    }
+
+    /// The server is of use, or too old.
+    fn judge(&self, server: &str, version: &str) {
+        let connection = self.name;
         if !is_too_old(version) {
             return self.readiness.up(self.part);
         }
@@ -99,6 +105,7 @@ impl Health {
     pub(super) fn moved(&self, info: &Info) {
         let (connection, server) = (self.name, &info.server_name);
         tracing::info!(connection, %server, "moved to another server of NATS");
+        self.judge(server, &info.version);
     }
 
     /// A message made no sense, and was skipped.
@@ -127,7 +134,9 @@ fn is_before(version: &str, other: [u32; 3]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_too_old;
+    use std::time::Duration;
+
+    use super::*;
 
     #[test]
     fn versions_are_compared_by_their_numbers() {
@@ -143,5 +152,25 @@ mod tests {
         ] {
             assert_eq!(is_too_old(version), old, "{version}");
         }
+    }
+
+    /// As in an update of a cluster, server by server.
+    #[test]
+    fn a_move_judges_the_version_anew() {
+        let readiness = Readiness::new(Duration::ZERO);
+        let (part, metrics) = (Part::Interest, Arc::new(Metrics::new()));
+        let health = Health::new("interest", part, true, metrics, readiness.clone());
+        let moved = |version: &str| {
+            health.moved(&Info {
+                version: version.to_owned(),
+                ..Info::default()
+            });
+        };
+        health.up("old", "2.10.25");
+        assert_eq!(readiness.reasons(), [Reason::NatsTooOld]);
+        moved("2.15.1");
+        assert_eq!(readiness.reasons(), []);
+        moved("2.10.25");
+        assert_eq!(readiness.reasons(), [Reason::NatsTooOld]);
     }
 }

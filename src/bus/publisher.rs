@@ -1,20 +1,23 @@
 //! Pushes on their way out, each told what became of it.
 
+mod ack;
 mod error;
 mod span;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use async_nats::{Message, StatusCode};
+use async_nats::StatusCode;
 use bytes::Bytes;
-use serde::Deserialize;
 use tokio::{
     sync::Notify,
     time::{Instant, timeout_at},
 };
 
 pub use self::error::PublishError;
-use self::span::{conclude, enter};
+use self::{
+    ack::acknowledged,
+    span::{conclude, enter},
+};
 use super::{
     Subjects,
     asking::{Answer, answer},
@@ -288,7 +291,7 @@ async fn durable(
         let nobody = "no stream captures it; see `usher check`";
         return Err(PublishError::NotStored(nobody.to_owned()));
     }
-    let (seq, duplicate) = acknowledged(&answer, stream)?;
+    let (seq, duplicate) = acknowledged(&answer.payload, stream)?;
     let receipt = match asks {
         // Who has a duplicate was asked when it came for the first time.
         Some(subject) if !duplicate => Some(probe(client, subject, seq).await),
@@ -344,35 +347,4 @@ async fn receipts(sent: &mut Sent) -> Receipt {
         true => Receipt::Offline,
         false => Receipt::Queued(sum),
     }
-}
-
-/// A stream's acknowledgement: `{"stream":…,"seq":…}` or `{"error":…}`, as JetStream's
-/// API has it. Returns where the message is, and whether it was there already.
-fn acknowledged(answer: &Message, stream: &str) -> Result<(u64, bool), PublishError> {
-    #[derive(Deserialize)]
-    struct Body {
-        #[serde(default)]
-        stream: String,
-        seq: Option<u64>,
-        #[serde(default)]
-        duplicate: bool,
-        error: Option<Refusal>,
-    }
-    #[derive(Deserialize)]
-    struct Refusal {
-        description: String,
-    }
-    let body: Result<Body, _> = serde_json::from_slice(&answer.payload);
-    let body = body.map_err(|_| PublishError::Unconfirmed)?;
-    if let Some(Refusal { description }) = body.error {
-        return Err(PublishError::NotStored(description));
-    }
-    if body.stream != stream {
-        return Err(PublishError::NotStored(format!(
-            "the stream {:?} captures it, and durable.stream is {stream:?}",
-            body.stream
-        )));
-    }
-    let seq = body.seq.ok_or(PublishError::Unconfirmed)?;
-    Ok((seq, body.duplicate))
 }

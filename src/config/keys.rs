@@ -314,7 +314,7 @@ table! {
         /// offline, and on `PREFIX.presence.$lost` that a gateway has vanished.
         events: bool = false,
         /// How long a user's last session must have been gone before that user is offline: a
-        /// page that is loaded again is no change.
+        /// user who loads a page again stays online.
         offline_delay: Duration = "15s",
     }
 

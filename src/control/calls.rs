@@ -307,7 +307,7 @@ impl Inner {
                     }
                 }
                 () = sleep(LOOK) => {
-                    missing.retain(|name| **name == *self.name || gateways.is_there(name));
+                    missing.retain(|name| **name == *self.name || !gateways.has_left(name));
                 }
             }
         }

@@ -44,6 +44,8 @@ pub(super) const MAX_GATEWAYS: usize = 4096;
 const MAX_NAME: usize = 256;
 /// Vanished gateways that wait for a reader of [`Gateways::lost`].
 const MAX_LOST: usize = 256;
+/// Goodbyes that are remembered, so that calls under way hear of them.
+const MAX_LEFT: usize = 256;
 
 /// The gateways that this one has heard of, itself included.
 #[derive(Debug)]
@@ -81,6 +83,8 @@ struct State {
     gateways: HashMap<Arc<str>, Gateway>,
     /// The last ones whose silence was told.
     vanished: VecDeque<Arc<str>>,
+    /// The last ones that said goodbye.
+    left: VecDeque<Arc<str>>,
     /// Since when this gateway hears all that is said; `None` while it may miss something.
     since: Option<Instant>,
     /// When it last heard itself.
@@ -123,9 +127,9 @@ impl Gateways {
         self.state().known(Instant::now())
     }
 
-    /// Whether a gateway is there, as far as this one has heard.
-    pub(super) fn is_there(&self, name: &str) -> bool {
-        self.state().gateways.contains_key(name)
+    /// Whether a gateway has said goodbye. One that went silent has not.
+    pub(super) fn has_left(&self, name: &str) -> bool {
+        self.state().has_left(name)
     }
 
     /// Says that this gateway is there and listens to the others, for as long as the process
@@ -246,8 +250,11 @@ impl State {
                 self.listens(now);
             }
         }
+        self.left.retain(|left| **left != *name);
         if gone {
             self.gateways.remove(name);
+            self.left.truncate(MAX_LEFT - 1);
+            self.left.push_front(name.into());
             return true;
         }
         let gateway = Gateway {
@@ -263,6 +270,10 @@ impl State {
             return false;
         }
         true
+    }
+
+    fn has_left(&self, name: &str) -> bool {
+        self.left.iter().any(|left| **left == *name)
     }
 
     /// From now on it hears all that is said. The silence of others until now was its own.

@@ -80,11 +80,8 @@ impl Table {
     pub(super) fn came(&mut self, user: &UserId) -> Option<Step> {
         match self.0.get(user) {
             None => self.go(user, State::Coming, Step::Announce),
-            // Nobody was told that the user had gone.
-            Some(State::Leaving(_)) => {
-                self.0.remove(user);
-                Some(Step::IsOnline)
-            }
+            // Another gateway that the user has left too may have said `offline` meanwhile.
+            Some(State::Leaving(_)) => self.go(user, State::Coming, Step::Announce),
             // Another gateway may have said `online` before this one said `offline`, and not
             // since: so this one says it.
             Some(State::Gone(_)) => self.go(user, State::Coming, Step::SayOnline),
@@ -112,10 +109,7 @@ impl Table {
     pub(super) fn due(&mut self, user: &UserId, at: Instant, here: bool) -> Option<Step> {
         match self.0.get(user) {
             Some(State::Leaving(until)) if *until == Some(at) => match here {
-                true => {
-                    self.0.remove(user);
-                    Some(Step::IsOnline)
-                }
+                true => self.go(user, State::Coming, Step::Announce),
                 false => self.go(user, State::Checked, Step::Check),
             },
             Some(State::Gone(until)) if *until == Some(at) => match here {
@@ -214,17 +208,19 @@ mod tests {
         assert_eq!(step, Some(Step::Wait));
     }
 
+    /// Another gateway may have said `offline` while nobody held the user.
     #[test]
-    fn who_comes_back_in_time_was_never_gone() {
+    fn who_comes_back_in_time_is_announced_again() {
         let (mut table, user, at) = (Table::default(), user(), Instant::now());
         table.left(&user);
-        assert_eq!(table.came(&user), Some(Step::IsOnline));
-        assert!(table.is_empty());
+        assert_eq!(table.came(&user), Some(Step::Announce));
+        let step = table.found(&user, Outcome::Online, true);
+        assert_eq!((step, table.len()), (Some(Step::IsOnline), 0));
         // Also where the change has not come yet.
         table.left(&user);
         table.wait(&user, at);
-        assert_eq!(table.due(&user, at, true), Some(Step::IsOnline));
-        assert!(table.is_empty());
+        assert_eq!(table.due(&user, at, true), Some(Step::Announce));
+        assert_eq!(table.came(&user), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 
 use super::Entry;
 use crate::bus::{Probe, Request};
@@ -17,7 +17,11 @@ const MAX: usize = 1024;
 
 /// The questions that wait.
 #[derive(Debug, Default)]
-pub(super) struct Probes(VecDeque<Waiting>);
+pub(super) struct Probes {
+    waiting: VecDeque<Waiting>,
+    /// When it is time to look again, where one waits.
+    look: Option<Instant>,
+}
 
 #[derive(Debug)]
 struct Waiting {
@@ -30,33 +34,35 @@ struct Waiting {
 impl Probes {
     /// Keeps one for later.
     pub(super) fn wait(&mut self, to: Arc<Entry>, probe: Probe, request: Request) {
-        if self.0.len() >= MAX {
-            self.0.pop_front();
+        if self.waiting.len() >= MAX {
+            self.waiting.pop_front();
         }
-        let until = Instant::now() + PATIENCE;
-        self.0.push_back(Waiting {
+        let now = Instant::now();
+        self.waiting.push_back(Waiting {
             to,
             probe,
             request,
-            until,
+            until: now + PATIENCE,
         });
+        self.look.get_or_insert(now + TICK);
     }
 
-    /// Ready when it is time to look again; never, where none waits.
+    /// Ready when it is time to look again; never, where none waits. Dropping the future delays
+    /// nothing.
     pub(super) async fn tick(&self) {
-        match self.0.is_empty() {
-            true => std::future::pending().await,
-            false => sleep(TICK).await,
+        match self.look {
+            Some(at) => sleep_until(at).await,
+            None => std::future::pending().await,
         }
     }
 
     /// Drops those that `answered` answers, and those that wait no longer.
     pub(super) fn sift(&mut self, mut answered: impl FnMut(&Entry, Probe, &Request) -> bool) {
-        if self.0.is_empty() {
+        if self.waiting.is_empty() {
             return;
         }
         let now = Instant::now();
-        self.0.retain(|waiting| {
+        self.waiting.retain(|waiting| {
             let Waiting {
                 to,
                 probe,
@@ -65,5 +71,44 @@ impl Probes {
             } = waiting;
             *until > now && !answered(to, *probe, request)
         });
+        self.look = (!self.waiting.is_empty()).then(|| now + TICK);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::{channel::Audience, user::UserId};
+
+    fn ask(probes: &mut Probes) {
+        let user = UserId::parse("42").expect("a user id");
+        let probe = Probe {
+            up_to: None,
+            presence: true,
+        };
+        let request = Request {
+            reply: "_INBOX.1".to_owned(),
+            probe: Some(probe),
+        };
+        probes.wait(Arc::new(Entry::new(Audience::User(user))), probe, request);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn more_questions_delay_no_look() {
+        let mut probes = Probes::default();
+        let begun = Instant::now();
+        ask(&mut probes);
+        loop {
+            tokio::select! {
+                () = probes.tick() => break,
+                () = sleep(TICK / 4) => ask(&mut probes),
+            }
+            assert!(begun.elapsed() < PATIENCE, "nobody looks");
+        }
+        // Nobody waits any more, so nobody looks.
+        probes.sift(|_, _, _| true);
+        assert_eq!(probes.look, None);
     }
 }

@@ -23,6 +23,9 @@ pub(super) struct Overlap {
     hasher: RandomState,
     /// How many more of each the old one has brought than the new one.
     ahead: HashMap<u64, i64>,
+    /// How many of each the old one has brought since the new one was subscribed, until
+    /// that is settled: so many may the new one bring after this.
+    since: Option<HashMap<u64, i64>>,
     /// What the new one has brought before it took over, in order.
     held: VecDeque<(u64, ServerMessage)>,
     bytes: usize,
@@ -35,7 +38,28 @@ pub(super) struct TooMuch;
 impl Overlap {
     /// The old one has brought this; it is delivered.
     pub(super) fn delivered(&mut self, message: &ServerMessage) {
-        *self.ahead.entry(self.identity(message)).or_default() += 1;
+        let identity = self.identity(message);
+        *self.ahead.entry(identity).or_default() += 1;
+        if let Some(since) = &mut self.since {
+            *since.entry(identity).or_default() += 1;
+        }
+    }
+
+    /// The new one's server has processed all subscriptions.
+    pub(super) fn subscribed(&mut self) {
+        self.since = Some(HashMap::new());
+    }
+
+    /// The other servers have learnt of the subscriptions. What the old one brought before the
+    /// new one was subscribed is known by now to be the old one's alone: the next message that
+    /// is like it is another one.
+    pub(super) fn settled(&mut self) {
+        let since = self.since.take().unwrap_or_default();
+        self.ahead.retain(|identity, ahead| {
+            let since = since.get(identity).copied().unwrap_or_default();
+            *ahead = since.min(*ahead);
+            *ahead != 0
+        });
     }
 
     /// The new one has brought this, before it took over.
@@ -132,6 +156,19 @@ mod tests {
     }
 
     #[test]
+    fn what_the_old_one_brought_before_the_subscription_has_no_copy() {
+        let mut overlap = Overlap::default();
+        overlap.delivered(&message(1, "a"));
+        overlap.subscribed();
+        overlap.delivered(&message(1, "b"));
+        overlap.settled();
+        overlap.hold(message(1, "a")).expect("room");
+        assert_eq!(payloads(overlap.take_over()), ["a"]);
+        assert!(!overlap.cancel_out(&message(1, "a")));
+        assert!(overlap.cancel_out(&message(1, "b")));
+    }
+
+    #[test]
     fn it_is_bounded() {
         let mut overlap = Overlap::default();
         let held = (0..).take_while(|_| overlap.hold(message(1, "x")).is_ok());
@@ -168,6 +205,48 @@ mod tests {
             for message in &messages[begins..reached] {
                 overlap.hold(message.clone()).expect("room");
             }
+            delivered.extend(overlap.take_over());
+            for message in &messages[reached..] {
+                if !overlap.cancel_out(message) {
+                    delivered.push(message.clone());
+                }
+            }
+            prop_assert_eq!(payloads(delivered), payloads(messages));
+        }
+
+        /// The same with messages that are alike: by the end of the pause the new one has
+        /// brought all that it will bring of what came before its subscription.
+        #[test]
+        fn messages_that_are_alike_are_not_lost(
+            kinds in proptest::collection::vec(0..3usize, 1..60),
+            cuts in (0.0..1.0f64, 0.0..1.0f64, 0.0..1.0f64, 0.0..1.0f64),
+        ) {
+            let messages: Vec<_> = kinds
+                .iter()
+                .map(|kind| message(1, ["a", "b", "c"][*kind]))
+                .collect();
+            let after = |from: usize, part: f64| {
+                from + ((messages.len() - from) as f64 * part) as usize
+            };
+            let begins = after(0, cuts.0);
+            let subscribed = after(begins, cuts.1);
+            let (ends, reached) = (after(subscribed, cuts.2), after(subscribed, cuts.3));
+            let mut overlap = Overlap::default();
+            for message in &messages[..subscribed] {
+                overlap.delivered(message);
+            }
+            overlap.subscribed();
+            for message in &messages[begins..subscribed] {
+                overlap.hold(message.clone()).expect("room");
+            }
+            overlap.settled();
+            for message in &messages[subscribed..ends] {
+                overlap.delivered(message);
+            }
+            for message in &messages[subscribed..reached] {
+                overlap.hold(message.clone()).expect("room");
+            }
+            let mut delivered = messages[..ends].to_vec();
             delivered.extend(overlap.take_over());
             for message in &messages[reached..] {
                 if !overlap.cancel_out(message) {

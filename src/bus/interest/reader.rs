@@ -171,6 +171,7 @@ impl<K: Subscriber> Reader<K> {
         };
         ready!(settles.as_mut().poll(cx));
         handover.settles = None;
+        handover.overlap.settled();
         if let Some(link) = self.connection.current() {
             link.ping(Window {
                 then: Then::TakeOver,
@@ -192,9 +193,7 @@ impl<K: Subscriber> Reader<K> {
         for (&id, subscriber) in &self.table {
             let subject = self.subjects.heard(subscriber.audience());
             link.subscribe(id, &subject);
-            if then == Then::Up {
-                self.unconfirmed.insert(subject, id);
-            }
+            self.unconfirmed.insert(subject, id);
         }
         // In the order in which NATS gets them.
         let ids = self.table.keys().copied().collect();
@@ -303,6 +302,7 @@ impl<K: Subscriber> Reader<K> {
             }
             Then::Subscribed => {
                 if let Some(handover) = &mut self.handover {
+                    handover.overlap.subscribed();
                     handover.settles = Some(Box::pin(sleep(self.settle)));
                 }
             }
@@ -368,3 +368,6 @@ impl<K: Subscriber> Reader<K> {
         self.table.extend(subscribers);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,6 +55,22 @@ fn a_goodbye_is_no_loss() {
     assert!(passes(&mut state, later, 20, false).is_empty());
 }
 
+/// A call that waits for a gateway goes on waiting when that gateway is forgotten meanwhile.
+#[test]
+fn silence_is_no_goodbye() {
+    let (mut state, start) = (State::default(), Instant::now());
+    passes(&mut state, start, 3, true);
+    let later = start + Duration::from_secs(3);
+    passes(&mut state, later, 12, false);
+    let now = start + Duration::from_secs(15);
+    assert_eq!(state.known(now).names, [Arc::from(US)]);
+    assert!(!state.has_left(OTHER));
+    state.heard(OTHER, true, false, now);
+    assert!(state.has_left(OTHER));
+    state.heard(OTHER, false, false, now);
+    assert!(!state.has_left(OTHER), "it is back");
+}
+
 /// Others are not lost because this gateway is deaf, or stood still.
 #[test]
 fn what_is_missed_here_is_nobodys_loss() {

@@ -177,6 +177,30 @@ async fn who_joins_elsewhere_within_the_delay_is_not_offline() {
     nothing_is_said(&mut heard, Duration::from_millis(100)).await;
 }
 
+/// The gateway that the user left first says `offline` while nobody holds the user. So the
+/// other one, where the delay still runs, says `online` again when the user comes back.
+#[tokio::test]
+async fn who_comes_back_after_another_gateway_said_offline_is_online() {
+    let (nats, redis) = servers().await;
+    let long = builder(&nats, &redis).set("presence.offline_delay", "300s");
+    let (first, second) = tokio::join!(builder(&nats, &redis).start(), long.start());
+    let said = "usher_presence_events_total{state=\"online\"}";
+    let mut client = Client::open(&first, &redis.ticket("42").await).await;
+    first.metric_becomes(said, 1.0).await;
+    client.close(1000).await;
+    first.metric_becomes("usher_users", 0.0).await;
+    let mut client = Client::open(&second, &redis.ticket("42").await).await;
+    second.metric_becomes(said, 1.0).await;
+    client.close(1000).await;
+    second.metric_becomes("usher_users", 0.0).await;
+    // It has said `offline`, and asked again.
+    first
+        .metric_becomes("usher_presence_deciding_users", 0.0)
+        .await;
+    let _back = Client::open(&second, &redis.ticket("42").await).await;
+    second.metric_becomes(said, 2.0).await;
+}
+
 #[tokio::test]
 async fn two_devices_on_two_gateways_are_one_user() {
     let (nats, redis) = servers().await;
