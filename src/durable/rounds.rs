@@ -8,6 +8,7 @@
 
 mod choice;
 pub(super) mod deliver;
+mod pace;
 mod reader;
 mod scan_or_read;
 
@@ -24,7 +25,7 @@ use futures_util::{
 use tokio::time::{sleep, sleep_until};
 
 pub(super) use self::choice::Spent;
-use self::{deliver::Shared, reader::Reader};
+use self::{deliver::Shared, pace::Pace, reader::Reader};
 use super::{Durable, Session, Waiting, lock, track::Why};
 use crate::{
     bus::stream::{LeaderState, Reads, StreamError},
@@ -84,22 +85,33 @@ impl Durable {
     /// many sessions missed is read for them together.
     pub(super) async fn rounds(self: Arc<Self>) {
         let (mut joins, mut rounds) = (FuturesUnordered::new(), FuturesUnordered::new());
+        let (mut join_pace, mut round_pace) = (Pace::default(), Pace::default());
         loop {
-            let joining = take(&self.joining, joins.len() < MAX_JOINING);
-            let waiting = take(&self.waiting, rounds.len() < MAX_ROUNDS);
+            let [next_join, next_round] = [join_pace.next(), round_pace.next()];
+            let joining = take(
+                &self.joining,
+                joins.len() < MAX_JOINING && next_join.is_none(),
+            );
+            let waiting = take(
+                &self.waiting,
+                rounds.len() < MAX_ROUNDS && next_round.is_none(),
+            );
             let idle = joining.is_empty() && waiting.is_empty();
             let waits = lock(&self.joining).len() + lock(&self.waiting).len();
             self.metrics.rounds.waiting.set(waits as i64);
             if !joining.is_empty() {
+                join_pace.begins();
                 joins.push(self.clone().round(joining));
             }
             if !waiting.is_empty() {
+                round_pace.begins();
                 rounds.push(self.clone().round(waiting));
             }
             if idle {
                 let idle_at = self.stream.drop_idle_index();
-                let dropped = async {
-                    match idle_at {
+                let next = [idle_at, next_join, next_round].into_iter().flatten().min();
+                let time = async {
+                    match next {
                         Some(at) => sleep_until(at).await,
                         None => std::future::pending().await,
                     }
@@ -108,7 +120,7 @@ impl Durable {
                     Some(()) = joins.next() => {}
                     Some(()) = rounds.next() => {}
                     () = self.woken.notified() => {}
-                    () = dropped => {}
+                    () = time => {}
                 }
             }
         }
