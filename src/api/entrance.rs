@@ -57,9 +57,13 @@ impl Entrance {
         // Of HTTP/1.1 this is the first that is heard.
         peer.spoke();
         let http1 = request.version() < Version::HTTP_2;
+        // In boxes, since hyper moves this future several times.
         let mut response = match is_grpc(&request) {
-            true => self.answer_grpc(request, &peer).await,
-            false => self.json.answer(request, &peer).await.map(Body::new),
+            true => Box::pin(self.answer_grpc(request, &peer)).await,
+            false => {
+                let answering = Box::pin(self.json.answer(request, &peer));
+                answering.await.map(Body::new)
+            }
         };
         if http1 && !peer.is_caller() {
             // Frames of HTTP/2 are counted; here it is one request.
