@@ -27,6 +27,9 @@ use crate::{
 /// Calls one after another, and pushes over a stream, of one round.
 const CALLS: u64 = 2_000;
 const PUSHES: u64 = 100_000;
+/// Calls under way at the same time, and how many there are in all.
+const AT_ONCE: usize = 256;
+const CALLS_AT_ONCE: u64 = 100_000;
 /// A push over a stream takes at most this part of a call's time.
 const FASTER: f64 = 1.0 / 20.0;
 /// Sessions of single users, and messages a second to all of them together.
@@ -66,13 +69,20 @@ impl Bench {
             .enable_all()
             .build()?;
         let (mut calls, mut pushes) = (Vec::new(), Vec::new());
+        let (mut at_once, mut cpu) = (Vec::new(), [Vec::new(), Vec::new()]);
         runtime.block_on(async {
             let endpoint = Endpoint::from_shared(format!("http://{}", gateway.grpc))?;
             let mut client = NotificationClient::new(endpoint.connect().await?);
             calls_one_after_another(&mut client, CALLS / 4).await?;
             for _ in 0..self.scale.rounds {
                 calls.push(calls_one_after_another(&mut client, CALLS).await?);
+                let before = gateway.process.cpu();
                 pushes.push(over_a_stream(&mut client, PUSHES).await?);
+                let between = gateway.process.cpu();
+                at_once.push(calls_at_once(&client, CALLS_AT_ONCE).await?);
+                let after = gateway.process.cpu();
+                cpu[0].push((between - before) / PUSHES as f64 * 1e6);
+                cpu[1].push((after - between) / CALLS_AT_ONCE as f64 * 1e6);
             }
             Outcome::Ok(())
         })?;
@@ -91,6 +101,12 @@ impl Bench {
             Some(1e6 / call),
             &Target::None,
         );
+        let [streamed, called] = cpu.map(|each| median(&each));
+        self.report.say(&format!(
+            "gateway CPU: {streamed:.1} us a push over a stream; {called:.1} us a call, with \
+             {AT_ONCE} under way: {:.0} a second",
+            1e6 / median(&at_once)
+        ));
         Ok(push / call)
     }
 
@@ -184,6 +200,20 @@ async fn calls_one_after_another(
     let start = Instant::now();
     for number in 0..count {
         client.push_notification(push(number)).await?;
+    }
+    Ok(start.elapsed().as_secs_f64() * 1e6 / count as f64)
+}
+
+/// Microseconds a call, with many under way over one connection.
+async fn calls_at_once(client: &NotificationClient<Channel>, count: u64) -> Outcome<f64> {
+    let start = Instant::now();
+    let calls = stream::iter(0..count).map(|number| {
+        let mut client = client.clone();
+        async move { client.push_notification(push(number)).await }
+    });
+    let mut answers = calls.buffer_unordered(AT_ONCE);
+    while let Some(answer) = answers.next().await {
+        answer?;
     }
     Ok(start.elapsed().as_secs_f64() * 1e6 / count as f64)
 }
