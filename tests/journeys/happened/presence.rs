@@ -194,35 +194,38 @@ async fn who_comes_back_after_another_gateway_said_offline_is_online() {
     client.close(1000).await;
     second.metric_becomes("usher_users", 0.0).await;
     // It has said `offline`, and asked again.
-    first
-        .metric_becomes("usher_presence_deciding_users", 0.0)
-        .await;
+    settled(std::slice::from_ref(&first)).await;
     let _back = Client::open(&second, &redis.ticket("42").await).await;
     second.metric_becomes(said, 2.0).await;
 }
 
-#[tokio::test]
-async fn two_devices_on_two_gateways_are_one_user() {
-    let (nats, redis) = servers().await;
-    let gateways = two(&nats, &redis).await;
+/// The user's phone and desk, each at a gateway of its own.
+async fn phone_and_desk(nats: &Nats, redis: &Redis, gateways: &[Gateway; 2]) {
     let service = nats.client().await;
-    let mut heard = hears(&nats, &service, "usher.presence.*").await;
+    let mut heard = hears(nats, &service, "usher.presence.*").await;
     let mut phone = Client::open(&gateways[0], &redis.ticket("42").await).await;
     assert_eq!(
         told(&mut heard).await,
         expected("42", "online", &name(&phone))
     );
     let mut desk = Client::open(&gateways[1], &redis.ticket("42").await).await;
-    settled(&gateways).await;
+    settled(gateways).await;
     phone.close(1000).await;
     eventually("the phone has left", || async {
         gateways[0].metric("usher_users").await == 0.0
     })
     .await;
-    settled(&gateways).await;
+    settled(gateways).await;
     let last = name(&desk);
     desk.close(1000).await;
     assert_eq!(offline(&mut heard).await, expected("42", "offline", &last));
+}
+
+#[tokio::test]
+async fn two_devices_on_two_gateways_are_one_user() {
+    let (nats, redis) = servers().await;
+    let gateways = two(&nats, &redis).await;
+    phone_and_desk(&nats, &redis, &gateways).await;
 }
 
 /// Neither gateway leaves it to the other.
@@ -360,25 +363,7 @@ async fn it_is_the_same_in_durable_mode() {
             .start()
     };
     let (one, other) = tokio::join!(durable(), durable());
-    let service = nats.client().await;
-    let mut heard = hears(&nats, &service, "usher.presence.*").await;
-    let mut phone = Client::open(&one, &redis.ticket("42").await).await;
-    assert_eq!(
-        told(&mut heard).await,
-        expected("42", "online", &name(&phone))
-    );
-    let mut desk = Client::open(&other, &redis.ticket("42").await).await;
-    let gateways = [one, other];
-    settled(&gateways).await;
-    phone.close(1000).await;
-    eventually("the phone has left", || async {
-        gateways[0].metric("usher_users").await == 0.0
-    })
-    .await;
-    settled(&gateways).await;
-    let last = name(&desk);
-    desk.close(1000).await;
-    assert_eq!(offline(&mut heard).await, expected("42", "offline", &last));
+    phone_and_desk(&nats, &redis, &[one, other]).await;
 }
 
 /// Without the key nothing is said, and without the right it is told.
