@@ -173,8 +173,11 @@ impl Task {
                 self.suspect = self.client.pending.lost();
                 self.client.deaf.store(false, Ordering::Relaxed);
                 self.proving = None;
-                // Pushes wait for a connection that moves.
-                if self.leaving.is_none() {
+                // Only pushes that are held wait for a connection that moves, and not for long:
+                // async-nats keeps what is handed over until it reaches a server.
+                let moves = self.leaving.is_some() && self.client.is_held();
+                self.leaving = moves.then(|| Box::pin(sleep(CONFIRM)) as Work);
+                if !moves {
                     self.client.close(&"the connection broke");
                 }
             }
@@ -268,6 +271,10 @@ impl Connection {
         }
     }
 
+    fn is_held(&self) -> bool {
+        *self.gate.borrow() == Gate::Held
+    }
+
     /// Pushes wait, where the gate was so until now.
     fn hold(&self, until_now: Gate) {
         self.gate.send_if_modified(|gate| {
@@ -332,3 +339,6 @@ async fn learn_limits(dialer: Dialer) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
