@@ -6,7 +6,10 @@ use url::Url;
 
 use super::*;
 use crate::{
-    bus::{Auth, CallsConfig},
+    bus::{
+        Auth, CallsConfig,
+        client::pending::{Fate, Outcome},
+    },
     metrics::Metrics,
     readiness::Readiness,
     telemetry::Tracer,
@@ -72,4 +75,66 @@ async fn pushes_wait_for_a_connection_that_moves() {
     task.event(&Event::Disconnected);
     assert_eq!(gate(&client), Gate::Held);
     assert!(task.leaving.is_some(), "for a bounded time");
+}
+
+/// As many pushes as there are echoes at the same time, each with its own.
+fn pushes(client: &Client) -> Vec<Outcome> {
+    let pushes: Vec<_> = (0..4)
+        .map(|_| client.pending.add("usher.user.42", 0))
+        .collect();
+    for push in &pushes {
+        assert!(client.pending.wants_echo(push.number).is_some());
+    }
+    let further = client.pending.add("usher.user.42", 0);
+    assert_eq!(client.pending.wants_echo(further.number), None);
+    pushes.into_iter().chain([further]).collect()
+}
+
+fn are_lost(client: &Client, pushes: &[Outcome]) {
+    for push in pushes {
+        assert_eq!(*push.fate.borrow(), Fate::Lost);
+    }
+    let next = client.pending.add("usher.user.42", 0);
+    assert!(client.pending.wants_echo(next.number).is_some());
+}
+
+/// A flood of errors can push the event `Disconnected` out.
+#[tokio::test]
+async fn on_a_new_connection_no_echo_of_the_old_one_is_awaited() {
+    let (client, mut task) = task().await;
+    client.open();
+    let pushes = pushes(&client);
+    task.event(&Event::Connected);
+    are_lost(&client, &pushes);
+    assert_eq!(gate(&client), Gate::Held, "until it is proven");
+}
+
+/// NATS's permissions are loaded anew, and the connection stays.
+#[tokio::test]
+async fn an_echo_that_is_forbidden_from_now_on_closes_the_gate() {
+    for verb in ["Publish", "Subscription"] {
+        let (client, mut task) = task().await;
+        client.open();
+        let pushes = pushes(&client);
+        let echo = client.subjects.echo();
+        let refusal = format!("Permissions Violation for {verb} to {echo:?}");
+        task.event(&Event::ServerError(ServerError::Other(refusal)));
+        are_lost(&client, &pushes);
+        assert_eq!(gate(&client), Gate::Forbidden);
+        assert!(task.proving.is_some(), "it is tried again");
+    }
+}
+
+/// Each is forbidden, and the next one is sent all the same.
+#[tokio::test]
+async fn any_number_of_probes_can_be_forbidden() {
+    let (client, mut task) = task().await;
+    for _ in 0..10 {
+        let probe = client.pending.add(&client.subjects.probe(), 1);
+        assert!(client.pending.wants_echo(probe.number).is_some());
+        let echo = client.subjects.echo();
+        let refusal = format!("Permissions Violation for Publish to {echo:?}");
+        task.event(&Event::ServerError(ServerError::Other(refusal)));
+        assert_eq!(*probe.fate.borrow(), Fate::Forbidden);
+    }
 }
