@@ -2,40 +2,19 @@
 
 use std::time::Duration;
 
-use url::Url;
-
 use super::*;
 use crate::{
     bus::{
-        Auth, CallsConfig,
         client::pending::{Fate, Outcome},
+        example_config,
     },
     metrics::Metrics,
     readiness::Readiness,
-    telemetry::Tracer,
-    tls::ClientFiles,
 };
 
 /// The task of a gateway in live mode, which reaches no server.
 async fn task() -> (Client, Task) {
-    let config = Config {
-        servers: vec![Url::parse("nats://127.0.0.1:1").expect("a URL")],
-        auth: Auth::Anonymous,
-        tls: ClientFiles::default(),
-        name: "one".to_owned(),
-        prefix: "usher".to_owned(),
-        settle: None,
-        reply_prefix: "_INBOX.".to_owned(),
-        calls: CallsConfig {
-            timeout: Duration::ZERO,
-            max_in_flight: 0,
-            max_total: 0,
-            echoes: false,
-        },
-        presence_events: false,
-        stream: None,
-        tracer: Tracer::default(),
-    };
+    let config = example_config();
     let readiness = Readiness::new(Duration::ZERO);
     let health = Health::new(
         "push",
