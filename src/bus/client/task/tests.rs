@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+
 use super::*;
 use crate::{
     bus::{
-        client::pending::{Fate, Outcome},
+        client::{
+            Peers,
+            pending::{Fate, Outcome},
+        },
         example_config,
     },
     metrics::Metrics,
@@ -116,4 +121,23 @@ async fn any_number_of_probes_can_be_forbidden() {
         task.event(&Event::ServerError(ServerError::Other(refusal)));
         assert_eq!(*probe.fate.borrow(), Fate::Forbidden);
     }
+}
+
+/// The question came just before the connection moved; the answer leaves on the next one.
+#[tokio::test]
+async fn an_answer_to_a_gateway_waits_while_the_connection_moves() {
+    let (client, _task) = task().await;
+    let peers = Peers::new(client.clone(), "_INBOX.");
+    client.open();
+    client.hold(Gate::Open);
+    let mut answering = Box::pin(peers.answer("_INBOX.1".to_owned(), "{}".into()));
+    assert!((&mut answering).now_or_never().is_none(), "it waits");
+    client.open();
+    assert!(
+        (&mut answering).now_or_never().is_some(),
+        "async-nats has it"
+    );
+    client.close(&"the connection broke");
+    let answer = peers.answer("_INBOX.1".to_owned(), "{}".into());
+    assert!(answer.now_or_never().is_some(), "it is dropped");
 }
