@@ -307,7 +307,7 @@ impl Task {
                 let id = self.connection.current().map(|link| link.id());
                 self.received(id, received);
             }
-            News::FromOld(received) => self.received(self.connection.old(), received),
+            News::FromOld(id, received) => self.received(Some(id), received),
             News::FromSuccessor(_) | News::SuccessorLost => {}
         }
     }
