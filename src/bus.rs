@@ -221,3 +221,26 @@ impl Config {
         self.tls.are_given() || self.servers.iter().any(|server| server.scheme() == "tls")
     }
 }
+
+/// Of a gateway in live mode that reaches no server, for tests.
+#[cfg(test)]
+fn example_config() -> Config {
+    Config {
+        servers: vec![Url::parse("nats://127.0.0.1:1").expect("a URL")],
+        auth: Auth::Anonymous,
+        tls: ClientFiles::default(),
+        name: "one".to_owned(),
+        prefix: "usher".to_owned(),
+        settle: None,
+        reply_prefix: "_INBOX.".to_owned(),
+        calls: CallsConfig {
+            timeout: Duration::ZERO,
+            max_in_flight: 0,
+            max_total: 0,
+            echoes: false,
+        },
+        presence_events: false,
+        stream: None,
+        tracer: Tracer::default(),
+    }
+}

@@ -10,7 +10,11 @@
 mod feed;
 mod questions;
 
-use std::{future::poll_fn, sync::Arc};
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 use tokio::{
@@ -27,7 +31,7 @@ pub(super) use self::{
     feed::{Heard, Saying},
     questions::Unanswered,
 };
-use super::interest::{Link, News, Received, ServerMessage, Supervisor, header_length};
+use super::interest::{News, Received, ServerMessage, Supervisor, header_length};
 
 /// Questions that wait for their turn on the connection; a caller beyond it waits.
 const QUEUE: usize = 1024;
@@ -103,6 +107,7 @@ impl Caller {
         let questions = Arc::<Questions>::default();
         let task = Task {
             connection,
+            queue,
             reply_prefix: reply_prefix.to_owned(),
             questions: questions.clone(),
             is_up,
@@ -113,7 +118,7 @@ impl Caller {
             questions,
             up,
         };
-        (caller, task.run(queue))
+        (caller, task.run())
     }
 
     /// Asks; at most `answers` are kept.
@@ -223,8 +228,16 @@ impl Caller {
     }
 }
 
+/// What the task does next.
+enum Next {
+    News(News),
+    /// `None`: nobody can ask any more.
+    Job(Option<Job>),
+}
+
 struct Task {
     connection: Supervisor,
+    queue: mpsc::Receiver<Job>,
     reply_prefix: String,
     questions: Arc<Questions>,
     is_up: watch::Sender<bool>,
@@ -232,32 +245,46 @@ struct Task {
 }
 
 impl Task {
-    async fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+    async fn run(mut self) {
         loop {
-            let has_room = |link: &mut Link| link.unsent() < MAX_UNSENT;
-            let room = self.connection.current().is_some_and(has_room);
-            tokio::select! {
-                news = poll_fn(|cx| self.connection.poll_next(cx)) => self.handle(news),
-                job = queue.recv(), if room => match job {
-                    Some(Job::Ask { number, request, answered }) => {
-                        self.ask(number, &request, answered);
-                    }
-                    Some(Job::Say(saying)) => self.say(saying),
-                    None => return,
-                },
+            match poll_fn(|cx| self.poll_next(cx)).await {
+                Next::News(news) => self.handle(news),
+                Next::Job(Some(Job::Ask {
+                    number,
+                    request,
+                    answered,
+                })) => self.ask(number, &request, answered),
+                Next::Job(Some(Job::Say(saying))) => self.say(saying),
+                Next::Job(None) => return,
             }
+        }
+    }
+
+    /// What the task does next. The connection sends while it is polled, and may have nothing
+    /// to report when that has made room: so the queue is polled again after it.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        if let Poll::Ready(job) = self.poll_job(cx) {
+            return Poll::Ready(Next::Job(job));
+        }
+        if let Poll::Ready(news) = self.connection.poll_next(cx) {
+            return Poll::Ready(Next::News(news));
+        }
+        self.poll_job(cx).map(Next::Job)
+    }
+
+    /// The next job, where the connection has room for it.
+    fn poll_job(&mut self, cx: &mut Context<'_>) -> Poll<Option<Job>> {
+        match self.connection.current() {
+            Some(link) if link.unsent() < MAX_UNSENT => self.queue.poll_recv(cx),
+            _ => Poll::Pending,
         }
     }
 
     fn handle(&mut self, news: News) {
         match news {
             News::Up => {
+                self.subscribe();
                 if let Some(link) = self.connection.current() {
-                    let inbox = inbox(&self.reply_prefix, link.id());
-                    link.subscribe(INBOX, &format!("{inbox}*"));
-                    if let Some(feed) = &mut self.feed {
-                        feed.up(link, &inbox);
-                    }
                     let info = link.info().clone();
                     let health = self.connection.health();
                     health.up(&info.server_name, &info.version);
@@ -265,13 +292,7 @@ impl Task {
                 self.is_up.send_replace(true);
             }
             News::SuccessorUp => {
-                if let Some(link) = self.connection.successor() {
-                    let inbox = inbox(&self.reply_prefix, link.id());
-                    link.subscribe(INBOX, &format!("{inbox}*"));
-                    if let Some(feed) = &mut self.feed {
-                        feed.up(link, &inbox);
-                    }
-                }
+                self.subscribe();
                 self.connection.promote();
             }
             News::Down => {
@@ -282,34 +303,40 @@ impl Task {
                 }
             }
             News::Ended(id) => self.questions.lost(Some(id)),
-            News::Received(Received::Message(message)) => {
+            News::Received(received) => {
                 let id = self.connection.current().map(|link| link.id());
-                self.answered(id, message);
+                self.received(id, received);
             }
-            News::FromOld(Received::Message(message)) => {
-                let id = self.connection.old();
-                self.answered(id, message);
-            }
-            News::Received(Received::Pong(window)) => {
+            News::FromOld(id, received) => self.received(Some(id), received),
+            News::FromSuccessor(_) | News::SuccessorLost => {}
+        }
+    }
+
+    /// Something came on the connection of this id.
+    fn received(&mut self, connection: Option<Ulid>, received: Received) {
+        match received {
+            Received::Message(message) => self.answered(connection, message),
+            Received::Error(text) => self.refused(connection, &text),
+            Received::Pong(window) => {
+                let current = self.connection.current();
+                let link = current.filter(|link| Some(link.id()) == connection);
                 if let Some(feed) = &mut self.feed {
-                    feed.pong(window, self.connection.current());
+                    feed.pong(window, link);
                 }
             }
-            News::FromOld(Received::Pong(window)) => {
-                if let Some(feed) = &mut self.feed {
-                    feed.pong(window, None);
-                }
-            }
-            News::Received(Received::Error(text)) => {
-                let id = self.connection.current().map(|link| link.id());
-                self.refused(id, &text);
-            }
-            News::FromOld(Received::Error(text)) => {
-                let id = self.connection.old();
-                self.refused(id, &text);
-            }
-            News::Received(_) | News::FromOld(_) | News::FromSuccessor(_) | News::SuccessorLost => {
-            }
+            Received::Nonsense | Received::Info(_) => {}
+        }
+    }
+
+    /// Subscribes on a connection that was just made.
+    fn subscribe(&mut self) {
+        let Some(link) = self.connection.newest() else {
+            return;
+        };
+        let inbox = inbox(&self.reply_prefix, link.id());
+        link.subscribe(INBOX, &format!("{inbox}*"));
+        if let Some(feed) = &mut self.feed {
+            feed.up(link, &inbox);
         }
     }
 

@@ -8,6 +8,7 @@ mod late_cluster;
 mod odd_replies;
 mod old_server;
 mod one_connection;
+mod only_server;
 mod payload_limits;
 mod quiet_start;
 mod retiring;

@@ -1,6 +1,8 @@
 //! The users of `examples/nats-permissions.conf`. The whole suite runs with them,
 //! so that each may do what it must is shown everywhere; here is what none may.
 
+mod withdrawn;
+
 use async_nats::{Event, ServerError};
 use serde_json::json;
 use tokio::sync::mpsc;

@@ -25,16 +25,16 @@ impl Echoes {
     }
 
     /// An echo has come back. Returns the pushes that it confirms, and the echo to publish
-    /// next.
-    pub(super) fn returned(&mut self, echo: u64) -> (Vec<u64>, Option<u64>) {
-        let confirmed = self.under_way.remove(&echo).unwrap_or_default();
-        (confirmed, self.begin())
+    /// next; `None` for an echo that is not under way.
+    pub(super) fn returned(&mut self, echo: u64) -> Option<(Vec<u64>, Option<u64>)> {
+        let confirmed = self.under_way.remove(&echo)?;
+        Some((confirmed, self.begin()))
     }
 
-    /// The connection was lost: no echo comes back.
-    pub(super) fn lost(&mut self) {
-        self.under_way.clear();
-        self.waiting.clear();
+    /// No echo comes back. Returns the pushes that wait for one.
+    pub(super) fn lost(&mut self) -> Vec<u64> {
+        let sent = self.under_way.drain().flat_map(|(_, pushes)| pushes);
+        sent.chain(self.waiting.drain(..)).collect()
     }
 
     /// An echo for all pushes that wait.
@@ -58,11 +58,13 @@ mod tests {
         let mut echoes = Echoes::default();
         let sent: Vec<_> = (0..6).map(|push| echoes.join(push)).collect();
         assert_eq!(sent, [Some(1), Some(2), Some(3), Some(4), None, None]);
-        assert_eq!(echoes.returned(2), (vec![1], Some(5)));
-        assert_eq!(echoes.returned(2), (vec![], None), "it comes back once");
-        assert_eq!(echoes.returned(5), (vec![4, 5], None));
-        echoes.lost();
-        assert_eq!(echoes.returned(1), (vec![], None));
+        assert_eq!(echoes.returned(2), Some((vec![1], Some(5))));
+        assert_eq!(echoes.returned(2), None, "it comes back once");
+        assert_eq!(echoes.returned(5), Some((vec![4, 5], None)));
+        let mut lost = echoes.lost();
+        lost.sort_unstable();
+        assert_eq!(lost, [0, 2, 3]);
+        assert_eq!(echoes.returned(1), None);
         assert_eq!(echoes.join(7), Some(6));
     }
 }

@@ -129,11 +129,15 @@ impl Peers {
         Ok(Answers(asked.unwrap_or(Err(Failure::Away))?))
     }
 
-    /// Answers a question. An answer that NATS does not take immediately is dropped.
+    /// Answers a question. While the connection moves or is not proven, the answer waits. One
+    /// that NATS does not take within a second is dropped.
     pub async fn answer(&self, reply: String, payload: Bytes) {
-        if self.client.is_connected() {
-            let _ = timeout(HAND_OVER, self.client.nats.publish(reply, payload)).await;
-        }
+        let answering = async {
+            if self.client.passes(&reply).await.is_ok() {
+                let _ = self.client.nats.publish(reply, payload).await;
+            }
+        };
+        let _ = timeout(HAND_OVER, answering).await;
     }
 }
 

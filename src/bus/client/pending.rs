@@ -19,7 +19,7 @@ pub(super) enum Fate {
     Confirmed,
     /// NATS forbids it.
     Forbidden,
-    /// The connection was lost.
+    /// Nobody learns it: the connection, or its echo, was lost.
     Lost,
 }
 
@@ -45,6 +45,18 @@ struct Entry {
     subject: String,
     fate: watch::Sender<Fate>,
     answers: mpsc::Sender<Box<Message>>,
+}
+
+impl Entry {
+    fn lose(&self) {
+        self.fate.send_if_modified(|fate| {
+            let open = *fate == Fate::UnderWay;
+            if open {
+                *fate = Fate::Lost;
+            }
+            open
+        });
+    }
 }
 
 /// What comes of a message, for those who wait for it.
@@ -131,16 +143,27 @@ impl Pending {
     }
 
     /// An echo has come back: NATS has the messages that waited for it. Returns the echo to
-    /// publish next.
-    pub(super) fn echoed(&self, echo: u64) -> Option<u64> {
+    /// publish next; `None` for an echo that was not under way.
+    pub(super) fn echoed(&self, echo: u64) -> Option<Option<u64>> {
         let mut state = self.state();
-        let (confirmed, next) = state.echoes.returned(echo);
+        let (confirmed, next) = state.echoes.returned(echo)?;
         for number in confirmed {
             if let Some(entry) = state.entries.get(&number) {
                 entry.fate.send_replace(Fate::Confirmed);
             }
         }
-        next
+        Some(next)
+    }
+
+    /// No echo comes back, though the connection stays: nobody learns what becomes of the
+    /// messages that wait for one.
+    pub(super) fn unheard(&self) {
+        let mut state = self.state();
+        for number in state.echoes.lost() {
+            if let Some(entry) = state.entries.get(&number) {
+                entry.lose();
+            }
+        }
     }
 
     /// NATS forbids to publish to `subject`. It says so in the order in which messages
@@ -161,15 +184,7 @@ impl Pending {
         let mut state = self.state();
         state.echoes.lost();
         let entries = std::mem::take(&mut state.entries);
-        for entry in entries.values() {
-            entry.fate.send_if_modified(|fate| {
-                let open = *fate == Fate::UnderWay;
-                if open {
-                    *fate = Fate::Lost;
-                }
-                open
-            });
-        }
+        entries.values().for_each(Entry::lose);
         self.idle.notify_waiters();
         !entries.is_empty()
     }

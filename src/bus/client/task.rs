@@ -52,7 +52,7 @@ const AGAIN: Duration = Duration::from_secs(5);
 const LIMITS: Duration = Duration::from_millis(250);
 
 /// Work on a connection; dropped when that is lost.
-type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+type Work<T = ()> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// A client, and what keeps its connection for as long as it is polled. It ends only when
 /// async-nats's own task has ended, which nothing can mend.
@@ -126,8 +126,9 @@ struct Task {
     dialer: Dialer,
     /// Leaves a server in lame-duck mode.
     leaving: Option<Work>,
-    /// Proves that a new connection works.
-    proving: Option<Work>,
+    /// Proves that the connection works. It ends when pushes pass, or with another subscription
+    /// to the echo, for another proof.
+    proving: Option<Work<Option<Subscriber>>>,
     /// Something was under way when the connection was lost: perhaps it was too large.
     suspect: bool,
 }
@@ -151,7 +152,13 @@ impl Task {
                     // It waits while async-nats looks for a server.
                     tokio::spawn(async move { nats.set_server_pool(&servers[..]).await });
                 }
-                Some(()) = OptionFuture::from(self.proving.as_mut()) => self.proving = None,
+                Some(echoes) = OptionFuture::from(self.proving.as_mut()) => match echoes {
+                    None => self.proving = None,
+                    Some(echoes) => {
+                        self.echoes = Some(echoes);
+                        self.prove();
+                    }
+                },
                 Some(()) = OptionFuture::from(self.leaving.as_mut()) => {
                     self.leaving = None;
                     self.client.close(&"no other server has taken the connection");
@@ -164,17 +171,20 @@ impl Task {
         match event {
             Event::Connected => {
                 self.leaving = None;
+                // async-nats drops events beyond 128 that come at once, `Disconnected` as well.
+                self.lost();
+                self.client.hold(Gate::Open);
                 self.client.peers_are_new();
-                let limits = std::mem::take(&mut self.suspect).then(|| self.dialer.clone());
-                let proof = prove(self.client.clone(), limits, self.echoes.is_some());
-                self.proving = Some(Box::pin(proof));
+                self.prove();
             }
             Event::Disconnected => {
-                self.suspect = self.client.pending.lost();
-                self.client.deaf.store(false, Ordering::Relaxed);
+                self.lost();
                 self.proving = None;
-                // Pushes wait for a connection that moves.
-                if self.leaving.is_none() {
+                // Only pushes that are held wait for a connection that moves, and not for long:
+                // async-nats keeps what is handed over until it reaches a server.
+                let moves = self.leaving.is_some() && self.client.is_held();
+                self.leaving = moves.then(|| Box::pin(sleep(CONFIRM)) as Work);
+                if !moves {
                     self.client.close(&"the connection broke");
                 }
             }
@@ -182,9 +192,28 @@ impl Task {
                 let leave = leave(self.client.clone(), self.dialer.clone());
                 self.leaving = Some(Box::pin(leave));
             }
-            Event::ServerError(error) => self.client.refused(error),
+            Event::ServerError(error) => {
+                self.client.refused(error);
+                // NATS permitted it before: its permissions were loaded anew.
+                if self.client.is_open() && self.client.deaf.load(Ordering::Relaxed) {
+                    self.client.forbid();
+                    self.proving = Some(Box::pin(subscribe_again(self.client.clone())));
+                }
+            }
             _ => {}
         }
+    }
+
+    /// Nothing more comes of what was under way.
+    fn lost(&mut self) {
+        self.suspect |= self.client.pending.lost();
+        self.client.deaf.store(false, Ordering::Relaxed);
+    }
+
+    fn prove(&mut self) {
+        let limits = std::mem::take(&mut self.suspect).then(|| self.dialer.clone());
+        let proof = prove(self.client.clone(), limits, self.echoes.is_some());
+        self.proving = Some(Box::pin(proof));
     }
 
     async fn echo(&mut self, payload: &[u8]) {
@@ -198,14 +227,16 @@ impl Task {
             self.event(&event);
         }
         if let Some(next) = self.client.pending.echoed(number) {
-            self.client.echo(next);
+            self.client.deaf.store(false, Ordering::Relaxed);
+            next.into_iter().for_each(|next| self.client.echo(next));
         }
     }
 }
 
-/// Proves that a new connection works and, in live mode, that NATS permits pushes. Then
-/// pushes may be handed over.
-async fn prove(client: Client, limits: Option<Dialer>, live: bool) {
+/// Proves that a connection works and, in live mode, that NATS permits pushes. Then
+/// pushes may be handed over. Where NATS forbids them, it returns another subscription to the
+/// echo after a while.
+async fn prove(client: Client, limits: Option<Dialer>, live: bool) -> Option<Subscriber> {
     if let Some(dialer) = limits {
         let _ = timeout(LIMITS, learn_limits(dialer)).await;
     }
@@ -216,16 +247,26 @@ async fn prove(client: Client, limits: Option<Dialer>, live: bool) {
             false => Ok(()),
         };
         match proven {
-            Ok(()) => return client.open(),
+            Ok(()) => {
+                client.open();
+                return None;
+            }
             Err(failure)
                 if failure == Failure::Forbidden || client.deaf.load(Ordering::Relaxed) =>
             {
                 client.forbid();
-                sleep(AGAIN).await;
+                return subscribe_again(client).await;
             }
             Err(_) => client.close(&"NATS does not answer"),
         }
     }
+}
+
+/// NATS ends a subscription that it forbids, and does not begin it again when it permits it.
+async fn subscribe_again(client: Client) -> Option<Subscriber> {
+    sleep(AGAIN).await;
+    client.pending.unheard();
+    client.nats.subscribe(client.subjects.echo()).await.ok()
 }
 
 /// Publishes to a user's subject that no user has, and an echo behind it.
@@ -266,6 +307,10 @@ impl Connection {
                 tracing::info!("NATS permits pushes again");
             }
         }
+    }
+
+    fn is_held(&self) -> bool {
+        *self.gate.borrow() == Gate::Held
     }
 
     /// Pushes wait, where the gate was so until now.
@@ -314,6 +359,7 @@ impl Connection {
             // Without its echo no push is confirmed, the probe first of all.
             self.deaf.store(true, Ordering::Relaxed);
             self.pending.forbidden(&self.subjects.probe());
+            self.pending.unheard();
         } else if subject.starts_with(&self.subjects.presence("")) {
             // No task waits for the outcome of such a hint.
             self.health.metrics.presence_dropped.inc();
@@ -332,3 +378,6 @@ async fn learn_limits(dialer: Dialer) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

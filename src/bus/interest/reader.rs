@@ -151,7 +151,8 @@ impl<K: Subscriber> Reader<K> {
                 }
                 News::SuccessorLost => self.give_up_handover(),
                 News::Down => self.lost(),
-                News::Received(_) | News::FromSuccessor(_) | News::FromOld(_) | News::Ended(_) => {}
+                News::Received(_) | News::FromSuccessor(_) | News::FromOld(..) | News::Ended(_) => {
+                }
             }
         }
     }

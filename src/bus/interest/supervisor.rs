@@ -35,7 +35,8 @@ pub(in crate::bus) struct Supervisor {
     current: Option<Link>,
     /// Takes over when the owner says so.
     successor: Option<Link>,
-    old: Option<(Link, Pin<Box<Sleep>>)>,
+    /// Connections before a move, while they are still heard.
+    old: Vec<(Link, Pin<Box<Sleep>>)>,
     /// How long the old connection is heard after a move.
     linger: Duration,
 }
@@ -56,9 +57,9 @@ pub(in crate::bus) enum News {
     FromSuccessor(Received),
     /// The successor is lost. Another server is looked for.
     SuccessorLost,
-    /// From the old connection, after a move.
-    FromOld(Received),
-    /// The old connection has ended, after a move. This was its id.
+    /// From an old connection, after a move: its id, and what came.
+    FromOld(Ulid, Received),
+    /// An old connection has ended, after a move. This was its id.
     Ended(Ulid),
 }
 
@@ -80,7 +81,7 @@ impl Supervisor {
             health,
             current: None,
             successor: None,
-            old: None,
+            old: Vec::new(),
             linger: LINGER,
         }
     }
@@ -110,24 +111,19 @@ impl Supervisor {
         self.successor.as_mut().or(self.current.as_mut())
     }
 
-    /// The old connection of the last move, while it is still heard.
-    pub(in crate::bus) fn old(&self) -> Option<Ulid> {
-        self.old.as_ref().map(|(old, _)| old.id())
-    }
-
     /// The current connection and, during a move, the successor.
     pub(in crate::bus) fn links(&mut self) -> impl Iterator<Item = &mut Link> {
         self.current.iter_mut().chain(&mut self.successor)
     }
 
-    /// The successor becomes the current connection, and the current one the old one.
+    /// The successor becomes the current connection, and the current one an old one.
     pub(in crate::bus) fn promote(&mut self) {
         let Some(successor) = self.successor.take() else {
             return;
         };
         self.health.moved(successor.info());
         if let Some(old) = self.current.replace(successor) {
-            self.old = Some((old, Box::pin(sleep(self.linger))));
+            self.old.push((old, Box::pin(sleep(self.linger))));
         }
     }
 
@@ -168,16 +164,16 @@ impl Supervisor {
                 Err(error) => self.successor_lost(&error),
             });
         }
-        if let Some((old, ends)) = &mut self.old {
-            let over = ends.as_mut().poll(cx).is_ready();
+        for index in 0..self.old.len() {
+            let (old, ends) = &mut self.old[index];
+            let (id, over) = (old.id(), ends.as_mut().poll(cx).is_ready());
             match old.poll_next(cx) {
                 Poll::Ready(Ok(received)) if !over => {
-                    return Poll::Ready(News::FromOld(received));
+                    return Poll::Ready(News::FromOld(id, received));
                 }
                 Poll::Pending if !over => {}
                 _ => {
-                    let id = old.id();
-                    self.old = None;
+                    drop(self.old.remove(index));
                     return Poll::Ready(News::Ended(id));
                 }
             }
@@ -240,3 +236,6 @@ impl Supervisor {
         News::SuccessorLost
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,6 +75,23 @@ async fn one_session_has_so_many_calls_under_way_and_a_gateway_as_well() {
     assert_eq!(answer(&mut second).await.0, "1");
 }
 
+/// It is more than the gateway writes before NATS reads, and nobody answers it.
+#[tokio::test]
+async fn calls_go_on_after_a_large_one_without_an_id() {
+    let (nats, redis) = tokio::join!(Nats::start_with("max_payload: 4MB\n"), Redis::start());
+    let gateway = Gateway::builder(&nats, &redis)
+        .set("session.max_frame", "2MiB")
+        .start()
+        .await;
+    let mut service = Service::of(&nats, "a").await;
+    let mut client = caller(&gateway, &redis, "42").await;
+    let data = "x".repeat(3 << 19);
+    let large = json!({"call": "a", "data": data}).to_string();
+    client.send_text(&large).await;
+    assert_eq!(service.next().await.payload.len(), data.len() + 2);
+    works(&mut client, &mut service, "a").await;
+}
+
 /// Each is answered once, with its own data.
 #[tokio::test]
 async fn a_thousand_calls_at_once_are_answered() {
