@@ -1,6 +1,8 @@
 //! Random histories of a stream and one client: no history ends with a message missing at a
 //! client that was told `complete`, and then `live`.
 
+pub(super) mod away;
+mod replaced;
 mod world;
 
 use std::collections::BTreeSet;
