@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tokio::{
-    sync::oneshot,
-    time::{sleep, timeout},
-};
+use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     Durable, Session, Waiting,
@@ -71,6 +68,19 @@ pub(super) struct Asked {
     pub(super) opening: oneshot::Sender<Result<Opening, StreamError>>,
     /// Records what it is sent.
     pub(super) span: Option<Span>,
+    /// How often a leader had less than the client saw.
+    pub(super) tries: u32,
+}
+
+impl Asked {
+    /// Whether the client saw more of the stream than this leader query, and has to wait for
+    /// another round: a leader that was just elected may have less for a moment. After
+    /// [`ELECTION_TRIES`] such queries it has to wait no longer.
+    pub(super) fn is_too_early(&mut self, leader: &LeaderState) -> bool {
+        let is_short = leader.may_be_short() && is_ahead(&self.since, leader);
+        self.tries += u32::from(is_short);
+        is_short && self.tries <= ELECTION_TRIES
+    }
 }
 
 /// Where a client was, as far as the stream still knows.
@@ -129,6 +139,7 @@ impl Durable {
                     since,
                     opening,
                     span,
+                    tries: 0,
                 });
                 self.wait(Waiting { session, asked });
                 loop {
@@ -151,31 +162,10 @@ impl Durable {
 
     /// Where a client was that sends `since`.
     ///
-    /// `None`: the client saw more than this leader query, and a newer one has that by now. The
-    /// caller has to queue the session for another round. While a leader that was just elected
-    /// may have less for a moment, this waits up to 2 s.
-    ///
     /// # Errors
     ///
     /// [`StreamError`]: the stream can't be asked whether the position is of it.
     pub(super) async fn standing(
-        &self,
-        session: &Session,
-        since: &Since,
-        leader: &LeaderState,
-    ) -> Result<Option<Standing>, StreamError> {
-        if is_ahead(since, leader) && leader.may_be_short() {
-            for _ in 0..ELECTION_TRIES {
-                sleep(ELECTION_PAUSE).await;
-                if !is_ahead(since, &self.leader().await?) {
-                    return Ok(None);
-                }
-            }
-        }
-        self.place_by(session, since, leader).await.map(Some)
-    }
-
-    async fn place_by(
         &self,
         session: &Session,
         since: &Since,

@@ -82,6 +82,13 @@ impl LeaderState {
         }
     }
 
+    /// The same of a stream with replicas, for tests.
+    #[cfg(test)]
+    pub(crate) fn replicated(self) -> Self {
+        let replicated = true;
+        Self { replicated, ..self }
+    }
+
     /// Of a session that was compared with this.
     pub fn proof(&self) -> Proof {
         let (seq, at) = (self.last, self.last_at);
