@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     bus::stream::{LeaderState, StreamError},
+    channel::Topic,
     frame::{Proof, Resume},
     position::{Position, Since},
     registry::JoinState,
@@ -47,16 +48,19 @@ pub struct Opening {
     /// The channels of [`Since::Each`] that the client gets everything of, each with the last
     /// message that it had.
     pub recovered: BTreeMap<String, u64>,
+    /// The topics that begin here. One that the session follows later begins with a `following`.
+    pub topics: Vec<Topic>,
 }
 
 impl Opening {
     /// In live mode nothing is kept, so nothing can be shown.
-    pub fn live(since: Option<&Since>) -> Self {
+    pub fn live(since: Option<&Since>, topics: Vec<Topic>) -> Self {
         Self {
             stream: None,
             position: None,
             resume: since.map_or(Resume::None, |_| Resume::Gap),
             recovered: BTreeMap::new(),
+            topics,
         }
     }
 }
@@ -312,8 +316,7 @@ impl Session {
                 missed,
             });
         }
-        self.set_beginning(beginning);
-        let channels_version = self.track().channels_version();
+        let (topics, channels_version) = self.set_beginning(beginning);
         if !resumed && self.catch_up(CatchUp::done(leader, channels_version)) {
             durable.want(self.clone());
         }
@@ -323,6 +326,7 @@ impl Session {
             position,
             resume,
             recovered,
+            topics,
         })
     }
 }

@@ -121,9 +121,12 @@ impl Session {
         }
     }
 
-    /// Stores where the session begins.
-    pub(super) fn set_beginning(&self, beginning: Beginning) {
-        self.track().start(beginning);
+    /// Stores where the session begins. Returns the topics that it follows then, and
+    /// [`Track::channels_version`].
+    pub(super) fn set_beginning(&self, beginning: Beginning) -> (Vec<Topic>, u32) {
+        let mut track = self.track();
+        track.start(beginning);
+        (track.topics(), track.channels_version())
     }
 
     /// What it needs from the stream now. `None` if it is over, needs nothing, or has not written

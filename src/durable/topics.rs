@@ -60,6 +60,10 @@ impl Session {
         if self.is_over(&track) {
             return Err(FollowError::Over);
         }
+        // Where it begins is known for the channels that it has now.
+        if track.is_joining() {
+            return Err(FollowError::Unavailable);
+        }
         let Followed {
             new, gone, all, id, ..
         } = &mut followed;

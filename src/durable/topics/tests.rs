@@ -5,7 +5,11 @@ use std::{
 };
 
 use super::*;
-use crate::durable::{lock, tests::away};
+use crate::{
+    channel::Channel,
+    durable::{lock, tests::away, track::Beginning},
+    registry::JoinState,
+};
 
 /// A change after which the session follows one topic more.
 fn follows(name: &str) -> Followed {
@@ -37,7 +41,7 @@ async fn a_change_waits_for_the_streams_state_without_its_track() {
         let changed = changing.join().expect("no panic");
         let _ = done.send(changed);
     });
-    let changed = is_done.recv_timeout(Duration::from_secs(10));
+    let changed = is_done.recv_timeout(Duration::from_secs(60));
     assert_eq!(changed, Ok(Ok(())), "not both wait for each other");
 }
 
@@ -69,4 +73,43 @@ async fn following_is_queued_before_anybody_sees_the_topic() {
         let is_empty = watching.join().expect("no panic");
         assert!(!is_empty, "the topic is there, and nothing is queued");
     }
+}
+
+/// A service changes the topics at the very moment at which the session begins.
+#[tokio::test]
+async fn topics_do_not_change_until_the_session_has_begun() {
+    let durable = away::durable(8).await;
+    let leader = away::leader(7);
+    durable.learn(&leader);
+    let session = away::joining(&durable, &["a", "b"]);
+    session.backlog().set_join_state(JoinState::Welcomed);
+    let mut unfollow = Followed::default();
+    unfollow.gone.push(away::topic("a"));
+    let changed = session.change_topics_at(None, None, unfollow);
+    assert_eq!(changed, Err(FollowError::Unavailable));
+    session.set_beginning(Beginning {
+        at: vec![1, 2, 3, 4],
+        proven: Proof::default(),
+        known: Proof::default(),
+        resumed: None,
+    });
+    assert_eq!(session.track().covered(), [1, 2, 3, 4]);
+    assert_eq!(session.channels()[3], Channel::Topic(away::topic("b")));
+}
+
+/// A service has the session follow a topic before the session's `welcome` is written.
+#[tokio::test]
+async fn a_welcome_names_the_topics_that_begin_with_it() {
+    let durable = away::durable(8).await;
+    let leader = away::leader(7);
+    durable.learn(&leader);
+    let session = away::joining(&durable, &["a"]);
+    let opening = session.open(&leader, None).expect("it begins");
+    let changed = session.change_topics_at(Some(&leader), None, follows("news"));
+    assert_eq!(changed, Ok(()));
+    assert_eq!(opening.topics, [away::topic("a")]);
+    assert!(
+        !session.backlog().is_taken(),
+        "a `following` names the other"
+    );
 }
