@@ -326,6 +326,10 @@ impl registry::Session for Session {
         true
     }
 
+    fn left(&self) {
+        self.track().leave();
+    }
+
     fn shed(self: Arc<Self>) -> bool {
         let mut track = self.track();
         let frees =

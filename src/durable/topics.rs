@@ -115,8 +115,8 @@ impl Session {
         if !changed {
             return Err(FollowError::Over);
         }
+        let limits = &*self.durable.limits;
         if let Some(bytes) = frame {
-            let limits = &*self.durable.limits;
             let outgoing = || Outgoing {
                 step: step.clone(),
                 ..Outgoing::own(bytes.clone(), limits)
@@ -127,6 +127,7 @@ impl Session {
                 self.backlog().push(outgoing(), limits);
             }
         }
+        limits.check();
         self.unlock(track, wants);
         if !new.is_empty() {
             self.durable.look_later(self);

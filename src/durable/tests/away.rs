@@ -32,15 +32,10 @@ impl Subscriber for Nobody {
 
 /// Durable mode in which a backlog has this many messages at most.
 pub(in crate::durable) async fn durable(messages: usize) -> Arc<Durable> {
-    let limits = Limits {
-        messages,
-        bytes: usize::MAX,
-        total_bytes: usize::MAX,
-        total: Arc::default(),
-    };
-    durable_with(limits).await
+    durable_with(Limits::new(messages, usize::MAX, usize::MAX)).await
 }
 
+/// The same with all bounds.
 pub(in crate::durable) async fn durable_with(limits: Limits) -> Arc<Durable> {
     let (_, commands) = Subscriptions::<Nobody>::new();
     let (metrics, readiness) = (Arc::new(Metrics::new()), Readiness::new(Duration::ZERO));
