@@ -84,7 +84,7 @@ pub struct Durable {
     limits: Arc<Limits>,
     metrics: Arc<Metrics>,
     tracer: Tracer,
-    /// Which stream it is, and how often it was set back; `None` before the first leader query.
+    /// Which stream it is, and how often it was replaced; `None` before the first leader query.
     state: Mutex<Option<(Arc<str>, u64)>>,
     /// All sessions.
     sessions: Mutex<HashMap<u64, Weak<Session>>>,
@@ -200,8 +200,8 @@ impl Durable {
     fn is_at(&self, leader: &LeaderState) -> bool {
         let state = lock(&self.state);
         let state = state.as_ref();
-        state.is_some_and(|(epoch, set_backs)| {
-            *epoch == leader.epoch && *set_backs == leader.set_backs
+        state.is_some_and(|(epoch, replacements)| {
+            *epoch == leader.epoch && *replacements == leader.replacements
         })
     }
 
@@ -214,21 +214,7 @@ impl Durable {
     /// As [`Stream::leader`].
     async fn leader(&self) -> Result<LeaderState, StreamError> {
         let leader = self.stream.leader().await?;
-        let now = (leader.epoch.clone(), leader.set_backs);
-        let replaced = {
-            let mut state = lock(&self.state);
-            // Of several leader queries the older one says nothing new.
-            let is_news = match &*state {
-                None => true,
-                Some((epoch, set_backs)) => *epoch != now.0 || *set_backs < now.1,
-            };
-            match is_news {
-                false => None,
-                // Before anybody can build a frame of the new stream.
-                true => state.replace(now).map(|before| (before.0, self.disown())),
-            }
-        };
-        if let Some((epoch, sessions)) = replaced {
+        if let Some((epoch, sessions)) = self.learn(&leader) {
             let reason = match epoch == leader.epoch {
                 true => "set_back",
                 false => "made_anew",
@@ -247,6 +233,20 @@ impl Durable {
             supervision::spawn("the closing of sessions", closing);
         }
         Ok(leader)
+    }
+
+    /// Remembers which stream it is by now. If it replaced another one, returns the epoch of that
+    /// and its sessions, which get nothing more. Tasks that wait for leader queries may come here
+    /// in another order than the queries were made: an older one says nothing new.
+    fn learn(&self, leader: &LeaderState) -> Option<(Arc<str>, Vec<Arc<Session>>)> {
+        let mut state = lock(&self.state);
+        let known = state.as_ref().map(|(_, replacements)| *replacements);
+        if known.is_some_and(|known| known >= leader.replacements) {
+            return None;
+        }
+        let before = state.replace((leader.epoch.clone(), leader.replacements))?;
+        // Before anybody can build a frame of the new stream.
+        Some((before.0, self.disown()))
     }
 
     /// Sessions of a stream that is no more get nothing of the new one: a client would take a
@@ -272,9 +272,9 @@ impl Durable {
     }
 }
 
-#[cfg(test)]
-mod tests;
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

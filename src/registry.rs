@@ -52,10 +52,7 @@ use std::{
 
 use bytes::Bytes;
 use dashmap::DashMap;
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep, timeout_at},
-};
+use tokio::time::{Instant, sleep, timeout_at};
 
 pub use self::{
     arrival::Arrival,
@@ -159,9 +156,6 @@ pub struct Registry {
     topics: Audiences,
     subscriptions: Arc<Subscriptions<Arc<Entry>>>,
     limits: Arc<Limits>,
-    /// Notified when a frame that is no message of the bus (an answer to a client) brings all
-    /// backlogs together over their bound.
-    exceeded: Notify,
     dismissals: Dismissals,
     /// The number of the connection to NATS: it grows with every loss. A confirmation counts only
     /// for the connection on which it was given.
@@ -185,16 +179,14 @@ impl Registry {
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
-            limits: Arc::new(Limits {
-                messages: config.queue_messages,
-                bytes: config.queue_bytes,
-                total_bytes: config.total_queue_bytes,
-                total: Arc::default(),
-            }),
+            limits: Arc::new(Limits::new(
+                config.queue_messages,
+                config.queue_bytes,
+                config.total_queue_bytes,
+            )),
             config,
             users: Audiences::default(),
             topics: Audiences::default(),
-            exceeded: Notify::new(),
             dismissals: Dismissals::default(),
             subscriptions,
             connection_number: AtomicU64::new(0),

@@ -265,8 +265,8 @@ impl Stream {
         leader::stored_at(self, seq).await
     }
 
-    /// Whether the last messages of these subjects that are not above a sequence were stored
-    /// no later than `at`.
+    /// Whether no message of these subjects that is not above a sequence was stored later than
+    /// `at`, by the stream's leader.
     ///
     /// # Errors
     ///

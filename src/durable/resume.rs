@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tokio::{
-    sync::oneshot,
-    time::{sleep, timeout},
-};
+use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     Durable, Session, Waiting,
@@ -14,6 +11,7 @@ use super::{
 };
 use crate::{
     bus::stream::{LeaderState, StreamError},
+    channel::Topic,
     frame::{Proof, Resume},
     position::{Position, Since},
     registry::JoinState,
@@ -50,16 +48,19 @@ pub struct Opening {
     /// The channels of [`Since::Each`] that the client gets everything of, each with the last
     /// message that it had.
     pub recovered: BTreeMap<String, u64>,
+    /// The topics that begin here. One that the session follows later begins with a `following`.
+    pub topics: Vec<Topic>,
 }
 
 impl Opening {
     /// In live mode nothing is kept, so nothing can be shown.
-    pub fn live(since: Option<&Since>) -> Self {
+    pub fn live(since: Option<&Since>, topics: Vec<Topic>) -> Self {
         Self {
             stream: None,
             position: None,
             resume: since.map_or(Resume::None, |_| Resume::Gap),
             recovered: BTreeMap::new(),
+            topics,
         }
     }
 }
@@ -71,6 +72,19 @@ pub(super) struct Asked {
     pub(super) opening: oneshot::Sender<Result<Opening, StreamError>>,
     /// Records what it is sent.
     pub(super) span: Option<Span>,
+    /// How often a leader had less than the client saw.
+    pub(super) tries: u32,
+}
+
+impl Asked {
+    /// Whether the client saw more of the stream than this leader query, and has to wait for
+    /// another round: a leader that was just elected may have less for a moment. After
+    /// [`ELECTION_TRIES`] such queries it has to wait no longer.
+    pub(super) fn is_too_early(&mut self, leader: &LeaderState) -> bool {
+        let is_short = leader.may_be_short() && is_ahead(&self.since, leader);
+        self.tries += u32::from(is_short);
+        is_short && self.tries <= ELECTION_TRIES
+    }
 }
 
 /// Where a client was, as far as the stream still knows.
@@ -129,6 +143,7 @@ impl Durable {
                     since,
                     opening,
                     span,
+                    tries: 0,
                 });
                 self.wait(Waiting { session, asked });
                 loop {
@@ -151,31 +166,10 @@ impl Durable {
 
     /// Where a client was that sends `since`.
     ///
-    /// `None`: the client saw more than this leader query, and a newer one has that by now. The
-    /// caller has to queue the session for another round. While a leader that was just elected
-    /// may have less for a moment, this waits up to 2 s.
-    ///
     /// # Errors
     ///
     /// [`StreamError`]: the stream can't be asked whether the position is of it.
     pub(super) async fn standing(
-        &self,
-        session: &Session,
-        since: &Since,
-        leader: &LeaderState,
-    ) -> Result<Option<Standing>, StreamError> {
-        if is_ahead(since, leader) && leader.may_be_short() {
-            for _ in 0..ELECTION_TRIES {
-                sleep(ELECTION_PAUSE).await;
-                if !is_ahead(since, &self.leader().await?) {
-                    return Ok(None);
-                }
-            }
-        }
-        self.place_by(session, since, leader).await.map(Some)
-    }
-
-    async fn place_by(
         &self,
         session: &Session,
         since: &Since,
@@ -322,8 +316,7 @@ impl Session {
                 missed,
             });
         }
-        self.set_beginning(beginning);
-        let channels_version = self.track().channels_version();
+        let (topics, channels_version) = self.set_beginning(beginning);
         if !resumed && self.catch_up(CatchUp::done(leader, channels_version)) {
             durable.want(self.clone());
         }
@@ -333,6 +326,7 @@ impl Session {
             position,
             resume,
             recovered,
+            topics,
         })
     }
 }

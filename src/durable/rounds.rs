@@ -26,12 +26,12 @@ use tokio::time::{sleep, sleep_until};
 
 pub(super) use self::choice::Spent;
 use self::{deliver::Shared, pace::Pace, reader::Reader};
-use super::{Durable, Session, Waiting, lock, track::Why};
+use super::{Durable, Session, Waiting, lock, resume::ELECTION_PAUSE, track::Why};
 use crate::{
     bus::stream::{LeaderState, Reads, StreamError},
     close::CloseReason,
     jitter,
-    supervision::{Panicked, contained},
+    supervision::{self, Panicked, contained},
 };
 
 /// Rounds of the queue `joining` that are under way at the same time.
@@ -148,23 +148,30 @@ impl Durable {
 
     /// What a session needs in this round. `None` if it needs nothing, if its client was refused,
     /// or if it waits for another round.
-    async fn reader(&self, waiting: Waiting, leader: &LeaderState) -> Option<Reader> {
-        let Waiting { session, asked } = waiting;
+    async fn reader(self: &Arc<Self>, waiting: Waiting, leader: &LeaderState) -> Option<Reader> {
+        let Waiting { session, mut asked } = waiting;
+        if let Some(asked) = &asked
+            && asked.opening.is_closed()
+        {
+            // Its client has left, or was refused.
+            return None;
+        }
+        if let Some(one) = &mut asked
+            && one.is_too_early(leader)
+        {
+            self.wait_after(ELECTION_PAUSE, Waiting { session, asked });
+            return None;
+        }
         let (want, joins) = match asked {
             None => (session.want()?, None),
             Some(asked) => match self.standing(&session, &asked.since, leader).await {
-                Ok(Some(standing)) => (
+                Ok(standing) => (
                     session
                         .track()
                         .want_from(&standing.at)
                         .knowing(standing.position.as_ref()),
                     Some((asked, standing)),
                 ),
-                Ok(None) => {
-                    let asked = Some(asked);
-                    self.wait(Waiting { session, asked });
-                    return None;
-                }
                 Err(error) => {
                     let _ = asked.opening.send(Err(error));
                     return None;
@@ -172,9 +179,10 @@ impl Durable {
             },
         };
         if joins.is_none() && want.chains.iter().any(|chain| chain.covered > leader.last) {
-            let lags = leader.may_be_short() && session.falls_short();
-            if lags {
-                self.want_later(Some((session, LAG))).await;
+            // The leader was asked before the session followed a topic, or was elected just now.
+            if session.falls_short() {
+                let asked = None;
+                self.wait_after(LAG, Waiting { session, asked });
             } else {
                 // The stream has lost its end, or never had what somebody slipped in.
                 session.backlog().end(CloseReason::BusLost.into());
@@ -271,6 +279,15 @@ impl Durable {
             .for_each(|(session, _)| self.want(session));
     }
 
+    /// Has a session wait for another round after a pause. No round waits for that pause.
+    fn wait_after(self: &Arc<Self>, pause: Duration, waiting: Waiting) {
+        let durable = self.clone();
+        supervision::spawn("a pause before another round", async move {
+            sleep(pause).await;
+            durable.wait(waiting);
+        });
+    }
+
     async fn want_later(&self, later: Option<(Arc<Session>, Duration)>) {
         if let Some((session, pause)) = later {
             if !pause.is_zero() {
@@ -301,3 +318,6 @@ fn take(waiting: &Mutex<VecDeque<Waiting>>, may_begin: bool) -> Vec<Waiting> {
     };
     waiting.drain(..count).collect()
 }
+
+#[cfg(test)]
+mod tests;

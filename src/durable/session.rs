@@ -121,9 +121,12 @@ impl Session {
         }
     }
 
-    /// Stores where the session begins.
-    pub(super) fn set_beginning(&self, beginning: Beginning) {
-        self.track().start(beginning);
+    /// Stores where the session begins. Returns the topics that it follows then, and
+    /// [`Track::channels_version`].
+    pub(super) fn set_beginning(&self, beginning: Beginning) -> (Vec<Topic>, u32) {
+        let mut track = self.track();
+        track.start(beginning);
+        (track.topics(), track.channels_version())
     }
 
     /// What it needs from the stream now. `None` if it is over, needs nothing, or has not written
@@ -185,25 +188,31 @@ impl Session {
             Some(pushed) => pushed,
             None => {
                 track.rewind(source);
-                self.take_back(track, 1);
+                let wants = self.take_back(&mut track, 1);
+                self.unlock(track, wants);
                 Pushed::NotQueued
             }
         }
     }
 
     /// Takes the backlog back, and leaves its messages to the stream. `lost` is how many further
-    /// messages the caller has left to the stream; they are counted with them.
-    pub(super) fn take_back(self: &Arc<Self>, mut track: MutexGuard<'_, Track>, mut lost: usize) {
+    /// messages the caller has left to the stream; they are counted with them. Returns whether
+    /// the session has to wait for a round: see [`Session::unlock`].
+    pub(super) fn take_back(&self, track: &mut Track, mut lost: usize) -> bool {
         track.take_back();
         for outgoing in self.backlog.take_back() {
             lost += usize::from(matches!(outgoing.source, Source::Kept { .. }));
             track.rewind(outgoing.source);
         }
         self.durable.metrics.postponed(lost);
-        let wants = self.backlog.is_idle() && track.queue();
+        self.backlog.is_idle() && track.queue()
+    }
+
+    /// Unlocks its track. Then it waits for a round if it `wants` one; it is marked as queued.
+    pub(super) fn unlock(self: &Arc<Self>, track: MutexGuard<'_, Track>, wants: bool) {
         drop(track);
         if wants {
-            self.clone().wait_for_round();
+            self.durable.want(self.clone());
         }
     }
 
@@ -222,12 +231,6 @@ impl Session {
     pub(super) fn tells(&self, step: impl FnOnce() -> Step) -> Option<Box<Step>> {
         let tells = self.backlog.protocol() == Protocol::Sse;
         tells.then(|| Box::new(step()))
-    }
-
-    /// The caller has marked it as queued.
-    pub(super) fn wait_for_round(self: Arc<Self>) {
-        let durable = self.durable.clone();
-        durable.want(self);
     }
 
     /// A session that speaks no frames of its own ends where a message is too large.
@@ -304,10 +307,7 @@ impl registry::Session for Session {
                     };
                     track.hold(index, stored, outgoing, limits);
                 }
-                drop(track);
-                if wants {
-                    self.wait_for_round();
-                }
+                self.unlock(track, wants);
             }
         }
         Pushed::NotQueued
@@ -322,20 +322,20 @@ impl registry::Session for Session {
         // What was brought before this may lack what came while NATS was away.
         track.lose();
         let wants = self.backlog.is_welcomed() && track.queue();
-        drop(track);
-        if wants {
-            self.wait_for_round();
-        }
+        self.unlock(track, wants);
         true
     }
 
+    fn left(&self) {
+        self.track().leave();
+    }
+
     fn shed(self: Arc<Self>) -> bool {
-        let track = self.track();
+        let mut track = self.track();
         let frees =
             self.backlog.is_open() && self.backlog.can_take_back() + track.pending_bytes() > 0;
-        if frees {
-            self.take_back(track, 0);
-        }
+        let wants = frees && self.take_back(&mut track, 0);
+        self.unlock(track, wants);
         frees
     }
 
@@ -348,10 +348,9 @@ impl registry::Session for Session {
     }
 
     fn idle(self: Arc<Self>) {
-        let wants = self.track().queue();
-        if wants {
-            self.wait_for_round();
-        }
+        let mut track = self.track();
+        let wants = track.queue();
+        self.unlock(track, wants);
     }
 
     fn proof(&self) -> Option<Proof> {

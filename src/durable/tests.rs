@@ -1,6 +1,8 @@
 //! Random histories of a stream and one client: no history ends with a message missing at a
 //! client that was told `complete`, and then `live`.
 
+pub(super) mod away;
+mod replaced;
 mod world;
 
 use std::collections::BTreeSet;
@@ -18,6 +20,8 @@ enum Step {
     Leave,
     /// The client comes, with its position or, without one, anew.
     Come,
+    /// The same; meanwhile these messages are stored, and the first of them are taken back.
+    ComeWhile(Vec<(usize, bool)>, usize),
     /// A session that is behind catches up by one read.
     Round,
     /// What the client was not written is taken back: the next ones are left to the stream.
@@ -34,11 +38,13 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let stored = proptest::collection::vec((0..5usize, any::<bool>()), 0..6);
     let step = prop_oneof![
         12 => (0..5usize, any::<bool>()).prop_map(|(channel, sent)| Step::Store(channel, sent)),
         8 => (0..5usize).prop_map(|channel| Step::Store(channel, true)),
         2 => Just(Step::Leave),
-        5 => Just(Step::Come),
+        3 => Just(Step::Come),
+        2 => (stored, 0..4usize).prop_map(|(stored, back)| Step::ComeWhile(stored, back)),
         6 => Just(Step::Round),
         1 => Just(Step::Slow),
         1 => Just(Step::Lost),
@@ -57,6 +63,16 @@ impl World {
             Step::Store(channel, republished) => self.store(channel, republished),
             Step::Leave => self.leave(),
             Step::Come => self.come(),
+            Step::ComeWhile(stored, taken_back) => self.come_while(|world| {
+                for (number, (channel, republished)) in stored.into_iter().enumerate() {
+                    if number == taken_back
+                        && let Some(track) = &mut world.session
+                    {
+                        track.take_back();
+                    }
+                    world.store(channel, republished);
+                }
+            }),
             Step::Round => self.round(),
             Step::Slow => {
                 if let Some(track) = &mut self.session {

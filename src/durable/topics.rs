@@ -22,7 +22,7 @@ impl Session {
     /// [`FollowError`]; nothing has changed then, nor if the future is dropped.
     pub(super) async fn change_topics(
         self: Arc<Self>,
-        mut followed: Followed,
+        followed: Followed,
     ) -> Result<(), FollowError> {
         let leader = match followed.new.is_empty() {
             true => None,
@@ -39,14 +39,29 @@ impl Session {
             }
             _ => None,
         };
+        self.change_topics_at(leader.as_ref(), recovered, followed)
+    }
+
+    /// Makes the change. `leader` is a leader query since NATS delivers the new topics; `None` if
+    /// there are none. `recovered`: the client has the new topic up to the first of these
+    /// sequences, and missed so many messages after it.
+    fn change_topics_at(
+        self: &Arc<Self>,
+        leader: Option<&LeaderState>,
+        recovered: Option<(u64, u64)>,
+        mut followed: Followed,
+    ) -> Result<(), FollowError> {
+        // Before the track is locked, for the lock order (`registry`). A stream that is replaced
+        // after that disowns the session.
+        if leader.is_some_and(|leader| !self.durable.is_at(leader)) {
+            return Err(FollowError::Unavailable);
+        }
         let mut track = self.track();
         if self.is_over(&track) {
             return Err(FollowError::Over);
         }
-        if leader
-            .as_ref()
-            .is_some_and(|leader| !self.durable.is_at(leader))
-        {
+        // Where it begins is known for the channels that it has now.
+        if track.is_joining() {
             return Err(FollowError::Unavailable);
         }
         let Followed {
@@ -63,7 +78,7 @@ impl Session {
                     self.backlog().drop_channel(index);
                 }
             }
-            let proof = leader.as_ref().map_or(Proof::default(), LeaderState::proof);
+            let proof = leader.map_or(Proof::default(), LeaderState::proof);
             let proof = track.not_below_proofs(proof);
             for topic in &new {
                 wants |= match recovered {
@@ -79,7 +94,7 @@ impl Session {
                 let topics = all.clone();
                 step = self.tells(|| Step::Following { topics, seq, at });
             } else if protocol.is_centrifuge() {
-                let stream = leader.as_ref().map(|leader| Begins {
+                let stream = leader.map(|leader| Begins {
                     epoch: &leader.epoch,
                     offset: recovered.map_or(proof.seq, |(offset, _)| offset),
                     recovered: recovered.is_some(),
@@ -100,24 +115,26 @@ impl Session {
         if !changed {
             return Err(FollowError::Over);
         }
+        let limits = &*self.durable.limits;
         if let Some(bytes) = frame {
-            let limits = &*self.durable.limits;
             let outgoing = || Outgoing {
                 step: step.clone(),
                 ..Outgoing::own(bytes.clone(), limits)
             };
             if self.backlog().offer(outgoing(), limits).is_none() {
                 // What the stream has makes room for what it has not.
-                self.take_back(track, 0);
+                wants |= self.take_back(&mut track, 0);
                 self.backlog().push(outgoing(), limits);
             }
         }
-        if wants {
-            self.clone().wait_for_round();
-        }
+        limits.check();
+        self.unlock(track, wants);
         if !new.is_empty() {
-            self.durable.look_later(&self);
+            self.durable.look_later(self);
         }
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,6 +51,17 @@ enum State {
     Live,
 }
 
+impl State {
+    /// The live messages that wait.
+    fn pending(&mut self) -> Option<&mut Pending> {
+        match self {
+            Self::Joining(pending) => Some(pending),
+            Self::CatchingUp(catching_up) => Some(&mut catching_up.pending),
+            Self::Live => None,
+        }
+    }
+}
+
 impl Track {
     /// Of a session on its way in, which follows these channels.
     pub(super) fn joining(channels: impl IntoIterator<Item = Channel>) -> Self {
@@ -136,10 +147,8 @@ impl Track {
     /// Keeps a live message until all before it are sent, within the bounds of a backlog;
     /// beyond them all such messages are left to the stream.
     pub(super) fn hold(&mut self, channel: usize, stored: Stored, one: Outgoing, limits: &Limits) {
-        let pending = match &mut self.state {
-            State::Joining(pending) => pending,
-            State::CatchingUp(catching_up) => &mut catching_up.pending,
-            State::Live => return,
+        let Some(pending) = self.state.pending() else {
+            return;
         };
         if !pending.hold(channel, stored, one, limits) {
             let chains = &mut self.chains;
@@ -199,15 +208,23 @@ impl Track {
         }
     }
 
-    /// The client does not read: its backlog is taken back, and live messages are left to the
-    /// stream until it reads again.
+    /// The client does not read, or all sessions together use too much memory: its backlog is
+    /// taken back, and live messages are left to the stream until the next [`Track::want`].
     pub(super) fn take_back(&mut self) {
         self.fall_behind(Why::Slow);
-        let chains = &mut self.chains;
         if let State::CatchingUp(catching_up) = &mut self.state {
             catching_up.why = Why::Slow;
-            let doubtful = |channel: usize| chains[channel].doubtful = true;
-            catching_up.pending.pause(doubtful);
+        }
+        let chains = &mut self.chains;
+        if let Some(pending) = self.state.pending() {
+            pending.pause(|channel| chains[channel].doubtful = true);
+        }
+    }
+
+    /// The session has left: no live message waits any more.
+    pub(super) fn leave(&mut self) {
+        if let Some(pending) = self.state.pending() {
+            *pending = Pending::default();
         }
     }
 

@@ -94,6 +94,12 @@ impl Chunks {
         self.queue.len()
     }
 
+    /// How many of them scripts see.
+    pub(super) fn frames(&self) -> usize {
+        let is_frame = |chunk: &&Chunk| !matches!(chunk.source, Source::Control);
+        self.queue.iter().filter(is_frame).count()
+    }
+
     /// Forgets what waits, but for the rest of a frame that has begun.
     pub(super) fn drop_unsent(&mut self) {
         self.queue.truncate(usize::from(self.in_part));

@@ -231,8 +231,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport for Events<S> {
         self.chunks.has_unsent()
     }
 
+    /// Each frame may have an `id` before it, which does not count.
     fn unsent(&self) -> usize {
-        self.chunks.len()
+        self.chunks.frames()
     }
 
     /// An event that was written in part is none: clients forget it at the end.
@@ -256,3 +257,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport for Events<S> {
         poll_discard(&mut self.stream, cx, &mut self.upload).map(drop)
     }
 }
+
+#[cfg(test)]
+mod tests;

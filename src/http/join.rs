@@ -78,7 +78,8 @@ impl Joins {
                         began,
                     )
                     .await?;
-                (handle, Opening::live(since))
+                let topics = handle.topics();
+                (handle, Opening::live(since, topics))
             }
             Some(durable) => {
                 let session = durable.session(user, protocol, topics);

@@ -81,7 +81,7 @@ impl Registry {
                 Some(arrived) => arrived,
                 None => tokio::select! {
                     arrived = Arrived::next(&mut work.interest) => arrived,
-                    () = self.exceeded.notified() => {
+                    () = self.limits.over.notified() => {
                         self.keep_within_total().await;
                         continue;
                     }

@@ -63,7 +63,7 @@ pub struct Change {
 }
 
 /// A change that is about to be made: NATS delivers the new topics' messages.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Followed {
     /// Topics that were not followed.
     pub new: Vec<Topic>,
@@ -369,13 +369,8 @@ impl Pending<'_> {
     /// The session begins with them.
     pub(super) fn begin(&mut self) {
         let mut followed = Followed {
-            new: Vec::new(),
-            gone: Vec::new(),
-            all: Vec::new(),
-            id: None,
-            since: None,
-            follows: false,
             entries: std::mem::take(&mut self.entries),
+            ..Followed::default()
         };
         self.session.follows().change(&mut followed, || {});
     }

@@ -5,6 +5,8 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use tokio::sync::Notify;
+
 /// The bounds of a backlog.
 #[derive(Debug)]
 pub struct Limits {
@@ -16,9 +18,31 @@ pub struct Limits {
     pub total_bytes: usize,
     /// Memory of all sessions now.
     pub total: Arc<AtomicUsize>,
+    /// Notified when frames that are no messages of the bus bring all backlogs together over
+    /// their bound: answers to clients, and what sessions missed.
+    pub over: Notify,
 }
 
 impl Limits {
+    /// The bounds of a session's backlog, and of the memory of all.
+    pub fn new(messages: usize, bytes: usize, total_bytes: usize) -> Self {
+        Self {
+            messages,
+            bytes,
+            total_bytes,
+            total: Arc::default(),
+            over: Notify::new(),
+        }
+    }
+
+    /// Has the registry free memory where all backlogs together use more than they may. After
+    /// a message of the bus it does so anyway.
+    pub fn check(&self) {
+        if self.exceeded() {
+            self.over.notify_one();
+        }
+    }
+
     /// Whether all backlogs together use half of their memory.
     pub fn half_full(&self) -> bool {
         self.total.load(Ordering::Relaxed) > self.total_bytes / 2

@@ -75,6 +75,9 @@ pub trait Session: fmt::Debug + Send + Sync {
         false
     }
 
+    /// It has left, and is over: it gets nothing more.
+    fn left(&self) {}
+
     /// Takes its backlog back, to be sent again later. False where it can't be.
     fn shed(self: Arc<Self>) -> bool {
         false
@@ -174,6 +177,7 @@ impl Session for Live {
             if let Some(frame) = frame {
                 let frame = Outgoing::own(frame, &self.limits);
                 self.backlog.push(frame, &self.limits);
+                self.limits.check();
             }
         });
         let changed = match changed {

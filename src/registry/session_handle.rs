@@ -125,9 +125,7 @@ impl SessionHandle {
                 self.registry.metrics.dropped("slow_consumer", lost);
             }
         }
-        if limits.exceeded() {
-            self.registry.exceeded.notify_one();
-        }
+        limits.check();
     }
 
     /// The session has written frames that it had taken. Returns whether it is still open.
@@ -154,5 +152,6 @@ impl Drop for SessionHandle {
         }
         registry.presence.goes(&self.held);
         self.backlog().cut(CloseReason::ConnectionLost);
+        self.session.left();
     }
 }

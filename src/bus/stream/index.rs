@@ -55,7 +55,7 @@ impl Index {
     /// Nothing yet of the stream at a leader query, after a sequence.
     pub(super) fn new(leader: &LeaderState, after: u64) -> Self {
         Self {
-            of: Some((leader.epoch.clone(), leader.set_backs)),
+            of: Some((leader.epoch.clone(), leader.replacements)),
             after,
             up_to: after,
             per_subject: leader.per_subject,
@@ -66,8 +66,8 @@ impl Index {
     /// What it covers of the stream at a leader query: after which sequence, up to which. `None` if
     /// that is nothing.
     pub(super) fn covers(&self, leader: &LeaderState) -> Option<(u64, u64)> {
-        let (epoch, set_backs) = self.of.as_ref()?;
-        let same = *epoch == leader.epoch && *set_backs == leader.set_backs;
+        let (epoch, replacements) = self.of.as_ref()?;
+        let same = *epoch == leader.epoch && *replacements == leader.replacements;
         (same && self.up_to > self.after).then_some((self.after, self.up_to))
     }
 
@@ -131,7 +131,7 @@ impl Index {
     /// What was removed from the stream's beginning may be missing here, so only what is after
     /// that is covered.
     pub(super) fn end(&mut self, now: &LeaderState) -> bool {
-        let of = Some((now.epoch.clone(), now.set_backs));
+        let of = Some((now.epoch.clone(), now.replacements));
         self.end = now.last;
         self.per_subject = least(self.per_subject, now.per_subject);
         if now.is_pinned() {

@@ -5,20 +5,22 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use futures_util::future::try_join_all;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{
     ANSWER, ApiError, LeaderState, Stream, StreamError, ask,
     batch::{Ended, Whole, batch},
 };
-use crate::message::millis_of;
 
 /// Subjects in one question.
 const MAX_SUBJECTS: usize = 128;
 /// Between two questions, where the replica that answered lags.
 const PAUSE: Duration = Duration::from_millis(5);
+/// The last millisecond that NATS can compare, since 1970: it counts nanoseconds in 64 bits.
+const LATEST: u64 = i64::MAX as u64 / 1_000_000;
 
 /// The last messages of subjects.
 #[derive(Debug)]
@@ -97,7 +99,8 @@ async fn find(
             // A replica that lags says so too.
             Ended::Nothing if leader.replicated => {
                 for subject in part {
-                    if let Some(last) = by_leader(stream, subject).await? {
+                    let question = json!({ "last_by_subj": **subject });
+                    if let Some(last) = by_leader(stream, &question).await? {
                         found.of.insert(subject.clone(), last);
                     }
                 }
@@ -130,8 +133,8 @@ async fn last_of(
     Ok(ended)
 }
 
-/// The last sequence of a subject, by the leader, which never lags.
-async fn by_leader(stream: &Stream, subject: &str) -> Result<Option<u64>, StreamError> {
+/// The sequence of one message, by the leader, which never lags; `None` if there is none.
+async fn by_leader(stream: &Stream, question: &Value) -> Result<Option<u64>, StreamError> {
     #[derive(Deserialize)]
     struct Answer {
         error: Option<ApiError>,
@@ -142,8 +145,7 @@ async fn by_leader(stream: &Stream, subject: &str) -> Result<Option<u64>, Stream
         seq: u64,
     }
     let what = format!("STREAM.MSG.GET.{}", stream.0.config.name);
-    let question = json!({ "last_by_subj": subject });
-    let answer: Answer = ask(&stream.0.client, &what, &question).await?;
+    let answer: Answer = ask(&stream.0.client, &what, question).await?;
     match answer {
         Answer {
             message: Some(message),
@@ -159,7 +161,8 @@ async fn by_leader(stream: &Stream, subject: &str) -> Result<Option<u64>, Stream
     }
 }
 
-/// See [`Stream::nothing_later`].
+/// See [`Stream::nothing_later`]. A replica that lags may not have what is later, and an answer
+/// up to a sequence does not say how far the replica is. So the leader is asked.
 ///
 /// # Errors
 ///
@@ -170,16 +173,36 @@ pub(super) async fn nothing_later(
     seq: u64,
     at: u64,
 ) -> Result<bool, StreamError> {
-    let question = json!({ "multi_last": names(subjects), "up_to_seq": seq });
-    let mut later = false;
-    let reading = batch(stream, &question, subjects.len(), |_, _, message| {
-        let stored = message.headers.last("Nats-Time-Stamp").and_then(millis_of);
-        later |= stored.is_none_or(|stored| stored > at);
-    });
-    match timeout(ANSWER, reading).await {
-        Ok(Ok(Ended::Whole(_) | Ended::Nothing)) => Ok(!later),
-        Ok(Ok(Ended::TooMuch)) => Err(StreamError::Odd("they are too much".to_owned())),
-        Ok(Err(error)) => Err(error),
-        Err(_) => Err(StreamError::TimedOut),
+    let start_time = time_of(at.saturating_add(1));
+    let first = async |subject: &Arc<str>| {
+        let question = json!({ "next_by_subj": **subject, "start_time": start_time });
+        by_leader(stream, &question).await
+    };
+    let firsts = timeout(ANSWER, try_join_all(subjects.iter().map(first))).await;
+    let firsts = firsts.unwrap_or(Err(StreamError::TimedOut))?;
+    Ok(firsts.into_iter().flatten().all(|first| first > seq))
+}
+
+/// A time in milliseconds since 1970 as JetStream reads it, [`LATEST`] at most.
+fn time_of(millis: u64) -> String {
+    let millis = millis.min(LATEST);
+    let time = prost_types::Timestamp {
+        seconds: i64::try_from(millis / 1000).expect("less than LATEST"),
+        nanos: i32::try_from(millis % 1000).expect("below 1000") * 1_000_000,
+    };
+    time.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::millis_of;
+
+    #[test]
+    fn a_time_is_one_that_nats_can_compare() {
+        assert_eq!(time_of(1_764_525_600_007), "2025-11-30T18:00:00.007Z");
+        assert_eq!(time_of(u64::MAX), "2262-04-11T23:47:16.854Z");
+        let times = [1, 999, 1_000, 1_764_525_600_007].map(|at| millis_of(&time_of(at)));
+        assert_eq!(times, [1, 999, 1_000, 1_764_525_600_007].map(Some));
     }
 }

@@ -44,9 +44,10 @@ pub struct LeaderState {
     pub last: u64,
     /// When that was stored, in milliseconds since 1970; 0 where there is none.
     pub last_at: u64,
-    /// How often, since this process began, the stream was set back to an older state: it no
-    /// longer had the newest message that this gateway had seen, or another in its place.
-    pub set_backs: u64,
+    /// How often, since this process began, the stream was made anew, or set back to an older
+    /// state: it no longer had the newest message that this gateway had seen, or another in its
+    /// place. Of two leader queries the later one never has less.
+    pub replacements: u64,
     /// Messages of one subject at most; `None` for any number.
     pub per_subject: Option<u64>,
     /// Whether a direct get may be answered by a replica that lags.
@@ -71,7 +72,7 @@ impl LeaderState {
             first,
             last,
             last_at,
-            set_backs: 0,
+            replacements: 0,
             per_subject: Some(limit),
             replicated: false,
             pinned: false,
@@ -79,6 +80,13 @@ impl LeaderState {
             max_age: 0,
             raised: Vec::new(),
         }
+    }
+
+    /// The same of a stream with replicas, for tests.
+    #[cfg(test)]
+    pub(crate) fn replicated(self) -> Self {
+        let replicated = true;
+        Self { replicated, ..self }
     }
 
     /// Of a session that was compared with this.
@@ -101,7 +109,7 @@ impl LeaderState {
 
     /// Whether the stream was neither made anew nor set back between two leader queries.
     pub fn is_the_same_as(&self, other: &Self) -> bool {
-        self.epoch == other.epoch && self.set_backs == other.set_backs
+        self.epoch == other.epoch && self.replacements == other.replacements
     }
 
     /// Whether nothing after this sequence was removed from the stream's beginning: by
@@ -149,7 +157,7 @@ pub(super) struct LeaderQueries {
 #[derive(Debug, Default)]
 struct State {
     epoch: Option<Arc<str>>,
-    set_backs: u64,
+    replacements: u64,
     /// Since when the leader has less than was seen.
     short_since: Option<Instant>,
     /// The limit of a subject, and those that were raised since this process began.
@@ -160,8 +168,12 @@ struct State {
 impl LeaderQueries {
     /// Remembers the stream of this leader query. Returns whether it is that of the one before.
     fn remember_epoch(&self, epoch: &Arc<str>) -> bool {
-        let before = self.state().epoch.replace(epoch.clone());
-        before.is_none_or(|before| before == *epoch)
+        let mut state = self.state();
+        let before = state.epoch.replace(epoch.clone());
+        let same = before.is_none_or(|before| before == *epoch);
+        // Immediately: the query may fail after this, and the next one finds nothing new.
+        state.replacements += u64::from(!same);
+        same
     }
 
     /// Adds the limits that were raised while this process looked on.
@@ -190,11 +202,11 @@ impl LeaderQueries {
         since.is_some_and(|since| since.elapsed() >= ELECTION)
     }
 
-    /// How often it was set back by now.
+    /// How often it was replaced by now.
     fn count(&self, set_back: bool) -> u64 {
         let mut state = self.state();
-        state.set_backs += u64::from(set_back);
-        state.set_backs
+        state.replacements += u64::from(set_back);
+        state.replacements
     }
 
     fn next(&self) -> MutexGuard<'_, Option<LeaderQuery>> {
@@ -272,7 +284,7 @@ async fn leaders(stream: &Stream) -> Result<LeaderState, StreamError> {
         if set_back || !same || leader.last > seen.0 {
             *seen = (leader.last, leader.last_at);
         }
-        leader.set_backs = stream.0.leader.count(set_back);
+        leader.replacements = stream.0.leader.count(set_back);
         stream.0.leader.add_raised(&mut leader, same);
         return Ok(leader);
     }

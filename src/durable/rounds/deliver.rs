@@ -70,10 +70,17 @@ impl Durable {
             false => missed.iter().sum(),
         };
         let beyond = longest.saturating_sub(self.config.max_replay);
-        let held_back = session.amend(|catching_up| catching_up.held_back.take());
         // A client that reads slowly and now misses more than `max_replay` is closed. Not if the
-        // stream could not be read in the round before: that is no fault of the client.
-        if beyond > 0 && want.why == Why::Slow && held_back.flatten().is_none() {
+        // stream could not be read in a round before: that is no fault of the client.
+        let held_back = session.amend(|catching_up| {
+            let held_back = catching_up.held_back.take().is_some();
+            if held_back && catching_up.why == Why::Slow {
+                // It counts in the rounds after this one too.
+                catching_up.why = Why::Lost;
+            }
+            held_back
+        });
+        if beyond > 0 && want.why == Why::Slow && held_back != Some(true) {
             let dropped = session.backlog().cut(CloseReason::SlowConsumer);
             self.metrics.dropped("slow_consumer", dropped);
             return Ok((None, Then::Rest));

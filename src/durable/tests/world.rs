@@ -6,7 +6,7 @@ use crate::durable::{
     chain::Compared,
     resume,
     rounds::deliver::merge,
-    track::{Beginning, Resumed, Track, Want},
+    track::{Beginning, Finished, Resumed, Track, Want},
     verdict::{Shown, shown},
 };
 use crate::{
@@ -114,6 +114,8 @@ pub(super) struct World {
     pub(super) now: u64,
     pub(super) client: Client,
     pub(super) session: Option<Track>,
+    /// When the message of each sequence was stored, the last time.
+    times: BTreeMap<u64, u64>,
     /// Sent and not written, with what restores the time before.
     pub(super) queued: Vec<(usize, Stored, Source)>,
 }
@@ -131,6 +133,7 @@ impl World {
             now: 0,
             client: Client::default(),
             session: None,
+            times: BTreeMap::new(),
             queued: Vec::new(),
         }
     }
@@ -142,6 +145,7 @@ impl World {
         let (seq, at) = (self.stream.last.0 + 1, self.now);
         self.stream.last = (seq, at);
         self.stream.kept.insert(seq, (channel, at));
+        self.times.insert(seq, at);
         let of = self.stream.of(channel);
         if of.len() > LIMIT {
             self.stream.remove(of[0]);
@@ -197,18 +201,28 @@ impl World {
     }
 
     pub(super) fn come(&mut self) {
+        self.come_while(|_| ());
+    }
+
+    /// `meanwhile` is between the leader query of the join and the welcome.
+    pub(super) fn come_while(&mut self, meanwhile: impl FnOnce(&mut Self)) {
         self.leave();
         self.is_set_back = false;
         let leader = self.stream.leader();
         let proof = leader.proof();
-        let mut track = Track::joining(self.channels.clone());
         let since = self.client.tracker.position().cloned();
+        self.session = Some(Track::joining(self.channels.clone()));
+        meanwhile(self);
+        let mut track = self.session.take().expect("a session");
         let Some(since) = since else {
             self.welcome(Begun::Anew, proof);
+            let later = self.stream.kept.range(proof.seq + 1..);
+            self.client.owed.extend(later.map(|(_, (_, at))| *at));
             let beginning = self.beginning(vec![proof.seq; self.channels.len()], proof, None);
             track.start(beginning);
-            track.finish(proof.seq, proof, 0);
+            let finished = track.finish(proof.seq, proof, 0);
             self.session = Some(track);
+            self.follow_up(finished, proof);
             return;
         };
         let known = self.is_of(&since, &leader);
@@ -329,6 +343,11 @@ impl World {
             true => track.finish(proof.seq, proof, want.connection_changes),
             false => None,
         };
+        self.follow_up(finished, proof);
+    }
+
+    /// What comes after the last message that was missed.
+    fn follow_up(&mut self, finished: Option<Finished>, proof: Proof) {
         self.write();
         let Some(finished) = finished else { return };
         if finished.announced {
@@ -339,7 +358,7 @@ impl World {
                 panic!("it is from the stream: {outgoing:?}");
             };
             let seq = outgoing.bytes.len() as u64;
-            let at = self.stream.kept.get(&seq).map_or(self.now, |(_, at)| *at);
+            let at = self.times[&seq];
             let stored = Stored {
                 seq,
                 prev: sent,
@@ -376,10 +395,5 @@ impl World {
 }
 
 fn limits() -> Limits {
-    Limits {
-        messages: 4,
-        bytes: usize::MAX,
-        total_bytes: usize::MAX,
-        total: Default::default(),
-    }
+    Limits::new(4, usize::MAX, usize::MAX)
 }

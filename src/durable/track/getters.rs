@@ -1,7 +1,10 @@
 //! What others see of a track.
 
 use super::{State, Track};
-use crate::{channel::Channel, durable::chain::Chain};
+use crate::{
+    channel::{Channel, Topic},
+    durable::chain::Chain,
+};
 
 impl Track {
     /// Nothing more of the stream is for this session.
@@ -13,12 +16,26 @@ impl Track {
         self.disowned
     }
 
+    /// It is not told yet where it begins.
+    pub(in crate::durable) fn is_joining(&self) -> bool {
+        matches!(self.state, State::Joining(_))
+    }
+
     pub(in crate::durable) fn is_live(&self) -> bool {
         matches!(self.state, State::Live)
     }
 
     pub(in crate::durable) fn chains(&self) -> &[Chain] {
         &self.chains
+    }
+
+    /// The topics that it follows, in the order in which they were followed.
+    pub(in crate::durable) fn topics(&self) -> Vec<Topic> {
+        let topic = |chain: &Chain| match &chain.channel {
+            Channel::Topic(topic) => Some(topic.clone()),
+            Channel::User | Channel::Broadcast => None,
+        };
+        self.chains.iter().filter_map(topic).collect()
     }
 
     /// Of each channel: everything up to here is covered.

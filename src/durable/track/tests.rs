@@ -8,12 +8,7 @@ use crate::{
 };
 
 fn limits() -> Limits {
-    Limits {
-        messages: 8,
-        bytes: usize::MAX,
-        total_bytes: usize::MAX,
-        total: Default::default(),
-    }
+    Limits::new(8, usize::MAX, usize::MAX)
 }
 
 /// Channels of a session: its user's, the broadcast, and topics.
@@ -104,4 +99,32 @@ fn a_loss_during_a_round_keeps_the_session_behind() {
             .is_none()
     );
     assert!(!track.is_live() && track.proven().is_none());
+}
+
+/// All sessions together use too much memory.
+#[test]
+fn what_waits_for_a_session_on_its_way_in_can_be_taken_back() {
+    let mut track = Track::joining(channels(2));
+    let stored = |seq| Stored {
+        seq,
+        prev: seq - 1,
+        at: seq,
+    };
+    let outgoing = || Outgoing::new(vec![0; 9].into(), None, Source::Own, &limits());
+    track.hold(0, stored(8), outgoing(), &limits());
+    assert_eq!(track.pending_bytes(), 9);
+    track.take_back();
+    assert_eq!(track.pending_bytes(), 0);
+    track.hold(0, stored(9), outgoing(), &limits());
+    assert_eq!(track.pending_bytes(), 0, "it is left to the stream");
+    track.start(beginning(7, 2));
+    let proof = Proof { seq: 7, at: 7 };
+    let finished = track.finish(7, proof, 0).expect("nothing was lost");
+    assert!(finished.frames.is_empty() && !track.is_live());
+    let want = track.want().expect("it catches up");
+    assert!(want.chains[0].doubtful);
+    track.hold(0, stored(10), outgoing(), &limits());
+    assert_eq!(track.pending_bytes(), 9, "they wait again");
+    track.leave();
+    assert_eq!(track.pending_bytes(), 0);
 }

@@ -1,6 +1,6 @@
 //! Channels that come and go while the session is open: topics.
 
-use super::{State, Track};
+use super::Track;
 use crate::{
     channel::{Channel, Topic},
     durable::chain::Chain,
@@ -68,10 +68,8 @@ impl Track {
         let gone = self.index(&Channel::Topic(topic.clone()))?;
         self.chains.remove(gone);
         self.channels_version = self.channels_version.wrapping_add(1);
-        match &mut self.state {
-            State::Joining(pending) => pending.drop_channel(gone),
-            State::CatchingUp(catching_up) => catching_up.pending.drop_channel(gone),
-            State::Live => {}
+        if let Some(pending) = self.state.pending() {
+            pending.drop_channel(gone);
         }
         Some(gone)
     }

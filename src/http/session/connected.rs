@@ -40,7 +40,7 @@ pub(super) fn connected(
     (connect, expires_at): (&Connect, Option<SystemTime>),
 ) -> Bytes {
     let user = handle.user().as_str();
-    let topics = handle.topics().into_iter().map(Channel::Topic);
+    let topics = opening.topics.iter().cloned().map(Channel::Topic);
     let channels = [Channel::User, Channel::Broadcast].into_iter();
     let subs = channels.chain(topics).map(|channel| {
         let name = centrifuge::name(&channel, user);

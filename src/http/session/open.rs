@@ -94,9 +94,8 @@ impl<T: Transport> Session<T> {
                     let connect = (&**connect, expires_at);
                     transport.queue(connected(config, id, &handle, &opening, connect));
                 } else if handle.backlog().protocol().has_own_frames() {
-                    let topics = handle.topics();
-                    let welcome = welcome(config, id, &handle, &opening, &topics);
-                    transport.queue_welcome(welcome, || position(&opening, topics));
+                    let welcome = welcome(config, id, &handle, &opening);
+                    transport.queue_welcome(welcome, || position(&opening));
                 }
                 handle.started(id);
             }

@@ -20,7 +20,6 @@ pub(super) fn welcome(
     session: Ulid,
     handle: &SessionHandle,
     opening: &Opening,
-    topics: &[Topic],
 ) -> Bytes {
     let stream = opening.stream.as_ref();
     let welcome = Welcome {
@@ -32,13 +31,13 @@ pub(super) fn welcome(
         seq: stream.map(|(_, last)| last.seq),
         at: stream.map(|(_, last)| last.at),
         resume: opening.resume,
-        topics: topics.iter().map(Topic::as_str).collect(),
+        topics: opening.topics.iter().map(Topic::as_str).collect(),
     };
     handle.backlog().protocol().frame(&welcome.json())
 }
 
 /// The client's position after its welcome; `None` in live mode.
-pub(super) fn position(opening: &Opening, topics: Vec<Topic>) -> Option<Tracker> {
+pub(super) fn position(opening: &Opening) -> Option<Tracker> {
     let (epoch, Proof { seq, at }) = opening.stream.as_ref()?;
     let begun = match opening.resume {
         Resume::None => Begun::Anew,
@@ -48,6 +47,6 @@ pub(super) fn position(opening: &Opening, topics: Vec<Topic>) -> Option<Tracker>
     let had = opening.position.clone();
     let mut tracker = had.map(Tracker::new).unwrap_or_default();
     let epoch = Some(Arc::clone(epoch));
-    tracker.welcome(epoch, *seq, *at, begun, topics);
+    tracker.welcome(epoch, *seq, *at, begun, opening.topics.iter().cloned());
     Some(tracker)
 }

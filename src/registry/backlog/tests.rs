@@ -1,14 +1,9 @@
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::atomic::Ordering;
 
 use super::*;
 
 fn limits(messages: usize, bytes: usize) -> Limits {
-    Limits {
-        messages,
-        bytes,
-        total_bytes: usize::MAX,
-        total: Arc::default(),
-    }
+    Limits::new(messages, bytes, usize::MAX)
 }
 
 fn push(backlog: &Backlog, size: usize, limits: &Limits) -> Pushed {

@@ -139,6 +139,32 @@ async fn a_stream_that_was_set_back_is_a_gap() {
     assert_eq!(told, "complete");
 }
 
+/// The message TOP is gone. Then what is before it must not be later than AT.
+#[tokio::test]
+async fn a_top_that_is_gone_is_judged_by_what_is_before_it() {
+    let (nats, redis, gateway) = world().await;
+    let publisher = nats.client().await;
+    let mut client = Client::open(&gateway, &redis.ticket("42").await).await;
+    let begin = position(&client);
+    let epoch = begin.split('.').next().expect("an epoch");
+    let mut times = Vec::new();
+    for data in 1..=3 {
+        store(&publisher, SUBJECT, data).await;
+        let event = client.next_event().await;
+        times.push(event["at"].as_u64().expect("a time"));
+    }
+    store(&publisher, "usher.user.43", 4).await;
+    let stream = super::jetstream(&publisher).get_stream("USHER").await;
+    let stream = stream.expect("the stream");
+    stream.delete_message(3).await.expect("deleted");
+    let (same, earlier) = (times[2], times[1] - 1);
+    for (at, expected) in [(same, "complete"), (earlier, "gap"), (u64::MAX, "complete")] {
+        let since = format!("{epoch}.2.3.{at}");
+        let (_, told) = resume(&gateway, &redis, "42", &since).await;
+        assert_eq!(told, expected, "{since}");
+    }
+}
+
 /// Under living sessions it is found as soon as the stream is looked at.
 #[tokio::test]
 async fn sessions_of_a_stream_that_was_set_back_are_closed() {

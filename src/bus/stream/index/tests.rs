@@ -222,7 +222,7 @@ fn what_is_forgotten_gives_its_memory_back() {
 fn another_stream_and_one_that_lost_its_end_are_not_shown() {
     let seen = index(4, &[(5, "a")], 10, 10);
     let mut set_back = LeaderState::example(1, (10, 0), LIMIT);
-    set_back.set_backs = 1;
+    set_back.replacements = 1;
     assert_eq!(seen.covers(&set_back), None);
     let mut short = Index::new(&LeaderState::example(1, (10, 0), LIMIT), 4);
     short.advance(10);

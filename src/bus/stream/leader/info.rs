@@ -106,7 +106,7 @@ impl Answer {
                 _ => millis_of(&state.last_ts)
                     .ok_or_else(|| StreamError::Odd(format!("last_ts {}", state.last_ts)))?,
             },
-            set_backs: 0,
+            replacements: 0,
             per_subject: u64::try_from(limits.max_msgs_per_subject)
                 .ok()
                 .filter(|limit| *limit > 0),

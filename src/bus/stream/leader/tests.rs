@@ -44,6 +44,16 @@ fn an_epoch_is_a_position_s_and_tells_streams_apart() {
 }
 
 #[test]
+fn each_replacement_of_the_stream_is_counted() {
+    let queries = LeaderQueries::default();
+    assert!(queries.remember_epoch(&"k".into()) && queries.remember_epoch(&"k".into()));
+    assert_eq!(queries.count(false), 0);
+    assert_eq!(queries.count(true), 1, "it was set back");
+    assert!(!queries.remember_epoch(&"l".into()));
+    assert_eq!(queries.count(false), 2, "it was made anew");
+}
+
+#[test]
 fn no_stream_is_said_so() {
     let none = serde_json::json!({"error": {"code": 404, "description": "stream not found"}});
     assert_eq!(leader(none), Err(StreamError::NotThere("USHER".to_owned())));
