@@ -133,7 +133,6 @@ impl Session {
             frames.extend(finished.frames);
         }
         self.backlog().extend(frames);
-        limits.check();
         let idle = self.backlog().is_idle();
         // Else the client's task asks for more when it has written the last of it.
         track.reads_again(idle)

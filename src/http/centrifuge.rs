@@ -131,8 +131,6 @@ pub(super) fn begin(newcomer: Newcomer, sessions: Arc<Sessions>) -> Response {
             }
         };
         let admitted = admission.await;
-        // Its permits among the pending connections go with it.
-        drop(request);
         match &admitted {
             Ok(_) => conclude(span, &Ok(())),
             Err(End::Refused(_, refusal)) => conclude(span, &Err::<(), _>(*refusal)),
@@ -141,10 +139,15 @@ pub(super) fn begin(newcomer: Newcomer, sessions: Arc<Sessions>) -> Response {
         }
         match admitted {
             Ok(admitted) => {
+                // Its permits among the pending connections go with it.
+                drop(request);
                 admissions.count("admitted");
                 sessions.begin(socket, admitted);
             }
-            Err(end) => refuse(socket, protocol, end, &admissions, &sessions).await,
+            Err(end) => {
+                refuse(socket, protocol, end, &admissions, &sessions).await;
+                drop(request);
+            }
         }
     });
     response

@@ -35,9 +35,6 @@ pub(super) async fn close<T: Transport>(
         }
         return;
     };
-    if reason == CloseReason::SlowConsumer {
-        transport.drop_unsent();
-    }
     let own_frames = protocol.has_own_frames();
     if reason.says_goodbye() && own_frames {
         transport.queue(protocol.frame(&frame::goodbye(&ending)));

@@ -192,6 +192,11 @@ impl Backlog {
         self.inner().ending.is_none()
     }
 
+    /// Whether what was queued was discarded.
+    pub fn is_discarded(&self) -> bool {
+        self.inner().discarded
+    }
+
     /// Whether a service ends the session.
     pub fn is_dismissed(&self) -> bool {
         self.inner().is_dismissed()

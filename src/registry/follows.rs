@@ -214,7 +214,11 @@ impl Registry {
         let follows_some = !change.follow.is_empty();
         let is_centrifuge = session.backlog().protocol().is_centrifuge();
         let offered = |topic: &Topic| !is_centrifuge || centrifuge::is_offered(topic);
+        let limit = self.config.max_topics_per_session;
         for topic in change.follow.into_iter().filter(offered) {
+            if new.len() > limit {
+                return Err(FollowError::TooMany(limit));
+            }
             if !now.contains(&topic) && !new.contains(&topic) && !change.unfollow.contains(&topic) {
                 new.push(topic);
             }
@@ -230,7 +234,6 @@ impl Registry {
         };
         let (gone, mut all): (Vec<_>, Vec<_>) = now.into_iter().partition(is_gone);
         all.extend(new.iter().cloned());
-        let limit = self.config.max_topics_per_session;
         if !new.is_empty() && all.len() > limit {
             return Err(FollowError::TooMany(limit));
         }

@@ -18,8 +18,8 @@ pub struct Limits {
     pub total_bytes: usize,
     /// Memory of all sessions now.
     pub total: Arc<AtomicUsize>,
-    /// Notified when frames that are no messages of the bus bring all backlogs together over
-    /// their bound: answers to clients, and what sessions missed.
+    /// Notified when frames that are no messages of the bus, such as answers to clients, bring all
+    /// backlogs together over their bound.
     pub over: Notify,
 }
 

@@ -122,8 +122,9 @@ impl Jwks {
         }
         let newer = fetched.wait_for(|fetched| fetched.attempts > known.attempts);
         match timeout(WAIT, newer).await {
-            Ok(Ok(newer)) => self.look(&newer, id, algorithm, configured),
-            _ => found,
+            Ok(Ok(newer)) if newer.at != known.at => self.look(&newer, id, algorithm, configured),
+            // Nobody knows whether the key is a new one.
+            _ => Lookup::NoKeys,
         }
     }
 

@@ -1,6 +1,6 @@
 use std::task::{Context, Poll};
 
-use futures_util::{FutureExt as _, task::noop_waker_ref};
+use futures_util::task::noop_waker_ref;
 use tokio::{
     sync::oneshot,
     time::{Instant, advance},
@@ -17,7 +17,7 @@ use crate::{
     },
     message::{EventName, Message},
     position::Since,
-    registry::{Limits, Session as _},
+    registry::Session as _,
 };
 
 /// A client that waits to be told where it begins, and has seen far more than the stream has.
@@ -111,26 +111,6 @@ fn read(after: u64, missed: u64) -> Reads {
         more: missed - 2,
     });
     reads
-}
-
-/// No message of the bus comes after it.
-#[tokio::test]
-async fn what_a_round_queues_counts_in_the_memory_of_all_sessions() {
-    let durable = away::durable_with(Limits::new(8, 100, 9)).await;
-    let session = away::open(&durable, &[], &away::leader(7));
-    session.track().take_back();
-    let leader = away::leader(9);
-    let facts = Facts::new(&leader, 9);
-    let waiting = Waiting {
-        session,
-        asked: None,
-    };
-    let mut reader = durable.reader(waiting, &leader).await.expect("it wants");
-    reader.lasts = vec![9, 0];
-    let delivered = durable.deliver(&reader, None, read(7, 2), &facts).await;
-    assert!(delivered.is_ok() && durable.limits.exceeded());
-    let told = durable.limits.over.notified().now_or_never();
-    assert!(told.is_some(), "the registry is told");
 }
 
 /// Its client is written all that is queued.

@@ -144,6 +144,10 @@ impl<T: Transport> Session<T> {
         } = self;
         let protocol = handle.backlog().protocol();
         sessions.ended(handle.user(), id, protocol, ending.reason);
+        if handle.backlog().is_discarded() {
+            // Its client did not read.
+            transport.drop_unsent();
+        }
         // Nothing more is sent to it, so it holds no subscription while it goes.
         drop(handle);
         // Nor an answer.
@@ -218,8 +222,12 @@ impl<T: Transport> Session<T> {
         Poll::Pending
     }
 
-    /// A message of the client. The objects of a raw session's client say nothing to us.
+    /// A message of the client. The objects of a raw session's client say nothing to us; after
+    /// the session's end nothing does.
     fn receive(&mut self, message: &Message) -> Result<(), CloseReason> {
+        if !self.handle.backlog().is_open() {
+            return Ok(());
+        }
         if let Some(echo) = (self.sessions.echo)(message) {
             self.transport.queue(echo);
             return Ok(());
@@ -326,7 +334,10 @@ impl<T: Transport> Session<T> {
                 .stalled
                 .is_some_and(|since| passed(since, config.write_timeout))
             {
-                return Poll::Ready(Some(CloseReason::SlowConsumer));
+                // An ending that came before this one stays.
+                self.handle.backlog().cut(CloseReason::SlowConsumer);
+                self.stalled = None;
+                return Poll::Ready(None);
             }
             let mut queued = false;
             let notice = self.ends.notice(now);

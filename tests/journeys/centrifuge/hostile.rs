@@ -250,3 +250,29 @@ async fn hostile_messages_are_closed_and_cost_no_memory() {
     let grown = peak(gateway.id()) - before;
     assert!(grown < 64, "{grown} MiB");
 }
+
+/// So nobody holds more connections than are counted.
+#[tokio::test]
+async fn who_is_refused_counts_until_the_connection_is_closed() {
+    let (nats, redis) = servers().await;
+    let gateway = speaking(Gateway::builder(&nats, &redis))
+        .set("public.max_pending", "2")
+        .start()
+        .await;
+    let mut refused = Vec::new();
+    for _ in 0..2 {
+        let mut socket = raw(&gateway).await;
+        socket.write(&frame(TEXT, b"x")).await;
+        refused.push(socket);
+    }
+    for socket in &mut refused {
+        let (code, _, _) = socket.expect_close().await;
+        assert_eq!(code, 3501);
+    }
+    // They are told, and have not closed their side.
+    assert_eq!(gateway.metric("usher_pending_connections").await, 2.0);
+    drop(refused);
+    gateway
+        .metric_becomes("usher_pending_connections", 0.0)
+        .await;
+}

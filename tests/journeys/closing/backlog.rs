@@ -1,7 +1,12 @@
 //! Sessions that do not read: the bounds of their backlog.
 
+use serde_json::json;
+
 use super::all_arrived;
-use crate::support::{Client, Gateway, eventually, raw_ws::TEXT, servers, world};
+use crate::{
+    calls::service::{Service, header},
+    support::{Client, Frame, Gateway, eventually, grpc::disconnect, raw_ws::TEXT, servers, world},
+};
 
 /// 19 MB to a session that does not read: more than the kernel and the queue
 /// take. It is told why, behind what was already on its way.
@@ -190,4 +195,43 @@ async fn a_write_that_makes_no_progress_ends_the_session() {
         nats.subscriptions("usher.user.42").await == 0
     })
     .await;
+}
+
+/// Its client would come back otherwise, though a service has sent it away.
+#[tokio::test]
+async fn who_does_not_read_is_told_the_first_reason_and_obeyed_no_more() {
+    let (nats, redis) = servers().await;
+    let gateway = Gateway::builder(&nats, &redis)
+        .set("session.write_timeout", "1s")
+        .start()
+        .await;
+    let ticket = |user| redis.ticket_json(json!({"user_id": user, "calls": ["note"]}));
+    let slow = Client::builder(&gateway, &ticket("42").await).small_buffers();
+    let mut slow = slow.open().await;
+    let mut other = Client::open(&gateway, &ticket("43").await).await;
+    let mut service = Service::of(&nats, "note").await;
+    let call = "{\"call\":\"note\",\"data\":1}";
+    // More than the kernel takes, and less than a backlog.
+    let publisher = nats.client().await;
+    while gateway.metric("usher_queued_bytes").await < 200_000.0 {
+        let payload = "x".repeat(64 << 10);
+        let sent = publisher.publish("usher.user.42", payload.into()).await;
+        sent.expect("published");
+        publisher.flush().await.expect("flushed");
+    }
+    let mut grpc = gateway.grpc().await;
+    let ended = disconnect(&mut grpc, "42", false, "").await;
+    assert_eq!(ended.expect("an answer").sessions, 1);
+    slow.send_text(call).await;
+    gateway
+        .metric_becomes("usher_session_closes_total{reason=\"disconnected\"}", 1.0)
+        .await;
+    loop {
+        match slow.next_frame().await {
+            Frame::Closed(code, _) => break assert_eq!(code, 4100),
+            frame => drop(frame),
+        }
+    }
+    other.send_text(call).await;
+    assert_eq!(header(&service.next().await, "Usher-User"), "43");
 }
