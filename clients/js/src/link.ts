@@ -27,7 +27,7 @@ const EVENTS = 600_000; // ms for which a reconnect may begin with server-sent e
 const REFRESH = 6000; // ms between two fresh tickets for a session: the gateway takes one in 5 s
 
 /** Close codes and HTTP statuses that say: stay away. */
-const isFinal = (code: any) => /^(100[025789]|41\d\d|40[0345]|426)$/.test(code);
+const FINAL: { test: (code: any) => boolean } = /^(100[025789]|41..|40[0345]|426)$/;
 /** Server-sent events have no close code: their last frame says that they end for good. */
 const CODES: Record<string, number> = { disconnected: 4100, replaced: 4101 };
 
@@ -100,9 +100,10 @@ export function keepLink(options: Options, owner: Owner) {
     since = now();
     silence = LONG;
     sent = owner.position();
+    watch();
     // A fall back is still the same attempt.
     if (!afterSocket) owner.tellState({ state: "connecting" });
-    watch();
+    if (turn !== mine) return; // a handler has closed it
     const ours = <T>(action: (value: T) => void) => (value: T) => {
       if (turn === mine) action(value);
     };
@@ -137,7 +138,6 @@ export function keepLink(options: Options, owner: Owner) {
       return;
     }
     const { welcome, expiring } = frame;
-    const mine = turn;
     clearTimeout(probe);
     probe = undefined;
     if (welcome) {
@@ -153,7 +153,7 @@ export function keepLink(options: Options, owner: Owner) {
     requests.received(frame);
     owner.receive(frame, sent);
     // A handler may have closed it.
-    if (expiring && turn === mine && isLive()) void refresh();
+    if (expiring && isLive()) void refresh();
   }
 
   /** Prolongs the session. Where that fails for now, it tries again until the session ends. */
@@ -188,7 +188,8 @@ export function keepLink(options: Options, owner: Owner) {
     }
     if (code === 401) final ||= ++unauthorized > 2;
     else if (isEvents) unauthorized = 0;
-    if (final || isFinal(code)) {
+    // The gateway gives a reason with each status. A status without one may come from a proxy that routes only /ws.
+    if (final || (FINAL.test(code) && (transport === "sse" || !isEvents || reason))) {
       closed = true;
       stopWaking();
       return owner.tellState({ state: "closed", code, reason });

@@ -57,10 +57,14 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
   let queued = new AbortController();
   let watch: ReturnType<typeof setTimeout> | undefined;
   let asked: typeof watch;
+  let isAlone = false; // the browser forbids Web Locks, so this tab connects by itself
 
-  const post = (message: Message) => channel.postMessage(message);
+  const post = (message: Message) => void (isAlone || channel.postMessage(message));
   const postAsHolder = (message: Message) => post({ holder, ...message });
-  const requests = keepRequests((call) => post({ tab: me, call: call as Message["call"] }));
+  const requests = keepRequests((call) => {
+    // As JSON, as the holder sends it: a BroadcastChannel rejects a Proxy and ignores `toJSON`.
+    post({ tab: me, call: JSON.parse(JSON.stringify(call)) });
+  });
   const tellWishes = (left?: string) => {
     if (isOver) return;
     post({ tab: me, wishes: [...mine], left });
@@ -182,7 +186,13 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
     const own = ++request;
     locks
       .request(key, options, hold)
-      .catch(() => {}) // robbed, or not waiting any more
+      .catch((error) => {
+        if (isOver || error.name === "AbortError") return; // robbed, or not waiting any more
+        // Web Locks are forbidden, for example in a sandboxed frame.
+        isAlone = true;
+        channel.close();
+        return hold();
+      })
       .then(() => {
         if (own !== request || isOver) return;
         letGo();

@@ -9,7 +9,7 @@ export type * from "./types.js";
 
 /**
  * The same `connect`, with one connection for all tabs of this browser that connect to one address.
- * Without Web Locks (plain http off localhost) each tab has its own.
+ * Without Web Locks (plain http off localhost, a sandboxed frame) each tab has its own.
  */
 export function connect(options: Options): Client {
   const locks = globalThis.navigator?.locks;

@@ -257,6 +257,20 @@ test("after close() it stays away, whenever that comes", withServer(async (serve
   assert.deepEqual(inside.events.rest(), []);
 }));
 
+test("after close() in a handler of `connecting` it stays away", async (context) => {
+  const real = setTimeout;
+  // Each wait is a hundredth of itself here.
+  context.mock.method(globalThis, "setTimeout", (action, ms = 0, ...rest) => real(action, ms / 100, ...rest));
+  await withServer(async (server, follow) => {
+    const at = follow();
+    at.client.on("state", ({ state }) => state === "connecting" && at.client.close());
+    await becomes(at, "closed");
+    await new Promise((resolve) => real(resolve, 600)); // an attempt without an answer takes half of that
+    assert.deepEqual(server.requests, []);
+    assert.equal(at.tickets, 0);
+  })(context);
+});
+
 test("iteration gives every event until the client is closed", withServer(async (server, follow) => {
   const { client } = follow();
   const all = (async () => {

@@ -117,6 +117,24 @@ test("where three WebSockets do not open, but HTTP does, it takes that", async (
   })(context);
 });
 
+test("where WebSockets fail for a while and /events is not routed, it goes on trying", async (context) => {
+  fixChance(context, 0);
+  await withServer(async (server, follow) => {
+    server.refusals = { ws: 502, sse: { status: 404, body: "<html>" } };
+    const at = follow();
+    for (const code of [1006, 1006, 404, 404]) assert.equal((await becomes(at, "waiting")).code, code);
+    server.refusals = {};
+    const session = await server.sessions.next();
+    assert.equal(session.kind, "ws");
+    session.welcome();
+    await becomes(at, "open");
+    // What the gateway itself refuses stays refused.
+    server.refusals = { ws: 403, sse: refusal(403, "origin_denied") };
+    session.end(1012);
+    assert.deepEqual(await becomes(at, "closed"), { state: "closed", code: 403, reason: "origin_denied" });
+  })(context);
+});
+
 test("ten minutes later a WebSocket comes first again", async (context) => {
   fixChance(context, 0);
   await withServer(async (server, follow) => {

@@ -32,13 +32,23 @@ async function begin({ url, topics, store, since }) {
 async function tabs(context, count, options = {}) {
   const server = await Server.start();
   const tabsOf = await browser.newContext();
-  if (options.noLocks) await tabsOf.addInitScript(() => delete Navigator.prototype.locks);
+  const { locks, ...common } = options;
+  if (locks === "missing") await tabsOf.addInitScript(() => delete Navigator.prototype.locks);
+  if (locks === "forbidden") {
+    await tabsOf.addInitScript(() => {
+      LockManager.prototype.request = async () => {
+        // With a delay, so that a page that asks again and again still answers this test.
+        await new Promise((resolve) => setTimeout(resolve, 100));
+        throw new DOMException("Access to the Locks API is denied in this context.", "SecurityError");
+      };
+    });
+  }
   const errors = [];
   const open = async (more = {}) => {
     const page = await tabsOf.newPage();
     page.on("pageerror", (error) => errors.push(error));
     await page.goto(`${server.origin}/`);
-    await page.evaluate(begin, { url: "/push/ws", ...options, ...more });
+    await page.evaluate(begin, { url: "/push/ws", ...common, ...more });
     return {
       page,
       told: () => page.evaluate(() => told),
@@ -190,6 +200,21 @@ test("each tab follows and calls by itself", async (context) => {
   assert.deepEqual((await next.frames.next()).unfollow, ["b"]);
 });
 
+test("what a call sends is its data as JSON, whichever tab holds the connection", async (context) => {
+  const { server, all } = await tabs(context, 2);
+  const session = await server.sessions.next();
+  session.welcome();
+  for (const tab of all) {
+    await tab.is("open");
+    // A Proxy, which frameworks use for reactive data, and a value with `toJSON`.
+    const answer = tab.page.evaluate(() => client.call("pay", new Proxy({ sum: { toJSON: () => "5 EUR" } }, {})));
+    const { id, data } = await Promise.race([session.frames.next(), answer]);
+    assert.deepEqual(data, { sum: "5 EUR" });
+    session.send({ reply: { id, data: "done" } });
+    assert.equal(await answer, "done");
+  }
+});
+
 test("a final close ends all tabs", async (context) => {
   const { server, all } = await tabs(context, 3);
   const session = await server.sessions.next();
@@ -250,9 +275,19 @@ test("a tab with another position than the session's is told a gap, once", async
   assert.deepEqual((await late.told()).gaps, ["reconnected"]);
 });
 
-test("without Web Locks each tab connects", async (context) => {
-  const { server, all } = await tabs(context, 2, { noLocks: true });
-  for (const _ of all) (await server.sessions.next()).welcome();
-  for (const tab of all) await tab.is("open");
-  assert.deepEqual(server.requests, ["ws", "ws"]);
-});
+for (const locks of ["missing", "forbidden"]) {
+  test(`where Web Locks are ${locks} each tab connects`, async (context) => {
+    const { server, all } = await tabs(context, 2, { locks });
+    for (const _ of all) (await server.sessions.next()).welcome().send({ event: "e", data: 1 });
+    for (const tab of all) {
+      await tab.is("open");
+      await tab.got(1);
+      await tab.page.evaluate(() => {
+        client.follow("a");
+        client.close();
+      });
+      await tab.is("closed 1000");
+    }
+    assert.deepEqual(server.requests, ["ws", "ws"]);
+  });
+}

@@ -384,7 +384,7 @@ var usherClient = (() => {
   var SOCKETS = 3;
   var EVENTS2 = 6e5;
   var REFRESH = 6e3;
-  var isFinal = (code) => /^(100[025789]|41\d\d|40[0345]|426)$/.test(code);
+  var FINAL = /^(100[025789]|41..|40[0345]|426)$/;
   var CODES = { disconnected: 4100, replaced: 4101 };
   var now = () => performance.now();
   function addressOf({ url }, events) {
@@ -442,8 +442,9 @@ var usherClient = (() => {
       since = now();
       silence = LONG;
       sent = owner.position();
-      if (!afterSocket) owner.tellState({ state: "connecting" });
       watch();
+      if (!afterSocket) owner.tellState({ state: "connecting" });
+      if (turn !== mine) return;
       const ours = (action) => (value) => {
         if (turn === mine) action(value);
       };
@@ -477,7 +478,6 @@ var usherClient = (() => {
         return;
       }
       const { welcome, expiring } = frame;
-      const mine = turn;
       clearTimeout(probe);
       probe = void 0;
       if (welcome) {
@@ -492,7 +492,7 @@ var usherClient = (() => {
       topics.received(frame, isLive());
       requests.received(frame);
       owner.receive(frame, sent);
-      if (expiring && turn === mine && isLive()) void refresh();
+      if (expiring && isLive()) void refresh();
     }
     async function refresh(mine = turn) {
       if (turn !== mine) return;
@@ -522,7 +522,7 @@ var usherClient = (() => {
       }
       if (code === 401) final ||= ++unauthorized > 2;
       else if (isEvents) unauthorized = 0;
-      if (final || isFinal(code)) {
+      if (final || FINAL.test(code) && (transport === "sse" || !isEvents || reason)) {
         closed = true;
         stopWaking();
         return owner.tellState({ state: "closed", code, reason });
