@@ -5,6 +5,7 @@ mod centrifuge;
 mod closes;
 mod command;
 mod connected;
+mod end;
 mod expiry;
 mod open;
 mod refresh;

@@ -28,10 +28,7 @@ use crate::{
     close::{CloseReason, Ending},
     frame::{self, Proof, Protocol, answer},
     grants::Grants,
-    http::{
-        admit::Admitted, closing, credentials::OriginMark, running_clock::Awake,
-        transport::Transport,
-    },
+    http::{admit::Admitted, credentials::OriginMark, running_clock::Awake, transport::Transport},
     jitter,
     position::Step,
     registry::{Arrival, Next, SessionHandle},
@@ -51,7 +48,7 @@ pub(super) struct Session<T> {
     pub(super) transport: T,
     pub(super) handle: SessionHandle,
     /// One of `public.max_sessions`.
-    permit: OwnedSemaphorePermit,
+    pub(super) permit: OwnedSemaphorePermit,
     /// Fires at or before the next of the moments below.
     timer: Pin<Box<Sleep>>,
     ping_at: Instant,
@@ -130,37 +127,6 @@ impl<T: Transport> Session<T> {
             session.handle.backlog().end(reason.into());
         }
         session
-    }
-
-    pub(super) async fn close(self, ending: Ending) {
-        let Self {
-            sessions,
-            mut transport,
-            handle,
-            permit,
-            talk,
-            id,
-            ..
-        } = self;
-        let protocol = handle.backlog().protocol();
-        sessions.ended(handle.user(), id, protocol, ending.reason);
-        if handle.backlog().is_discarded() {
-            // Its client did not read.
-            transport.drop_unsent();
-        }
-        // Nothing more is sent to it, so it holds no subscription while it goes.
-        drop(handle);
-        // Nor an answer.
-        drop(talk);
-        closing::close(
-            &mut transport,
-            ending,
-            protocol,
-            sessions.config.write_timeout,
-        )
-        .await;
-        sessions.counts(transport.kind()).open.dec();
-        drop(permit);
     }
 
     /// Serves both directions and the clock until the session is over.
