@@ -121,9 +121,16 @@ export function usher({ url, getTicket, onState, onEvent, onGap, since, store, t
     const follow = [...wanted].filter((topic) => !told.has(topic));
     const unfollow = [...told].filter((topic) => !wanted.has(topic));
     if (!follow[0] && !unfollow[0]) return;
-    for (const topic of follow) told.add(topic);
-    if (!follow[0]) told = new Set(wanted);
-    ask(follow[0] ? { follow } : { unfollow }).catch((error) => console.warn(error.message));
+    const [names, change, undo] = follow[0] ? [follow, "follow", "delete"] : [unfollow, "unfollow", "add"];
+    const then = told; // another connection is told anew
+    for (const topic of names) then[follow[0] ? "add" : "delete"](topic);
+    ask({ [change]: names }).catch(({ code, message }) => {
+      console.warn(message);
+      if (code === "forbidden" || code === "bad_request") return;
+      // It was refused for now.
+      for (const topic of names) then[undo](topic);
+      setTimeout(tell, 5000);
+    });
     changing = setTimeout(() => { changing = undefined; tell(); }, 600);
   }
 

@@ -45,7 +45,7 @@ export function addressOf({ url }: Options, events?: boolean) {
 export function keepLink(options: Options, owner: Owner) {
   const { getTicket, getToken, transport } = options;
   const Socket = options.WebSocket ?? (globalThis.WebSocket as WebSocketClass);
-  if (!Socket && transport !== "sse") throw new Error("no WebSocket: pass one as an option");
+  if (!Socket && transport !== "sse") throw new Error("no WebSocket: pass one");
 
   let turn = 0; // each attempt has one, and each wait
   let idle = false; // between attempts

@@ -1,4 +1,5 @@
 import type { Actions } from "./client.js";
+import { covers } from "./covers.js";
 import type { Frame } from "./frames.js";
 import type { Inbox } from "./inbox.js";
 import { keepLink, type Link } from "./link.js";
@@ -9,7 +10,7 @@ import { keepWishes } from "./wishes.js";
 
 /** What tabs say to each other. Those with `holder` come from the tab that holds the session. */
 interface Message {
-  holder?: string;
+  holder?: number;
   state?: StateChange;
   frame?: Frame;
   sent?: string;
@@ -50,16 +51,15 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
   let state: State | undefined;
   let welcome: Frame["welcome"]; // of the session, as it is now
   let isJoined = false; // this tab has all frames since some moment
-  let holder: string | undefined; // as far as this tab knows
-  let former: string | undefined; // its late words do not mean that the lock is taken again
-  let held: { link: Link; release: () => void } | undefined; // this tab is the holder
+  let holder = 0; // the last that this tab knows; a later one has a higher number
+  let held: { id: number; link: Link; release: () => void } | undefined; // this tab is the holder
   let request = 0; // of the lock
   let queued = new AbortController();
   let watch: ReturnType<typeof setTimeout> | undefined;
   let asked: typeof watch;
   let isAlone = false; // the browser forbids Web Locks, so this tab connects by itself
 
-  const post = (message: Message) => void (isAlone || channel.postMessage(message));
+  const post = (message: Message) => void (isAlone || isOver || channel.postMessage(message));
   const postAsHolder = (message: Message) => post({ holder, ...message });
   const requests = keepRequests((call) => {
     // As JSON, as the holder sends it: a BroadcastChannel rejects a Proxy and ignores `toJSON`.
@@ -84,6 +84,8 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
     let isMissing = false;
     if (frame.welcome) {
       const before = inbox.position();
+      // It may have read on in a session of its own before it learnt that another tab holds one.
+      if (covers(before, sent)) sent = before;
       if (before !== sent) {
         // This tab goes to where the session goes on. It lacks what is between, if it had anything;
         // where the session itself lacks something, the inbox tells of that.
@@ -129,8 +131,8 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
       if (isOver || isFrozen) return release();
       stopTimers();
       requests.fail();
-      const id = (holder = `${Math.random()}`);
-      const isHeld = () => holder === id;
+      const id = (holder = Math.max(holder + 1, Date.now() + Math.random()));
+      const isHeld = () => held?.id === id;
       const link = keepLink(
         { ...options, topics: wishes.all() },
         {
@@ -151,14 +153,14 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
           },
         },
       );
-      held = { link, release };
+      held = { id, link, release };
       link.start();
     });
 
   /** Another tab has taken the lock, or this one has left. */
   const letGo = () => {
     const { link, release } = held ?? {};
-    held = holder = undefined;
+    held = undefined;
     link?.actions.close();
     release?.();
   };
@@ -244,12 +246,12 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
     else tellState(status.state);
   };
 
-  const hear = (message: Message) => {
-    if (message.holder !== holder) {
+  const hear = (message: Message, from: number) => {
+    if (from !== holder) {
       // The lock has been taken: from another tab, or from this one.
       requests.fail();
       if (held) letGo();
-      ({ holder } = message);
+      holder = from;
     }
     if (message.state) {
       tellState(message.state);
@@ -263,10 +265,10 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
   };
 
   const listen = ({ data: message }: MessageEvent<Message>) => {
-    const { tab, wishes: topics, bye, left } = message;
-    if (message.holder !== undefined) {
-      if (!held) former = message.holder;
-      if (!held || message.holder !== former) hear(message);
+    const { holder: from, tab, wishes: topics, bye, left } = message;
+    if (from !== undefined) {
+      // One that stood still while the lock was taken from it may speak late.
+      if (from >= holder) hear(message, from);
       return;
     }
     if (topics) {

@@ -48,9 +48,9 @@ export function keepTopics(
 
   return {
     set(topic: string, want: boolean) {
-      const is = wanted.get(topic) ?? followed().includes(topic);
+      const before = wanted.get(topic);
       wanted.set(topic, want);
-      if (is === want) return;
+      if (before !== !want && followed().includes(topic) === want) return;
       untold.add(topic);
       plan();
     },

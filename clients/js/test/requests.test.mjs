@@ -74,6 +74,20 @@ test("of topics that are refused together each is asked for by itself", withServ
   assert.deepEqual((await session.frames.next()).follow, ["later", "later too"]);
 }));
 
+test("a topic that was refused is asked for again by who follows it again", withServer(async (server, follow, context) => {
+  const warned = context.mock.method(console, "warn", () => {});
+  const at = follow();
+  const session = await server.sessions.next();
+  session.welcome();
+  await becomes(at, "open");
+  at.client.follow("room");
+  assert.deepEqual(await session.frames.next(), { id: "1", follow: ["room"] });
+  session.send({ error: { id: "1", code: "forbidden", message: "not granted" } });
+  await until("a warning", () => warned.mock.callCount() > 0);
+  at.client.follow("room");
+  assert.deepEqual(await session.frames.next(), { id: "2", follow: ["room"] });
+}));
+
 test("what is refused for now is asked for again", withServer(async (server, follow) => {
   const at = follow();
   const session = await server.sessions.next();

@@ -161,6 +161,37 @@ test("a tab that holds it and stands still is robbed, and goes on when it can", 
   await held.got(121, 122, 123);
 });
 
+test("what a tab that stood still reads late is told once, there and in the others", async (context) => {
+  const { server, all } = await tabs(context, 3);
+  const [held, ...others] = all;
+  const first = await server.sessions.next();
+  first.durable(120, "none", { ping: 1 });
+  for (const tab of all) await tab.is("open");
+  await others[0].page.bringToFront();
+  await held.page.evaluate(() => {
+    setTimeout(() => {
+      const request = new XMLHttpRequest();
+      request.open("GET", "/still", false);
+      request.send();
+    });
+  });
+  const second = await server.sessions.next();
+  second.durable(120, "complete");
+  // Both sessions get all messages; the first is not read yet.
+  for (const session of [first, second]) session.event(121, 0);
+  for (const tab of others) await tab.got(121);
+  first.event(122, 121);
+  (await server.still.next()).end();
+  await until("its socket is closed", () => first.isClosed);
+  second.event(122, 121);
+  second.event(123, 122);
+  for (const tab of all) {
+    await tab.got(121, 122, 123);
+    assert.deepEqual((await tab.told()).gaps, []);
+  }
+  assert.equal(server.requests.length, 2);
+});
+
 test("each tab follows and calls by itself", async (context) => {
   const { server, all, open } = await tabs(context, 1, { topics: ["a"] });
   const session = await server.sessions.next();
@@ -220,8 +251,11 @@ test("a final close ends all tabs", async (context) => {
   const session = await server.sessions.next();
   session.welcome();
   for (const tab of all) await tab.is("open");
+  const lost = all[1].page.evaluate(() => client.call("lost").catch(({ code }) => code));
+  await session.frames.next();
   session.end(4100, "disconnected");
   for (const tab of all) await tab.is("closed 4100");
+  assert.equal(await lost, "not_connected");
   // Nobody takes over.
   const locks = () => all[0].page.evaluate(() => navigator.locks.query());
   await until("nobody has the lock, or waits for it", async () => {
