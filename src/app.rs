@@ -261,8 +261,7 @@ impl App {
                 }),
             })
         });
-        // Without Redis there are no tickets to mint.
-        let mint = judge.clone().filter(|_| tickets.is_connected().is_some());
+        let mint = judge.clone().filter(|_| tickets.can_issue());
         let mint = mint.map(|tokens| {
             Arc::new(Mint {
                 tokens,

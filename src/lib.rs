@@ -11,7 +11,7 @@
 //! | 3 | [`registry`]: who is here |
 //! | 2 | [`bus`]: NATS; [`tickets`]: Redis; [`tokens`]: who somebody is |
 //! | 1 | [`metrics`], [`readiness`], [`telemetry`] |
-//! | 0 | [`client_address`], [`user`], [`channel`], [`grants`], [`message`], [`frame`], [`close`], [`jitter`], [`origin`], [`position`], [`proto`], [`secret`], [`supervision`], [`tls`], [`trace`] |
+//! | 0 | [`client_address`], [`user`], [`channel`], [`grants`], [`message`], [`frame`], [`close`], [`jitter`], [`origin`], [`position`], [`proto`], [`reach`], [`secret`], [`supervision`], [`tls`], [`trace`] |
 
 pub mod accepting;
 pub mod api;
@@ -36,6 +36,7 @@ pub mod position;
 pub mod presence;
 pub mod proto;
 mod provoke;
+pub mod reach;
 pub mod readiness;
 pub mod registry;
 pub mod secret;

@@ -76,6 +76,11 @@ impl Tickets {
         }
     }
 
+    /// Whether there is a place for tickets.
+    pub fn can_issue(&self) -> bool {
+        !matches!(self.store, Store::None)
+    }
+
     /// Uses a ticket up.
     ///
     /// # Errors

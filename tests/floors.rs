@@ -23,6 +23,7 @@ const FLOORS: [&[&str]; 8] = [
         "position",
         "proto",
         "provoke",
+        "reach",
         "secret",
         "supervision",
         "tls",

@@ -77,12 +77,9 @@ impl<K: Subscriber + Send + 'static> Backends<K> {
         let redis = settings::tickets(config);
         let logins = Logins {
             nats: auth,
-            redis: redis.as_ref().map_or([None, None], |redis| {
-                [
-                    redis.login.password.clone(),
-                    redis.sentinel_login.password.clone(),
-                ]
-            }),
+            redis: redis
+                .as_ref()
+                .map(|redis| [redis.login.clone(), redis.sentinel_login.clone()]),
         };
         let tickets = match redis {
             Some(redis) => {

@@ -10,7 +10,8 @@ use crate::{
     bus::Auth,
     config::Config,
     metrics::Metrics,
-    secret::{Secret, Secrets},
+    secret::Secrets,
+    tickets::Login,
     tls::{FileError, Reloads},
     tokens::Tokens,
 };
@@ -33,7 +34,7 @@ pub(super) struct Reload {
 pub(super) struct Logins {
     pub(super) nats: Auth,
     /// Those of Redis and of its Sentinels.
-    pub(super) redis: [Option<Secret>; 2],
+    pub(super) redis: Option<[Login; 2]>,
 }
 
 impl Reload {
@@ -116,12 +117,14 @@ impl Reload {
             if !logins.nats.renew(&settings::nats_auth(config)) {
                 note(&"nats.url_file names another user; that takes a restart");
             }
-            let new = settings::tickets(config).map_or([None, None], |tickets| {
-                [tickets.login.password, tickets.sentinel_login.password]
-            });
-            for (held, new) in logins.redis.iter().zip(new) {
-                if let (Some(held), Some(new)) = (held, new) {
-                    held.replace(&new);
+            let new = settings::tickets(config).map(|new| [new.login, new.sentinel_login]);
+            for (held, new) in logins.redis.iter().flatten().zip(new.iter().flatten()) {
+                match (&held.password, &new.password) {
+                    (Some(held_password), Some(password)) if held.user == new.user => {
+                        held_password.replace(password);
+                    }
+                    (None, None) if held.user == new.user => {}
+                    _ => note(&"redis.url_file names another user; that takes a restart"),
                 }
             }
         }

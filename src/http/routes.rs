@@ -92,9 +92,9 @@ pub fn public(prefix: &str, public: Public) -> BoxedFilter<(Response,)> {
             .and(asked(admissions))
             .and(given(&mint))
             .and_then(tickets::mint);
-        let mint = counted(mints, "minted", mint);
-        readable(admissions, preflight(admissions).or(mint).unify()).boxed()
+        counted(mints, "minted", mint).boxed()
     });
+    let tickets = readable(admissions, preflight(admissions).or(tickets).unify());
 
     let healthz = look.map(|| ops::health(true));
     let readiness = public.readiness;

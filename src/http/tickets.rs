@@ -96,7 +96,9 @@ pub(super) async fn issue(
     let position = async { Ok(stream::end(stream).await) };
     let issued = tokio::try_join!(tickets.issue(order, ttl), position);
     let (ticket, position) = issued.map_err(|error| match error {
-        IssueError::Unavailable(_) => Refusal::Unavailable("Redis is away; try again"),
+        IssueError::Unavailable(_) => {
+            Refusal::Unavailable("Redis did not take the ticket; try again")
+        }
         IssueError::NoStore => Refusal::Unavailable("this gateway has no Redis, so no tickets"),
     })?;
     let mut body = serde_json::json!({

@@ -7,7 +7,6 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceResponse, trace_service_client::TraceServiceClient,
 };
 use tokio::{
-    net::TcpStream,
     sync::{mpsc, oneshot},
     time::{Instant, sleep, timeout, timeout_at},
 };
@@ -22,6 +21,7 @@ use super::{Config, otlp, span::Ended};
 use crate::{
     jitter,
     metrics::Metrics,
+    reach,
     tls::{ClientFiles, Stream},
 };
 
@@ -207,7 +207,7 @@ fn channel(url: &Url) -> Result<Channel, Failure> {
 }
 
 async fn connect(host: &str, port: u16, encrypted: bool) -> io::Result<Stream> {
-    let stream = TcpStream::connect(format!("{host}:{port}")).await?;
+    let stream = reach::connect(host, port).await?;
     if !encrypted {
         return Ok(Stream::Plain(stream));
     }

@@ -252,20 +252,22 @@ impl Shared {
         }
     }
 
-    /// The watch asks only what a session needs, so a lost right to SET shows here alone.
+    /// The watch asks only what a session needs, so a lost right to SET shows here alone, and
+    /// a Redis that is full.
     fn refused(&self, node: &Node, error: &deadpool_redis::redis::RedisError, use_of: Use) {
         let why = describe(error);
         let address = &node.address;
         tracing::debug!(%address, why, "Redis refused a command");
-        if !inspect::refuses(error) {
+        let forbidden = inspect::refuses(error);
+        if !forbidden {
             self.doubt.notify_one();
-        } else if !self.refused[use_of as usize].swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                %address,
-                why,
-                "Redis refuses a command that tickets need; may redis.user GETDEL and SET the \
-                 keys of tickets.key_prefix?"
-            );
+        }
+        if !self.refused[use_of as usize].swap(true, Ordering::Relaxed) {
+            let help = match forbidden {
+                true => "; may redis.user GETDEL and SET the keys of tickets.key_prefix?",
+                false => "",
+            };
+            tracing::warn!(%address, why, "Redis refuses a command that tickets need{help}");
         }
     }
 }

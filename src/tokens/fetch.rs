@@ -11,11 +11,11 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 use url::{Position, Url};
 
 use super::{Location, Remote, keys::Keys};
-use crate::tls::ClientFiles;
+use crate::{reach, tls::ClientFiles};
 
 /// From the look-up of the name to the last byte.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -90,8 +90,7 @@ async fn fetch(url: &Url, tls: &ClientFiles) -> Result<Bytes, String> {
 async fn get(url: &Url, tls: &ClientFiles) -> Result<Bytes, String> {
     let host = url.host_str().unwrap_or_default();
     let port = url.port_or_known_default().unwrap_or(443);
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let stream = TcpStream::connect((bare, port)).await.map_err(in_words)?;
+    let stream = reach::connect(host, port).await.map_err(in_words)?;
     let connector = tls.load().map_err(in_words)?;
     let stream = connector.connect(host, stream).await.map_err(in_words)?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))

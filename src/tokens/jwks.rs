@@ -67,6 +67,8 @@ struct Fetched {
     at: Option<Instant>,
     /// How many attempts there were.
     attempts: u64,
+    /// The last one failed.
+    is_away: bool,
 }
 
 /// How many fetches unknown keys may still cause.
@@ -118,12 +120,15 @@ impl Jwks {
             _ => false,
         };
         if !worth_it {
-            return found;
+            return match found {
+                // Nobody knows whether the key is a new one.
+                Lookup::Unknown if known.is_away => Lookup::NoKeys,
+                found => found,
+            };
         }
         let newer = fetched.wait_for(|fetched| fetched.attempts > known.attempts);
         match timeout(WAIT, newer).await {
             Ok(Ok(newer)) if newer.at != known.at => self.look(&newer, id, algorithm, configured),
-            // Nobody knows whether the key is a new one.
             _ => Lookup::NoKeys,
         }
     }
@@ -192,6 +197,7 @@ async fn keep(
                     fetched.keys = keys;
                     fetched.at = Some(Instant::now());
                     fetched.attempts += 1;
+                    fetched.is_away = false;
                 });
                 REFRESH.min(remote.max_age / 2)
             }
@@ -201,7 +207,10 @@ async fn keep(
                     tracing::warn!(%error, "the keys of {key} cannot be fetched; trying on");
                 }
                 told = true;
-                fetched.send_modify(|fetched| fetched.attempts += 1);
+                fetched.send_modify(|fetched| {
+                    fetched.attempts += 1;
+                    fetched.is_away = true;
+                });
                 let wait = pause;
                 pause = (pause * 2).min(LONGEST_PAUSE);
                 wait

@@ -59,6 +59,22 @@ async fn with_secret(redis: &Redis, nats: &crate::support::Nats) -> Builder {
     Gateway::builder(nats, redis).set("tickets.jwt.secret", SECRET)
 }
 
+/// Its tickets are kept in the process.
+#[tokio::test]
+async fn an_embedded_gateway_mints_too() {
+    let mut login = Login::start();
+    let embedded = Builder::new().argument("--embedded");
+    let gateway = embedded.set("tickets.jwt.secret", SECRET).start().await;
+    let token = login.sign_with_secret(SECRET, "HS256", &claims());
+    let ticket = minted(&gateway, &token).await;
+    assert_eq!(
+        Client::open(&gateway, &ticket).await.welcome()["user"],
+        "42"
+    );
+    let again = Client::builder(&gateway, &ticket).refused().await;
+    again.assert_refused(401, "ticket_unknown");
+}
+
 #[tokio::test]
 async fn a_token_is_exchanged_for_a_ticket() {
     let (nats, redis) = servers().await;

@@ -329,6 +329,28 @@ async fn a_password_of_redis_holds_at_the_next_connect() {
     }
 }
 
+/// The new password of another user would be shown with the old name.
+#[tokio::test]
+async fn another_user_of_redis_takes_a_restart() {
+    let (nats, redis) = servers().await;
+    let files = Files::new();
+    let url = |login: &str| redis.url().replace("//", &format!("//{login}@"));
+    set_password(&redis, "first-sesame").await;
+    let file = files.write("url", &url("usher:first-sesame"));
+    let (user, password) = nats.gateways_login().expect("roles");
+    let builder = Builder::new()
+        .set("nats.url", nats.url())
+        .set("nats.user", user)
+        .set("nats.password", password)
+        .set("redis.url_file", file);
+    let mut gateway = builder.start().await;
+    files.write("url", &url("other:second-sesame"));
+    hang_up(&mut gateway, "redis.url_file names another user").await;
+    // All log in anew, and are who they were.
+    set_password(&redis, "first-sesame").await;
+    carries_messages(&gateway, &redis).await;
+}
+
 /// The files are looked at every second anyway; a signal has them read at once, and names
 /// what is wrong however often it is asked.
 #[tokio::test]

@@ -157,6 +157,33 @@ async fn a_redis_that_refuses_and_takes_a_command_again() {
     .await;
 }
 
+/// It answers what the watch asks, so nothing else says why there are no tickets.
+#[tokio::test]
+async fn a_redis_that_is_full_and_has_room_again() {
+    let (nats, redis) = servers().await;
+    let gateway = Gateway::start(&nats, &redis).await;
+    let mut grpc = gateway.grpc().await;
+    let mut issue = async || {
+        let request = IssueTicketRequest {
+            user_id: "42".to_owned(),
+            ..IssueTicketRequest::default()
+        };
+        patiently("an answer", grpc.issue_ticket(request)).await
+    };
+    let () = redis.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    assert!(issue().await.is_err(), "it is full");
+    gateway.logs("OOM").await;
+    let () = redis.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    secret(issue().await.expect("a ticket").into_inner().ticket);
+    is_told(
+        &gateway,
+        "WARN",
+        "Redis refuses a command that tickets need",
+        "Redis takes this command of tickets again",
+    )
+    .await;
+}
+
 /// Out of descriptors, and then not.
 #[tokio::test]
 async fn a_listener_that_cannot_accept_and_accepts_again() {

@@ -52,6 +52,8 @@ async fn tokens_alone_open_sessions() {
     assert_eq!(refusal.header("www-authenticate"), Some("Bearer"));
     let minted = post(&gateway.public, "/tickets", &token, &json!({})).await;
     minted.assert_refused(404, "not_found");
+    // A page can read that.
+    assert!(minted.header("vary").is_some(), "{minted:?}");
     assert!(minted.text().contains("issues no tickets"), "{minted:?}");
     let order = IssueTicketRequest {
         user_id: "42".to_owned(),
