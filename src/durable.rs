@@ -53,7 +53,7 @@ use crate::{
     frame::Protocol,
     jitter::spread,
     metrics::Metrics,
-    readiness::Readiness,
+    readiness::{Part, Readiness},
     registry::Limits,
     supervision,
     telemetry::Tracer,
@@ -105,6 +105,7 @@ pub struct Durable {
     /// Sessions that joined lately, and when each is compared with the stream.
     joined: Mutex<VecDeque<(Instant, Weak<Session>)>>,
     held_back: Arc<HeldBack>,
+    readiness: Readiness,
 }
 
 /// A session that waits for a round.
@@ -138,7 +139,8 @@ impl Durable {
             own_reads_cost: rounds::Spent::default(),
             last_duplicate_check: Mutex::default(),
             joined: Mutex::default(),
-            held_back: HeldBack::new(metrics.clone(), readiness),
+            held_back: HeldBack::new(metrics.clone(), readiness.clone()),
+            readiness,
             metrics,
             tracer,
         })
@@ -167,6 +169,14 @@ impl Durable {
         let session = Arc::new(session);
         lock(&self.sessions).insert(number, Arc::downgrade(&session));
         session
+    }
+
+    /// Whether a session can be told where it begins, as far as is known now: the stream answers
+    /// and, for a client with a position, can be read.
+    pub fn can_begin(&self, with_position: bool) -> bool {
+        let reads = with_position.then_some(Part::StreamConnection);
+        let mut parts = [Part::Push, Part::Stream].into_iter().chain(reads);
+        parts.all(|part| self.readiness.is_up(part))
     }
 
     /// A session has ended.

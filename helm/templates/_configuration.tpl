@@ -103,14 +103,17 @@ ca_file = "{{ $tls }}/jwt/ca.crt"
 {{ include "usher.toml.section" (list "session" $v.session) }}
 {{ include "usher.toml.section" (list "drain" $v.drain) }}
 {{ include "usher.toml.section" (list "log" $v.log) }}
-{{- if $v.telemetry.otlpEndpoint }}
+{{- if or $v.telemetry.otlpEndpoint (include "usher.fromEnv" (list . "USHER_TELEMETRY__OTLP_ENDPOINT")) }}
 {{ include "usher.toml.section" (list "telemetry" $v.telemetry) }}
 {{- end }}
 {{ end -}}
 
-{{/* Whether tokens are judged. */}}
+{{/* What tokens are checked with: the names of values, whose keys extraEnv may give instead. Empty: no token is judged. */}}
 {{- define "usher.jwt" -}}
-{{- with .Values.tickets.jwt -}}{{- if or .secretKey .publicKeyKey .jwksUrl .oidcIssuer -}}true{{- end -}}{{- end -}}
+{{- range $name, $variable := dict "secretKey" "SECRET" "publicKeyKey" "PUBLIC_KEY" "jwksUrl" "JWKS_URL" "oidcIssuer" "OIDC_ISSUER" -}}
+{{- if get $.Values.tickets.jwt $name }} {{ $name }}{{ end -}}
+{{- if include "usher.fromEnv" (list $ (print "USHER_TICKETS__JWT__" $variable)) }} {{ $name }}{{ end -}}
+{{- end -}}
 {{- end -}}
 
 {{/* Whether tokens alone open sessions. */}}

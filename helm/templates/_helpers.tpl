@@ -173,13 +173,14 @@ ipFamilies:
 {{- else -}}0{{- end -}}
 {{- end -}}
 
-{{/* The memory that a gateway may come to need, by docs/operations.md. */}}
+{{/* The memory that a gateway may come to need: the formula of docs/operations.md. */}}
 {{- define "usher.memory" -}}
+{{- $calls := include "usher.bytes" .Values.grpc.maxInFlightBytes | int64 -}}
 {{- $queues := include "usher.bytes" .Values.session.totalQueueBytes | int64 -}}
 {{- $replay := ternary (include "usher.bytes" .Values.durable.replayBytes | int64) 0 .Values.durable.enabled -}}
 {{- /* Of TLS each session keeps state and buffers. */ -}}
 {{- $session := ternary 10500 4096 (ne .Values.public.tls.existingSecret "") -}}
-{{- add 20000000 (mul $session (int64 .Values.public.maxSessions)) (div (mul 12 $queues) 10) $replay -}}
+{{- add 20000000 (mul $session (int64 .Values.public.maxSessions)) (div (mul 12 $queues) 10) $calls $replay -}}
 {{- end -}}
 
 {{/* From the signal to the last session's end. */}}
@@ -251,7 +252,7 @@ Without a cluster (helm template, and so Argo CD) nothing is known of what runs.
 {{/* Whether the test pod has what it needs. */}}
 {{- define "usher.canTest" -}}
 {{- $encrypted := or .Values.public.tls.existingSecret .Values.grpc.tls.existingSecret -}}
-{{- if and .Values.test.enabled (or (not $encrypted) .Values.test.existingSecret) -}}true{{- end -}}
+{{- if and .Values.test.enabled (not (include "usher.withoutRedis" .)) (or (not $encrypted) .Values.test.existingSecret) -}}true{{- end -}}
 {{- end -}}
 
 {{- define "usher.meshNamespace" -}}

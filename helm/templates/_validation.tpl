@@ -111,23 +111,32 @@ value by itself; here they are seen together. All complaints come at once.
 {{- end -}}
 
 {{- with $v.tickets.jwt -}}
-  {{- $sources := compact (list .secretKey .publicKeyKey .jwksUrl .oidcIssuer) -}}
+  {{- $sources := include "usher.jwt" $ | splitList " " | compact -}}
+  {{- $issuer := or .issuer (include "usher.fromEnv" (list $ "USHER_TICKETS__JWT__ISSUER")) -}}
+  {{- $audience := or .audience (include "usher.fromEnv" (list $ "USHER_TICKETS__JWT__AUDIENCE")) -}}
   {{- if gt (len $sources) 1 -}}
-    {{- $bad = append $bad "tickets.jwt.secretKey, .publicKeyKey, .jwksUrl and .oidcIssuer are four ways to check a token: keep one" -}}
+    {{- $bad = append $bad "tickets.jwt.secretKey, .publicKeyKey, .jwksUrl and .oidcIssuer, and the same by extraEnv, are ways to check a token: keep one" -}}
   {{- end -}}
-  {{- if and .connect (not $sources) -}}
-    {{- $bad = append $bad "tickets.jwt.connect needs a way to check a token: set tickets.jwt.secretKey, .publicKeyKey, .jwksUrl or .oidcIssuer" -}}
+  {{- if not $sources -}}
+    {{- $lost := list -}}
+    {{- range $key := list "connect" "issuer" "audience" "algorithms" "topicsClaim" "mayFollowClaim" "mayFollowPrefixClaim" "callsClaim" -}}
+      {{- if get $v.tickets.jwt $key -}}{{- $lost = append $lost (print "tickets.jwt." $key) -}}{{- end -}}
+    {{- end -}}
+    {{- if ne .userClaim "sub" -}}{{- $lost = append $lost "tickets.jwt.userClaim" -}}{{- end -}}
+    {{- range $lost -}}
+      {{- $bad = append $bad (print . " needs a way to check a token: set tickets.jwt.secretKey, .publicKeyKey, .jwksUrl or .oidcIssuer; or by extraEnv USHER_TICKETS__JWT__SECRET_FILE, …PUBLIC_KEY_FILE, …JWKS_URL or …OIDC_ISSUER") -}}
+    {{- end -}}
   {{- end -}}
-  {{- if and .oidcIssuer .issuer -}}
+  {{- if and (has "oidcIssuer" $sources) $issuer -}}
     {{- $bad = append $bad "tickets.jwt.oidcIssuer is the issuer: leave tickets.jwt.issuer out" -}}
   {{- end -}}
-  {{- if and .oidcIssuer (not .audience) -}}
+  {{- if and (has "oidcIssuer" $sources) (not $audience) -}}
     {{- $bad = append $bad "tickets.jwt.oidcIssuer needs tickets.jwt.audience: its keys sign tokens for others too" -}}
   {{- end -}}
-  {{- if and (ne .audienceClaim "aud") (not .audience) -}}
+  {{- if and (ne .audienceClaim "aud") (not $audience) -}}
     {{- $bad = append $bad "tickets.jwt.audienceClaim goes with tickets.jwt.audience: set that too" -}}
   {{- end -}}
-  {{- if and (or .tls.existingSecret .tls.caConfigMap) (not (or .jwksUrl .oidcIssuer)) -}}
+  {{- if and (or .tls.existingSecret .tls.caConfigMap) (not (or (has "jwksUrl" $sources) (has "oidcIssuer" $sources))) -}}
     {{- $bad = append $bad "tickets.jwt.tls is for tickets.jwt.jwksUrl and .oidcIssuer: set one of them" -}}
   {{- end -}}
   {{- if and (or .secretKey .publicKeyKey) (not .existingSecret) -}}
@@ -136,7 +145,7 @@ value by itself; here they are seen together. All complaints come at once.
   {{- if and .existingSecret (not (or .secretKey .publicKeyKey)) -}}
     {{- $bad = append $bad "tickets.jwt.existingSecret is given, but none of its keys: set tickets.jwt.secretKey or .publicKeyKey" -}}
   {{- end -}}
-  {{- if and .jwksUrl (not (and .issuer .audience)) -}}
+  {{- if and (has "jwksUrl" $sources) (not (and $issuer $audience)) -}}
     {{- $bad = append $bad "tickets.jwt.jwksUrl needs tickets.jwt.issuer and .audience: its keys sign tokens for others too" -}}
   {{- end -}}
 {{- end -}}
@@ -190,7 +199,7 @@ value by itself; here they are seen together. All complaints come at once.
   {{- $limit := include "usher.quantity" . | int64 -}}
   {{- $needed := include "usher.memory" $ | int64 -}}
   {{- if and (gt $limit 0) (lt $limit $needed) -}}
-    {{- $bad = append $bad (printf "resources.limits.memory (%s) is less than %d public.maxSessions%s and session.totalQueueBytes (%s) may come to need: give it %dMi, or lower one of them" (toString .) (int $v.public.maxSessions) (ternary " (10.5 KB each with public.tls)" "" (ne $v.public.tls.existingSecret "")) $v.session.totalQueueBytes (div (add $needed 1048575) 1048576)) -}}
+    {{- $bad = append $bad (printf "resources.limits.memory (%s) is less than %d public.maxSessions%s, session.totalQueueBytes (%s)%s and grpc.maxInFlightBytes (%s) may come to need: give it %dMi, or lower one of them" (toString .) (int $v.public.maxSessions) (ternary " (10.5 KB each with public.tls)" "" (ne $v.public.tls.existingSecret "")) $v.session.totalQueueBytes (ternary (printf ", durable.replayBytes (%s)" $v.durable.replayBytes) "" $v.durable.enabled) $v.grpc.maxInFlightBytes (div (add $needed 1048575) 1048576)) -}}
   {{- end -}}
 {{- end -}}
 

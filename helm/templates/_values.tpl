@@ -135,10 +135,11 @@ public.allowedOrigins: * allows every origin; write it alone, or leave it out
 {{- if include "usher.jwt" . -}}
 {{- $symmetric := list "HS256" "HS384" "HS512" -}}
 {{- $asymmetric := list "RS256" "RS384" "RS512" "PS256" "PS384" "PS512" "ES256" "ES384" "EdDSA" -}}
-{{- $good := ternary $symmetric $asymmetric (ne $v.tickets.jwt.secretKey "") -}}
+{{- $secret := contains "secretKey" (include "usher.jwt" .) -}}
+{{- $good := ternary $symmetric $asymmetric $secret -}}
 {{- range $v.tickets.jwt.algorithms -}}
 {{- if not (has . $good) }}
-{{ printf "tickets.jwt.algorithms: %s is none that goes with %s: write %s, or leave it out" (quote .) (ternary "tickets.jwt.secretKey" "a public key" (ne $v.tickets.jwt.secretKey "")) (join ", " $good) }}
+{{ printf "tickets.jwt.algorithms: %s is none that goes with %s: write %s, or leave it out" (quote .) (ternary "a secret" "a public key" $secret) (join ", " $good) }}
 {{- end -}}
 {{- end -}}
 {{- end -}}

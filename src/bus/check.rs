@@ -44,10 +44,21 @@ pub struct Seen {
     pub leftover: Option<Leftover>,
     /// Streams that store what is published to users, in live mode.
     pub storing: Vec<String>,
+    /// NATS forbids the question for one of the last two.
+    pub leftovers_forbidden: Option<StreamError>,
     /// Subjects in it that are nobody's.
     pub odd: Odd,
     /// The consumer of `offline.events`, where that is wanted and the stream is there.
     pub consumer: Option<Result<(), ConsumerError>>,
+}
+
+impl Seen {
+    /// Without JetStream nothing is left over, and where the stream is away that is told anyway.
+    fn not_told(&mut self, error: StreamError) {
+        if let StreamError::Forbidden(_) = error {
+            self.leftovers_forbidden = Some(error);
+        }
+    }
 }
 
 /// A server of NATS.
@@ -86,8 +97,7 @@ pub async fn check(config: &Config, apply: bool) -> Seen {
     let trying = permissions(config, link, &subjects, &publishes, &mut seen);
     seen.silent = timeout(ANSWER, trying).await.is_err().then_some(ANSWER);
     if let Some(stream) = &config.stream {
-        let leftover = &mut seen.leftover;
-        match look(config, servers, subjects, (stream, apply), leftover).await {
+        match look(config, servers, subjects, (stream, apply), &mut seen).await {
             Ok((checked, odd, consumer)) => {
                 (seen.stream, seen.odd) = (Some(Ok(checked)), odd);
                 seen.consumer = consumer;
@@ -96,9 +106,12 @@ pub async fn check(config: &Config, apply: bool) -> Seen {
         }
     } else {
         let storing = asked(config, servers, subjects, async |client| {
-            Ok(stream::storing(&client).await)
+            stream::storing(&client).await
         });
-        seen.storing = storing.await.unwrap_or_default();
+        match storing.await {
+            Ok(streams) => seen.storing = streams,
+            Err(error) => seen.not_told(error),
+        }
     }
     seen
 }
@@ -193,14 +206,17 @@ async fn look(
     servers: Servers,
     subjects: Subjects,
     (stream, apply): (&stream::Config, bool),
-    leftover: &mut Option<Leftover>,
+    seen: &mut Seen,
 ) -> Result<(Checked, Odd, Option<Result<(), ConsumerError>>), StreamError> {
     let reach = match apply {
         true => Reach::All,
         false => Reach::Nothing,
     };
     asked(config, servers, subjects.clone(), async |client| {
-        *leftover = stream::leftover(&client, stream).await;
+        match stream::leftover(&client, stream).await {
+            Ok(leftover) => seen.leftover = leftover,
+            Err(error) => seen.not_told(error),
+        }
         let checked = stream::see_to(&client, stream, reach).await?;
         let odd = stream::odd(&client, &stream.name, &subjects).await?;
         let consumer = match stream.offline_events {

@@ -271,7 +271,8 @@ impl Admissions {
     /// 1. 400 [`Refusal::BadRequest`]: a topic of `follow` is none.
     /// 2. 503 [`Refusal::Draining`]: the gateway ends, or the demo's restart is under way.
     /// 3. 503 [`Refusal::Full`]: there are `public.max_sessions` sessions.
-    /// 4. 503 [`Refusal::Unavailable`]: NATS is away.
+    /// 4. 503 [`Refusal::Unavailable`]: NATS is away, or in durable mode the stream: see
+    ///    [`Joins::check`].
     /// 5. 429 [`Refusal::TooMany`]: the address was refused too often.
     /// 6. 403 [`Refusal::OriginDenied`]: the page's origin is not allowed.
     /// 7. The request shows no credential, several, or a malformed ticket: see
@@ -296,9 +297,7 @@ impl Admissions {
             .clone()
             .try_acquire_owned()
             .map_err(|_| Refusal::Full)?;
-        if !self.joins.registry.is_connected() {
-            return Err(Refusal::Unavailable("NATS is away; try again"));
-        }
+        self.joins.check(since)?;
         self.check_rate(client)?;
         self.check_origin(&request.headers)?;
         let credential = self.credentials.read(shown)?;

@@ -50,6 +50,23 @@ impl Joins {
         topics
     }
 
+    /// Refuses a client whose join is known to fail, before its ticket is used up.
+    ///
+    /// # Errors
+    ///
+    /// 503 [`Refusal::Unavailable`]: NATS is away, or in durable mode the stream.
+    pub(super) fn check(&self, since: Option<&Since>) -> Result<(), Refusal> {
+        if !self.registry.is_connected() {
+            return Err(Refusal::Unavailable("NATS is away; try again"));
+        }
+        match &self.durable {
+            Some(durable) if !durable.can_begin(since.is_some()) => {
+                Err(Refusal::Unavailable("the stream is away; try again"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Joins a session to its user and to topics, and asks where it begins. The `Opening` is
     /// `None` if a service has ended the session on its way in: then its client is told that.
     /// Dropping the future, or the handle, leaves nothing behind.

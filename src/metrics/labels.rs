@@ -15,6 +15,7 @@ impl Metrics {
             "session_over",
             "not_stored",
             "too_large",
+            "malformed",
             "panic",
         ] {
             self.messages_dropped.with_label_values(&[reason]);
@@ -189,5 +190,28 @@ impl Metrics {
         self.messages_dropped
             .with_label_values(&[reason])
             .inc_by(messages as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_messages_are_dropped_is_documented_and_begins_at_zero() {
+        let operations = include_str!("../../docs/operations.md");
+        let (_, section) = operations
+            .split_once("### Messages are dropped")
+            .expect("the section");
+        let rows = section.lines().take_while(|line| !line.starts_with("###"));
+        let reasons = rows.filter_map(|row| row.strip_prefix("| `")?.split_once('`'));
+        let mut documented: Vec<_> = reasons.map(|(reason, _)| reason).collect();
+        documented.sort_unstable();
+        let (text, _) = Metrics::new().render();
+        let begun = text.lines().filter_map(|line| {
+            let sample = line.strip_prefix("usher_messages_dropped_total{reason=\"")?;
+            sample.strip_suffix("\"} 0")
+        });
+        assert_eq!(documented, begun.collect::<Vec<_>>());
     }
 }

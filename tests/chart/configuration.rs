@@ -236,6 +236,67 @@ fn what_is_secret_may_come_from_elsewhere() {
         .refused("two sources of callers' tokens");
 }
 
+/// Nothing that is asked of tokens is lost where their key comes so.
+#[test]
+fn the_key_of_tokens_may_come_from_elsewhere() {
+    let key = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(
+        key.path(),
+        "something secret that is long enough for anything",
+    )
+    .expect("written");
+    let render = |name: &str, value: &str| {
+        let env =
+            serde_json::json!([{"name": format!("USHER_TICKETS__JWT__{name}"), "value": value}]);
+        Render::bare()
+            .set("nats.url=nats://nats:4222")
+            .set("grpc.allowAnonymous=true")
+            .set("networkPolicy.enabled=true")
+            .json(&format!("extraEnv={env}"))
+            .set("tickets.jwt.connect=true")
+            .set("tickets.jwt.userClaim=uid")
+            .set("tickets.jwt.topicsClaim=topics")
+    };
+    let path = key.path().display().to_string();
+    for (name, value, issuer) in [
+        ("SECRET", "something secret that is long enough", "login"),
+        ("SECRET_FILE", &path, "login"),
+        ("PUBLIC_KEY_FILE", &path, "login"),
+        ("JWKS_URL", "https://login.example.com/jwks", "login"),
+        ("OIDC_ISSUER", "https://login.example.com", ""),
+    ] {
+        let objects = render(name, value)
+            .set("tickets.jwt.audience=app")
+            .set(&format!("tickets.jwt.issuer={issuer}"))
+            .objects();
+        let folder = installed(&objects);
+        let file = folder.path().join("usher.toml");
+        let environment = [(format!("USHER_TICKETS__JWT__{name}"), value.to_owned())];
+        let config = Config::load(Some(&file), environment).expect("good");
+        let jwt = config.tickets_jwt;
+        assert!(jwt.connect, "{name}");
+        assert_eq!(jwt.audience.as_deref(), Some("app"), "{name}");
+        assert_eq!(jwt.issuer.as_deref().unwrap_or_default(), issuer, "{name}");
+        assert_eq!(jwt.user_claim, "uid", "{name}");
+        assert_eq!(jwt.topics_claim.as_deref(), Some("topics"), "{name}");
+        // Keys that a login publishes are fetched.
+        let policy = objects.one("NetworkPolicy", "").to_string();
+        assert_eq!(policy.contains("443"), value.starts_with("https"), "{name}");
+    }
+    for (name, values, words) in [
+        ("JWKS_URL", "audience=app", "needs tickets.jwt.issuer and"),
+        ("OIDC_ISSUER", "leeway=1s", "needs tickets.jwt.audience"),
+        ("SECRET", "algorithms={RS256}", "goes with a secret"),
+        ("PUBLIC_KEY_FILE", "algorithms={HS256}", "a public key"),
+        ("SECRET_FILE", "leeway=1500ms", "must be whole seconds"),
+        ("SECRET", "secretKey=key", "ways to check a token: keep one"),
+        ("AUDIENCE", "leeway=1s", "userClaim needs a way to check"),
+    ] {
+        let render = render(name, "https://login.example.com");
+        render.set(&format!("tickets.jwt.{values}")).refused(words);
+    }
+}
+
 #[test]
 fn tokens_alone_need_no_redis() {
     let objects = Render::bare()

@@ -137,6 +137,22 @@ fn the_test_has_what_it_needs_to_speak_tls() {
     let without = Render::minimal().set("public.tls.existingSecret=usher-tls");
     assert!(without.objects().all("Pod").is_empty());
     assert!(without.notes().contains("set test.existingSecret"));
+    assert!(!without.notes().contains("helm test live"));
+    assert!(Render::minimal().notes().contains("helm test live"));
+}
+
+/// The test mints a ticket.
+#[test]
+fn without_redis_there_is_no_test() {
+    let without = Render::minimal()
+        .set("redis.url=")
+        .set("tickets.jwt.connect=true")
+        .set("tickets.jwt.existingSecret=login")
+        .set("tickets.jwt.publicKeyKey=key");
+    assert!(without.objects().all("Pod").is_empty());
+    let notes = without.notes();
+    assert!(notes.contains("without Redis there are none"), "{notes}");
+    assert!(!notes.contains("helm test live"), "{notes}");
 }
 
 /// The demo's servers, as their containers start them, and a gateway with the configuration

@@ -4,7 +4,10 @@ use std::fs;
 
 use tempfile::TempDir;
 
-use crate::{helm::Render, values::documented};
+use crate::{
+    helm::{Render, read},
+    values::documented,
+};
 
 /// Beside values that are good, each of these is refused in these words.
 const IMPOSSIBLE: &[(&[&str], &str)] = &[
@@ -111,11 +114,19 @@ const IMPOSSIBLE: &[(&[&str], &str)] = &[
             "tickets.jwt.secretKey=k",
             "tickets.jwt.publicKeyKey=p",
         ],
-        "four ways to check a token",
+        "are ways to check a token: keep one",
     ),
     (
         &["tickets.jwt.connect=true"],
         "tickets.jwt.connect needs a way to check a token",
+    ),
+    (
+        &["tickets.jwt.audience=app"],
+        "tickets.jwt.audience needs a way to check a token",
+    ),
+    (
+        &["tickets.jwt.mayFollowPrefixClaim=rooms"],
+        "tickets.jwt.mayFollowPrefixClaim needs a way to check a token",
     ),
     (
         &["tickets.jwt.oidcIssuer=https://login.example.com"],
@@ -219,19 +230,19 @@ const IMPOSSIBLE: &[(&[&str], &str)] = &[
     ),
     (
         &["resources.limits.memory=256Mi"],
-        "resources.limits.memory (256Mi) is less than 20000 public.maxSessions and session.totalQueueBytes (256MiB) may come to need: give it 405Mi",
+        "resources.limits.memory (256Mi) is less than 20000 public.maxSessions, session.totalQueueBytes (256MiB) and grpc.maxInFlightBytes (64MiB) may come to need: give it 469Mi",
     ),
     (
         &["public.maxSessions=40000", "public.tls.existingSecret=tls"],
-        "resources.limits.memory (640Mi) is less than 40000 public.maxSessions (10.5 KB each with public.tls)",
+        "resources.limits.memory (768Mi) is less than 40000 public.maxSessions (10.5 KB each with public.tls)",
     ),
     (
         &["public.maxSessions=200000"],
-        "resources.limits.memory (640Mi) is less than 200000",
+        "resources.limits.memory (768Mi) is less than 200000",
     ),
     (
         &["session.totalQueueBytes=1GiB"],
-        "session.totalQueueBytes (1GiB) may come to need",
+        "session.totalQueueBytes (1GiB)",
     ),
     (
         &[
@@ -305,6 +316,46 @@ fn what_cannot_be_is_refused_in_words() {
 fn without_tls_a_session_takes_less() {
     let render = Render::minimal().set("public.maxSessions=40000");
     assert!(!render.objects().0.is_empty());
+}
+
+/// The smallest limit of memory is that of the formula which the documents have.
+#[test]
+fn memory_is_refused_by_the_formula_of_the_documents() {
+    for (file, formula, in_durable_mode) in [
+        (
+            "docs/operations.md",
+            "20 MB + 4 KB for each session + 1.2 x session.total_queue_bytes + grpc.max_in_flight_bytes",
+            "add `durable.replay_bytes`",
+        ),
+        (
+            "docs/kubernetes.md",
+            "20 MB + 4 KB × public.maxSessions + 1.2 × session.totalQueueBytes + grpc.maxInFlightBytes",
+            "also `durable.replayBytes`",
+        ),
+        (
+            "helm/values.yaml",
+            "20 MB, 4 KB a session (10.5 KB with `public.tls`), 1.2 × `session.totalQueueBytes`, `grpc.maxInFlightBytes`",
+            "with `durable.enabled`, `durable.replayBytes`",
+        ),
+    ] {
+        let text = read(file);
+        assert!(text.contains(formula), "{file}");
+        assert!(text.contains(in_durable_mode), "{file}");
+    }
+    let mib = 1 << 20;
+    let live = 20_000_000 + 4096 * 20_000 + 12 * 256 * mib / 10 + 64 * mib;
+    for (durable, least) in [(false, live), (true, live + 96 * mib)] {
+        let limit = |bytes: u64| {
+            Render::minimal()
+                .set(&format!("durable.enabled={durable}"))
+                .json(&format!("resources.limits.memory=\"{bytes}\""))
+        };
+        assert!(!limit(least).objects().0.is_empty());
+        limit(least - 1).refused("and grpc.maxInFlightBytes (64MiB) may come to need");
+        if durable {
+            limit(least - 1).refused("durable.replayBytes (96MiB)");
+        }
+    }
 }
 
 /// So that nobody has to mend one after the other.

@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Config, ask, shape::covers, upkeep::info};
+use super::{Config, StreamError, ask, shape::covers, upkeep::info};
 use crate::bus::client::Client;
 
 /// The stream of broadcasts of an earlier version.
@@ -16,29 +16,40 @@ pub struct Leftover {
     pub takes: Vec<String>,
 }
 
-/// Looks for it. `None` if there is no such stream, or if NATS does not say.
-pub(in crate::bus) async fn leftover(client: &Client, config: &Config) -> Option<Leftover> {
+/// Looks for it. `None` if there is no such stream.
+///
+/// # Errors
+///
+/// [`StreamError`]: NATS does not say.
+pub(in crate::bus) async fn leftover(
+    client: &Client,
+    config: &Config,
+) -> Result<Option<Leftover>, StreamError> {
     let name = format!("{}_BROADCASTS", config.name);
-    let found = info(client, "INFO", &name, &json!({})).await.ok()?;
+    let found = match info(client, "INFO", &name, &json!({})).await {
+        Err(StreamError::NotThere(_)) => return Ok(None),
+        found => found?,
+    };
     let captures = found.config["subjects"].as_array();
     let captures = captures.map(Vec::as_slice).unwrap_or_default();
     let is_taken = |subject: &Value| captures.iter().any(|pattern| covers(pattern, subject));
     let ours = client.subjects.captured().into_iter();
     let takes = ours.filter(|subject| is_taken(&Value::from(subject.as_str())));
     let takes = takes.collect();
-    Some(Leftover { name, takes })
+    Ok(Some(Leftover { name, takes }))
 }
 
-/// The names of streams that store what is published to users, whoever made them. Empty where
-/// NATS does not say.
-pub(in crate::bus) async fn storing(client: &Client) -> Vec<String> {
-    #[derive(Default, Deserialize)]
+/// The names of streams that store what is published to users, whoever made them.
+///
+/// # Errors
+///
+/// [`StreamError`]: NATS does not say, such as without JetStream.
+pub(in crate::bus) async fn storing(client: &Client) -> Result<Vec<String>, StreamError> {
+    #[derive(Deserialize)]
     struct Answer {
         streams: Option<Vec<String>>,
     }
     let question = json!({ "subject": client.subjects.all_users() });
-    let answer: Answer = ask(client, "STREAM.NAMES", &question)
-        .await
-        .unwrap_or_default();
-    answer.streams.unwrap_or_default()
+    let answer: Answer = ask(client, "STREAM.NAMES", &question).await?;
+    Ok(answer.streams.unwrap_or_default())
 }

@@ -51,6 +51,13 @@ pub(super) fn findings(config: &Config, seen: Seen) -> Vec<Finding> {
         );
         findings.push(Finding::new(Verdict::Warning, text));
     }
+    if let Some(error) = seen.leftovers_forbidden {
+        let text = format!(
+            "NATS: {error}; without that right `usher check` cannot tell whether a stream is left \
+             over, and all else works"
+        );
+        findings.push(Finding::new(Verdict::Warning, text));
+    }
     if let Some(silent) = seen.silent {
         let text = format!("NATS: no answer to a PING within {} s", silent.as_secs());
         findings.push(Finding::new(Verdict::Bad, text));

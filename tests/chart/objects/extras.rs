@@ -162,7 +162,10 @@ fn the_policy_follows_where_things_are() {
     );
     assert_eq!(ingress[0]["ports"][0]["port"], "public");
     let peer: Value = serde_json::from_str(peer).expect("JSON");
-    assert_eq!(ingress[0]["from"], peer);
+    // And the pod of helm test, which opens a session.
+    assert_eq!(ingress[0]["from"], json!([peer[0], ingress[1]["from"][0]]));
+    let test = &ingress[1]["from"][0]["podSelector"]["matchLabels"];
+    assert_eq!(test["app.kubernetes.io/name"], "usher-test");
     let dns = json!([
         {"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"},
         {"port": 5353, "protocol": "UDP"}, {"port": 5353, "protocol": "TCP"},
@@ -184,6 +187,15 @@ fn ambient_mode_has_no_sidecar() {
     let (ingress, egress) = policy(render);
     let hbone = json!({"ports": [{"port": 15008, "protocol": "TCP"}]});
     assert!(ingress.contains(&hbone) && egress.contains(&hbone));
+    // The kubelet's probes come from these addresses then.
+    let [v4, v6] = [
+        "169.254.7.127/32",
+        "fd16:9254:7127:1337:ffff:ffff:ffff:ffff/128",
+    ]
+    .map(|cidr| json!({"ipBlock": {"cidr": cidr}}));
+    assert_eq!(ingress[2]["ports"][0]["port"], "ops");
+    let from = items(&ingress[2]["from"]);
+    assert!(from.contains(&v4) && from.contains(&v6), "{from:?}");
     Render::minimal()
         .set("mesh.ambient=true")
         .refused("mesh.ambient is a mode of Istio's");

@@ -100,8 +100,12 @@ fn what_is_static_in_a_proxy_is_in_the_notes() {
         for words in words {
             assert!(notes.contains(words), "{way}: {words:?} is not in {notes}");
         }
-        assert!(notes.contains("wss://push.example.com/ws"), "{notes}");
+        let scheme = if way == "nginx" { " ws" } else { "wss" };
+        let url = format!("{scheme}://push.example.com/ws");
+        assert!(notes.contains(&url), "{notes}");
     }
+    let encrypted = behind("nginx").set("nginx.tlsSecret=tls").notes();
+    assert!(encrypted.contains("wss://push"), "{encrypted}");
     let notes = Render::minimal().set("mesh.type=linkerd").notes();
     assert!(
         notes.contains("config.linkerd.io/opaque-ports: \"4222\""),

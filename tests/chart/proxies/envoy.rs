@@ -91,8 +91,8 @@ async fn a_drain_is_clean_behind_envoy() {
 async fn events_outlive_envoys_own_limit() {
     let (nats, redis, one, other) = two().await;
     let gateways = [&one, &other];
-    let no_limit = "timeout: 0s\n                            # One that";
-    let own = "# One that";
+    let no_limit = "timeout: 0s\n                            # A gateway that drains";
+    let own = "# A gateway that drains";
     let bare = [(no_limit, own)];
     let (ours, bare) = tokio::join!(
         Proxy::example_envoy(gateways),

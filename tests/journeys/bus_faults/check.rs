@@ -163,6 +163,28 @@ async fn the_example_permissions_are_enough() {
         let (code, said) = builder.check().await;
         assert_eq!(code, Some(0), "{said}");
         assert!(!said.contains("FAIL"), "{said}");
+        assert!(!said.contains("examples/nats-permissions.conf"), "{said}");
+    }
+}
+
+/// `check` says that it cannot look for streams that are left over.
+#[tokio::test]
+async fn the_rights_to_look_for_leftovers_are_missing() {
+    let rights = [
+        "$JS.API.STREAM.NAMES",
+        "$JS.API.STREAM.INFO.USHER_BROADCASTS",
+    ];
+    let denied = format!("publish: {{ allow: \">\", deny: {rights:?} }},");
+    let (nats, redis) = without(&denied).await;
+    let modes = [
+        Gateway::builder(&nats, &redis),
+        Gateway::durable(&nats, &redis),
+    ];
+    for (builder, right) in modes.into_iter().zip(rights) {
+        let (code, said) = as_gateway(builder).check().await;
+        assert_eq!(code, Some(0), "{said}");
+        let tells = |line: &str| line.starts_with("warn") && line.contains(right);
+        assert!(said.lines().any(tells), "{right}: {said}");
     }
 }
 

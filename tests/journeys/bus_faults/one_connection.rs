@@ -110,6 +110,10 @@ async fn pushes_and_the_stream_are_cut_off() {
     pushes_are_unavailable(&gateway).await;
     shows(&gateway, "stream", 0).await;
     let ticket = redis.ticket("42").await;
+    Client::builder(&gateway, &ticket)
+        .refused()
+        .await
+        .assert_refused(503, "unavailable");
     let builder = Client::builder(&gateway, &ticket).since("0");
     builder.refused().await.assert_refused(503, "unavailable");
     nats.publish("usher.user.42", "2").await;
@@ -119,10 +123,33 @@ async fn pushes_and_the_stream_are_cut_off() {
     all_is_well_again(&gateway, lines, &["push", "stream"]).await;
     pushed(&mut gateway.grpc().await, push("42", "3")).await;
     assert_eq!(client.next_data().await, 3);
-    let ticket = redis.ticket("42").await;
+    // The refusals have left the ticket as it was.
     let mut again = Client::builder(&gateway, &ticket).since("0").open().await;
     assert_eq!(again.welcome()["resume"], "complete");
     for data in [1, 2, 3] {
         assert_eq!(again.next_data().await, data);
     }
+}
+
+/// A client with a position needs the stream connection; its ticket is still good afterwards.
+#[tokio::test]
+async fn the_stream_alone_is_cut_off() {
+    let (nats, redis) = tokio::join!(Nats::keeping(), Redis::start());
+    let gate = Gate::to(&nats.url()).await;
+    let builder = Gateway::durable(&nats, &redis).set("nats.url", gate.url());
+    let gateway = builder.start().await;
+    pushed(&mut gateway.grpc().await, push("42", "1")).await;
+
+    gate.shut_reading();
+    shows(&gateway, "stream", 0).await;
+    let ticket = redis.ticket("42").await;
+    let builder = Client::builder(&gateway, &ticket).since("0");
+    builder.refused().await.assert_refused(503, "unavailable");
+    Client::open(&gateway, &redis.ticket("43").await).await;
+
+    gate.open();
+    shows(&gateway, "stream", 1).await;
+    let mut again = Client::builder(&gateway, &ticket).since("0").open().await;
+    assert_eq!(again.welcome()["resume"], "complete");
+    assert_eq!(again.next_data().await, 1);
 }

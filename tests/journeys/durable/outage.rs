@@ -128,10 +128,10 @@ async fn without_the_stream_nobody_is_let_in() {
     refused.assert_refused(503, "unavailable");
     assert!(gateway.log().contains("there is no stream USHER"));
 
-    // Somebody else makes it.
+    // Somebody else makes it. The refusal has left the ticket as it was.
     let other = Gateway::durable(&nats, &redis).start().await;
     gateway.becomes_ready().await;
-    let mut client = Client::open(&gateway, &redis.ticket("42").await).await;
+    let mut client = Client::open(&gateway, &ticket).await;
     store(&nats.client().await, SUBJECT, 1).await;
     assert_eq!(client.next_data().await, 1);
     assert!(matches!(

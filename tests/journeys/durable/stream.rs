@@ -5,18 +5,31 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::{api, change};
-use crate::support::{Gateway, Nats, Redis, eventually};
+use crate::support::{Gateway, Nats, Redis, eventually, nats::Role};
+
+const PERMISSIONS: &str = include_str!("../../../examples/nats-permissions.conf");
+
+/// Gateways have their role, and this test may do anything.
+async fn with_roles() -> Nats {
+    let any = "users: [\n    { user: any, password: any }";
+    let config = PERMISSIONS.replacen("users: [", any, 1);
+    let nats = Nats::start_with(&format!("jetstream: enabled\n{config}")).await;
+    nats.log_in_as("any", "any")
+}
 
 async fn config(nats: &async_nats::Client, stream: &str) -> Value {
     api(nats, &format!("STREAM.INFO.{stream}"), &json!({})).await["config"].take()
 }
 
-/// What `usher check` says of a NATS and a Redis, and how it ends.
+/// What `usher check` says of a NATS and a Redis, in the gateway's role, and how it ends.
 fn check(nats: &Nats, redis: &Redis, settings: &[(&str, &str)], apply: bool) -> (i32, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_usher"));
+    let (user, password) = Role::Gateway.login();
     command
         .arg("check")
         .env("USHER_NATS__URL", nats.url())
+        .env("USHER_NATS__USER", user)
+        .env("USHER_NATS__PASSWORD", password)
         .env("USHER_REDIS__URL", redis.url())
         .env("USHER_DURABLE__ENABLED", "true")
         .env("USHER_DURABLE__MAX_BYTES", "64MiB");
@@ -35,7 +48,7 @@ fn check(nats: &Nats, redis: &Redis, settings: &[(&str, &str)], apply: bool) -> 
 /// Versions before 0.2.0 kept broadcasts in a second stream.
 #[tokio::test]
 async fn what_an_older_version_left_is_named() {
-    let (nats, redis) = tokio::join!(Nats::keeping_for_all(), Redis::start());
+    let (nats, redis) = tokio::join!(with_roles(), Redis::start());
     let client = nats.client().await;
     let old = [("durable.max_broadcasts", "5")];
     for (subject, code, says) in [
@@ -62,7 +75,7 @@ async fn what_an_older_version_left_is_named() {
 /// Gateways never delete a stream.
 #[tokio::test]
 async fn what_durable_mode_has_left_is_named_in_live_mode() {
-    let (nats, redis) = tokio::join!(Nats::keeping_for_all(), Redis::start());
+    let (nats, redis) = tokio::join!(with_roles(), Redis::start());
     let live = [("durable.enabled", "false")];
     let names = "warn  stream USHER: stores what is published to users";
     for (mode, apply, named) in [
