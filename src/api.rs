@@ -70,8 +70,7 @@ pub enum Phase {
 ///
 /// # Errors
 ///
-/// Where the descriptions of our services, or the listener's address, cannot be read, or
-/// async-nats has ended.
+/// Where the descriptions of our services, or the listener's address, cannot be read.
 pub async fn serve(
     operations: Operations,
     config: Config,
@@ -94,9 +93,8 @@ pub async fn serve(
     let by_nats = {
         let (operations, metrics, phase) = (operations.clone(), metrics.clone(), phase.clone());
         async {
-            match service {
-                Some(service) => nats::serve(operations, service, metrics, phase).await,
-                None => Ok(()),
+            if let Some(service) = service {
+                nats::serve(operations, service, metrics, phase).await;
             }
         }
     };
@@ -119,11 +117,10 @@ pub async fn serve(
     // In this task, so that the listener does not outlive what says its health.
     let listening = listener::serve(listener, Arc::new(connections), peers, phase);
     let serving = async {
-        let ((), by_nats) = tokio::join!(listening, by_nats);
-        by_nats
+        tokio::join!(listening, by_nats);
     };
     tokio::select! {
-        served = serving => served,
+        () = serving => Ok(()),
         never = reporting => match never {},
     }
 }

@@ -1,9 +1,10 @@
 //! The bus: how messages reach this gateway, and how pushes leave it.
 //!
 //! Our own NATS client (`interest::link`, `interest::wire`) reads bytes that strangers wrote,
-//! because no odd byte of theirs may end the connection. Three connections use it: the interest
-//! connection ([`Interest`]), the one that reads stored messages ([`stream`]), and the one with
-//! services' answers to clients' calls ([`Calls`]). Everything else that the gateway says or
+//! because no odd byte of theirs may end the connection. Four connections use it: the interest
+//! connection ([`Interest`]), the one that reads stored messages ([`stream`]), the one with
+//! services' answers to clients' calls ([`Calls`]), and the one with callers' requests to the
+//! service API ([`Service`]). Everything else that the gateway says or
 //! asks goes through async-nats: pushes ([`Publisher`]) and JetStream's administration. With
 //! `--embedded` no NATS is used: what is published in this process arrives in it.
 
@@ -38,7 +39,7 @@ pub use self::{
     client::{Answers, Listener, Peers, Said, Topic},
     interest::{Commands, DialError, Event, Interest, Probe, Request, Subscriber, Subscriptions},
     publisher::{PublishError, Published, Publisher, Push, Receipt, To, UnderWay},
-    service::Service,
+    service::{Endpoint, GROUP, Reply, Service, ServiceAnswers, ServiceRequest},
     subject::Subjects,
 };
 use self::{
@@ -104,8 +105,11 @@ pub async fn nats<K: Subscriber>(
     let pushing = health("push", Part::Push);
     let (client, task) = client::start(&config, servers.clone(), subjects.clone(), pushing).await?;
     let mut tasks = vec![Task::new("the push connection", task)];
-    let (service, task) =
-        service::start(&config, servers.clone(), health("service", Part::Service)).await?;
+    let (service, task) = service::start(
+        supervised("service", Part::Service),
+        (subjects.api(), &config.name, &config.reply_prefix),
+        metrics.clone(),
+    );
     tasks.push(Task::new("the service connection", task));
     let connection = supervised("calls", Part::Calls).lingering(config.calls.timeout);
     let (caller, task) = Caller::new(connection, &config.reply_prefix, None);

@@ -11,7 +11,7 @@
 //! | 3 | [`registry`]: who is here |
 //! | 2 | [`bus`]: NATS; [`tickets`]: Redis; [`tokens`]: who somebody is |
 //! | 1 | [`metrics`], [`readiness`], [`telemetry`] |
-//! | 0 | [`client_address`], [`user`], [`channel`], [`grants`], [`message`], [`frame`], [`close`], [`jitter`], [`origin`], [`position`], [`proto`], [`reach`], [`secret`], [`supervision`], [`tls`], [`trace`] |
+//! | 0 | [`client_address`], [`user`], [`channel`], [`grants`], [`message`], [`frame`], [`close`], [`jitter`], [`last_good`], [`origin`], [`position`], [`proto`], [`reach`], [`secret`], [`supervision`], [`tls`], [`trace`] |
 
 pub mod accepting;
 pub mod api;
@@ -29,6 +29,7 @@ pub mod frame;
 pub mod grants;
 pub mod http;
 pub mod jitter;
+pub mod last_good;
 pub mod message;
 pub mod metrics;
 pub mod origin;

@@ -1,8 +1,9 @@
 //! What a publisher sent, as far as a browser is told.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::SystemTime};
 
 use bytes::Bytes;
+use prost_types::Timestamp;
 
 use crate::{channel::Channel, trace::Trace};
 
@@ -36,9 +37,20 @@ pub struct Stored {
 
 /// A time as NATS writes it (RFC 3339), in milliseconds since 1970.
 pub fn millis_of(time: &str) -> Option<u64> {
-    let time: prost_types::Timestamp = time.parse().ok()?;
+    let time: Timestamp = time.parse().ok()?;
     let seconds = u64::try_from(time.seconds).ok()?;
     Some(seconds * 1000 + u64::try_from(time.nanos).ok()? / 1_000_000)
+}
+
+/// A time as people and tools read it (RFC 3339): in UTC, with milliseconds.
+pub fn rfc3339(at: SystemTime) -> String {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH);
+    let since = since.unwrap_or_default();
+    let timestamp = Timestamp {
+        seconds: i64::try_from(since.as_secs()).unwrap_or_default(),
+        nanos: i32::try_from(since.subsec_millis()).unwrap_or_default() * 1_000_000,
+    };
+    timestamp.to_string()
 }
 
 /// What a message's id has to be, after its name.

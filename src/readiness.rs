@@ -103,6 +103,8 @@ struct Shared {
 #[derive(Debug, Clone, Copy)]
 struct Facts {
     parts: [State; PARTS],
+    /// Which of them have worked since the start.
+    worked: [bool; PARTS],
     push_forbidden: bool,
     offline_events_away: bool,
     control_forbidden: bool,
@@ -121,6 +123,7 @@ impl Readiness {
                 nats_grace,
                 facts: Mutex::new(Facts {
                     parts: [State::NotUsed; PARTS],
+                    worked: [false; PARTS],
                     push_forbidden: false,
                     offline_events_away: false,
                     control_forbidden: false,
@@ -140,15 +143,22 @@ impl Readiness {
 
     /// `part` works.
     pub fn up(&self, part: Part) {
-        self.change(|facts| facts.parts[part as usize] = State::Up);
+        self.change(|facts| {
+            facts.parts[part as usize] = State::Up;
+            facts.worked[part as usize] = true;
+        });
     }
 
-    /// `part` does not answer. One that has never worked stays 'not reached'.
+    /// `part` does not answer. One that has never worked is 'not reached'. One that has, and
+    /// could not serve when it answered last, stays so: only an answer can prove otherwise.
     pub fn away(&self, part: Part) {
         self.change(|facts| {
+            let worked = facts.worked[part as usize];
             let state = &mut facts.parts[part as usize];
-            if let State::Up | State::Unusable(_) = state {
-                *state = State::Away(Instant::now());
+            match state {
+                State::Up => *state = State::Away(Instant::now()),
+                State::Unusable(_) if !worked => *state = State::NotReached,
+                _ => {}
             }
         });
     }

@@ -2,7 +2,7 @@
 //! whom we trust, and a stream that may or may not be encrypted.
 //!
 //! Files are PEM. A server's are looked at every second and taken up when they
-//! change; a client's are read at every connection.
+//! change; a client's are read at every connection. A bad file leaves the one before it in use.
 
 mod client;
 mod files;
@@ -15,8 +15,8 @@ use std::sync::Arc;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 
 pub use self::{
-    client::{CertificateFault, ClientFiles, Connector, certificate_fault},
-    files::{FileError, Identity, Which, read},
+    client::{CertificateFault, ClientFiles, Connector, Pem, certificate_fault},
+    files::{FileError, Identity, Which},
     server::{Acceptor, Reloads, ServerFiles},
     stream::Stream,
 };

@@ -193,10 +193,7 @@ pub(crate) fn be(mut arguments: impl Iterator<Item = String>) -> Outcome<()> {
     let grpc: SocketAddr = argument()?.parse()?;
     let redis = redis::Client::open(format!("redis://{}", argument()?))?;
     let count: usize = argument()?.parse()?;
-    let tls = ClientFiles {
-        ca_file: Some(argument()?.into()),
-        identity: None,
-    };
+    let tls = ClientFiles::new(Some(argument()?.into()), None);
     let attacks: Vec<_> = attacks::all(&gateway.to_string())
         .into_iter()
         .map(Arc::new)

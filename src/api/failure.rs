@@ -48,21 +48,22 @@ impl From<PublishError> for Failure {
         let text = error.to_string();
         match error {
             PublishError::Unavailable | PublishError::NotStored(_) => Self::Unavailable(text),
-            PublishError::Unconfirmed => Self::Unconfirmed(text),
+            PublishError::Unconfirmed | PublishError::Undecided(_) => Self::Unconfirmed(text),
             PublishError::Forbidden => Self::Forbidden(text),
             PublishError::TooLarge { .. } => Self::invalid("message:", text),
         }
     }
 }
 
-impl From<ControlError> for Failure {
-    fn from(error: ControlError) -> Self {
+impl Failure {
+    /// A call to all gateways failed; `field` is what makes it large.
+    pub(super) fn of_control(field: &'static str, error: ControlError) -> Self {
         let text = error.to_string();
         match error {
             ControlError::Unavailable => Self::Unavailable(text),
             ControlError::Unconfirmed => Self::Unconfirmed(text),
             ControlError::Forbidden => Self::Forbidden(text),
-            ControlError::TooLarge { .. } => Self::invalid("user_ids:", text),
+            ControlError::TooLarge { .. } => Self::invalid(field, text),
             ControlError::Busy => Self::Busy(text),
         }
     }

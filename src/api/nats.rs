@@ -1,31 +1,32 @@
 //! The API over NATS: the service `usher`, as NATS's service API has it (ADR-32). Tools and
 //! libraries for that find it, see its statistics and call its endpoints.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use async_nats::service::{Request, ServiceExt as _, endpoint::Endpoint, error::Error};
 use bytes::Bytes;
-use futures_util::StreamExt as _;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
     sync::{Semaphore, watch},
-    time::timeout,
+    time::{Instant, sleep, timeout},
 };
 
+use self::instance::Instance;
 use super::{
     Failure, LAST_ANSWERS, Operations, Phase,
     json::{Asked, whole},
 };
-use crate::{bus, metrics::Metrics};
+use crate::{
+    bus::{self, Reply, ServiceAnswers, ServiceRequest},
+    metrics::Metrics,
+};
 
-/// As tools list the service.
-const NAME: &str = "usher";
-const DESCRIPTION: &str = "Who is online, the end of a user's sessions, and what they follow";
+mod instance;
+
 /// Calls under way at this gateway; a further one is refused immediately.
 const MAX_CALLS: u32 = 64;
 /// The largest body in bytes: 1,000 of the longest user ids, with characters that JSON escapes.
 const MAX_BODY: usize = 512 * 1024;
-/// async-nats must take an answer within this.
+/// The connection must take an answer within this.
 const ANSWER: Duration = Duration::from_secs(2);
 
 /// One endpoint.
@@ -46,85 +47,91 @@ impl Call {
     }
 }
 
+/// By their place among the endpoints.
+const CALLS: [Call; 3] = [Call::Presence, Call::Disconnect, Call::Topics];
+
 /// What all calls share.
 #[derive(Debug)]
 struct Calls {
     operations: Operations,
     metrics: Arc<Metrics>,
     permits: Arc<Semaphore>,
+    answers: ServiceAnswers,
+    instance: Instance,
 }
 
-/// Serves the service until the phase is [`Phase::Ended`]. Then it takes no more calls, and
-/// returns when those under way are answered, after [`LAST_ANSWERS`] at the latest. Across an
-/// outage of NATS the service stays, and is found again when NATS is back.
-///
-/// # Errors
-///
-/// async-nats has ended.
+/// Serves the service until the phase is [`Phase::Ended`]. Then it unsubscribes, and returns when
+/// every call that NATS had sent here by then is answered, after [`LAST_ANSWERS`] at the latest.
+/// Across an outage of NATS the service stays, and is found again when NATS is back.
 pub(super) async fn serve(
     operations: Operations,
     bus::Service {
-        nats,
         prefix,
         gateway,
+        answers,
+        mut requests,
     }: bus::Service,
     metrics: Arc<Metrics>,
     mut phase: watch::Receiver<Phase>,
-) -> Result<(), async_nats::Error> {
-    let builder = nats.service_builder().description(DESCRIPTION);
-    let metadata = HashMap::from([("gateway".to_owned(), gateway)]);
-    let builder = builder.metadata(metadata);
-    let service = builder.start(NAME, env!("CARGO_PKG_VERSION")).await?;
-    let group = service.group(prefix);
-    let endpoint = |call: Call| {
-        let name = call.name();
-        group.endpoint_builder().name(name).add(name)
-    };
-    let presence = endpoint(Call::Presence).await?;
-    let disconnect = endpoint(Call::Disconnect).await?;
-    let topics = endpoint(Call::Topics).await?;
+) {
     let calls = Arc::new(Calls {
         operations,
         metrics,
         permits: Arc::new(Semaphore::new(MAX_CALLS as usize)),
+        answers,
+        instance: Instance::new(prefix, gateway),
+    });
+    calls.answers.listen(calls.instance.endpoints()).await;
+    let mut answered = pin!(async {
+        while let Some(request) = requests.recv().await {
+            calls.take(request).await;
+        }
+        let _ = calls.permits.acquire_many(MAX_CALLS).await;
+        calls.answers.flush().await;
     });
     tokio::select! {
-        () = calls.take(presence, Call::Presence) => return Err("async-nats has ended".into()),
-        () = calls.take(disconnect, Call::Disconnect) => {
-            return Err("async-nats has ended".into());
-        }
-        () = calls.take(topics, Call::Topics) => return Err("async-nats has ended".into()),
+        () = &mut answered => return,
         _ = phase.wait_for(|phase| *phase == Phase::Ended) => {}
     }
-    let ending = async {
-        service.stop().await?;
-        let _ = calls.permits.acquire_many(MAX_CALLS).await;
-        nats.flush().await?;
-        Ok(())
+    let leaving = async {
+        calls.answers.leave().await;
+        sleep(LAST_ANSWERS).await;
     };
-    timeout(LAST_ANSWERS, ending).await.unwrap_or(Ok(()))
+    tokio::select! {
+        () = answered => {}
+        () = leaving => {}
+    }
 }
 
 impl Calls {
-    /// Takes the calls of one endpoint; returns where none can come any more.
-    async fn take(self: &Arc<Self>, mut endpoint: Endpoint, call: Call) {
-        while let Some(request) = endpoint.next().await {
-            let Ok(permit) = self.permits.clone().try_acquire_owned() else {
-                let busy = format!("{MAX_CALLS} calls are under way at this gateway; try again");
-                self.respond(&request, call, Err(Failure::Busy(busy))).await;
-                continue;
-            };
-            let calls = self.clone();
-            tokio::spawn(async move {
-                let answer = calls.answer(&request, call).await;
-                calls.respond(&request, call, answer).await;
-                drop(permit);
-            });
-        }
+    async fn take(self: &Arc<Self>, request: ServiceRequest) {
+        let began = Instant::now();
+        let ServiceRequest {
+            endpoint,
+            payload,
+            reply,
+        } = request;
+        let Some(call) = CALLS.get(endpoint).copied() else {
+            if let Some(reply) = reply {
+                let answer = self.instance.says(endpoint);
+                let _ = timeout(ANSWER, self.answers.answer(reply, Vec::new(), answer)).await;
+            }
+            return;
+        };
+        let Ok(permit) = self.permits.clone().try_acquire_owned() else {
+            let busy = format!("{MAX_CALLS} calls are under way at this gateway; try again");
+            let busy = Err(Failure::Busy(busy));
+            return self.respond(reply, (call, began), busy).await;
+        };
+        let calls = self.clone();
+        tokio::spawn(async move {
+            let answer = calls.answer(&payload, call).await;
+            calls.respond(reply, (call, began), answer).await;
+            drop(permit);
+        });
     }
 
-    async fn answer(&self, request: &Request, call: Call) -> Result<Bytes, Failure> {
-        let body = &request.message.payload;
+    async fn answer(&self, body: &Bytes, call: Call) -> Result<Bytes, Failure> {
         match call {
             Call::Presence => {
                 let asked: Asked = read(body)?;
@@ -138,19 +145,32 @@ impl Calls {
 
     /// Answers, and counts the call. One without a reply subject has no answer; what it asked
     /// for is done.
-    async fn respond(&self, request: &Request, call: Call, answer: Result<Bytes, Failure>) {
-        let answer = answer.map_err(|failure| Error {
-            code: status(&failure),
-            status: in_a_header(&failure.to_string()),
-        });
-        let code = answer.as_ref().map_or_else(|error| error.code, |_| 200);
-        let labels = [call.name(), &code.to_string()];
+    async fn respond(
+        &self,
+        reply: Option<Reply>,
+        (call, began): (Call, Instant),
+        answer: Result<Bytes, Failure>,
+    ) {
+        let error = answer.as_ref().err();
+        let error = error.map(|failure| (status(failure), in_a_header(&failure.to_string())));
+        let code = error.as_ref().map_or(200, |(code, _)| *code).to_string();
+        let labels = [call.name(), &code];
         self.metrics
             .service_requests
             .with_label_values(&labels)
             .inc();
-        // Where async-nats has ended, so does the process.
-        let _ = timeout(ANSWER, request.respond(answer)).await;
+        self.instance.count(call, began.elapsed(), error.as_ref());
+        let Some(reply) = reply else { return };
+        let headers = error.map_or_else(Vec::new, |(_, text)| {
+            vec![
+                ("Nats-Service-Error", text),
+                ("Nats-Service-Error-Code", code),
+            ]
+        });
+        let answering = self
+            .answers
+            .answer(reply, headers, answer.unwrap_or_default());
+        let _ = timeout(ANSWER, answering).await;
     }
 }
 
@@ -167,7 +187,7 @@ fn json(answer: &impl Serialize) -> Bytes {
 }
 
 /// As over HTTP.
-fn status(failure: &Failure) -> usize {
+fn status(failure: &Failure) -> u16 {
     match failure {
         Failure::Invalid { .. } => 400,
         Failure::Forbidden(_) => 403,

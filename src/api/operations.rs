@@ -266,7 +266,8 @@ impl Operations {
     pub async fn presence<T: AsRef<str>>(&self, user_ids: &[T]) -> Result<Presence, Failure> {
         let users = Users::parse(user_ids);
         let users = users.map_err(|error| Failure::invalid("user_ids", error))?;
-        Ok(self.control.presence(users).await?)
+        let found = self.control.presence(users).await;
+        found.map_err(|error| Failure::of_control("user_ids:", error))
     }
 
     /// Ends all sessions of a user.
@@ -282,7 +283,8 @@ impl Operations {
             reconnect: order.reconnect,
             message: message.map_err(|error| Failure::invalid("reason", error))?,
         };
-        Ok(self.control.disconnect(&user, dismissal).await?)
+        let reached = self.control.disconnect(&user, dismissal).await;
+        reached.map_err(|error| Failure::of_control("reason:", error))
     }
 
     /// Changes what a user's open sessions follow, whatever they are granted.
@@ -298,7 +300,12 @@ impl Operations {
             unfollow: topics("unfollow", &order.unfollow)?,
             ..TopicChange::default()
         };
-        Ok(self.control.change_topics(&user, &change).await?)
+        let field = match change.follow.len() < change.unfollow.len() {
+            true => "unfollow:",
+            false => "follow:",
+        };
+        let reached = self.control.change_topics(&user, &change).await;
+        reached.map_err(|error| Failure::of_control(field, error))
     }
 }
 

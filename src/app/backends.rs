@@ -68,6 +68,8 @@ impl<K: Subscriber + Send + 'static> Backends<K> {
                 logins: None,
             });
         }
+        // What is good at the start stays in use. `App::bind` has told what is not.
+        let _ = (bus.auth.check(), bus.tls.pem());
         let auth = bus.auth.clone();
         let nats = bus::nats(bus, commands, metrics.clone(), readiness.clone());
         let nats = nats.await.map_err(RunError::Bus)?;
@@ -75,6 +77,9 @@ impl<K: Subscriber + Send + 'static> Backends<K> {
             tasks.spawn(task.name, task.future);
         }
         let redis = settings::tickets(config);
+        let _ = redis
+            .as_ref()
+            .and_then(|redis| redis.tls.as_ref()?.pem().ok());
         let logins = Logins {
             nats: auth,
             redis: redis

@@ -147,18 +147,14 @@ pub(crate) fn check_client_files(config: &Config) -> Result<(), SettingError> {
 
 fn nats_tls(config: &Config) -> ClientFiles {
     let files = &config.nats_tls;
-    ClientFiles {
-        ca_file: files.ca_file.clone(),
-        identity: identity(&files.certificate_file, &files.key_file),
-    }
+    let identity = identity(&files.certificate_file, &files.key_file);
+    ClientFiles::new(files.ca_file.clone(), identity)
 }
 
 fn redis_tls(config: &Config) -> ClientFiles {
     let files = &config.redis_tls;
-    ClientFiles {
-        ca_file: files.ca_file.clone(),
-        identity: identity(&files.certificate_file, &files.key_file),
-    }
+    let identity = identity(&files.certificate_file, &files.key_file);
+    ClientFiles::new(files.ca_file.clone(), identity)
 }
 
 fn identity(certificate_file: &Option<PathBuf>, key_file: &Option<PathBuf>) -> Option<Identity> {

@@ -1,5 +1,5 @@
 //! How a gateway logs in to NATS. Files are read at each connect, so that new
-//! credentials hold from the next connect on.
+//! credentials hold from the next connect on. A bad file leaves the old ones in use.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 pub(super) use async_nats::Auth as Login;
 use nkeys::{KeyPair, KeyPairType};
 
-use crate::secret::Secret;
+use crate::{last_good::LastGood, secret::Secret};
 
 /// Credentials for NATS.
 #[derive(Debug, Clone, Default)]
@@ -20,9 +20,9 @@ pub enum Auth {
     /// A user and password.
     Password(String, Secret),
     /// A user's JWT and seed (ADR-14), in a file as `nsc` writes it.
-    CredentialsFile(PathBuf),
+    CredentialsFile(PathBuf, LastGood<(String, KeyPair)>),
     /// The seed of a user's nkey, in a file.
-    SeedFile(PathBuf),
+    SeedFile(PathBuf, LastGood<KeyPair>),
 }
 
 /// A credentials file or a seed file is not what it should be.
@@ -47,8 +47,8 @@ impl Auth {
                 secret.replace(new);
             }
             (Self::Anonymous, Self::Anonymous)
-            | (Self::CredentialsFile(_), Self::CredentialsFile(_))
-            | (Self::SeedFile(_), Self::SeedFile(_)) => {}
+            | (Self::CredentialsFile(..), Self::CredentialsFile(..))
+            | (Self::SeedFile(..), Self::SeedFile(..)) => {}
             _ => return false,
         }
         true
@@ -58,7 +58,7 @@ impl Auth {
     ///
     /// # Errors
     ///
-    /// [`AuthError`] where the file is not what it should be.
+    /// [`AuthError`] where the file is not what it should be, and was not at an earlier reading.
     pub fn check(&self) -> Result<(), AuthError> {
         self.login(b"").map(drop)
     }
@@ -73,16 +73,18 @@ impl Auth {
                 login.username = Some(user.clone());
                 login.password = Some(password.expose());
             }
-            Self::CredentialsFile(path) => {
+            Self::CredentialsFile(path, last_good) => {
                 let complaint = "is no NATS credentials file; `nsc generate creds` writes one";
-                let (jwt, key) = read("credentials_file", path, credentials, complaint)?;
+                let read = read("credentials_file", path, credentials, complaint);
+                let (jwt, key) = last_good.or_before(read)?;
                 login.jwt = Some(jwt);
                 login.signature = key.sign(nonce).ok();
             }
-            Self::SeedFile(path) => {
+            Self::SeedFile(path, last_good) => {
                 let complaint = "holds no seed of a user's nkey; `nk -gen user` writes one, \
                                  which begins with SU";
-                let key = read("nkey_seed_file", path, seed, complaint)?;
+                let read = read("nkey_seed_file", path, seed, complaint);
+                let key = last_good.or_before(read)?;
                 login.nkey = Some(key.public_key());
                 login.signature = key.sign(nonce).ok();
             }
@@ -147,7 +149,7 @@ mod tests {
         let path = folder.path().join("user.creds");
         let login = |text: &str| {
             std::fs::write(&path, text).expect("written");
-            Auth::CredentialsFile(path.clone()).login(b"nonce")
+            Auth::CredentialsFile(path.clone(), LastGood::default()).login(b"nonce")
         };
         let good = login(&text).expect("credentials");
         assert_eq!(good.jwt.as_deref(), Some("eyJ.eyJ.sig"));
@@ -169,13 +171,16 @@ mod tests {
         let key = KeyPair::new_user();
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("seed");
-        let auth = Auth::SeedFile(path.clone());
+        let auth = Auth::SeedFile(path.clone(), LastGood::default());
         std::fs::write(&path, key.seed().expect("a seed") + "\n").expect("written");
         let login = auth.login(b"nonce").expect("a seed");
         assert_eq!(login.nkey, Some(key.public_key()));
         key.verify(b"nonce", &login.signature.expect("a signature"))
             .expect("its own signature");
         std::fs::write(&path, "SUX").expect("written");
-        assert!(auth.check().is_err());
+        let new = Auth::SeedFile(path.clone(), LastGood::default());
+        assert!(new.check().is_err());
+        let login = auth.clone().login(b"nonce").expect("the seed before");
+        assert_eq!(login.nkey, Some(key.public_key()));
     }
 }

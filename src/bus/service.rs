@@ -1,169 +1,355 @@
-//! The connection for the service API of NATS (ADR-32). Anyone who may publish there writes to
-//! it, and async-nats drops a connection over an odd header: so it carries nothing else, and an
-//! odd header of a caller cuts no push.
+//! The connection of the service API (ADR-32). Anyone with the right to publish there writes to
+//! it, so our own reader reads it, on a connection of its own. What the requests mean is the
+//! API's.
 
-use std::{pin::Pin, time::Duration};
-
-use async_nats::Event;
-use futures_util::future::OptionFuture;
-use tokio::{sync::mpsc, time::sleep};
-
-use super::{
-    Config,
-    client::options::{addresses, connect},
-    health::Health,
-    interest::Dialer,
-    servers::Servers,
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll},
 };
-use crate::jitter;
 
-/// Events of async-nats that wait to be told to operators.
-const EVENTS: usize = 128;
-/// What async-nats holds: of each kind of request as many, and of answers.
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+use ulid::Ulid;
+
+use super::interest::{Link, News, Received, ServerMessage, Supervisor, Window, header_length};
+use crate::metrics::Metrics;
+
+/// Requests that wait for the API, and answers that wait for the connection. A further request
+/// is lost; a further answer waits.
 const QUEUE: usize = 256;
-/// A connection leaves a server in lame-duck mode within this, when another server is found:
-/// callers find the service at other gateways meanwhile, which leave at moments of their own.
-const LEAVES: Duration = Duration::from_millis(500);
-/// Then another server has taken it within this, or it is lost.
-const MOVES: Duration = Duration::from_secs(2);
+/// Bytes written before the socket takes them; an answer beyond it waits.
+const MAX_UNSENT: usize = 1024 * 1024;
+/// Subscription id of the first endpoint.
+const FIRST: u64 = 1;
+/// The endpoints' queue group: of its members one gets each request. By ADR-32's default.
+pub const GROUP: &str = "q";
+/// What a PONG stands for: no request can come any more.
+const LEFT: u64 = 0;
+/// What a PONG stands for: the server has all answers before it.
+const FLUSHED: u64 = 1;
 
-type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// The connection, and what is said on it. The service itself is the API's.
+/// The connection, and what comes on it.
 #[derive(Debug)]
 pub struct Service {
-    /// Connected, or about to be; it comes back by itself.
-    pub nats: async_nats::Client,
     /// What its endpoints' subjects begin with: `usher.api`.
     pub prefix: String,
     /// This gateway's name.
     pub gateway: String,
+    /// What is said on the connection.
+    pub answers: ServiceAnswers,
+    /// Ends after [`ServiceAnswers::leave`].
+    pub requests: mpsc::Receiver<ServiceRequest>,
 }
 
-/// Connects for as long as the result is polled.
-pub(super) async fn start(
-    config: &Config,
-    servers: Servers,
-    health: Health,
-) -> Result<(Service, impl Future<Output = ()> + Send + 'static), async_nats::Error> {
-    let (sender, events) = mpsc::channel(EVENTS);
-    let nats = connect(config, &servers, ("service", QUEUE, QUEUE), sender).await?;
-    let dialer = Dialer::new(config.clone(), servers);
-    let watching = watch(nats.clone(), dialer, health, events);
+/// A subject that callers ask on.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// Built from checked parts.
+    pub subject: String,
+    /// Only one gateway hears each request.
+    pub shared: bool,
+}
+
+/// What a caller has sent.
+#[derive(Debug)]
+pub struct ServiceRequest {
+    /// The index of its [`Endpoint`].
+    pub endpoint: usize,
+    /// Its bytes.
+    pub payload: Bytes,
+    /// Where an answer goes, if one is wanted. It begins with `nats.reply_prefix`.
+    pub reply: Option<Reply>,
+}
+
+/// Where an answer goes.
+#[derive(Debug)]
+pub struct Reply {
+    subject: String,
+    /// The connection that brought the request: NATS's `allow_responses` permits no other.
+    link: Ulid,
+}
+
+/// Says something on the connection. Where its task has ended, so does the process.
+#[derive(Debug, Clone)]
+pub struct ServiceAnswers(mpsc::Sender<Job>);
+
+#[derive(Debug)]
+enum Job {
+    Listen(Vec<Endpoint>),
+    Answer(Reply, Vec<(&'static str, String)>, Bytes),
+    Leave,
+    Flush(oneshot::Sender<()>),
+}
+
+impl ServiceAnswers {
+    /// Subscribes to these subjects, now and after each reconnect.
+    pub async fn listen(&self, endpoints: Vec<Endpoint>) {
+        let _ = self.0.send(Job::Listen(endpoints)).await;
+    }
+
+    /// Answers a request, at most once. Headers' values are free of line breaks.
+    pub async fn answer(&self, to: Reply, headers: Vec<(&'static str, String)>, payload: Bytes) {
+        let _ = self.0.send(Job::Answer(to, headers, payload)).await;
+    }
+
+    /// Unsubscribes from everything. The requests that NATS had sent by then still come.
+    pub async fn leave(&self) {
+        let _ = self.0.send(Job::Leave).await;
+    }
+
+    /// Returns when NATS has all answers so far, or the connection is lost.
+    pub async fn flush(&self) {
+        let (done, flushed) = oneshot::channel();
+        let _ = self.0.send(Job::Flush(done)).await;
+        let _ = flushed.await;
+    }
+}
+
+/// The service, and what keeps its connection for as long as it is polled.
+pub(super) fn start(
+    connection: Supervisor,
+    (prefix, gateway, reply_prefix): (String, &str, &str),
+    metrics: Arc<Metrics>,
+) -> (Service, impl Future<Output = ()> + Send + 'static) {
+    let (jobs, queue) = mpsc::channel(QUEUE);
+    let (sender, requests) = mpsc::channel(QUEUE);
+    let task = Task {
+        connection,
+        queue,
+        requests: Some(sender),
+        endpoints: Vec::new(),
+        leaving: false,
+        flushes: VecDeque::new(),
+        reply_prefix: reply_prefix.to_owned(),
+        metrics,
+    };
     let service = Service {
-        nats,
-        prefix: config.subjects().api(),
-        gateway: config.name.clone(),
+        prefix,
+        gateway: gateway.to_owned(),
+        answers: ServiceAnswers(jobs),
+        requests,
     };
-    Ok((service, watching))
+    (service, task.run())
 }
 
-/// Returns when there is another server, at a moment of this gateway's own.
-async fn find(dialer: Dialer) {
-    drop(dialer.dial().await);
-    sleep(jitter::between(Duration::ZERO, LEAVES)).await;
+/// What the task does next.
+enum Next {
+    News(News),
+    Job(Job),
 }
 
-async fn go(nats: async_nats::Client) {
-    let _ = nats.force_reconnect().await;
-    sleep(MOVES).await;
+struct Task {
+    connection: Supervisor,
+    queue: mpsc::Receiver<Job>,
+    /// `None` when no more can come.
+    requests: Option<mpsc::Sender<ServiceRequest>>,
+    endpoints: Vec<Endpoint>,
+    leaving: bool,
+    /// Each waits for a PONG of the current connection.
+    flushes: VecDeque<oneshot::Sender<()>>,
+    reply_prefix: String,
+    metrics: Arc<Metrics>,
 }
 
-/// Tells operators what becomes of the connection, and it what other servers there are. Ends
-/// only when async-nats's own task has ended, which nothing can mend.
-async fn watch(
-    nats: async_nats::Client,
-    dialer: Dialer,
-    health: Health,
-    mut events: mpsc::Receiver<Event>,
-) {
-    let mut changes = dialer.servers.changes();
-    // Looks for another server than one in lame-duck mode.
-    let mut leaving: Option<Work> = None;
-    // Moves there: meanwhile the connection is not lost.
-    let mut moving: Option<Work> = None;
-    loop {
-        let event = tokio::select! {
-            event = events.recv() => event,
-            Some(()) = OptionFuture::from(leaving.as_mut()) => {
-                leaving = None;
-                moving = Some(Box::pin(go(nats.clone())));
-                continue;
+impl Task {
+    async fn run(mut self) {
+        loop {
+            match poll_fn(|cx| self.poll_next(cx)).await {
+                Next::News(news) => self.handle(news),
+                Next::Job(job) => self.take(job),
             }
-            Some(()) = OptionFuture::from(moving.as_mut()) => {
-                moving = None;
-                health.down(&"no other server has taken the connection");
-                continue;
+        }
+    }
+
+    /// The connection sends while it is polled, and may have nothing to report when that has
+    /// made room: so the queue is polled again after it.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        if let Poll::Ready(job) = self.poll_job(cx) {
+            return Poll::Ready(Next::Job(job));
+        }
+        if let Poll::Ready(news) = self.connection.poll_next(cx) {
+            return Poll::Ready(Next::News(news));
+        }
+        self.poll_job(cx).map(Next::Job)
+    }
+
+    /// The next job, where the connection has room for it, or there is none.
+    fn poll_job(&mut self, cx: &mut Context<'_>) -> Poll<Job> {
+        match self.connection.current() {
+            Some(link) if link.unsent() >= MAX_UNSENT => Poll::Pending,
+            _ => match self.queue.poll_recv(cx) {
+                Poll::Ready(Some(job)) => Poll::Ready(job),
+                // The API has ended, and soon the process.
+                Poll::Ready(None) | Poll::Pending => Poll::Pending,
+            },
+        }
+    }
+
+    fn take(&mut self, job: Job) {
+        match job {
+            Job::Listen(endpoints) => {
+                self.endpoints = endpoints;
+                self.subscribe();
             }
-            Ok(()) = changes.changed() => {
-                let (nats, servers) = (nats.clone(), addresses(&dialer.servers.all()));
-                // It waits while async-nats looks for a server.
-                tokio::spawn(async move { nats.set_server_pool(&servers[..]).await });
-                continue;
+            Job::Answer(to, headers, payload) => self.answer(&to, &headers, &payload),
+            Job::Leave => self.leave(),
+            Job::Flush(done) => {
+                if let Some(link) = self.connection.current() {
+                    ping(link, FLUSHED);
+                    self.flushes.push_back(done);
+                }
+            }
+        }
+    }
+
+    fn handle(&mut self, news: News) {
+        match news {
+            News::Up => {
+                self.subscribe();
+                if let Some(link) = self.connection.current() {
+                    let info = link.info().clone();
+                    let health = self.connection.health();
+                    health.up(&info.server_name, &info.version);
+                }
+            }
+            News::Down => {
+                self.flushes.clear();
+                if self.leaving {
+                    self.requests = None;
+                }
+            }
+            News::SuccessorUp => {
+                self.subscribe();
+                if let Some(successor) = self.connection.successor() {
+                    successor.ping(Window::default());
+                }
+            }
+            // It is subscribed. What the old connection was sent by then still comes.
+            News::FromSuccessor(Received::Pong(_)) => {
+                if let Some(old) = self.connection.current() {
+                    unsubscribe(&self.endpoints, old);
+                }
+                self.connection.promote();
+            }
+            News::FromSuccessor(Received::Message(message)) => {
+                let id = self.connection.successor().map(|link| link.id());
+                self.asked_in_a_move(id, message);
+            }
+            News::FromOld(id, Received::Message(message)) => {
+                self.asked_in_a_move(Some(id), message);
+            }
+            News::Received(Received::Message(message)) => {
+                let id = self.connection.current().map(|link| link.id());
+                self.asked(id, message);
+            }
+            News::Received(Received::Pong(window)) | News::FromOld(_, Received::Pong(window)) => {
+                self.confirmed(&window);
+            }
+            News::Received(_)
+            | News::FromSuccessor(_)
+            | News::FromOld(..)
+            | News::SuccessorLost
+            | News::Ended(_) => {}
+        }
+    }
+
+    /// Subscribes on the connection that stays.
+    fn subscribe(&mut self) {
+        let endpoints = self.endpoints.iter().filter(|_| !self.leaving);
+        let Some(link) = self.connection.newest() else {
+            return;
+        };
+        for (id, endpoint) in (FIRST..).zip(endpoints) {
+            let group = endpoint.shared.then_some(GROUP);
+            link.subscribe_in(id, &endpoint.subject, group);
+        }
+    }
+
+    fn leave(&mut self) {
+        self.leaving = true;
+        for link in self.connection.links() {
+            unsubscribe(&self.endpoints, link);
+        }
+        match self.connection.current() {
+            Some(link) => ping(link, LEFT),
+            None => self.requests = None,
+        }
+    }
+
+    fn confirmed(&mut self, window: &Window) {
+        match window.ids[..] {
+            [LEFT] => self.requests = None,
+            [FLUSHED] => {
+                if let Some(done) = self.flushes.pop_front() {
+                    let _ = done.send(());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Both connections of a move bring what all gateways hear; the current one's counts.
+    fn asked_in_a_move(&self, link: Option<Ulid>, message: ServerMessage) {
+        if self.endpoint(&message).is_some_and(|(_, it)| it.shared) {
+            self.asked(link, message);
+        }
+    }
+
+    fn asked(&self, link: Option<Ulid>, message: ServerMessage) {
+        let (Some((endpoint, _)), Some(link)) = (self.endpoint(&message), link) else {
+            return;
+        };
+        let reply = match message.reply {
+            None => None,
+            Some(reply) => {
+                let subject = std::str::from_utf8(&reply).ok();
+                let subject = subject.filter(|reply| reply.starts_with(&self.reply_prefix));
+                // A caller must not have a gateway publish where only gateways may.
+                let Some(subject) = subject.map(str::to_owned) else {
+                    return self.metrics.receipts("refused");
+                };
+                Some(Reply { subject, link })
             }
         };
-        match event {
-            Some(Event::Connected) => {
-                (leaving, moving) = (None, None);
-                let info = nats.server_info();
-                health.up(&info.server_name, &info.version);
-            }
-            Some(Event::Disconnected) if moving.is_some() => {}
-            Some(Event::Disconnected) => {
-                leaving = None;
-                health.down(&"the connection broke");
-            }
-            Some(Event::ServerError(error)) => health.refused(&error.to_string()),
-            Some(Event::LameDuckMode) if leaving.is_none() && moving.is_none() => {
-                health.retiring(&nats.server_info().server_name);
-                leaving = Some(Box::pin(find(dialer.clone())));
-            }
-            Some(_) => {}
-            None => return,
+        if let Some(requests) = &self.requests {
+            let _ = requests.try_send(ServiceRequest {
+                endpoint,
+                payload: message.payload,
+                reply,
+            });
+        }
+    }
+
+    fn endpoint(&self, message: &ServerMessage) -> Option<(usize, &Endpoint)> {
+        let index = usize::try_from(message.sid.checked_sub(FIRST)?).ok()?;
+        Some((index, self.endpoints.get(index)?))
+    }
+
+    fn answer(&mut self, to: &Reply, headers: &[(&'static str, String)], payload: &[u8]) {
+        let Some(link) = self.connection.heard(to.link) else {
+            return;
+        };
+        let headers = headers.iter().map(|(name, value)| (*name, &**value));
+        let headers: Vec<_> = headers.collect();
+        // NATS ends a connection over a message that is too large.
+        let size = header_length(headers.iter().copied()) + payload.len();
+        if size <= link.info().max_payload {
+            link.publish(&to.subject, None, &headers, payload);
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::{
-        bus::example_config,
-        metrics::Metrics,
-        readiness::{Part, Readiness},
-    };
-
-    /// The server in lame-duck mode is the only one.
-    #[tokio::test(start_paused = true)]
-    async fn a_server_is_not_left_before_another_is_found() {
-        let config = example_config();
-        let readiness = Readiness::new(Duration::ZERO);
-        let metrics = Arc::new(Metrics::new());
-        let health = Health::new("service", Part::Service, false, metrics, readiness.clone());
-        let servers = Servers::new(&config.servers);
-        let (ours, _kept) = mpsc::channel(EVENTS);
-        let nats = connect(&config, &servers, ("service", QUEUE, QUEUE), ours);
-        let nats = nats.await.expect("a client");
-        let (sender, events) = mpsc::channel(EVENTS);
-        let watching = watch(nats, Dialer::new(config, servers), health, events);
-        let telling = async {
-            for event in [Event::Connected, Event::LameDuckMode] {
-                sender.send(event).await.expect("it listens");
-            }
-            sleep(Duration::from_secs(60)).await;
-            assert!(
-                readiness.is_up(Part::Service),
-                "it serves until it is closed"
-            );
-            sender.send(Event::Disconnected).await.expect("it listens");
-            sleep(Duration::from_secs(1)).await;
-            assert!(!readiness.is_up(Part::Service));
-        };
-        tokio::select! {
-            () = watching => panic!("it ends with async-nats alone"),
-            () = telling => {}
-        }
+fn unsubscribe(endpoints: &[Endpoint], link: &mut Link) {
+    for (id, _) in (FIRST..).zip(endpoints) {
+        link.unsubscribe(id);
     }
+}
+
+fn ping(link: &mut Link, stands_for: u64) {
+    link.ping(Window {
+        ids: vec![stands_for],
+        ..Window::default()
+    });
 }

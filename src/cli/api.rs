@@ -11,6 +11,7 @@ use tonic::{
     metadata::{Ascii, MetadataValue},
     transport::{Channel, Endpoint},
 };
+use tonic_types::StatusExt as _;
 use tower::service_fn;
 
 use super::{
@@ -61,6 +62,8 @@ pub(super) struct Issued {
 pub(super) struct CallError {
     pub(super) trouble: Trouble,
     pub(super) kind: Kind,
+    /// It may have been done all the same.
+    pub(super) unknown: bool,
 }
 
 /// What a caller may do about an error.
@@ -185,6 +188,7 @@ impl Api {
                 "is it a gateway?",
             ),
             kind: Kind::Never,
+            unknown: false,
         })?;
         Ok(Issued {
             ticket,
@@ -252,6 +256,7 @@ impl Api {
         CallError {
             trouble: Trouble::new(what, mend),
             kind: Kind::Unreachable,
+            unknown: true,
         }
     }
 
@@ -260,6 +265,7 @@ impl Api {
         let address = &self.address;
         if let Some(source) = status.source() {
             let cause = root(source);
+            let mut unknown = false;
             let trouble = if let Some(fault) = causes(source).find_map(tls::certificate_fault) {
                 let what = format!("the certificate of {address} is not accepted ({cause})");
                 Trouble::new(
@@ -282,6 +288,7 @@ impl Api {
                      grpc.listen in the configuration",
                 )
             } else {
+                unknown = true;
                 Trouble::new(
                     format!("the connection to {address} broke ({cause})"),
                     "nobody knows whether it was done; is that the gateway's gRPC listener \
@@ -292,6 +299,7 @@ impl Api {
             return CallError {
                 trouble,
                 kind: Kind::Unreachable,
+                unknown,
             };
         }
         let says = format!(
@@ -325,8 +333,27 @@ impl Api {
         CallError {
             trouble: Trouble::new(what, mend),
             kind,
+            unknown: leaves_unknown(status.code(), is_unpublished(status)),
         }
     }
+}
+
+/// Whether the gateway says that nothing was published.
+pub(super) fn is_unpublished(status: &Status) -> bool {
+    let info = status.get_error_details().error_info().cloned();
+    info.is_some_and(|info| info.reason == "NOT_PUBLISHED" && info.domain == "usher")
+}
+
+/// Whether what was asked for may have been done all the same.
+pub(super) fn leaves_unknown(code: Code, unpublished: bool) -> bool {
+    let refused = [
+        Code::InvalidArgument,
+        Code::PermissionDenied,
+        Code::Unauthenticated,
+        Code::Unimplemented,
+        Code::ResourceExhausted,
+    ];
+    !unpublished && !refused.contains(&code)
 }
 
 impl From<CallError> for Failure {

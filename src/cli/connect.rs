@@ -130,16 +130,14 @@ impl Gateway<'_> {
     /// Makes connections, encrypted ones where they are to be.
     pub(super) fn dialer(&self, encrypted: bool) -> Result<Dialer, Failure> {
         let flags = self.flags;
-        let files = ClientFiles {
-            ca_file: flags.ca_file.clone(),
-            identity: match (&flags.certificate_file, &flags.key_file) {
-                (Some(certificate_file), Some(key_file)) => Some(Identity {
-                    certificate_file: certificate_file.clone(),
-                    key_file: key_file.clone(),
-                }),
-                _ => None,
-            },
+        let identity = match (&flags.certificate_file, &flags.key_file) {
+            (Some(certificate_file), Some(key_file)) => Some(Identity {
+                certificate_file: certificate_file.clone(),
+                key_file: key_file.clone(),
+            }),
+            _ => None,
         };
+        let files = ClientFiles::new(flags.ca_file.clone(), identity);
         if !encrypted {
             return Ok(Dialer(None));
         }

@@ -73,18 +73,15 @@ pub(super) fn run(config: Config, arguments: &Arguments) -> ExitCode {
 
 async fn serve(config: Config, mode: Mode, file: Option<&Path>, log: &Log) -> ExitCode {
     let given = mode.demo.then(|| config.clone());
-    let mut signals = match Signals::listen() {
-        Ok(signals) => signals,
+    let listening = Signals::listen().and_then(|signals| Ok((signals, HangUps::listen()?)));
+    let (mut signals, mut hang_ups) = match listening {
+        Ok(listening) => listening,
         Err(error) => return log.fail(1, &format_args!("no signals: {error}")),
     };
     let app = match App::bind(config, mode, raise_descriptors()).await {
         Ok(app) => app,
         Err(error @ StartError::Bind(_)) => return log.fail(1, &error),
         Err(error @ StartError::Setting(_)) => return log.fail(super::BAD_CONFIG, &error),
-    };
-    let mut hang_ups = match HangUps::listen() {
-        Ok(hang_ups) => hang_ups,
-        Err(error) => return log.fail(1, &format_args!("no signals: {error}")),
     };
     let hinting = hint(mode.embedded, given, file, app.started().ok(), log);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

@@ -141,8 +141,8 @@ table! {
         password: Option<Secret>,
         /// How every subject of ours begins, without the dot that follows.
         prefix: String = "usher" where subject_prefix,
-        /// Receipts go only to reply subjects that begin so; other requests for one
-        /// are counted, not answered.
+        /// Receipts and answers of the service API go only to reply subjects that
+        /// begin so; other requests are counted, not answered.
         reply_prefix: String = "_INBOX." where reply_prefix,
         /// How long to wait, after NATS has confirmed a subscription, for the other
         /// servers of the cluster to learn of it. `auto`: 20 ms where the server says

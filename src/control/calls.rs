@@ -389,7 +389,7 @@ impl From<PublishError> for ControlError {
     fn from(error: PublishError) -> Self {
         match error {
             PublishError::Unavailable | PublishError::NotStored(_) => Self::Unavailable,
-            PublishError::Unconfirmed => Self::Unconfirmed,
+            PublishError::Unconfirmed | PublishError::Undecided(_) => Self::Unconfirmed,
             PublishError::Forbidden => Self::Forbidden,
             PublishError::TooLarge { size, limit } => Self::TooLarge { size, limit },
         }

@@ -56,6 +56,23 @@ fn an_unusable_server_is_a_reason_until_it_is_usable() {
     assert_eq!(readiness.warnings(), [Reason::PushForbidden]);
 }
 
+#[test]
+fn an_unusable_server_that_goes_away_makes_nothing_ready() {
+    let readiness = Readiness::new(Duration::ZERO);
+    readiness.needs(Part::Redis);
+    readiness.unusable(Part::Redis, Reason::RedisUnusable);
+    readiness.away(Part::Redis);
+    assert_eq!(readiness.reasons(), [Reason::RedisNotReached]);
+    let readiness = reached(Duration::ZERO);
+    readiness.unusable(Part::Redis, Reason::RedisUnusable);
+    readiness.away(Part::Redis);
+    assert_eq!(readiness.reasons(), [Reason::RedisUnusable]);
+    readiness.up(Part::Redis);
+    assert_eq!(readiness.reasons(), []);
+    readiness.away(Part::Redis);
+    assert_eq!(readiness.warnings(), [Reason::RedisAway]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_outage_counts_when_the_grace_is_over() {
     let readiness = reached(Duration::from_secs(5));

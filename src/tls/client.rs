@@ -5,7 +5,11 @@ use std::{error::Error, io, path::PathBuf, sync::Arc};
 use tokio::net::TcpStream;
 use tokio_rustls::{
     TlsConnector,
-    rustls::{self, ClientConfig, RootCertStore, pki_types::ServerName},
+    rustls::{
+        self, ClientConfig, RootCertStore,
+        pki_types::ServerName,
+        sign::{CertifiedKey, SingleCertAndKey},
+    },
 };
 
 use super::{
@@ -13,6 +17,7 @@ use super::{
     provider,
     stream::Stream,
 };
+use crate::last_good::LastGood;
 
 /// Whom to trust, and who to be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,6 +26,23 @@ pub struct ClientFiles {
     pub ca_file: Option<PathBuf>,
     /// What to show where the server asks for it.
     pub identity: Option<Identity>,
+    last_good: LastGood<Arc<Loaded>>,
+}
+
+/// The content of the files.
+#[derive(Clone)]
+pub struct Pem {
+    /// The authorities to trust; `None`: those that the system trusts.
+    pub authorities: Option<Vec<u8>>,
+    /// The certificate and its key.
+    pub identity: Option<[Vec<u8>; 2]>,
+}
+
+/// What the files hold, and each is good.
+pub(super) struct Loaded {
+    pem: Pem,
+    roots: Option<RootCertStore>,
+    pub(super) key: Option<Arc<CertifiedKey>>,
 }
 
 /// Connects by TLS.
@@ -53,16 +75,25 @@ pub fn certificate_fault(error: &(dyn Error + 'static)) -> Option<CertificateFau
 }
 
 impl ClientFiles {
+    /// Those at these paths.
+    pub fn new(ca_file: Option<PathBuf>, identity: Option<Identity>) -> Self {
+        Self {
+            ca_file,
+            identity,
+            last_good: LastGood::default(),
+        }
+    }
+
     /// Whether anything was said about TLS at all.
     pub fn are_given(&self) -> bool {
         *self != Self::default()
     }
 
-    /// Reads the files.
+    /// Reads the files. Where one is not good, all stay as they were at the last good reading.
     ///
     /// # Errors
     ///
-    /// [`FileError`] for the first that is not what it should be.
+    /// [`FileError`] for the first that is not what it should be, where there was none.
     pub fn load(&self) -> Result<Connector, FileError> {
         self.config().map(|config| Connector(Arc::new(config)))
     }
@@ -84,27 +115,62 @@ impl ClientFiles {
     ///
     /// As [`ClientFiles::load`].
     pub fn config(&self) -> Result<ClientConfig, FileError> {
-        let roots = self.roots()?;
+        let loaded = self.loaded()?;
         let builder = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .expect("ring speaks the default versions")
-            .with_root_certificates(roots);
-        let Some(identity) = &self.identity else {
-            return Ok(builder.with_no_client_auth());
-        };
-        let (chain, key) = identity.load()?;
-        builder.with_client_auth_cert(chain, key).map_err(|error| {
-            let complaint = format!("does not go with {:?}: {error}", identity.certificate_file);
-            FileError::new(Which::Key, &identity.key_file, complaint)
+            .with_root_certificates(loaded.roots());
+        Ok(match loaded.key.clone() {
+            None => builder.with_no_client_auth(),
+            Some(key) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key))),
         })
     }
 
+    /// Reads the files, for a library that parses them itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`ClientFiles::load`].
+    pub fn pem(&self) -> Result<Pem, FileError> {
+        self.loaded().map(|loaded| loaded.pem.clone())
+    }
+
+    /// As [`ClientFiles::load`].
+    pub(super) fn loaded(&self) -> Result<Arc<Loaded>, FileError> {
+        self.last_good.or_before(self.read().map(Arc::new))
+    }
+
+    fn read(&self) -> Result<Loaded, FileError> {
+        let ca = self.ca_file.as_deref();
+        let authorities = ca.map(|path| files::read(Which::Ca, path)).transpose()?;
+        let roots = ca.zip(authorities.as_deref());
+        let roots = roots.map(|(path, pem)| files::authorities(path, pem));
+        let identity = self.identity.as_ref();
+        let pem = Pem {
+            authorities,
+            identity: identity.map(Identity::pem).transpose()?,
+        };
+        let key = identity.zip(pem.identity.as_ref());
+        let key = key.map(|(identity, pem)| {
+            let (chain, key) = identity.parse(pem)?;
+            CertifiedKey::from_der(chain, key, &provider()).map_err(|error| {
+                let certificate = &identity.certificate_file;
+                let complaint = format!("does not go with {certificate:?}: {error}");
+                FileError::new(Which::Key, &identity.key_file, complaint)
+            })
+        });
+        Ok(Loaded {
+            roots: roots.transpose()?,
+            key: key.transpose()?.map(Arc::new),
+            pem,
+        })
+    }
+}
+
+impl Loaded {
     /// The authorities to trust.
-    pub(super) fn roots(&self) -> Result<RootCertStore, FileError> {
-        match &self.ca_file {
-            Some(path) => files::authorities(path, &files::read(Which::Ca, path)?),
-            None => Ok(system_roots()),
-        }
+    pub(super) fn roots(&self) -> RootCertStore {
+        self.roots.clone().unwrap_or_else(system_roots)
     }
 }
 

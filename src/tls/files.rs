@@ -20,14 +20,19 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Reads both files.
-    pub(super) fn load(
-        &self,
-    ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), FileError> {
+    /// The content of both files.
+    pub(super) fn pem(&self) -> Result<[Vec<u8>; 2], FileError> {
         let chain = read(Which::Certificate, &self.certificate_file)?;
-        let chain = certificates(Which::Certificate, &self.certificate_file, &chain)?;
-        let key = read(Which::Key, &self.key_file)?;
-        Ok((chain, private_key(&self.key_file, &key)?))
+        Ok([chain, read(Which::Key, &self.key_file)?])
+    }
+
+    /// Reads the content of both files.
+    pub(super) fn parse(
+        &self,
+        [chain, key]: &[Vec<u8>; 2],
+    ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), FileError> {
+        let chain = certificates(Which::Certificate, &self.certificate_file, chain)?;
+        Ok((chain, private_key(&self.key_file, key)?))
     }
 }
 
@@ -69,7 +74,7 @@ impl FileError {
 /// # Errors
 ///
 /// [`FileError`] where it can't be read.
-pub fn read(which: Which, path: &Path) -> Result<Vec<u8>, FileError> {
+pub(super) fn read(which: Which, path: &Path) -> Result<Vec<u8>, FileError> {
     fs::read(path).map_err(|cause| {
         let complaint = format!("can't be read: {cause}; name a file that exists and may be read");
         FileError::new(which, path, complaint)

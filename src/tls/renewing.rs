@@ -19,8 +19,8 @@ use super::{client::ClientFiles, provider};
 type Names = Arc<dyn Fn(&str) -> String + Send + Sync>;
 
 impl ClientFiles {
-    /// A configuration that reads the files at each connection. A file that is not good
-    /// then fails that connection. `names` gives, for the host of a server, the name that its
+    /// A configuration that reads the files at each connection. A bad file leaves the one before
+    /// it in use; where there was none, that connection fails. `names` gives, for the host of a server, the name that its
     /// certificate must bear.
     pub fn renewing(&self, names: Names) -> ClientConfig {
         let shared = Arc::new(Renewing {
@@ -62,7 +62,8 @@ impl ServerCertVerifier for Renewing {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let general = |error: &dyn fmt::Display| Error::General(error.to_string());
-        let roots = self.files.roots().map_err(|error| general(&error))?;
+        let loaded = self.files.loaded().map_err(|error| general(&error))?;
+        let roots = loaded.roots();
         let verifier =
             WebPkiServerVerifier::builder_with_provider(roots.into(), self.provider.clone())
                 .build()
@@ -100,15 +101,13 @@ impl ServerCertVerifier for Renewing {
 
 impl ResolvesClientCert for Renewing {
     fn resolve(&self, _: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        let loaded = self.files.identity.as_ref()?.load();
-        let (chain, key) = loaded
+        let loaded = self.files.loaded();
+        let loaded = loaded
             .inspect_err(|error| tracing::warn!(%error, "no client certificate is shown"))
             .ok()?;
-        let key = CertifiedKey::from_der(chain, key, &self.provider)
-            .inspect_err(|error| tracing::warn!(%error, "no client certificate is shown"))
-            .ok()?;
+        let key = loaded.key.clone()?;
         key.key.choose_scheme(schemes)?;
-        Some(Arc::new(key))
+        Some(key)
     }
 
     fn has_certs(&self) -> bool {

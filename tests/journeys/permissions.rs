@@ -112,6 +112,42 @@ async fn nobody_may_do_more_than_they_must() {
     }
 }
 
+/// An answer goes only where callers listen, so a caller can't have a gateway publish for it.
+#[tokio::test]
+async fn a_caller_is_not_answered_on_another_subject() {
+    let (nats, redis) = servers().await;
+    let gateway = Gateway::start(&nats, &redis).await;
+    let mut client = Client::open(&gateway, &redis.ticket("42").await).await;
+    let caller = nats.caller().await;
+    let body = || json!({"user_ids": ["42"]}).to_string().into();
+    eventually("the service answers", || async {
+        let asked = caller.request("usher.api.presence", body());
+        patiently("an answer", asked).await.is_ok()
+    })
+    .await;
+    let disconnect = json!({"user_id": "42"}).to_string().into();
+    let unfollow = json!({"user_id": "42", "follow": ["news"]})
+        .to_string()
+        .into();
+    for (subject, body) in [
+        ("usher.api.presence", body()),
+        ("usher.api.disconnect", disconnect),
+        ("usher.api.topics", unfollow),
+        ("$SRV.PING", "".into()),
+        ("$SRV.INFO.usher", "".into()),
+        ("$SRV.STATS.usher", "".into()),
+    ] {
+        let published = caller.publish_with_reply(subject, "usher.user.42", body);
+        published.await.expect("asked");
+    }
+    caller.flush().await.expect("flushed");
+    gateway
+        .metric_becomes("usher_receipts_total{result=\"refused\"}", 6.0)
+        .await;
+    nats.publish("usher.user.42", "1").await;
+    assert_eq!(client.next_data().await, 1, "neither an answer nor the end");
+}
+
 /// A gateway with the wrong user says so, and lets nobody believe anything.
 #[tokio::test]
 async fn what_is_forbidden_is_never_welcome_and_never_ok() {

@@ -56,6 +56,22 @@ async fn a_restart_is_told_and_ends() {
     .await;
 }
 
+/// A Redis that has never served makes nothing ready by going away.
+#[tokio::test]
+async fn an_unusable_server_that_goes_away_makes_nothing_ready() {
+    let (nats, mut redis) = servers().await;
+    redis.user(&["~ticket:*", "+ping"]).await;
+    let gateway = Gateway::builder(&nats, &redis)
+        .set("redis.user", "usher")
+        .set("redis.password", "sesame")
+        .start_unready()
+        .await;
+    is_unusable(&gateway, &redis, "GETDEL").await;
+    redis.kill();
+    gateway.readyz_lists("reasons", "redis_not_reached").await;
+    assert_eq!(gateway.readyz().await, 503);
+}
+
 /// Its name leads to the new primary, while old connections lead to the old one, which is a
 /// replica now.
 #[tokio::test]

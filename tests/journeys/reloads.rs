@@ -2,6 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
+use nkeys::KeyPair;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -14,7 +15,7 @@ use crate::support::{
     login::{Login, in_seconds},
     redis::driver,
     secret, servers,
-    tls::{Ca, tunnel},
+    tls::{Ca, Tls as _, front, tunnel},
 };
 
 /// Files that hold secrets.
@@ -267,6 +268,59 @@ async fn a_password_in_the_url_of_nats_holds_at_the_next_connect() {
     let config =
         |password: &str| format!("authorization {{ user: usher, password: {password} }}\n");
     a_new_password_of_nats(config, "nats.url_file", Builder::new()).await;
+}
+
+/// What is read at each connect: a bad file leaves what it said before in use.
+#[tokio::test]
+async fn bad_files_for_nats_and_redis_leave_the_old_ones_in_use() {
+    let (ca, user) = (Ca::new(), KeyPair::new_user());
+    let (server, ours) = (ca.issue(), ca.issue());
+    let config = format!(
+        "authorization {{ users: [{{ nkey: {} }}] }}\n\
+         tls {{ cert_file: {:?}, key_file: {:?}, ca_file: {:?}, verify: true }}\n",
+        user.public_key(),
+        server.certificate_file,
+        server.key_file,
+        ca.file()
+    );
+    let (mut nats, mut redis) = tokio::join!(Nats::start_with(&config), Redis::start());
+    let plain = redis.url().replace("redis://", "");
+    let front = front(ca.acceptor(true), &plain).await;
+    let files = Files::new();
+    let seed = files.write("seed", &user.seed().expect("a seed"));
+    let authorities = fs::read_to_string(ca.file()).expect("a CA");
+    let authorities = files.write("ca", &authorities);
+    let mut gateway = Builder::new()
+        .set("nats.url", nats.url())
+        .set("nats.nkey_seed_file", seed)
+        .identity("nats.tls", &ours)
+        .set("nats.tls.ca_file", &authorities)
+        .set("redis.url", format!("rediss://{front}"))
+        .identity("redis.tls", &ours)
+        .set("redis.tls.ca_file", &authorities)
+        .start()
+        .await;
+    carries_messages(&gateway, &redis).await;
+
+    let spoilt = [files.path("seed"), files.path("ca"), ours.key_file];
+    for file in spoilt {
+        fs::write(file, "rubbish").expect("written");
+    }
+    hang_up(&mut gateway, "what was read before stays in use").await;
+    nats.kill();
+    redis.kill();
+    gateway.metric_becomes("usher_nats_connected", 0.0).await;
+    gateway.readyz_lists("warnings", "redis_away").await;
+    nats.restart().await;
+    redis.restart().await;
+    gateway.metric_becomes("usher_nats_connected", 4.0).await;
+    eventually("Redis is back", || async {
+        let warnings = gateway.ops_get("/readyz").await.json()["warnings"].clone();
+        warnings.as_array().is_none_or(Vec::is_empty)
+    })
+    .await;
+    carries_messages(&gateway, &redis).await;
+    assert!(gateway.log().contains("a file is not good"));
 }
 
 /// A user of Redis with this password, and no connection that knew another one.

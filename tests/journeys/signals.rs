@@ -1,8 +1,11 @@
 //! Which signals end a gateway, and how.
 
-use rustix::process::Signal;
+use std::{fs::File, io::Write as _, process::Command};
 
-use crate::support::{Client, Gateway, servers};
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::support::{Client, Gateway, servers, wait::patiently};
 
 /// As Kubernetes, a terminal, and a terminal whose user presses Ctrl-\ end it.
 #[tokio::test]
@@ -58,4 +61,23 @@ async fn other_signals_end_nothing() {
     gateway.logs("the files are read anew").await;
     assert_eq!(gateway.readyz().await, 200);
     assert!(gateway.has_ended().is_none());
+}
+
+/// Whoever rotates a secret may do so while the gateway starts.
+#[tokio::test]
+async fn a_hang_up_during_the_start_ends_nothing() {
+    let (nats, redis) = servers().await;
+    let folder = TempDir::new().expect("a folder");
+    let pipe = folder.path().join("key");
+    let made = Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.expect("mkfifo").success());
+    let (mut starting, _folder) = Gateway::builder(&nats, &redis)
+        .set("tickets.jwt.public_key_file", pipe.display().to_string())
+        .begin();
+    // The gateway reads it now, and waits for what it says.
+    let opened = tokio::task::spawn_blocking(|| File::options().write(true).open(pipe));
+    let key = patiently("it reads the key", opened).await;
+    starting.signal(Signal::HUP);
+    write!(key.expect("opened").expect("a pipe"), "rubbish").expect("written");
+    assert_eq!(starting.wait().await.code(), Some(78));
 }

@@ -178,10 +178,7 @@ async fn push_callers_are_encrypted_and_show_certificates() {
 
     let nobody = tunnel(&gateway.grpc, ca.client(None)).await;
     assert!(!may_push(&nobody).await, "no certificate");
-    let files = ClientFiles {
-        ca_file: Some(ca.file().into()),
-        identity: Some(other.issue()),
-    };
+    let files = ClientFiles::new(Some(ca.file().into()), Some(other.issue()));
     let stranger = tunnel(&gateway.grpc, files).await;
     assert!(
         !may_push(&stranger).await,

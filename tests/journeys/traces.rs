@@ -5,12 +5,13 @@ mod durable;
 mod faults;
 
 use async_nats::HeaderMap;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tonic::{Request, metadata::MetadataValue};
 
 use self::collector::Collector;
 use crate::{
     calls::service::{self, Service, call, fails, header, works},
+    json::post_with,
     support::{
         Client, Events, Gateway, Nats, Redis,
         grpc::{push, push_with_receipt},
@@ -148,6 +149,25 @@ async fn a_push_is_followed_to_the_browser() {
     );
     let output = collector.process.output();
     assert!(!output.contains(USER), "a user in a span: {output}");
+}
+
+/// Each push of a batch is followed as a push alone is.
+#[tokio::test]
+async fn a_batch_is_followed_to_the_browser() {
+    let (_nats, redis, collector, gateway) = world("0").await;
+    let mut client = Client::open(&gateway, &redis.ticket(USER).await).await;
+    let caller = sampled(12);
+    let pushes = json!({"pushes": [{"user_id": USER, "data": 1}, {"user_id": USER, "data": 2}]});
+    let header = caller.header();
+    let headers = [("traceparent", &*header)];
+    let answer = post_with(&gateway, "/v1/push/batch", &headers, pushes).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(client.next_data().await, 1);
+    assert_eq!(client.next_data().await, 2);
+    let wanted = |span: &Value| span["name"] == "push" && span["trace"] == caller.trace;
+    for push in collector.expect("two spans", 2, wanted).await {
+        assert_eq!(push["parent"], *caller.span);
+    }
 }
 
 /// A caller that does not record its trace finds its own header on the message.

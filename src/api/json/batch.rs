@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     api::{Failure, Operations, PushOrder},
-    bus::UnderWay,
+    bus::{PublishError, UnderWay},
     metrics::Metrics,
 };
 
@@ -59,16 +59,18 @@ pub(super) async fn push(
 ) -> Result<Response, Rejection> {
     let orders = orders(&body)?;
     call.count_one_by_one();
+    let caller = call.caller.clone();
     let stopped = Arc::new(AtomicBool::new(false));
     let stops = stopped.clone();
     // One is handed over after the other, so pushes to one user keep their order.
     let begun = stream::iter(orders).then(move |order| {
         let counted = Counted::push(metrics.clone());
         let (operations, stopped) = (operations.clone(), stopped.clone());
+        let caller = caller.clone();
         async move {
             let begun = match order {
                 Ok(_) if stopped.load(Ordering::Relaxed) => Err(Refusal::NotSent),
-                Ok(order) => begin(&operations, order, &stopped).await,
+                Ok(order) => begin(&operations, PushOrder { caller, ..order }, &stopped).await,
                 Err(refusal) => Err(refusal),
             };
             (counted, begun)
@@ -106,13 +108,17 @@ async fn begin(
     begun.map_err(Refusal::of_publish)
 }
 
-/// Waits for what becomes of it. Where nobody can say, nobody could of those after it.
+/// Waits for what becomes of it. Where NATS does not answer, it would not answer those after it.
 async fn end(under_way: UnderWay, stopped: &AtomicBool) -> Result<Pushed, Refusal> {
-    let published = under_way.outcome().await.map_err(Failure::from);
-    if matches!(published, Err(Failure::Unconfirmed(_))) {
+    let published = under_way.outcome().await;
+    if matches!(
+        published,
+        Err(PublishError::Unavailable | PublishError::Unconfirmed)
+    ) {
         stopped.store(true, Ordering::Relaxed);
     }
-    published.map(Pushed::from).map_err(Refusal::of_publish)
+    let published = published.map_err(|error| Refusal::of_publish(error.into()));
+    published.map(Pushed::from)
 }
 
 /// What the batch asks for; each entry by itself may be none.

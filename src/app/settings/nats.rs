@@ -7,6 +7,7 @@ use url::Url;
 use crate::{
     bus::{self, Auth},
     config::{Config, Storage},
+    last_good::LastGood,
     secret::Secret,
     telemetry::Tracer,
 };
@@ -36,8 +37,8 @@ pub(in crate::app) fn auth(config: &Config) -> Auth {
         return auth;
     }
     match (&nats.credentials_file, &nats.nkey_seed_file, &nats.token) {
-        (Some(path), ..) => Auth::CredentialsFile(path.clone()),
-        (_, Some(path), _) => Auth::SeedFile(path.clone()),
+        (Some(path), ..) => Auth::CredentialsFile(path.clone(), LastGood::default()),
+        (_, Some(path), _) => Auth::SeedFile(path.clone(), LastGood::default()),
         (_, _, Some(token)) => Auth::Token(token.clone()),
         _ => match (&nats.user, &nats.password) {
             (Some(user), Some(password)) => Auth::Password(user.clone(), password.clone()),

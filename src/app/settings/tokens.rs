@@ -64,10 +64,7 @@ fn source(config: &Config) -> Result<Option<Source>, SettingError> {
     let Some(location) = location(jwt) else {
         return Ok(None);
     };
-    let tls = ClientFiles {
-        ca_file: config.tickets_jwt_tls.ca_file.clone(),
-        identity: None,
-    };
+    let tls = ClientFiles::new(config.tickets_jwt_tls.ca_file.clone(), None);
     // They are read again at each fetch; a wrong path shows at the start.
     if tls.are_given() {
         let loaded = tls.config().map(drop);

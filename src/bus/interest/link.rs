@@ -111,6 +111,15 @@ impl Link {
         line(&mut self.unsent, format_args!("SUB {subject} {sid}"));
     }
 
+    /// Subscribes, where one is given as a member of this queue group.
+    pub(in crate::bus) fn subscribe_in(&mut self, sid: u64, subject: &str, group: Option<&str>) {
+        let group = group.unwrap_or_default();
+        line(
+            &mut self.unsent,
+            format_args!("SUB {subject} {group} {sid}"),
+        );
+    }
+
     pub(in crate::bus) fn unsubscribe(&mut self, sid: u64) {
         line(&mut self.unsent, format_args!("UNSUB {sid}"));
     }

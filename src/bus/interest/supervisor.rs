@@ -116,6 +116,17 @@ impl Supervisor {
         self.current.iter_mut().chain(&mut self.successor)
     }
 
+    /// The connection of this id, while it is heard.
+    pub(in crate::bus) fn heard(&mut self, id: Ulid) -> Option<&mut Link> {
+        let old = self.old.iter_mut().map(|(link, _)| link);
+        let mut links = self
+            .current
+            .iter_mut()
+            .chain(&mut self.successor)
+            .chain(old);
+        links.find(|link| link.id() == id)
+    }
+
     /// The successor becomes the current connection, and the current one an old one.
     pub(in crate::bus) fn promote(&mut self) {
         let Some(successor) = self.successor.take() else {

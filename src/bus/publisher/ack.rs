@@ -41,11 +41,12 @@ impl Refusal {
 /// Returns where the message is in the stream, and whether it was there already.
 pub(super) fn acknowledged(payload: &[u8], stream: &str) -> Result<(u64, bool), PublishError> {
     let body: Result<Body, _> = serde_json::from_slice(payload);
-    let body = body.map_err(|_| PublishError::Unconfirmed)?;
+    let not_understood = || PublishError::Undecided("its answer is not understood".to_owned());
+    let body = body.map_err(|_| not_understood())?;
     if let Some(refusal) = body.error {
         return Err(match refusal.is_certain() {
             true => PublishError::NotStored(refusal.description),
-            false => PublishError::Unconfirmed,
+            false => PublishError::Undecided(refusal.description),
         });
     }
     if body.stream != stream {
@@ -54,7 +55,7 @@ pub(super) fn acknowledged(payload: &[u8], stream: &str) -> Result<(u64, bool), 
             body.stream
         )));
     }
-    let seq = body.seq.ok_or(PublishError::Unconfirmed)?;
+    let seq = body.seq.ok_or_else(not_understood)?;
     Ok((seq, body.duplicate))
 }
 
@@ -105,7 +106,8 @@ mod tests {
             (503, 10063, "expected stream sequence does not match"),
         ] {
             let error = refused(code, err_code, description);
-            assert_eq!(error, PublishError::Unconfirmed, "{err_code}");
+            let undecided = PublishError::Undecided(description.to_owned());
+            assert_eq!(error, undecided, "{err_code}");
         }
     }
 }

@@ -11,6 +11,9 @@ pub enum PublishError {
     /// Published or not: nobody can say.
     #[error("NATS has not confirmed the message; whether it was published is unknown")]
     Unconfirmed,
+    /// NATS has answered, and the answer does not say whether the message is stored.
+    #[error("whether the stream stored the message is unknown: {0}")]
+    Undecided(String),
     /// Certainly not published.
     #[error("NATS does not permit this gateway to publish there")]
     Forbidden,
@@ -32,7 +35,7 @@ impl PublishError {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Unavailable => "unavailable",
-            Self::Unconfirmed => "unconfirmed",
+            Self::Unconfirmed | Self::Undecided(_) => "unconfirmed",
             Self::Forbidden => "forbidden",
             Self::NotStored(_) => "not stored",
             Self::TooLarge { .. } => "too large",

@@ -10,8 +10,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep, sleep_until},
 };
-use tonic::{Code, Status};
-use tonic_types::StatusExt as _;
+use tonic::Code;
 
 use super::{
     pace::{Pace, Targets},
@@ -20,7 +19,7 @@ use super::{
 };
 use crate::{
     cli::{
-        api::{Api, CallError, Kind},
+        api::{Api, CallError, Kind, is_unpublished, leaves_unknown},
         output::harmless,
     },
     proto::{
@@ -68,6 +67,13 @@ impl Publisher<'_> {
         (to, self.plan.message(to, number))
     }
 
+    /// Counts a message as not published, or not known to be.
+    fn fails(&self, message: u64, unknown: bool, why: String) {
+        let to = self.targets.of_message(message);
+        let unknown = unknown.then_some(to);
+        self.tally.fails(self.targets.sessions(to.0), unknown, why);
+    }
+
     /// One call for each message, many at the same time.
     async fn call(&self, mut stop: watch::Receiver<bool>) -> Result<(), String> {
         let mut pace = Pace::start(self.plan);
@@ -79,10 +85,10 @@ impl Publisher<'_> {
                 return outcome;
             }
             tokio::select! {
-                Some((to, answer)) = calls.next(), if !calls.is_empty() => match answer {
+                Some((message, answer)) = calls.next(), if !calls.is_empty() => match answer {
                     Ok(seq) => self.tally.confirms(seq),
-                    Err(CallError { trouble, kind }) => {
-                        self.tally.fails(self.targets.sessions(to), trouble.to_string());
+                    Err(CallError { trouble, kind, unknown }) => {
+                        self.fails(message, unknown, trouble.to_string());
                         if kind != Kind::Later {
                             outcome = Err(trouble.to_string());
                         }
@@ -92,7 +98,7 @@ impl Publisher<'_> {
                     let message = pace.take();
                     calls.push(async move {
                         let (to, payload) = self.send(message);
-                        (to, self.publish(to, payload).await)
+                        (message, self.publish(to, payload).await)
                     });
                 }
                 () = sleep_until(pace.end), if sending => {}
@@ -129,9 +135,18 @@ impl Publisher<'_> {
         let mut without_an_answer = 0;
         loop {
             let confirmed = self.tally.confirmed.get();
-            match self.push_once(&mut pace, &mut pushes, &mut stop).await? {
-                End::Done => return Ok(()),
-                End::Again => {}
+            match self.push_once(&mut pace, &mut pushes, &mut stop).await {
+                Ok(End::Done) => return Ok(()),
+                Ok(End::Again) => {}
+                Err(why) => {
+                    for message in pushes.pending {
+                        self.fails(message, true, why.clone());
+                    }
+                    for message in pushes.again {
+                        self.fails(message, false, why.clone());
+                    }
+                    return Err(why);
+                }
             }
             without_an_answer = match self.tally.confirmed.get() > confirmed {
                 true => 0,
@@ -177,7 +192,9 @@ impl Publisher<'_> {
                     Ok(Some(answer)) => self.answered(pushes, answer.result),
                     Ok(None) if pushes.pending.is_empty() => return Ok(End::Done),
                     Ok(None) => return Err("the gateway has left pushes unanswered".to_owned()),
-                    Err(status) if is_unpublished(&status) => return Ok(End::Again),
+                    Err(status) if status.code() == Code::Unavailable && is_unpublished(&status) => {
+                        return Ok(End::Again);
+                    }
                     Err(status) => return Err(self.api.explain(&status).trouble.to_string()),
                 },
                 permit = taken, if is_open => {
@@ -222,13 +239,16 @@ impl Publisher<'_> {
     }
 
     fn answered(&self, pushes: &mut Pushes, answer: Option<Answer>) {
-        if pushes.pending.pop_front().is_none() {
+        let Some(message) = pushes.pending.pop_front() else {
             return;
-        }
+        };
         match answer {
             Some(Answer::Error(error)) => {
                 let why = format!("the gateway says: {}", harmless(&error.message));
-                self.tally.fails(1, why);
+                // An ErrorInfo says that it was not published.
+                let unpublished = !error.details.is_empty();
+                let unknown = leaves_unknown(Code::from_i32(error.code), unpublished);
+                self.fails(message, unknown, why);
             }
             Some(Answer::Response(response)) => self.tally.confirms(response.seq),
             None => self.tally.confirms(0),
@@ -250,11 +270,4 @@ enum End {
     Done,
     /// In good order, before all was sent.
     Again,
-}
-
-/// Whether the gateway says that what has no answer was not published.
-fn is_unpublished(status: &Status) -> bool {
-    let info = status.get_error_details().error_info().cloned();
-    status.code() == Code::Unavailable
-        && info.is_some_and(|info| info.reason == "NOT_PUBLISHED" && info.domain == "usher")
 }

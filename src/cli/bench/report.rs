@@ -28,6 +28,7 @@ pub(super) struct Report {
     pub(super) sent: u64,
     pub(super) confirmed: u64,
     pub(super) failed: u64,
+    pub(super) unknown: u64,
     pub(super) expected: u64,
     pub(super) received: u64,
     pub(super) lost: u64,
@@ -113,6 +114,9 @@ impl Report {
         );
         if self.failed > 0 {
             words += &format!(", {} not published", HumanCount(self.failed));
+        }
+        if self.unknown > 0 {
+            words += &format!(", {} unknown", HumanCount(self.unknown));
         }
         words
     }

@@ -91,6 +91,9 @@ impl Run {
         let peak = peak.map_or(0, super::ops::Peak::end);
         let after = read(ops.as_ref()).await;
         let (refused, closed) = (tally.refusals(), tally.closes());
+        if stops.count < 2 {
+            crowd.sessions.leave(|seen| tally.forget(seen)).await;
+        }
         let percentiles = tally.latency.percentiles([0.5, 0.9, 0.99, 0.999]);
         let seconds = flow.took.as_secs_f64();
         let sent = tally.sent.get();
@@ -115,6 +118,7 @@ impl Run {
             sent,
             confirmed: tally.confirmed.get(),
             failed: tally.failed.get(),
+            unknown: tally.unknown.get(),
             expected: tally.expected.get(),
             received: tally.received.get(),
             lost: tally.lost(),
@@ -128,9 +132,6 @@ impl Run {
             }),
             gateway: OfGateway::between(idle, with_sessions, peak, after, tally),
         };
-        if stops.count < 2 {
-            crowd.sessions.leave().await;
-        }
         match in_json {
             true => output::print(output::json(&report))?,
             false => report.lines().into_iter().try_for_each(output::print)?,
@@ -316,7 +317,7 @@ async fn read(ops: Option<&Ops>) -> Option<Reading> {
 /// gateway has gone, all sessions end.
 async fn settled(tally: &Tally, failed: bool, stops: &mut Stops) {
     let (mut received, mut last) = (tally.received.get(), Instant::now());
-    while (failed || tally.lost() > 0)
+    while (failed || tally.unknown.get() > 0 || tally.lost() > 0)
         && tally.open.get() > 0
         && last.elapsed() < SETTLE
         && stops.count < 2
@@ -342,10 +343,13 @@ fn judged(
     if let Err(why) = outcome {
         wrong.push(format!("publishing ended early: {why}"));
     } else if let Some(why) = first_failure {
-        wrong.push(format!(
-            "{} messages were not published: {why}",
-            report.failed
-        ));
+        let (failed, unknown) = (report.failed, report.unknown);
+        wrong.push(match unknown {
+            0 => format!("{failed} messages were not published: {why}"),
+            _ => format!(
+                "{failed} messages were not published, and of {unknown} nobody can say: {why}"
+            ),
+        });
     }
     if report.lost > 0 {
         let (lost, expected) = (report.lost, report.expected);

@@ -38,6 +38,16 @@ impl Seen {
         }
         new
     }
+
+    /// Whether the number was seen. One before the window counts as seen.
+    pub(super) fn contains(&self, number: u64) -> bool {
+        let Some(above) = number.checked_sub(self.base) else {
+            return true;
+        };
+        let word = usize::try_from(above / 64).ok();
+        let word = word.and_then(|word| self.words.get(word));
+        word.is_some_and(|word| word & (1 << (number % 64)) != 0)
+    }
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ pub(super) struct NotOpened {
 
 /// The sessions that are read.
 pub(super) struct Sessions {
-    tasks: JoinSet<()>,
+    tasks: JoinSet<Vec<(u64, Seen)>>,
     leave: watch::Sender<bool>,
 }
 
@@ -146,13 +146,20 @@ impl Sessions {
                 }
             }
             tally.open.sub(1);
+            reader.expects
         });
     }
 
-    /// Ends all sessions, as clients end them.
-    pub(super) async fn leave(mut self) {
+    /// Ends all sessions, as clients end them. `each` gets what each has seen.
+    pub(super) async fn leave(mut self, each: impl Fn(&[(u64, Seen)])) {
         let _ = self.leave.send(true);
-        let goodbyes = async { while self.tasks.join_next().await.is_some() {} };
+        let goodbyes = async {
+            while let Some(ended) = self.tasks.join_next().await {
+                if let Ok(seen) = ended {
+                    each(&seen);
+                }
+            }
+        };
         let _ = timeout(GOODBYES, goodbyes).await;
     }
 }

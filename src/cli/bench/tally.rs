@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use super::histogram::Histogram;
+use super::{histogram::Histogram, seen::Seen};
 
 /// Counters of one run. Each is written without a lock, but for what is rare.
 pub(super) struct Tally {
@@ -18,9 +18,11 @@ pub(super) struct Tally {
     pub(super) confirmed: Count,
     /// Messages that the gateway refused to publish, or could not.
     pub(super) failed: Count,
-    /// Deliveries of the messages that did not fail.
+    /// Messages that were published or not: nobody can say.
+    pub(super) unknown: Count,
+    /// Deliveries of all other messages.
     pub(super) expected: Count,
-    /// Deliveries that came, each once.
+    /// Deliveries that came, each once; after [`Tally::forget`] of the expected ones alone.
     pub(super) received: Count,
     /// Deliveries that came again.
     pub(super) duplicates: Count,
@@ -41,6 +43,8 @@ struct Rare {
     refused: BTreeMap<String, u64>,
     closed: BTreeMap<u16, u64>,
     first_failure: Option<String>,
+    /// The messages that were published or not: where they went, and their numbers there.
+    unknown: Vec<(u64, u64)>,
 }
 
 #[derive(Default)]
@@ -66,6 +70,7 @@ impl Tally {
             sent: Count::default(),
             confirmed: Count::default(),
             failed: Count::default(),
+            unknown: Count::default(),
             expected: Count::default(),
             received: Count::default(),
             duplicates: Count::default(),
@@ -103,11 +108,29 @@ impl Tally {
         }
     }
 
-    /// The gateway has refused the message, so that nobody need get it.
-    pub(super) fn fails(&self, deliveries: u64, why: String) {
-        self.failed.add(1);
+    /// The message is not confirmed, so that nobody need get it. With `unknown`, where it went
+    /// and its number there, somebody may.
+    pub(super) fn fails(&self, deliveries: u64, unknown: Option<(u64, u64)>, why: String) {
         self.expected.sub(deliveries);
-        self.rare().first_failure.get_or_insert(why);
+        let mut rare = self.rare();
+        rare.first_failure.get_or_insert(why);
+        match unknown {
+            None => self.failed.add(1),
+            Some(message) => {
+                self.unknown.add(1);
+                rare.unknown.push(message);
+            }
+        }
+    }
+
+    /// Takes the deliveries of unknown messages off what came: `seen` is what a session got.
+    pub(super) fn forget(&self, seen: &[(u64, Seen)]) {
+        for (to, seen) in seen {
+            let rare = self.rare();
+            let unknown = rare.unknown.iter().filter(|(other, _)| other == to);
+            let came = unknown.filter(|(_, number)| seen.contains(*number));
+            self.received.sub(came.count() as u64);
+        }
     }
 
     pub(super) fn lost(&self) -> u64 {
@@ -133,5 +156,34 @@ impl Tally {
 
     fn rare(&self) -> MutexGuard<'_, Rare> {
         self.rare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_of_unknown_outcome_hides_no_loss() {
+        let tally = Tally::new();
+        let mut seen = Seen::default();
+        for number in 0..3 {
+            tally.sends(1);
+            // The third is lost.
+            if number < 2 {
+                seen.insert(number);
+                tally.received.add(1);
+            }
+        }
+        tally.fails(1, Some((7, 0)), "no answer".to_owned());
+        tally.forget(&[(7, seen)]);
+        let counts = [
+            &tally.failed,
+            &tally.unknown,
+            &tally.expected,
+            &tally.received,
+        ];
+        assert_eq!(counts.map(Count::get), [0, 1, 2, 1]);
+        assert_eq!(tally.lost(), 1);
     }
 }

@@ -178,8 +178,14 @@ fn one_login(nats: &Nats) -> Result<(), Fault> {
         ("nats.user", nats.user.is_some()),
     ];
     let mut given = ways.into_iter().filter(|(_, given)| *given);
-    if let (Some((key, _)), Some((other, _))) = (given.next(), given.next()) {
+    let first = given.next();
+    if let (Some((key, _)), Some((other, _))) = (first, given.next()) {
         return Err((key, format!("{other} is set too; keep one of the two")));
+    }
+    let in_url = nats.url.0.iter().any(|url| !url.username().is_empty());
+    if let (Some((key, _)), true) = (first, in_url) {
+        let complaint = "nats.url has credentials too; keep one of the two";
+        return Err((key, complaint.to_owned()));
     }
     match (&nats.user, &nats.password) {
         (Some(_), None) => {

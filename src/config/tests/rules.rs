@@ -223,6 +223,15 @@ fn one_way_to_log_in_is_given_whole() {
             "nats.token (in \"usher.toml\"): nats.user is set too; keep one of the two",
         ),
         (
+            "[nats]\nurl = \"nats://u:hunter2@a,nats://b\"\ntoken = \"hunter3\"",
+            "nats.token (in \"usher.toml\"): nats.url has credentials too; keep one of the two",
+        ),
+        (
+            "[nats]\nurl = \"nats://hunter2@a\"\ncredentials_file = \"/c\"",
+            "nats.credentials_file = \"/c\" (in \"usher.toml\"): nats.url has credentials too; \
+             keep one of the two",
+        ),
+        (
             "[redis]\nuser = \"u\"",
             "redis.user = \"u\" (in \"usher.toml\"): has no password; set redis.password, or leave \
              redis.user out",

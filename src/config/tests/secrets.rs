@@ -205,7 +205,7 @@ fn no_error_shows_a_secret() {
 fn neither_debug_nor_the_printed_configuration_shows_a_secret() {
     let config = good(
         "[grpc]\ntokens = [\"hunter2-hunter2-hunter2\"]\n\
-         [nats]\nuser = \"u\"\npassword = \"hunter2\"\nurl = \"nats://u:hunter2@a,nats://u:hunter2@b:1\"\n\
+         [nats]\nurl = \"nats://u:hunter2@a,nats://u:hunter2@b:1\"\n\
          [redis]\npassword = \"hunter2\"\nurl = \"redis://u:hunter2@cache:6379/3\"",
         &[],
     );

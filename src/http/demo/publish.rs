@@ -123,7 +123,7 @@ impl Demo {
             PublishError::TooLarge { .. } => Refusal::BadRequest("data is larger than NATS takes"),
             PublishError::Forbidden => Refusal::Unavailable("NATS forbids this subject"),
             PublishError::NotStored(_) => Refusal::Unavailable("the stream did not store it"),
-            PublishError::Unavailable | PublishError::Unconfirmed => {
+            PublishError::Unavailable | PublishError::Unconfirmed | PublishError::Undecided(_) => {
                 Refusal::Unavailable("NATS is away; try again")
             }
         })

@@ -1,10 +1,9 @@
 //! `/status/users/USER`: whether a user is online, at which gateways, and what this gateway
 //! knows of the user's sessions.
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
 use percent_encoding::percent_decode_str;
-use prost_types::Timestamp;
 use serde::Serialize;
 use ulid::Ulid;
 use warp::{Rejection, http::StatusCode, reply::Response};
@@ -14,6 +13,7 @@ use crate::{
     close::CloseReason,
     control::Users,
     http::{refusal::Refusal, session::Close, transport::Kind},
+    message::rfc3339,
     registry::Here,
     user::{USER_ID_RULE, UserId},
 };
@@ -136,15 +136,4 @@ impl From<&Close> for Closed {
 /// When a session began: its id has the time, in milliseconds.
 fn began(session: Ulid) -> String {
     rfc3339(session.datetime())
-}
-
-/// In UTC, with milliseconds.
-fn rfc3339(at: SystemTime) -> String {
-    let since = at.duration_since(SystemTime::UNIX_EPOCH);
-    let since = since.unwrap_or_default();
-    let timestamp = Timestamp {
-        seconds: i64::try_from(since.as_secs()).unwrap_or_default(),
-        nanos: i32::try_from(since.subsec_millis()).unwrap_or_default() * 1_000_000,
-    };
-    timestamp.to_string()
 }

@@ -26,7 +26,7 @@ use super::{
     inspect,
     node::is_useless,
 };
-use crate::tls::{self, ClientFiles, FileError, Which};
+use crate::tls::ClientFiles;
 
 /// A connection that was used within this time is taken to be open unless it was seen to
 /// close: the question whether it is would double the price of an admission.
@@ -216,28 +216,18 @@ fn connection_info(
 
 /// The redis crate takes the files' content.
 fn certificates(files: &ClientFiles) -> RedisResult<TlsCertificates> {
-    let read = |which, path| tls::read(which, path);
-    let certificates = || -> Result<TlsCertificates, FileError> {
-        let client_tls = match &files.identity {
-            None => None,
-            Some(identity) => Some(ClientTlsConfig {
-                client_cert: read(Which::Certificate, &identity.certificate_file)?,
-                client_key: read(Which::Key, &identity.key_file)?,
-            }),
-        };
-        let ca_file = files.ca_file.as_deref();
-        let root_cert = ca_file.map(|path| read(Which::Ca, path)).transpose()?;
-        Ok(TlsCertificates {
-            client_tls,
-            root_cert,
-        })
-    };
-    certificates().map_err(|error| {
-        (
-            ErrorKind::InvalidClientConfig,
-            "redis.tls",
-            error.to_string(),
-        )
-            .into()
+    let pem = files.pem().map_err(|error| {
+        let kind = ErrorKind::InvalidClientConfig;
+        RedisError::from((kind, "redis.tls", error.to_string()))
+    })?;
+    let identity = pem
+        .identity
+        .map(|[client_cert, client_key]| ClientTlsConfig {
+            client_cert,
+            client_key,
+        });
+    Ok(TlsCertificates {
+        client_tls: identity,
+        root_cert: pem.authorities,
     })
 }

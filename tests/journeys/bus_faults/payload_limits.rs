@@ -2,11 +2,15 @@
 //! limit may shrink while it runs. A push above the limit is the caller's mistake, and
 //! costs nobody a connection.
 
+use serde_json::json;
 use tonic::{Code, Status};
 
-use crate::support::{
-    Client, Gateway, Nats, Redis, eventually,
-    grpc::{push, pushed},
+use crate::{
+    json::{post, refused},
+    support::{
+        Client, Gateway, Nats, Redis, eventually,
+        grpc::{push, pushed},
+    },
 };
 
 /// A server that allows 1 MiB, and an account that allows so much of it.
@@ -112,6 +116,32 @@ async fn a_limit_that_shrinks_is_learnt() {
         assert_eq!(client.next_data().await, round);
     }
     assert_eq!(connections(&nats).await, before, "a reconnect");
+}
+
+/// What is too large for NATS in a question to all gateways is named by its own field.
+#[tokio::test]
+async fn a_large_call_to_all_gateways_names_its_field() {
+    let (nats, redis) = tokio::join!(Nats::start_with("max_payload: 2048\n"), Redis::start());
+    let gateway = Gateway::builder(&nats, &redis).start().await;
+    let topics: Vec<_> = (0..32).map(|topic| format!("{topic:0>100}")).collect();
+    let users: Vec<_> = (0..32).map(|user| format!("{user:0>100}")).collect();
+    for (path, body, field) in [
+        (
+            "/v1/users/42/topics",
+            json!({ "follow": topics }),
+            "follow: ",
+        ),
+        (
+            "/v1/users/42/topics",
+            json!({ "unfollow": topics }),
+            "unfollow: ",
+        ),
+        ("/v1/presence", json!({ "user_ids": users }), "user_ids: "),
+    ] {
+        let answer = post(&gateway, path, body).await;
+        let says = refused(&answer, 400, "bad_request");
+        assert!(says.starts_with(field), "{says}");
+    }
 }
 
 /// How many connections there ever were.

@@ -1,10 +1,11 @@
 //! NATS or Redis are away, or do not answer; and callers that hang up.
 
+use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use super::{calls, post, posted, refused, request};
-use crate::support::{Client, eventually, world};
+use crate::support::{Client, Gateway, Nats, Redis, eventually, world};
 
 #[tokio::test]
 async fn what_is_certainly_not_published_says_so() {
@@ -79,6 +80,40 @@ async fn what_is_not_confirmed_says_so() {
         post(&gateway, "/v1/push", &push).await.status == 200
     })
     .await;
+}
+
+/// A stream that can't say whether it stored one push is asked to store the others.
+#[tokio::test]
+async fn what_a_stream_leaves_open_stops_no_other_push_of_a_batch() {
+    // Without JetStream, so that the answers are this test's.
+    let (nats, redis) = tokio::join!(Nats::start_with(""), Redis::start());
+    let gateway = Gateway::durable(&nats, &redis).start_unready().await;
+    let stream = nats.client().await;
+    let mut stored = stream.subscribe("usher.user.*").await.expect("heard");
+    stream.flush().await.expect("flushed");
+    tokio::spawn(async move {
+        while let Some(message) = stored.next().await {
+            let answer = match message.subject.as_str() {
+                "usher.user.busy" => json!({"error": {"code": 409, "err_code": 10158,
+                    "description": "duplicate message id is in process"}, "stream": "USHER"}),
+                _ => json!({"stream": "USHER", "seq": 7}),
+            };
+            let reply = message.reply.expect("a question");
+            let answered = stream.publish(reply, answer.to_string().into()).await;
+            answered.expect("answered");
+        }
+    });
+    let up = "usher_nats_connected{connection=\"push\"}";
+    gateway.metric_becomes(up, 1.0).await;
+    let busy = json!({"user_id": "busy", "data": 1, "message_id": "a"});
+    let mut pushes = vec![json!({"user_id": "42", "data": 1}); 600];
+    pushes[0] = busy;
+    let answer = posted(&gateway, "/v1/push/batch", json!({"pushes": pushes})).await;
+    let results = answer["results"].as_array().expect("results");
+    super::failed(&results[0], "unconfirmed");
+    for result in &results[1..] {
+        assert_eq!(result["seq"], 7, "{result}");
+    }
 }
 
 #[tokio::test]

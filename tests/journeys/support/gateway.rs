@@ -311,6 +311,11 @@ impl Builder {
         self.ends("check").await
     }
 
+    /// Starts one, and waits for nothing.
+    pub(crate) fn begin(self) -> (Process, TempDir) {
+        self.spawn("serve")
+    }
+
     async fn ends(self, command: &str) -> (Option<i32>, String) {
         let (mut process, _folder) = self.spawn(command);
         let status = process.wait().await;

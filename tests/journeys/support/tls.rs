@@ -81,10 +81,7 @@ impl Ca {
 
     /// Clients that trust it.
     pub(crate) fn client(&self, identity: Option<Identity>) -> ClientFiles {
-        ClientFiles {
-            ca_file: Some(self.file().into()),
-            identity,
-        }
+        ClientFiles::new(Some(self.file().into()), identity)
     }
 
     /// Servers that show a certificate of it; `mutual`: and want to see one.
