@@ -6,8 +6,8 @@ use super::all_arrived;
 use crate::{
     calls::service::{Service, header},
     support::{
-        Client, Frame, Gateway, Nats, eventually, grpc::disconnect, raw_ws::TEXT, servers,
-        sse::Events, world,
+        Client, Frame, Gateway, Nats, eventually, grpc::disconnect, login::in_seconds,
+        raw_ws::TEXT, servers, sse::Events, world,
     },
 };
 
@@ -263,4 +263,29 @@ async fn a_stream_that_is_not_read_ends_with_its_goodbye() {
     let frames = slow.rest().await;
     let last = frames.last().expect("some frames");
     assert_eq!(last["goodbye"]["reason"], "disconnected");
+}
+
+/// It is not closed yet, since its client does not read.
+#[tokio::test]
+async fn a_session_that_is_over_replaces_nobody() {
+    let (nats, redis) = servers().await;
+    let gateway = Gateway::builder(&nats, &redis)
+        .set("public.max_sessions_per_user", "2")
+        .start()
+        .await;
+    let mut oldest = Client::open(&gateway, &redis.ticket("42").await).await;
+    let ticket = json!({"user_id": "42", "expires_at": in_seconds(4)});
+    let ticket = redis.ticket_json(ticket).await;
+    let slow = Client::builder(&gateway, &ticket).small_buffers();
+    let _slow = slow.open().await;
+    fill(&nats, &gateway).await;
+    eventually("one is over", || async {
+        let user = gateway.ops_get("/status/users/42").await.json();
+        user["here"].as_array().is_some_and(|here| here.len() == 1)
+    })
+    .await;
+    let mut newcomer = Client::open(&gateway, &redis.ticket("42").await).await;
+    nats.publish("usher.user.42", "1").await;
+    assert_eq!(newcomer.next_data().await, 1);
+    while oldest.next_data().await != 1 {}
 }
