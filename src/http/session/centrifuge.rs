@@ -69,7 +69,8 @@ impl<T: Transport> Session<T> {
     ///
     /// How the session ends.
     pub(super) fn hear_centrifuge(&mut self, message: &Message) -> Result<(), CloseReason> {
-        let commands = command::read(self.protocol(), message)?;
+        let burst = burst(&self.sessions.config);
+        let commands = command::read(self.protocol(), message, burst)?;
         self.obey(commands)
     }
 
