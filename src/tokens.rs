@@ -294,12 +294,14 @@ pub fn is_symmetric(algorithm: &str) -> Option<bool> {
 
 /// Why a token is not good whose time is over.
 pub const EXPIRED: &str = "it has expired (exp)";
+/// Why a token is not good whose time has not come.
+pub const NOT_YET: &str = "it is not valid yet (nbf)";
 
 fn in_words(kind: &ErrorKind) -> &'static str {
     match kind {
         ErrorKind::InvalidSignature => "its signature is not the key's",
         ErrorKind::ExpiredSignature => EXPIRED,
-        ErrorKind::ImmatureSignature => "it is not valid yet (nbf)",
+        ErrorKind::ImmatureSignature => NOT_YET,
         ErrorKind::MissingRequiredClaim(claim) if claim == "exp" => {
             "it has no time of expiry (exp), or one that is no number"
         }

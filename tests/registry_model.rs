@@ -44,6 +44,34 @@ fn the_oldest_goes_when_there_are_too_many() {
     shuttle::check_random(|| model(Recheck::Kept, 3, 1), SCHEDULES);
 }
 
+#[test]
+fn who_is_on_the_way_in_replaces_nobody() {
+    let check = || {
+        let users = Users {
+            entries: Mutex::default(),
+            recheck: Recheck::Kept,
+        };
+        let server = Server::default();
+        let [first, waits, last] = [(); 3].map(|()| Arc::new(Session::default()));
+        let mut held = None;
+        for session in [&first, &waits, &last] {
+            held = Some(join(&users, &server, &USER, session.clone()).held);
+        }
+        let held = held.expect("an entry");
+        let welcome = |session: &Arc<Session>| {
+            session.change(|state| state.welcomed = true);
+            held.keep_newest(2, session);
+        };
+        let is_replaced = || lock(&first.state).replaced;
+        welcome(&first);
+        welcome(&last);
+        assert!(!is_replaced(), "there are two");
+        welcome(&waits);
+        assert!(is_replaced(), "there are three");
+    };
+    shuttle::check_random(check, 1);
+}
+
 /// The proof that the check can fail.
 #[test]
 fn without_the_recheck_at_the_last_leave_it_breaks() {

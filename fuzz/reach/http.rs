@@ -47,5 +47,5 @@ pub fn understands(text: &str) -> bool {
 
 /// The commands of a message of the Centrifuge protocol.
 pub fn commands(protocol: Protocol, message: &Message) -> Result<Vec<Command>, CloseReason> {
-    command::read(protocol, message)
+    command::read(protocol, message, 0)
 }

@@ -5,7 +5,7 @@
 
 pub(super) mod command;
 
-use std::{collections::BTreeMap, future::poll_fn, net::IpAddr, sync::Arc, task::Poll};
+use std::{collections::BTreeMap, future::poll_fn, net::IpAddr, pin::pin, sync::Arc, task::Poll};
 
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -30,9 +30,12 @@ use crate::{
     proto::centrifuge::{Command, ConnectRequest, Error, Reply},
     telemetry::Span,
     tls::Stream,
-    tokens::EXPIRED,
+    tokens::{EXPIRED, NOT_YET},
 };
 
+/// Messages that are read after `connect` and before its answer. SDKs send none; where more wait,
+/// the gateway reads no further.
+const EARLY: usize = 8;
 /// Error: an SDK may try again where it is temporary.
 pub(super) const INTERNAL: u32 = 100;
 /// Error: an SDK gets itself another token.
@@ -53,7 +56,7 @@ pub(super) struct Connect {
     pub(super) by_token: bool,
     /// Where the client was, by the names of channels.
     pub(super) marks: BTreeMap<String, Mark>,
-    /// What the client sent in the same message after it.
+    /// What the client sent after it, in the same message or before its answer.
     pub(super) rest: Vec<Command>,
 }
 
@@ -114,13 +117,15 @@ pub(super) fn begin(newcomer: Newcomer, sessions: Arc<Sessions>) -> Response {
         let Ok(upgraded) = on_upgrade.await else {
             return;
         };
-        let rate = sessions.rate().with_burst(burst(&sessions.config));
+        let burst = burst(&sessions.config);
+        let rate = sessions.rate().with_burst(burst);
         let socket = websocket::socket(&sessions, upgraded, rate, Kind::Centrifuge);
         let Some(mut socket) = socket else {
             return;
         };
         let admission = async {
-            let admitted = admission(&mut socket, &admissions, (&request, client), protocol);
+            let from = (&request, client);
+            let admitted = admission(&mut socket, &admissions, from, (protocol, burst));
             let Some(handshake) = &request.handshake else {
                 return admitted.await;
             };
@@ -153,18 +158,16 @@ pub(super) fn begin(newcomer: Newcomer, sessions: Arc<Sessions>) -> Response {
     response
 }
 
-/// Waits for the client's `connect`, and admits its session.
+/// Waits for the client's `connect`, and admits its session. A client that leaves meanwhile leaves
+/// nothing behind.
 async fn admission(
     socket: &mut Socket<Stream>,
     admissions: &Admissions,
     (request, client): (&Request, IpAddr),
-    protocol: Protocol,
+    (protocol, burst): (Protocol, u32),
 ) -> Result<Admitted, End> {
-    let message = first_message(socket).await.map_err(End::Broken)?;
-    let mut commands = command::read(protocol, &message)
-        .map_err(End::Broken)?
-        .into_iter();
-    let first = commands.next().filter(|first| first.id > 0);
+    let mut said = commands(socket, protocol, burst).await?.into_iter();
+    let first = said.next().filter(|first| first.id > 0);
     let Some((id, connect)) = first.and_then(|first| Some((first.id, first.connect?))) else {
         return Err(End::Broken(CloseReason::BadFrame));
     };
@@ -174,15 +177,26 @@ async fn admission(
     let since = (!marks.is_empty()).then(|| Since::Each(marks.clone()));
     let shown = shown(&connect);
     let by_token = matches!(&*shown, [Shown::Token(_)]);
-    let admitted = admissions.admit(request, client, shown, protocol, since.as_ref());
-    let mut admitted = admitted.await.map_err(|refusal| {
+    let mut rest: Vec<_> = said.collect();
+    let mut joining = pin!(admissions.admit(request, client, shown, protocol, since.as_ref()));
+    let mut early = 0;
+    let admitted = loop {
+        tokio::select! {
+            admitted = &mut joining => break admitted,
+            more = commands(socket, protocol, burst), if early < EARLY => {
+                rest.extend(more?);
+                early += 1;
+            }
+        }
+    };
+    let mut admitted = admitted.map_err(|refusal| {
         End::Refused(id, admissions.refuse(client, &request.headers, refusal))
     })?;
     admitted.connect = Some(Box::new(Connect {
         id,
         by_token,
         marks,
-        rest: commands.collect(),
+        rest,
     }));
     Ok(admitted)
 }
@@ -201,9 +215,14 @@ fn shown(connect: &ConnectRequest) -> Vec<Shown> {
     ticket.into_iter().chain(token.map(Shown::Token)).collect()
 }
 
-/// The first message of a client; its pings are answered meanwhile.
-async fn first_message(socket: &mut Socket<Stream>) -> Result<Message, CloseReason> {
-    poll_fn(|cx| {
+/// The commands of the client's next message; its pings are answered meanwhile. Dropping the future
+/// is safe.
+async fn commands(
+    socket: &mut Socket<Stream>,
+    protocol: Protocol,
+    burst: u32,
+) -> Result<Vec<Command>, End> {
+    let message = poll_fn(|cx| {
         loop {
             match socket.poll_receive(cx) {
                 Poll::Ready(Ok(None)) => {}
@@ -217,7 +236,10 @@ async fn first_message(socket: &mut Socket<Stream>) -> Result<Message, CloseReas
             Poll::Ready(true) | Poll::Pending => Poll::Pending,
         }
     })
-    .await
+    .await;
+    message
+        .and_then(|message: Message| command::read(protocol, &message, burst))
+        .map_err(End::Broken)
 }
 
 /// Tells a client that no session begins, and why.
@@ -243,7 +265,7 @@ async fn refuse(
         }
         End::Refused(id, refusal) => {
             admissions.count(refusal.code());
-            if refusal != Refusal::TokenInvalid(EXPIRED) && is_final(refusal) {
+            if is_final(refusal) {
                 (INVALID, refusal.code(), CloseReason::BadFrame)
             } else {
                 let expired = refusal == Refusal::TokenInvalid(EXPIRED);
@@ -281,6 +303,9 @@ async fn refuse(
 
 /// Whether neither another ticket nor another time changes the answer.
 fn is_final(refusal: Refusal) -> bool {
+    if let Refusal::TokenInvalid(EXPIRED | NOT_YET) = refusal {
+        return false;
+    }
     matches!(
         refusal,
         Refusal::BadRequest(_)

@@ -20,13 +20,13 @@ const MAX_SLICES: usize = 32;
 #[derive(Default)]
 pub(super) struct Chunks {
     queue: VecDeque<Chunk>,
-    /// The first chunk was written in part, so its rest must follow.
-    in_part: bool,
+    /// The first chunk must follow: it was written in part, or what belongs to it was.
+    begun: bool,
     /// What was written may wait in the stream still, encrypted.
     unflushed: bool,
 }
 
-/// A whole frame, or several that no script sees.
+/// A whole frame, what belongs to the frame after it, or several that no script sees.
 struct Chunk {
     bytes: Bytes,
     arrived: Option<Arrival>,
@@ -39,8 +39,17 @@ enum Source {
     Backlog(#[allow(dead_code, reason = "counts until it is dropped")] Charge),
     /// A frame of the session's own.
     Session,
+    /// The `id` of the frame after it.
+    Id,
     /// What no script sees.
     Control,
+}
+
+impl Source {
+    /// Whether scripts see it.
+    fn is_frame(&self) -> bool {
+        matches!(self, Self::Backlog(_) | Self::Session)
+    }
 }
 
 /// What a write did.
@@ -71,6 +80,17 @@ impl Chunks {
         self.push(bytes, arrived, Source::Backlog(charge));
     }
 
+    /// Queues the head of a response, which is never dropped.
+    pub(super) fn queue_head(&mut self, bytes: Bytes) {
+        self.queue_control(bytes);
+        self.begun = true;
+    }
+
+    /// Queues the `id` of the frame that is queued next: both are written, or neither is.
+    pub(super) fn queue_id(&mut self, bytes: Bytes) {
+        self.push(bytes, None, Source::Id);
+    }
+
     /// Queues what no script sees.
     pub(super) fn queue_control(&mut self, bytes: Bytes) {
         self.push(bytes, None, Source::Control);
@@ -96,20 +116,19 @@ impl Chunks {
 
     /// How many of them scripts see.
     pub(super) fn frames(&self) -> usize {
-        let is_frame = |chunk: &&Chunk| !matches!(chunk.source, Source::Control);
+        let is_frame = |chunk: &&Chunk| chunk.source.is_frame();
         self.queue.iter().filter(is_frame).count()
     }
 
     /// Forgets what waits, but for the rest of a frame that has begun.
     pub(super) fn drop_unsent(&mut self) {
-        self.queue.truncate(usize::from(self.in_part));
+        let is_id = |chunk: &&Chunk| matches!(chunk.source, Source::Id);
+        let kept = match self.begun {
+            true => 1 + self.queue.iter().take_while(is_id).count(),
+            false => 0,
+        };
+        self.queue.truncate(kept);
         self.queue.shrink_to_fit();
-    }
-
-    /// Forgets all that waits.
-    pub(super) fn clear(&mut self) {
-        self.queue = VecDeque::new();
-        self.in_part = false;
     }
 
     /// Writes as much as the kernel takes in one call, and calls `delivered` with
@@ -157,15 +176,15 @@ impl Chunks {
             written.bytes += if counts { part } else { 0 };
             if part < chunk.bytes.len() {
                 chunk.bytes.advance(part);
-                self.in_part |= part > 0;
+                self.begun |= part > 0;
                 break;
             }
             written.frames += usize::from(counts);
-            written.visible |= !matches!(chunk.source, Source::Control);
+            written.visible |= chunk.source.is_frame();
+            self.begun = matches!(chunk.source, Source::Id);
             let chunk = self.queue.pop_front();
             let arrived = chunk.and_then(|chunk| chunk.arrived);
             arrived.into_iter().for_each(&mut delivered);
-            self.in_part = false;
         }
         if self.queue.is_empty() && self.queue.capacity() > 8 {
             self.queue = VecDeque::new();

@@ -129,9 +129,9 @@ pub(super) fn begin(
 pub(super) struct Events<S> {
     stream: S,
     chunks: Chunks,
-    /// The client's position after all that is in `chunks`; `None` in live mode. It is kept
-    /// here, where frames come in the order in which they are written: frames that wait before
-    /// may be taken back.
+    /// The client's position after all that is in `chunks`; `None` in live mode, and once frames
+    /// were dropped. It is kept here, where frames come in the order in which they are written:
+    /// frames that wait before may be taken back.
     position: Option<Box<Tracker>>,
     /// What is left of [`MAX_UPLOAD`].
     upload: usize,
@@ -140,7 +140,7 @@ pub(super) struct Events<S> {
 impl<S> Events<S> {
     fn new(stream: S, head: &Response) -> Self {
         let mut chunks = Chunks::default();
-        chunks.queue_control(written(head));
+        chunks.queue_head(written(head));
         Self {
             stream,
             chunks,
@@ -171,7 +171,7 @@ impl<S> Events<S> {
             .as_ref()
             .and_then(|tracker| tracker.position());
         if let Some(position) = position {
-            self.chunks.queue_control(sse::id(position));
+            self.chunks.queue_id(sse::id(position));
         }
     }
 
@@ -236,9 +236,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport for Events<S> {
         self.chunks.frames()
     }
 
-    /// An event that was written in part is none: clients forget it at the end.
+    /// An event that has begun is kept: what follows would be read as its rest. No `id` follows,
+    /// since the position counts what is dropped.
     fn drop_unsent(&mut self) {
-        self.chunks.clear();
+        self.chunks.drop_unsent();
+        self.position = None;
     }
 
     fn poll_write(

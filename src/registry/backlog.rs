@@ -252,11 +252,12 @@ impl Backlog {
         Poll::Ready(Next::Frames)
     }
 
-    /// Call this while the kernel takes nothing. Marks the session as stalled: until its task has
-    /// written again, the registry gives it no extra turns. Ready when the backlog was discarded.
-    pub fn poll_cut(&self, cx: &Context<'_>) -> Poll<Ending> {
+    /// Call this while nothing can be written. If the session is stalled, since the kernel takes
+    /// nothing, the registry gives it no extra turns until its task has written again; at the end
+    /// of a turn it is not. Ready when the backlog was discarded.
+    pub fn poll_cut(&self, cx: &Context<'_>, stalled: bool) -> Poll<Ending> {
         let mut inner = self.inner();
-        inner.stalled = true;
+        inner.stalled |= stalled;
         match &inner.ending {
             Some(ending) if inner.discarded => Poll::Ready(ending.clone()),
             _ => {

@@ -18,7 +18,7 @@ use super::sync::{Arc, Mutex, MutexGuard, lock};
 pub trait Member<U>: Clone {
     /// NATS has confirmed the subscription of this audience.
     fn confirmed(&self, of: &U);
-    /// Whether the session was welcomed.
+    /// Whether the session was welcomed, and is not over.
     fn is_welcomed(&self) -> bool;
     /// The audience has too many sessions, and this is the oldest.
     fn replaced(&self);
@@ -155,10 +155,12 @@ impl<U, M: Member<U>> Held<U, M> {
         std::mem::take(&mut state.members)
     }
 
-    /// A session was welcomed: with more than `limit` the oldest go that were welcomed before.
+    /// A session was welcomed: with more than `limit` of those the oldest go. A session on its way
+    /// in counts when it is welcomed itself: it may fail.
     pub fn keep_newest(&self, limit: usize, newcomer: &M) {
         let mut state = self.state();
-        let mut excess = state.members.len().saturating_sub(limit.max(1));
+        let welcomed = state.members.iter().filter(|member| member.is_welcomed());
+        let mut excess = welcomed.count().saturating_sub(limit.max(1));
         state.members.retain(|member| {
             let goes = excess > 0 && member.is_welcomed() && !member.is(newcomer);
             if goes {

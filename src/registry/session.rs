@@ -217,7 +217,7 @@ impl Member<Audience> for Arc<dyn Session> {
     }
 
     fn is_welcomed(&self) -> bool {
-        self.backlog().is_welcomed()
+        self.backlog().is_welcomed() && self.backlog().is_open()
     }
 
     fn replaced(&self) {

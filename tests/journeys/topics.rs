@@ -4,7 +4,10 @@ mod durable;
 mod grants;
 mod services;
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     support::{Client, Gateway, Nats, Redis, eventually, wait::patiently, world},
@@ -222,4 +225,36 @@ async fn while_nats_is_away_nothing_changes() {
     assert_eq!(client.next_data().await, 1, "it follows what it followed");
     let answer = following(&mut client, json!({ "follow": ["room-2"] })).await;
     assert_eq!(answer["topics"], json!(["room-1", "room-2"]));
+}
+
+/// While NATS stands still each change waits for all of its time.
+#[tokio::test]
+async fn changes_that_are_not_made_do_not_pile_up() {
+    let (mut nats, redis, gateway) = world().await;
+    let mut client = Client::open(&gateway, &rooms(&redis, "42").await).await;
+    nats.pause();
+    let mut asked = 0;
+    let refused = loop {
+        asked += 1;
+        assert!(asked < 20, "none is answered at once");
+        let id = asked.to_string();
+        let follow = json!({ "id": id, "follow": [format!("room-{id}")] });
+        client.send_text(&follow.to_string()).await;
+        // Fewer than two a second.
+        let next = Instant::now() + Duration::from_millis(600);
+        let answer = async {
+            loop {
+                let answer = client.next_json().await;
+                if answer["error"]["id"] == id {
+                    return answer;
+                }
+            }
+        };
+        if let Ok(answer) = timeout_at(next, answer).await {
+            break answer;
+        }
+    };
+    assert_eq!(refused["error"]["code"], "unavailable");
+    nats.resume();
+    while !client.next_json().await["following"].is_object() {}
 }

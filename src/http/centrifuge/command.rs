@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use prost::Message as _;
-use serde::{Deserialize, de::IgnoredAny};
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::value::RawValue;
 use tungstenite::Message;
 
@@ -19,10 +19,11 @@ use crate::{
     },
 };
 
-/// Commands of one message. An SDK sends as many as it has subscriptions when it returns.
+/// Commands of one message, where a burst of commands is no larger.
 const MAX_COMMANDS: usize = 256;
 
-/// Reads a message.
+/// Reads a message. It may hold `connect` and a burst of so many commands: an SDK sends as many as
+/// it has subscriptions when it returns.
 ///
 /// # Errors
 ///
@@ -30,10 +31,12 @@ const MAX_COMMANDS: usize = 256;
 pub(in crate::http) fn read(
     protocol: Protocol,
     message: &Message,
+    burst: u32,
 ) -> Result<Vec<Command>, CloseReason> {
+    let most = MAX_COMMANDS.max((burst as usize).saturating_add(1));
     match (protocol, message) {
-        (Protocol::CentrifugeJson, Message::Text(text)) => json(text),
-        (Protocol::CentrifugeProtobuf, Message::Binary(bytes)) => protobuf(bytes.clone()),
+        (Protocol::CentrifugeJson, Message::Text(text)) => json(text, most),
+        (Protocol::CentrifugeProtobuf, Message::Binary(bytes)) => protobuf(bytes.clone(), most),
         _ => Err(CloseReason::BadFrame),
     }
 }
@@ -43,10 +46,10 @@ pub(in crate::http) fn is_pong(command: &Command) -> bool {
     *command == Command::default()
 }
 
-fn protobuf(mut bytes: Bytes) -> Result<Vec<Command>, CloseReason> {
+fn protobuf(mut bytes: Bytes, most: usize) -> Result<Vec<Command>, CloseReason> {
     let mut commands = Vec::new();
     while !bytes.is_empty() {
-        if commands.len() == MAX_COMMANDS {
+        if commands.len() == most {
             return Err(CloseReason::TooManyFrames);
         }
         let command = Command::decode_length_delimited(&mut bytes);
@@ -55,10 +58,10 @@ fn protobuf(mut bytes: Bytes) -> Result<Vec<Command>, CloseReason> {
     Ok(commands)
 }
 
-fn json(text: &str) -> Result<Vec<Command>, CloseReason> {
+fn json(text: &str, most: usize) -> Result<Vec<Command>, CloseReason> {
     let mut commands = Vec::new();
     for command in serde_json::Deserializer::from_str(text).into_iter::<Json<'_>>() {
-        if commands.len() == MAX_COMMANDS {
+        if commands.len() == most {
             return Err(CloseReason::TooManyFrames);
         }
         let command = command.map_err(|_| CloseReason::BadFrame)?;
@@ -117,7 +120,8 @@ struct JsonChannel {
 
 #[derive(Deserialize)]
 struct JsonRpc<'a> {
-    #[serde(borrow)]
+    /// `null` is data too.
+    #[serde(borrow, default, deserialize_with = "some")]
     data: Option<&'a RawValue>,
     #[serde(default)]
     method: String,
@@ -175,6 +179,10 @@ impl From<JsonSubscribe> for SubscribeRequest {
     }
 }
 
+fn some<'a, D: Deserializer<'a>>(value: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(value).map(Some)
+}
+
 fn bytes(json: Option<&RawValue>) -> Bytes {
     json.map_or_else(Bytes::new, |json| {
         Bytes::copy_from_slice(json.get().as_bytes())
@@ -193,13 +201,15 @@ pub(in crate::http) fn mark(sub: &SubscribeRequest) -> Option<Mark> {
 mod tests {
     use super::*;
 
+    const BURST: u32 = 320;
+
     fn of_json(text: &str) -> Result<Vec<Command>, CloseReason> {
-        read(Protocol::CentrifugeJson, &Message::text(text))
+        read(Protocol::CentrifugeJson, &Message::text(text), BURST)
     }
 
     fn of_protobuf(bytes: &[u8]) -> Result<Vec<Command>, CloseReason> {
         let message = Message::binary(Bytes::copy_from_slice(bytes));
-        read(Protocol::CentrifugeProtobuf, &message)
+        read(Protocol::CentrifugeProtobuf, &message, BURST)
     }
 
     #[test]
@@ -247,16 +257,20 @@ mod tests {
             assert_eq!(of_protobuf(bad), Err(CloseReason::BadFrame), "{bad:?}");
         }
         let text = Message::text("{}");
-        let crossed = read(Protocol::CentrifugeProtobuf, &text);
+        let crossed = read(Protocol::CentrifugeProtobuf, &text, BURST);
         assert_eq!(crossed, Err(CloseReason::BadFrame));
     }
 
     #[test]
     fn a_message_holds_a_bounded_number_of_commands() {
-        let most = "{}\n".repeat(MAX_COMMANDS);
-        assert_eq!(of_json(&most).map(|all| all.len()), Ok(MAX_COMMANDS));
+        let most = BURST as usize + 1;
+        let all = of_json(&"{}\n".repeat(most));
+        assert_eq!(all.map(|all| all.len()), Ok(most));
         let flood = Err(CloseReason::TooManyFrames);
-        assert_eq!(of_json(&"{}".repeat(MAX_COMMANDS + 1)), flood);
-        assert_eq!(of_protobuf(&[0; MAX_COMMANDS + 1]), flood);
+        assert_eq!(of_json(&"{}".repeat(most + 1)), flood);
+        assert_eq!(of_protobuf(&vec![0; most + 1]), flood);
+        let text = Message::text("{}".repeat(MAX_COMMANDS));
+        let all = read(Protocol::CentrifugeJson, &text, 52);
+        assert_eq!(all.map(|all| all.len()), Ok(MAX_COMMANDS));
     }
 }

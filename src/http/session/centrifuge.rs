@@ -69,7 +69,8 @@ impl<T: Transport> Session<T> {
     ///
     /// How the session ends.
     pub(super) fn hear_centrifuge(&mut self, message: &Message) -> Result<(), CloseReason> {
-        let commands = command::read(self.protocol(), message)?;
+        let burst = burst(&self.sessions.config);
+        let commands = command::read(self.protocol(), message, burst)?;
         self.obey(commands)
     }
 
@@ -172,9 +173,15 @@ impl<T: Transport> Session<T> {
             self.sessions.metrics.topics.count("too_many");
             return self.fail(id, temporary(111, "too_many: topics change too often"));
         }
+        let under_way = self.talk.as_ref().map_or(0, |talk| talk.changes());
+        if under_way >= burst(&self.sessions.config) as usize {
+            self.sessions.metrics.topics.count("unavailable");
+            let message = "NATS has not confirmed earlier changes; try again";
+            return self.fail(id, temporary(INTERNAL, message));
+        }
         let (follower, protocol) = (self.handle.follower(), self.protocol());
         let talk = self.talk.get_or_insert_default();
-        talk.wait_for(async move {
+        talk.change(async move {
             let failed = match follower.change(change).await {
                 Ok(()) | Err(FollowError::Over) => return Done::Nothing,
                 Err(FollowError::Already) => centrifuge::already_subscribed(),

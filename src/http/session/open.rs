@@ -230,7 +230,10 @@ impl<T: Transport> Session<T> {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(reason)) => return Poll::Ready(reason.into()),
                 // The session may be ended meanwhile.
-                Poll::Pending => return self.handle.backlog().poll_cut(cx),
+                Poll::Pending => {
+                    let stalled = self.stalled.is_some();
+                    return self.handle.backlog().poll_cut(cx, stalled);
+                }
             }
         }
         cx.waker().wake_by_ref();

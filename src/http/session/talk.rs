@@ -3,6 +3,7 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -29,6 +30,9 @@ use crate::{
 };
 
 const SECOND: Duration = Duration::from_secs(1);
+/// Changes of topics that a client may have under way. While NATS or the stream does not answer,
+/// each takes seconds, one after the other.
+const CHANGES: usize = 4;
 
 /// What a client waits for.
 pub(super) type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
@@ -58,6 +62,8 @@ pub(super) struct Talk {
     told_of_unknown: bool,
     /// When its topics were changed last, and the time before.
     changed: [Option<Instant>; 2],
+    /// Each change of its topics that is under way has a clone.
+    changing: Arc<()>,
     /// Its calls, from the first one on.
     calls: Option<SessionCalls>,
 }
@@ -77,6 +83,21 @@ impl Talk {
             self.changed = [Some(now), last];
         }
         may
+    }
+
+    /// Has a change of topics made, which counts until it is.
+    pub(super) fn change(&mut self, work: impl Future<Output = Done> + Send + 'static) {
+        let changing = self.changing.clone();
+        self.wait_for(async move {
+            let done = work.await;
+            drop(changing);
+            done
+        });
+    }
+
+    /// How many changes of topics are under way.
+    pub(super) fn changes(&self) -> usize {
+        Arc::strong_count(&self.changing) - 1
     }
 }
 
@@ -174,16 +195,16 @@ impl<T: Transport> Session<T> {
 
     fn change_topics(&mut self, change: TopicChange) {
         let talk = self.talk.get_or_insert_default();
-        if talk.take_change() {
+        let (code, says) = if !talk.take_change() {
+            (Code::TooMany, "topics are changed twice a second at most")
+        } else if talk.changes() >= CHANGES {
+            let says = "NATS has not confirmed earlier changes; try again";
+            (Code::Unavailable, says)
+        } else {
             return self.change(change);
-        }
-        self.sessions.metrics.topics.count("too_many");
-        let says = "topics are changed twice a second at most";
-        self.say(&answer::error(
-            change.id.as_deref(),
-            Code::TooMany.name(),
-            says,
-        ));
+        };
+        self.sessions.metrics.topics.count(code.name());
+        self.say(&answer::error(change.id.as_deref(), code.name(), says));
     }
 
     /// Changes what the session follows, however often it was changed before. Changes are made
@@ -192,7 +213,7 @@ impl<T: Transport> Session<T> {
         let id = change.id.clone();
         let talk = self.talk.get_or_insert_default();
         let follower = self.handle.follower();
-        talk.work.push(Box::pin(async move {
+        talk.change(async move {
             let error = match follower.change(change).await {
                 // Its frame comes in the order of events.
                 Ok(()) | Err(FollowError::Over) => return Done::Nothing,
@@ -210,7 +231,7 @@ impl<T: Transport> Session<T> {
                 code.name(),
                 &error.to_string(),
             ))
-        }));
+        });
     }
 
     /// What makes the session's calls.

@@ -48,7 +48,9 @@ fn who_does_not_read_is_not_behind() {
     assert!(backlog.needs_turn(&limits));
     assert!(take(&backlog).is_ready());
     let cx = Context::from_waker(Waker::noop());
-    assert!(backlog.poll_cut(&cx).is_pending());
+    assert!(backlog.poll_cut(&cx, false).is_pending());
+    assert!(backlog.needs_turn(&limits), "its turn is over");
+    assert!(backlog.poll_cut(&cx, true).is_pending());
     assert!(!backlog.needs_turn(&limits), "the kernel takes no more");
     backlog.sent(1, 10);
     assert_eq!(push(&backlog, 10, &limits), Pushed::NeedsTurn);

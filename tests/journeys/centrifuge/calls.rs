@@ -100,6 +100,23 @@ async fn a_call_is_answered_and_its_errors_have_codes() {
     assert!(message.starts_with("too_large: "), "{message}");
 }
 
+/// Bytes as the client sent them; none are sent without `data`.
+#[tokio::test]
+async fn a_service_gets_null_where_that_was_sent() {
+    let (nats, redis) = servers().await;
+    let gateway = speaking(Gateway::builder(&nats, &redis)).start().await;
+    let mut service = Service::of(&nats, "a").await;
+    let ticket = redis.ticket_json(json!({"user_id": "42", "calls": ["a"]}));
+    let (mut socket, _) = connect_with(&gateway, &ticket.await, json!({})).await;
+    for (call, payload) in [
+        (json!({"method": "a", "data": null}), "null"),
+        (json!({"method": "a"}), ""),
+    ] {
+        say(&mut socket, &json!({"id": 2, "rpc": call}).to_string()).await;
+        assert_eq!(service.next().await.payload, payload);
+    }
+}
+
 #[tokio::test]
 async fn every_sdk_calls_a_service() {
     call_a_service(&Kind::ALL).await;

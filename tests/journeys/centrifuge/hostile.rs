@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::{
@@ -9,7 +10,7 @@ use super::{
     wire::{connect_in_protobuf, connected, raw, raw_protobuf, reply, say},
 };
 use crate::support::{
-    Client, Gateway,
+    Client, Gateway, RawWs, Redis, eventually,
     raw_ws::{BINARY, TEXT, frame},
     servers,
 };
@@ -275,4 +276,47 @@ async fn who_is_refused_counts_until_the_connection_is_closed() {
     gateway
         .metric_becomes("usher_pending_connections", 0.0)
         .await;
+}
+
+/// An SDK that has waited for 5 s comes again, and is not to be kept out, or replaced, by the
+/// session that it has left.
+#[tokio::test]
+async fn who_leaves_on_the_way_in_leaves_nothing_behind() {
+    let (mut nats, redis) = servers().await;
+    let gateway = speaking(Gateway::builder(&nats, &redis))
+        .set("public.max_sessions", "1")
+        .start()
+        .await;
+    nats.pause();
+    for (way, reason) in [(None, "connection_lost"), (Some(8), "client_left")] {
+        let mut socket = raw(&gateway).await;
+        connects(&mut socket, &redis).await;
+        if let Some(opcode) = way {
+            socket.write(&frame(opcode, &1000_u16.to_be_bytes())).await;
+        }
+        drop(socket);
+        let cut = format!("usher_connections_cut_total{{reason=\"{reason}\"}}");
+        gateway.metric_becomes(&cut, 1.0).await;
+    }
+    // What comes early is answered afterwards.
+    let mut socket = raw(&gateway).await;
+    connects(&mut socket, &redis).await;
+    say(&mut socket, "{\"id\":2,\"rpc\":{}}").await;
+    nats.resume();
+    for id in 1..=2 {
+        assert_eq!(reply(&mut socket).await["id"], id);
+    }
+    drop(socket);
+    gateway.metric_becomes("usher_users", 0.0).await;
+}
+
+/// Says `connect`, and is on its way in.
+async fn connects(socket: &mut RawWs, redis: &Redis) {
+    let ticket = redis.ticket("42").await;
+    let connect = json!({"id": 1, "connect": {"data": {"ticket": ticket}}});
+    say(socket, &connect.to_string()).await;
+    eventually("its ticket is used", || async {
+        !redis.exists(&ticket).await
+    })
+    .await;
 }

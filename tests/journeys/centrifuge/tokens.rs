@@ -73,6 +73,24 @@ pub(super) async fn replace_expired(kinds: &[Kind]) {
     }
 }
 
+#[tokio::test]
+async fn a_token_that_is_not_valid_yet_is_good_later() {
+    let (nats, redis) = servers().await;
+    let gateway = connecting(Gateway::builder(&nats, &redis)).start().await;
+    let (later, end) = (login::in_seconds(100), login::in_seconds(600));
+    let claims = json!({"sub": "42", "nbf": later, "exp": end});
+    let token = Login::start().sign_with_secret(SECRET, "HS256", &claims);
+    let mut socket = wire::raw(&gateway).await;
+    let connect = json!({"id": 1, "connect": {"token": token}});
+    wire::say(&mut socket, &connect.to_string()).await;
+    let answer = wire::reply(&mut socket).await;
+    let error = &answer["error"];
+    assert_eq!(
+        (&error["code"], &error["temporary"]),
+        (&json!(100), &json!(true))
+    );
+}
+
 /// With tokens all of them come back, and recover.
 #[tokio::test]
 async fn sdks_come_back_by_their_token() {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     Kind, Sdk, TOKENS, again, durable, speaking,
-    wire::{connect_with, reply, say},
+    wire::{connect_with, raw, reply, say},
 };
 use crate::{
     durable::store,
@@ -297,4 +297,26 @@ pub(super) async fn follow_topics(kinds: &[Kind]) {
 fn number(data: &Value) -> u64 {
     let text = data.as_str().and_then(|text| text.parse().ok());
     text.or(data.as_u64()).expect("a number")
+}
+
+/// One that returns sends them in one message.
+#[tokio::test]
+async fn as_many_subscriptions_as_a_session_may_have_come_at_once() {
+    let (nats, redis) = servers().await;
+    let gateway = speaking(Gateway::builder(&nats, &redis))
+        .set("topics.max_per_session", "300")
+        .start()
+        .await;
+    let value = json!({"user_id": "42", "may_follow_prefix": ["t"]});
+    let ticket = redis.ticket_json(value).await;
+    let connect = json!({"id": 1, "connect": {"data": {"ticket": ticket}}}).to_string();
+    let all = (2..=300).map(|id| subscribe(id, &format!("t{id}")));
+    let all: Vec<_> = std::iter::once(connect).chain(all).collect();
+    let mut socket = raw(&gateway).await;
+    say(&mut socket, &all.join("\n")).await;
+    for id in 1..=300 {
+        let answer = reply(&mut socket).await;
+        assert_eq!(answer["id"], id);
+        assert!(answer["error"].is_null(), "{answer}");
+    }
 }

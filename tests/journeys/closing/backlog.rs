@@ -5,7 +5,10 @@ use serde_json::json;
 use super::all_arrived;
 use crate::{
     calls::service::{Service, header},
-    support::{Client, Frame, Gateway, eventually, grpc::disconnect, raw_ws::TEXT, servers, world},
+    support::{
+        Client, Frame, Gateway, Nats, eventually, grpc::disconnect, login::in_seconds,
+        raw_ws::TEXT, servers, sse::Events, world,
+    },
 };
 
 /// 19 MB to a session that does not read: more than the kernel and the queue
@@ -211,14 +214,7 @@ async fn who_does_not_read_is_told_the_first_reason_and_obeyed_no_more() {
     let mut other = Client::open(&gateway, &ticket("43").await).await;
     let mut service = Service::of(&nats, "note").await;
     let call = "{\"call\":\"note\",\"data\":1}";
-    // More than the kernel takes, and less than a backlog.
-    let publisher = nats.client().await;
-    while gateway.metric("usher_queued_bytes").await < 200_000.0 {
-        let payload = "x".repeat(64 << 10);
-        let sent = publisher.publish("usher.user.42", payload.into()).await;
-        sent.expect("published");
-        publisher.flush().await.expect("flushed");
-    }
+    fill(&nats, &gateway).await;
     let mut grpc = gateway.grpc().await;
     let ended = disconnect(&mut grpc, "42", false, "").await;
     assert_eq!(ended.expect("an answer").sessions, 1);
@@ -234,4 +230,62 @@ async fn who_does_not_read_is_told_the_first_reason_and_obeyed_no_more() {
     }
     other.send_text(call).await;
     assert_eq!(header(&service.next().await, "Usher-User"), "43");
+}
+
+/// More than the kernel takes, and less than a backlog.
+async fn fill(nats: &Nats, gateway: &Gateway) {
+    let publisher = nats.client().await;
+    while gateway.metric("usher_queued_bytes").await < 200_000.0 {
+        let payload = "x".repeat(64 << 10);
+        let sent = publisher.publish("usher.user.42", payload.into()).await;
+        sent.expect("published");
+        publisher.flush().await.expect("flushed");
+    }
+}
+
+/// The same for a stream of events, where the reason is in the last one.
+#[tokio::test]
+async fn a_stream_that_is_not_read_ends_with_its_goodbye() {
+    let (nats, redis) = servers().await;
+    let gateway = Gateway::builder(&nats, &redis)
+        .set("session.write_timeout", "1s")
+        .start()
+        .await;
+    let slow = Events::builder(&gateway, &redis.ticket("42").await).small_buffers();
+    let mut slow = slow.open().await;
+    fill(&nats, &gateway).await;
+    let mut grpc = gateway.grpc().await;
+    let ended = disconnect(&mut grpc, "42", false, "").await;
+    assert_eq!(ended.expect("an answer").sessions, 1);
+    gateway
+        .metric_becomes("usher_session_closes_total{reason=\"disconnected\"}", 1.0)
+        .await;
+    let frames = slow.rest().await;
+    let last = frames.last().expect("some frames");
+    assert_eq!(last["goodbye"]["reason"], "disconnected");
+}
+
+/// It is not closed yet, since its client does not read.
+#[tokio::test]
+async fn a_session_that_is_over_replaces_nobody() {
+    let (nats, redis) = servers().await;
+    let gateway = Gateway::builder(&nats, &redis)
+        .set("public.max_sessions_per_user", "2")
+        .start()
+        .await;
+    let mut oldest = Client::open(&gateway, &redis.ticket("42").await).await;
+    let ticket = json!({"user_id": "42", "expires_at": in_seconds(4)});
+    let ticket = redis.ticket_json(ticket).await;
+    let slow = Client::builder(&gateway, &ticket).small_buffers();
+    let _slow = slow.open().await;
+    fill(&nats, &gateway).await;
+    eventually("one is over", || async {
+        let user = gateway.ops_get("/status/users/42").await.json();
+        user["here"].as_array().is_some_and(|here| here.len() == 1)
+    })
+    .await;
+    let mut newcomer = Client::open(&gateway, &redis.ticket("42").await).await;
+    nats.publish("usher.user.42", "1").await;
+    assert_eq!(newcomer.next_data().await, 1);
+    while oldest.next_data().await != 1 {}
 }
