@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run up dist test js check bench centrifuge-bench hostile rolling storm durable return presence api calls topics traces million growth peers instructions instructions-record recovery interest chaos churn stuck chart cluster image-check conformance drain-go examples-go docs-go centrifuge-go centrifuge-java trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
+.PHONY: help run up dist test js check bench centrifuge-bench hostile rolling storm durable return presence api calls topics traces million growth peers sizing instructions instructions-record recovery interest chaos churn stuck chart cluster image-check conformance drain-go examples-go docs-go centrifuge-go centrifuge-java trace-test model fuzz lint-fuzz fmt lint doc deny servers tools
 
 CARGO ?= cargo
 # Where cargo builds, asked only by who needs it.
@@ -148,6 +148,9 @@ million: tools servers ## open, hold and count a million sessions, or as many as
 # and GROWTH_DOCS names another folder with such a page.
 growth: tools servers ## measure how cost grows with sessions, payloads and sessions a user, into docs/performance.md
 	$(CARGO) bench --bench gateway -- growth $(QUICK)
+
+sizing: tools servers ## run usher bench against fresh gateways, into benches/sizing.txt
+	$(CARGO) bench --bench gateway -- sizing | tee benches/sizing.txt
 
 # The other gateways are one in Node and, where Go is, Centrifugo, which Go builds once.
 peers: tools servers ## measure Usher beside other gateways, into benches/peers.txt

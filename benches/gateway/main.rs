@@ -6,7 +6,7 @@
 //! same run, in turns; only the ratio of the two travels.
 //!
 //! `hostile`, `rolling`, `storm`, `durable`, `presence`, `api`, `calls`, `topics`, `traces`,
-//! `million`, `centrifuge`, `instructions`, `growth` and `peers` are parts that are run only when
+//! `million`, `centrifuge`, `instructions`, `growth`, `peers` and `sizing` are parts that are run only when
 //! they are asked for, and that fail where a bound is missed.
 //! `return [ROW…]` is another: it fails where a client that comes back gets anything but what
 //! it missed.
@@ -39,6 +39,7 @@ mod report;
 mod returns;
 mod rolling;
 mod servers;
+mod sizing;
 mod storm;
 mod topics;
 mod traces;
@@ -56,7 +57,7 @@ use crate::{
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-const PARTS: [&str; 21] = [
+const PARTS: [&str; 22] = [
     "memory",
     "burst",
     "unicast",
@@ -78,6 +79,7 @@ const PARTS: [&str; 21] = [
     "instructions",
     "growth",
     "peers",
+    "sizing",
 ];
 /// What follows it are names of its rows.
 const RETURN: &str = "return";
@@ -226,6 +228,9 @@ fn bench(arguments: Vec<String>) -> Outcome<()> {
     }
     if asked_for("instructions") {
         outcome = outcome.and(bench.instructions());
+    }
+    if asked_for("sizing") {
+        outcome = outcome.and(bench.sizing());
     }
     if asked_for("growth") {
         outcome = outcome.and(bench.growth());
