@@ -242,7 +242,7 @@ impl Operations {
         let issued = tokio::try_join!(self.tickets.issue(&order, ttl), position);
         let (ticket, position) = issued.map_err(|error| match error {
             IssueError::Unavailable(_) => {
-                let says = "Redis took no ticket, so none was issued; try again";
+                let says = "Redis is away, or took no ticket: none was issued, try again";
                 Failure::Unavailable(says.to_owned())
             }
             IssueError::NoStore => {

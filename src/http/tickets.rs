@@ -97,7 +97,7 @@ pub(super) async fn issue(
     let issued = tokio::try_join!(tickets.issue(order, ttl), position);
     let (ticket, position) = issued.map_err(|error| match error {
         IssueError::Unavailable(_) => {
-            Refusal::Unavailable("Redis did not take the ticket; try again")
+            Refusal::Unavailable("Redis is away, or took no ticket; try again")
         }
         IssueError::NoStore => Refusal::Unavailable("this gateway has no Redis, so no tickets"),
     })?;
