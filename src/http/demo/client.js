@@ -323,9 +323,9 @@ var usherClient = (() => {
     };
     return {
       set(topic, want) {
-        const is = wanted.get(topic) ?? followed().includes(topic);
+        const before = wanted.get(topic);
         wanted.set(topic, want);
-        if (is === want) return;
+        if (before !== !want && followed().includes(topic) === want) return;
         untold.add(topic);
         plan();
       },
@@ -396,7 +396,7 @@ var usherClient = (() => {
   function keepLink(options, owner) {
     const { getTicket, getToken, transport } = options;
     const Socket = options.WebSocket ?? globalThis.WebSocket;
-    if (!Socket && transport !== "sse") throw new Error("no WebSocket: pass one as an option");
+    if (!Socket && transport !== "sse") throw new Error("no WebSocket: pass one");
     let turn = 0;
     let idle = false;
     let closed = false;
