@@ -188,8 +188,8 @@ conformance: tools ## have Autobahn judge how sessions keep RFC 6455
 	@tests/conformance/run.sh "$(TARGET)/debug/examples/echo" "$(TARGET)/conformance"
 
 # Those in which tickets, tokens and passwords travel.
-TRACED = admission:: centrifuge::sdks centrifuge::tokens clear_token:: commands:: durable::tickets \
-	json:: jwt_connect:: log_lines:: logins:: mint push:: redis_check:: redis_sentinel:: redis_single:: \
+TRACED = admission:: centrifuge::sdks centrifuge::tokens clear_token:: commands::a_ commands::listen \
+	commands::push commands::the_ durable::tickets json:: jwt_connect:: log_lines:: logins:: mint push:: redis_check:: redis_sentinel:: redis_single:: \
 	refreshing:: refusals:: reloads:: talking:: tickets:: tls::
 trace-test: tools servers ## these journeys with every log line on, to see that no secret is in any
 	USHER_TEST_LOG=trace $(CARGO) test --test journeys -- $(TRACED)
