@@ -12,6 +12,8 @@ use crate::{
 
 /// How long each row publishes: the gateway counts CPU in whole seconds.
 const DURATION: &str = "40s";
+/// The payload where a row names none.
+const PAYLOAD: &str = "256B";
 /// What is measured, and how `usher bench` is asked for it.
 const ROWS: [(&str, &str); 7] = [
     ("1,000 sessions", "--sessions 1000 --rate 2000"),
@@ -76,9 +78,14 @@ impl Bench {
 
 /// What `usher bench` says.
 fn ask(gateway: &Gateway, arguments: &str) -> Outcome<Value> {
+    let payload = match arguments.contains("--payload") {
+        true => &[][..],
+        false => &["--payload", PAYLOAD],
+    };
     let output = Command::new(env!("CARGO_BIN_EXE_usher"))
         .args(["bench", "--json", "--duration", DURATION])
         .args(arguments.split(' '))
+        .args(payload)
         .args(["--grpc", &gateway.grpc.to_string()])
         .args(["--public", &format!("http://{}", gateway.public)])
         .args(["--ops", &format!("http://{}", gateway.ops)])
