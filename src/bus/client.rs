@@ -82,6 +82,8 @@ pub(super) struct Connection {
     /// NATS forbids this connection to speak to the other gateways, or to hear them.
     peers_forbidden: AtomicBool,
     peers_told: peers::Told,
+    /// Changes when the other gateways' topics are to be asked for once more.
+    peers_ask_again: watch::Sender<u64>,
     /// How often the connection has been made.
     lives: watch::Sender<u64>,
     health: Health,

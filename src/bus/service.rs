@@ -5,12 +5,17 @@
 use std::{
     collections::VecDeque,
     future::poll_fn,
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Sleep, sleep},
+};
 use ulid::Ulid;
 
 use super::interest::{Link, News, Received, ServerMessage, Supervisor, Window, header_length};
@@ -21,6 +26,9 @@ use crate::metrics::Metrics;
 const QUEUE: usize = 256;
 /// Bytes written before the socket takes them; an answer beyond it waits.
 const MAX_UNSENT: usize = 1024 * 1024;
+/// How often it is tried whether an endpoint is still forbidden. NATS does not begin a
+/// subscription again that it has ended, however its permissions change.
+const AGAIN: Duration = Duration::from_secs(5);
 /// Subscription id of the first endpoint.
 const FIRST: u64 = 1;
 /// The endpoints' queue group: of its members one gets each request. By ADR-32's default.
@@ -120,6 +128,7 @@ pub(super) fn start(
         queue,
         requests: Some(sender),
         endpoints: Vec::new(),
+        refused: None,
         leaving: false,
         flushes: VecDeque::new(),
         reply_prefix: reply_prefix.to_owned(),
@@ -138,6 +147,8 @@ pub(super) fn start(
 enum Next {
     News(News),
     Job(Job),
+    /// Subscribe to these endpoints once more.
+    Subscribe(Vec<u64>),
 }
 
 struct Task {
@@ -146,6 +157,8 @@ struct Task {
     /// `None` when no more can come.
     requests: Option<mpsc::Sender<ServiceRequest>>,
     endpoints: Vec<Endpoint>,
+    /// Endpoints that NATS forbids, and when they are tried again.
+    refused: Option<(Vec<u64>, Pin<Box<Sleep>>)>,
     leaving: bool,
     /// Each waits for a PONG of the current connection.
     flushes: VecDeque<oneshot::Sender<()>>,
@@ -159,6 +172,7 @@ impl Task {
             match poll_fn(|cx| self.poll_next(cx)).await {
                 Next::News(news) => self.handle(news),
                 Next::Job(job) => self.take(job),
+                Next::Subscribe(ids) => self.subscribe(|id| ids.contains(&id)),
             }
         }
     }
@@ -171,6 +185,13 @@ impl Task {
         }
         if let Poll::Ready(news) = self.connection.poll_next(cx) {
             return Poll::Ready(Next::News(news));
+        }
+        if let Some((ids, again)) = &mut self.refused
+            && again.as_mut().poll(cx).is_ready()
+        {
+            let ids = std::mem::take(ids);
+            self.refused = None;
+            return Poll::Ready(Next::Subscribe(ids));
         }
         self.poll_job(cx).map(Next::Job)
     }
@@ -191,7 +212,7 @@ impl Task {
         match job {
             Job::Listen(endpoints) => {
                 self.endpoints = endpoints;
-                self.subscribe();
+                self.subscribe_all();
             }
             Job::Answer(to, headers, payload) => self.answer(&to, &headers, &payload),
             Job::Leave => self.leave(),
@@ -207,7 +228,7 @@ impl Task {
     fn handle(&mut self, news: News) {
         match news {
             News::Up => {
-                self.subscribe();
+                self.subscribe_all();
                 if let Some(link) = self.connection.current() {
                     let info = link.info().clone();
                     let health = self.connection.health();
@@ -221,7 +242,7 @@ impl Task {
                 }
             }
             News::SuccessorUp => {
-                self.subscribe();
+                self.subscribe_all();
                 if let Some(successor) = self.connection.successor() {
                     successor.ping(Window::default());
                 }
@@ -247,6 +268,9 @@ impl Task {
             News::Received(Received::Pong(window)) | News::FromOld(_, Received::Pong(window)) => {
                 self.confirmed(&window);
             }
+            News::Received(Received::Error(text)) | News::FromSuccessor(Received::Error(text)) => {
+                self.note_refused(&text)
+            }
             News::Received(_)
             | News::FromSuccessor(_)
             | News::FromOld(..)
@@ -255,15 +279,35 @@ impl Task {
         }
     }
 
-    /// Subscribes on the connection that stays.
-    fn subscribe(&mut self) {
+    fn subscribe_all(&mut self) {
+        self.refused = None;
+        self.subscribe(|_| true);
+    }
+
+    /// Subscribes to the endpoints of these ids, on the connection that stays.
+    fn subscribe(&mut self, is_wanted: impl Fn(u64) -> bool) {
         let endpoints = self.endpoints.iter().filter(|_| !self.leaving);
         let Some(link) = self.connection.newest() else {
             return;
         };
         for (id, endpoint) in (FIRST..).zip(endpoints) {
-            let group = endpoint.shared.then_some(GROUP);
-            link.subscribe_in(id, &endpoint.subject, group);
+            if is_wanted(id) {
+                let group = endpoint.shared.then_some(GROUP);
+                link.subscribe_in(id, &endpoint.subject, group);
+            }
+        }
+    }
+
+    /// NATS forbids something, perhaps an endpoint.
+    fn note_refused(&mut self, text: &str) {
+        let Some((_, rest)) = text.split_once("for Subscription to ") else {
+            return;
+        };
+        let subject = rest.split('"').nth(1).unwrap_or_default();
+        let mut endpoints = (FIRST..).zip(&self.endpoints);
+        if let Some((id, _)) = endpoints.find(|(_, endpoint)| endpoint.subject == subject) {
+            let again = || (Vec::new(), Box::pin(sleep(AGAIN)));
+            self.refused.get_or_insert_with(again).0.push(id);
         }
     }
 

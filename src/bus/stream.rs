@@ -194,6 +194,10 @@ impl Stream {
         let _ = self.0.caller.up().wait_for(|up| *up).await;
     }
 
+    async fn disconnected(&self) {
+        let _ = self.0.caller.up().wait_for(|up| !*up).await;
+    }
+
     /// What the stream's leader has now: the leader query begins after this call.
     ///
     /// # Errors

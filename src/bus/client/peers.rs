@@ -40,7 +40,11 @@ pub struct Peers {
 /// What is said on one topic, across all reconnects.
 #[derive(Debug)]
 pub struct Listener {
+    client: Client,
+    topic: Topic,
     heard: Subscriber,
+    /// Changes when NATS has to be asked for the topic once more.
+    asks_again: watch::Receiver<u64>,
     reply_prefix: String,
 }
 
@@ -68,22 +72,25 @@ impl Peers {
     /// Listens for as long as the result lives. `None` if async-nats has ended, and with it
     /// the process.
     pub async fn listen(&self, topic: Topic) -> Option<Listener> {
+        let asks_again = self.client.peers_ask_again.subscribe();
         let subject = self.client.topic(topic);
         let heard = self.client.nats.subscribe(subject).await.ok()?;
-        let reply_prefix = self.reply_prefix.clone();
         Some(Listener {
+            client: self.client.clone(),
+            topic,
             heard,
-            reply_prefix,
+            asks_again,
+            reply_prefix: self.reply_prefix.clone(),
         })
     }
 
-    /// How often the connection has been made. A change means that messages may have been
-    /// missed.
+    /// How often the connection has been made, or a topic was asked for once more. A change
+    /// means that messages may have been missed.
     pub fn lives(&self) -> watch::Receiver<u64> {
         self.client.lives.subscribe()
     }
 
-    /// Whether NATS was heard to forbid one of the topics, in this life of the connection.
+    /// Whether NATS was heard to forbid one of the topics, when it was asked last.
     pub fn are_forbidden(&self) -> bool {
         self.client.peers_forbidden.load(Ordering::Relaxed)
     }
@@ -92,6 +99,9 @@ impl Peers {
     pub fn note_heard(&self) {
         if !self.are_forbidden() {
             self.client.peers_told.news_pass();
+            if !self.client.peers_told.are_questions_forbidden() {
+                self.client.health.readiness.control_forbidden(false);
+            }
         }
     }
 
@@ -145,7 +155,21 @@ impl Listener {
     /// The next message. `None` if async-nats has ended, and with it the process. Dropping
     /// the future loses none.
     pub async fn next(&mut self) -> Option<Said> {
-        let message = self.heard.next().await?;
+        let message = loop {
+            if self.asks_again.has_changed().ok()? {
+                // NATS does not begin a subscription again that it has ended.
+                let subject = self.client.topic(self.topic);
+                self.heard = self.client.nats.subscribe(subject).await.ok()?;
+                self.asks_again.mark_unchanged();
+            }
+            tokio::select! {
+                message = self.heard.next() => break message?,
+                changed = self.asks_again.changed() => {
+                    changed.ok()?;
+                    self.asks_again.mark_changed();
+                }
+            }
+        };
         let reply = message.reply.map(|reply| reply.to_string());
         Some(Said {
             payload: message.payload,
@@ -188,6 +212,14 @@ impl Connection {
         self.lives.send_modify(|lives| *lives += 1);
     }
 
+    /// Asks NATS for the topics once more, where it has forbidden one.
+    pub(super) fn ask_again_for_peers(&self) {
+        if self.peers_forbidden.swap(false, Ordering::Relaxed) {
+            self.peers_ask_again.send_modify(|times| *times += 1);
+            self.lives.send_modify(|lives| *lives += 1);
+        }
+    }
+
     /// NATS forbids something on `subject`. Whether that concerns the other gateways.
     pub(super) fn peers_refused(&self, subject: &str, text: &str) -> bool {
         let topics = [Topic::Gateways, Topic::Control];
@@ -226,6 +258,10 @@ impl Told {
              do not work; it needs the rights of examples/nats-permissions.conf to publish and to \
              hear this subject"
         );
+    }
+
+    fn are_questions_forbidden(&self) -> bool {
+        self.questions.load(Ordering::Relaxed)
     }
 
     fn news_pass(&self) {

@@ -99,6 +99,7 @@ async fn begin(
         deaf: AtomicBool::new(false),
         peers_forbidden: AtomicBool::new(false),
         peers_told: Told::default(),
+        peers_ask_again: watch::Sender::new(0),
         lives: watch::Sender::new(0),
         servers: servers.clone(),
         health,
@@ -112,6 +113,7 @@ async fn begin(
         dialer: Dialer::new(config, servers),
         leaving: None,
         proving: None,
+        peers_again: None,
         suspect: false,
     };
     Ok((client, task))
@@ -129,6 +131,8 @@ struct Task {
     /// Proves that the connection works. It ends when pushes pass, or with another subscription
     /// to the echo, for another proof.
     proving: Option<Work<Option<Subscriber>>>,
+    /// Ends when the other gateways' topics are to be asked for once more.
+    peers_again: Option<Work>,
     /// Something was under way when the connection was lost: perhaps it was too large.
     suspect: bool,
 }
@@ -159,6 +163,10 @@ impl Task {
                         self.prove();
                     }
                 },
+                Some(()) = OptionFuture::from(self.peers_again.as_mut()) => {
+                    self.peers_again = None;
+                    self.client.ask_again_for_peers();
+                }
                 Some(()) = OptionFuture::from(self.leaving.as_mut()) => {
                     self.leaving = None;
                     self.client.close(&"no other server has taken the connection");
@@ -194,6 +202,10 @@ impl Task {
             }
             Event::ServerError(error) => {
                 self.client.refused(error);
+                if self.client.peers_forbidden.load(Ordering::Relaxed) {
+                    let again = || Box::pin(sleep(AGAIN)) as Work;
+                    self.peers_again.get_or_insert_with(again);
+                }
                 // NATS permitted it before: its permissions were loaded anew.
                 if self.client.is_open() && self.client.deaf.load(Ordering::Relaxed) {
                     self.client.forbid();

@@ -60,6 +60,8 @@ pub(in crate::bus) enum Then {
     Subscribed,
     /// Every message that the successor may have missed has arrived.
     TakeOver,
+    /// NATS has answered whether it permits broadcasts.
+    Broadcasts,
 }
 
 /// A connection that has been admitted by its server.

@@ -159,6 +159,9 @@ impl<K: Subscriber> Reader<K> {
 
     /// Ready when a timer has ended and something was done.
     fn poll_timers(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.poll_broadcasts(cx).is_ready() {
+            return Poll::Ready(());
+        }
         if let Some((_, forgets)) = &mut self.known
             && forgets.as_mut().poll(cx).is_ready()
         {
@@ -310,6 +313,12 @@ impl<K: Subscriber> Reader<K> {
             Then::TakeOver => {
                 self.take_over();
                 self.broadcasts.note_heard();
+            }
+            Then::Broadcasts => {
+                if self.broadcasts.note_heard() {
+                    let readiness = &self.connection.health().readiness;
+                    readiness.broadcast_forbidden(false);
+                }
             }
         }
         self.confirm(window.ids);

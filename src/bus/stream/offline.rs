@@ -113,6 +113,7 @@ impl Offline {
             next: 0,
             pull: None,
             alone: false,
+            refused: false,
             not_before: Instant::now(),
             stream,
         };
@@ -143,6 +144,8 @@ struct Reader {
     pull: Option<Pull>,
     /// The next message is larger than a pull may be: it comes alone.
     alone: bool,
+    /// NATS has refused the last pull.
+    refused: bool,
     not_before: Instant,
 }
 
@@ -221,10 +224,15 @@ impl Reader {
                 // Those of the connection before are delivered again.
                 self.unconfirmed.clear();
             }
-            Heard::Message(message) => match self.read(&message) {
-                Some(delivery) => self.look(delivery).await,
-                None => self.status(&message),
-            },
+            Heard::Message(message) => {
+                if std::mem::take(&mut self.refused) {
+                    self.readiness.offline_events(true);
+                }
+                match self.read(&message) {
+                    Some(delivery) => self.look(delivery).await,
+                    None => self.status(&message),
+                }
+            }
             Heard::Published(numbers) => {
                 for number in numbers {
                     if let Some((_, ack)) = self.unconfirmed.remove(&number) {
@@ -236,7 +244,9 @@ impl Reader {
             Heard::Refused(subject) => {
                 let before = self.unconfirmed.len();
                 self.unconfirmed.retain(|_, (other, _)| *other != subject);
-                if self.unconfirmed.len() < before || subject.starts_with("$JS.API.CONSUMER.") {
+                let is_pull = subject.starts_with("$JS.API.CONSUMER.");
+                self.refused |= is_pull;
+                if self.unconfirmed.len() < before || is_pull {
                     self.readiness.offline_events(false);
                     self.not_before = Instant::now() + EXPIRES;
                     self.pull = None;

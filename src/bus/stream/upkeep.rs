@@ -80,10 +80,12 @@ pub(super) async fn keep(stream: Stream, client: Client, readiness: Readiness) {
                     readiness.up(Part::Stream);
                     tokio::select! {
                         () = stream.0.gone.notified() => {}
+                        () = stream.disconnected() => {}
                         () = sleep(jitter::fraction_of(AGAIN, 0.5, 1.0)) => {}
                     }
                     continue;
                 }
+                readiness.away(Part::Stream);
             }
             // The connection tells that by itself.
             Err(StreamError::Away) => {}

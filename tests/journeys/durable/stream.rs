@@ -198,6 +198,19 @@ async fn what_it_may_not_change_it_says() {
     gateway.becomes_ready().await;
 }
 
+/// Once it was as it must be: sessions stay, and operators are warned.
+#[tokio::test]
+async fn a_stream_that_takes_no_more_messages_is_warned_of() {
+    let (mut nats, redis) = tokio::join!(Nats::keeping_for_all(), Redis::start());
+    let gateway = Gateway::durable(&nats, &redis).start().await;
+    let client = nats.client().await;
+    change(&client, |config| config["sealed"] = true.into()).await;
+    // It looks again after each reconnect.
+    nats.restart().await;
+    gateway.readyz_lists("warnings", "stream_away").await;
+    assert!(gateway.log().contains("sealed"), "{}", gateway.log());
+}
+
 #[tokio::test]
 async fn without_jetstream_it_says_what_to_do() {
     let (nats, redis) = tokio::join!(Nats::start_with(""), Redis::start());

@@ -1,10 +1,12 @@
 //! Rights that are withdrawn and given back while the gateway's connections stay.
 
+use serde_json::json;
 use tonic::Code;
+use usher::proto::GetPresenceRequest;
 
 use super::all_but;
 use crate::support::{
-    Gateway, Nats, Redis, eventually,
+    Client, Gateway, Nats, Redis, eventually,
     grpc::{push, pushed},
     nats::Role,
 };
@@ -62,5 +64,51 @@ async fn pushes_pass_whenever_the_echo_is_permitted() {
         permit(&mut nats, &all).await;
         pushes_pass(&gateway).await;
         pushed(&mut grpc, push("42", "1")).await;
+    }
+}
+
+/// Rights to hear broadcasts, other gateways and callers: given, withdrawn and given back while
+/// the connections stay. NATS ends a subscription that it forbids, and never begins it again.
+#[tokio::test]
+async fn what_may_be_heard_again_is_heard() {
+    let (user, password) = Role::Gateway.login();
+    let all = all_but("", "");
+    let hears =
+        "\"usher.broadcast\", \"usher.gateways\", \"usher.control\", \"usher.api.presence\"";
+    let denied = all_but("", hears);
+    let (mut nats, redis) = tokio::join!(Nats::start_with(&denied), Redis::start());
+    let gateway = Gateway::builder(&nats, &redis)
+        .set("nats.user", &user)
+        .set("nats.password", &password)
+        .start()
+        .await;
+    let mut client = Client::open(&gateway, &redis.ticket("42").await).await;
+    let mut grpc = gateway.grpc().await;
+    let other = async_nats::ConnectOptions::with_user_and_password(user, password);
+    let other = other.connect(nats.url()).await.expect("a connection");
+    for number in 0..2 {
+        for finding in ["broadcast_forbidden", "control_forbidden"] {
+            gateway.readyz_lists("warnings", finding).await;
+        }
+        permit(&mut nats, &all).await;
+        pushes_pass(&gateway).await;
+        client.next_data().await;
+
+        let body = number.to_string();
+        let published = other.publish("usher.broadcast", body.into()).await;
+        published.expect("handed over");
+        assert_eq!(client.next_data().await, number);
+        let asked = GetPresenceRequest {
+            user_ids: vec!["42".to_owned()],
+        };
+        let present = grpc.get_presence(asked).await.expect("NATS permits it");
+        assert_eq!(present.into_inner().users["42"].sessions, 1);
+        eventually("the service answers", || async {
+            let body = json!({"user_ids": ["42"]}).to_string();
+            let asked = other.request("usher.api.presence", body.into());
+            asked.await.is_ok()
+        })
+        .await;
+        permit(&mut nats, &denied).await;
     }
 }

@@ -1,7 +1,21 @@
 //! What NATS refuses to subscribe.
 
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::time::{Sleep, sleep};
+
 use super::{BROADCAST, Reader};
-use crate::bus::interest::{Event, Subscriber};
+use crate::bus::interest::{
+    Event, Subscriber,
+    link::{Then, Window},
+};
+
+/// How often it is tried whether broadcasts are still forbidden.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Whether NATS lets this gateway hear broadcasts, as the log tells it.
 #[derive(Debug, Default)]
@@ -10,30 +24,53 @@ pub(super) struct Broadcasts {
     refused: bool,
     /// The log says that they are forbidden.
     told: bool,
+    /// When they are asked for again. NATS does not begin a subscription again that it has
+    /// ended, however its permissions change.
+    again: Option<Pin<Box<Sleep>>>,
 }
 
 impl Broadcasts {
-    /// They are subscribed to on a new connection, where the rights may be others.
+    /// They are subscribed to anew; the rights may be others by now.
     pub(super) fn note_asked(&mut self) {
         self.refused = false;
+        self.again = None;
     }
 
     pub(super) fn note_forbidden(&mut self, subject: &str) {
         self.refused = true;
+        self.again = Some(Box::pin(sleep(AGAIN)));
         if !std::mem::replace(&mut self.told, true) {
             tracing::error!(subject, "NATS forbids it: no session gets any broadcast");
         }
     }
 
-    /// NATS has answered all that was asked for.
-    pub(super) fn note_heard(&mut self) {
+    /// NATS has answered all that was asked for. Whether it permits them.
+    pub(super) fn note_heard(&mut self) -> bool {
         if !self.refused && std::mem::take(&mut self.told) {
             tracing::info!("NATS permits broadcasts again: sessions get them");
         }
+        !self.refused
     }
 }
 
 impl<K: Subscriber> Reader<K> {
+    /// Ready when broadcasts that were refused are subscribed to again.
+    pub(super) fn poll_broadcasts(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(again) = &mut self.broadcasts.again else {
+            return Poll::Pending;
+        };
+        ready!(again.as_mut().poll(cx));
+        self.broadcasts.note_asked();
+        if let Some(link) = self.connection.newest() {
+            link.subscribe(BROADCAST, &self.subjects.heard_broadcast());
+            link.ping(Window {
+                then: Then::Broadcasts,
+                ..Window::default()
+            });
+        }
+        Poll::Ready(())
+    }
+
     /// NATS sends an `-ERR` before the PONG of the same window.
     pub(super) fn refused(&mut self, text: &str, by_next: bool) {
         let refused = match text.split_once("for Subscription to ") {
