@@ -148,7 +148,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Check(arguments) => {
             return Ok(check::run(&arguments.file.load()?, &arguments));
         }
-        Command::Config(file) => return Ok(config::run(&file.load()?)),
+        Command::Config(file) => config::run(&file.load()?)?,
         Command::Ticket(arguments) => ticket::run(&arguments)?,
         Command::Push(arguments) => push::run(&arguments)?,
         Command::Broadcast(arguments) => broadcast::run(&arguments)?,

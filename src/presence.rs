@@ -131,6 +131,7 @@ impl Task {
         mut lost: broadcast::Receiver<Arc<str>>,
         mut waiting: mpsc::Receiver<oneshot::Sender<()>>,
     ) {
+        let mut telling = FuturesUnordered::new();
         loop {
             self.work_on();
             self.metrics.presence_deciding.set(self.table.len() as i64);
@@ -152,8 +153,9 @@ impl Task {
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     self.wake();
                 }
-                vanished = lost.recv() => match vanished {
-                    Ok(gateway) => self.announcer.tell_of_lost(&gateway).await,
+                Some(()) = telling.next() => {}
+                vanished = lost.recv(), if telling.len() < MAX_ASKED => match vanished {
+                    Ok(gateway) => telling.push(self.announcer.clone().tell_of_lost(gateway)),
                     Err(broadcast::error::RecvError::Lagged(_)) => {}
                     Err(broadcast::error::RecvError::Closed) => return,
                 },

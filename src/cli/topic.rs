@@ -21,7 +21,7 @@ line is an empty message. Lines arrive in their order. It stops at the first lin
 that fails, names it, and sums up.")]
 pub(super) struct Arguments {
     /// The topic, 1–128 bytes.
-    #[arg(value_parser = values::topic)]
+    #[arg(value_parser = values::topic, allow_negative_numbers = true)]
     topic: Topic,
     #[command(flatten)]
     message: Message,

@@ -79,13 +79,19 @@ impl Announcer {
         })
     }
 
-    /// A gateway has vanished. Each of the others says so.
-    pub(super) async fn tell_of_lost(&self, gateway: &str) {
-        let event = json!({ "gateway": gateway });
-        match self.elsewhere.tell_of_lost(event.to_string().into()).await {
-            Ok(()) => self.metrics.presence_event("lost"),
-            Err(error) => {
-                tracing::warn!(gateway, %error, "services are not told of a gateway that vanished");
+    /// A gateway has vanished. Each of the others says so, and tries again for as long as NATS
+    /// is away.
+    pub(super) async fn tell_of_lost(self, gateway: Arc<str>) {
+        let event = json!({ "gateway": &*gateway }).to_string();
+        loop {
+            match self.elsewhere.tell_of_lost(event.clone().into()).await {
+                Ok(()) => return self.metrics.presence_event("lost"),
+                Err(PublishError::Unavailable | PublishError::Unconfirmed) => sleep(PAUSE).await,
+                Err(error) => {
+                    return tracing::warn!(
+                        %gateway, %error, "services are not told of a gateway that vanished"
+                    );
+                }
             }
         }
     }

@@ -15,7 +15,7 @@ use warp::{Rejection, reply::Response};
 use super::{
     call::{Call, Counted},
     position::Position,
-    reading::{Few, read, text},
+    reading::{Few, read, read_raw, text},
     refusal::{self, Refusal, json},
     shape::{self, Pushed},
 };
@@ -126,7 +126,7 @@ pub(super) fn orders(body: &Bytes) -> Result<Vec<Result<PushOrder, Refusal>>, Re
     let text = text(body)?;
     let Batch {
         pushes: Few(pushes),
-    } = read(text, Position::START)?;
+    } = read_raw(text, Position::START)?;
     let (mut at, mut position) = (0, Position::START);
     let orders = pushes.into_iter().map(|push| {
         // Where in the body it stands: it is a part of it.
@@ -165,7 +165,11 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_one_push_is_found_in_the_whole_body() {
-        let body = "{\"pushes\": [\n  {\"user_id\": \"1\"},\n  {\"usr\": \"2\"},\n  7, {\"user_id\"\n:3}]}";
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        let body = format!(
+            "{{\"pushes\": [\n  {{\"user_id\": \"1\"}},\n  {{\"usr\": \"2\"}},\n  7, \
+             {{\"user_id\"\n:3}},\n{{\"user_id\": \"4\", \"data\": {deep}}}]}}"
+        );
         let orders = orders(&Bytes::from(body)).expect("a batch");
         let why = |index: usize| match &orders[index] {
             Err(Refusal::Bad(why)) => why.clone(),
@@ -186,6 +190,11 @@ mod tests {
             why(3).starts_with("line 5, column 2: invalid type: integer"),
             "{}",
             why(3)
+        );
+        assert!(
+            why(4).starts_with("line 6, column 153: arrays and objects nest deeper"),
+            "{}",
+            why(4)
         );
     }
 }

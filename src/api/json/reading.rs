@@ -11,25 +11,16 @@ use super::{
     refusal::Refusal,
 };
 
-/// A body as text, once it is known to be one and not too deep.
+/// A body as text.
 ///
 /// # Errors
 ///
-/// Where it is not.
+/// Where it is none.
 pub(super) fn text(body: &Bytes) -> Result<&str, Refusal> {
-    let at = |end: usize| Position::START.after(&body[..end]);
-    let text = str::from_utf8(body).map_err(|error| {
-        let at = at(error.valid_up_to());
+    str::from_utf8(body).map_err(|error| {
+        let at = Position::START.after(&body[..error.valid_up_to()]);
         Refusal::bad(format!("{at}: the body is not UTF-8"))
-    })?;
-    match too_deep(body) {
-        None => Ok(text),
-        Some(end) => Err(Refusal::bad(format!(
-            "{}: arrays and objects nest deeper than {DEEPEST}; send them as a string, or \
-             flatten them",
-            at(end)
-        ))),
-    }
+    })
 }
 
 /// Reads a body that is one object.
@@ -45,8 +36,28 @@ pub(in crate::api) fn whole<'a, T: Deserialize<'a>>(body: &'a Bytes) -> Result<T
 ///
 /// # Errors
 ///
-/// Where it is none, or has other fields than it may have: with the place in the body.
+/// Where it is none, nests too deep, or has other fields than it may have: with the place in
+/// the body.
 pub(super) fn read<'a, T: Deserialize<'a>>(text: &'a str, start: Position) -> Result<T, Refusal> {
+    if let Some(end) = too_deep(text.as_bytes()) {
+        let at = start.after(&text.as_bytes()[..end]);
+        return Err(Refusal::bad(format!(
+            "{at}: arrays and objects nest deeper than {DEEPEST}; send them as a string, or \
+             flatten them"
+        )));
+    }
+    read_raw(text, start)
+}
+
+/// Reads an object of which parts stay as they stand, however deep.
+///
+/// # Errors
+///
+/// As [`read`].
+pub(super) fn read_raw<'a, T: Deserialize<'a>>(
+    text: &'a str,
+    start: Position,
+) -> Result<T, Refusal> {
     let blank = text.len() - text.trim_ascii_start().len();
     // The derived reader would take the fields from an array, too.
     if text.as_bytes().get(blank) != Some(&b'{') {

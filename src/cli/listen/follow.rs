@@ -10,7 +10,7 @@ use super::{
     ended_well,
     frame::Frame,
     progress::Progress,
-    refused::Refused,
+    refused::{Lasts, Refused},
     screen::{Screen, state},
     session::{Close, Received, Session},
 };
@@ -26,6 +26,9 @@ use crate::{
     user::UserId,
 };
 
+/// Fresh tickets that are refused in a row say that none will be taken.
+const MAX_TICKETS_REFUSED: u32 = 3;
+
 /// Follows sessions, one at a time.
 pub(super) struct Follower {
     signals: Signals,
@@ -35,6 +38,8 @@ pub(super) struct Follower {
     written: Option<String>,
     /// Whether any session was welcomed yet.
     welcomed: bool,
+    /// Tickets that were refused since the last session.
+    tickets_refused: u32,
 }
 
 /// A session that has been.
@@ -78,6 +83,7 @@ impl Follower {
             written: since.clone(),
             progress: Progress::new(since),
             welcomed: false,
+            tickets_refused: 0,
         })
     }
 
@@ -102,6 +108,7 @@ impl Follower {
             };
             let wait = match opened {
                 Ok(session) => {
+                    self.tickets_refused = 0;
                     let past = self.follow(session).await?;
                     match past.end {
                         End::Closed(close) if !stays_away(close.code) => {
@@ -203,7 +210,7 @@ impl Follower {
     /// Before the first welcome somebody waits for what is wrong to be said;
     /// after it, somebody wants to stay connected.
     fn worth_another_try(
-        &self,
+        &mut self,
         not_opened: NotOpened,
     ) -> Result<(Trouble, Option<Duration>), Failure> {
         match not_opened {
@@ -213,11 +220,22 @@ impl Follower {
                 Kind::Unreachable if !self.welcomed => Err(error.into()),
                 Kind::Unreachable | Kind::Later => Ok((error.trouble, None)),
             },
-            NotOpened::Refused(refused) if self.welcomed || refused.is_for_now() => {
+            NotOpened::Refused(refused) => {
+                let lasts = refused.lasts();
+                self.tickets_refused += u32::from(lasts == Lasts::UntilThird);
+                let again = match lasts {
+                    Lasts::Shortly => true,
+                    Lasts::UntilThird => self.tickets_refused < MAX_TICKETS_REFUSED,
+                    Lasts::ForGood => false,
+                    Lasts::Unknown => self.welcomed,
+                };
                 let hint = refused.hint();
-                Ok((refused.for_a_user(), hint))
+                let trouble = refused.for_a_user();
+                match again {
+                    true => Ok((trouble, hint)),
+                    false => Err(Failure::new(trouble)),
+                }
             }
-            NotOpened::Refused(refused) => Err(Failure::new(refused.for_a_user())),
         }
     }
 }

@@ -15,6 +15,19 @@ pub(in crate::cli) struct Refused {
     kind: Kind,
 }
 
+/// How long a refusal lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lasts {
+    /// A gateway is there, and may let us in another time.
+    Shortly,
+    /// Another ticket may be good; not after the third refusal of this kind in a row.
+    UntilThird,
+    /// Nothing that we repeat would mend it.
+    ForGood,
+    /// Nobody is there, or somebody who speaks otherwise.
+    Unknown,
+}
+
 enum Kind {
     /// Nobody is there, or nobody who speaks WebSocket.
     Unreachable,
@@ -71,9 +84,14 @@ impl Refused {
         }
     }
 
-    /// Whether a gateway is there, and may let us in another time.
-    pub(super) fn is_for_now(&self) -> bool {
-        matches!(self.kind, Kind::Answer(429 | 503, ..))
+    /// What follows for somebody who mints a ticket for each attempt.
+    pub(super) fn lasts(&self) -> Lasts {
+        match self.kind {
+            Kind::Answer(429 | 503, ..) => Lasts::Shortly,
+            Kind::Answer(401, ..) => Lasts::UntilThird,
+            Kind::Answer(400 | 403 | 404 | 405 | 426, ..) => Lasts::ForGood,
+            Kind::Answer(..) | Kind::Unreachable => Lasts::Unknown,
+        }
     }
 
     /// When to come back.
