@@ -69,7 +69,12 @@ impl Durable {
                     );
                 }
             }
-            for session in self.compare(due).await {
+            // Who catches up still is compared after that.
+            let (live, others): (Vec<_>, Vec<_>) = due
+                .into_iter()
+                .partition(|session| session.track().is_live());
+            let others = others.into_iter().filter(|it| it.backlog().is_open());
+            for session in self.compare(live).await.into_iter().chain(others) {
                 self.look_later(&session);
             }
         }

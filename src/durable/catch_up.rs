@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::{Session, track::Why};
 use crate::{
     bus::stream::LeaderState,
-    frame::{self, Proof},
+    frame::{self, Framed, Proof},
     message::{EventName, Stored},
     position::Step,
     registry::{Arrival, Outgoing, Source},
@@ -35,8 +35,8 @@ pub(super) struct Missed {
     /// The session's channel of this index.
     pub(super) channel: usize,
     pub(super) stored: Stored,
-    /// Its frame; `None` if the client does not get it.
-    pub(super) bytes: Option<Bytes>,
+    /// Its frame; `None` if the client gets nothing in its place.
+    pub(super) frame: Option<Framed>,
     /// Its trace, where that is recorded.
     pub(super) trace: Option<Trace>,
     pub(super) event: EventName,
@@ -67,7 +67,7 @@ pub(super) enum Audit {
 }
 
 impl Session {
-    /// Queues what it missed, whatever the bounds are: a round keeps to them. Returns whether
+    /// Queues what it missed, whatever the bounds of a backlog are: a round keeps to them. Returns whether
     /// another round has to follow immediately.
     pub(super) fn catch_up(&self, catch_up: CatchUp) -> bool {
         let limits = &*self.durable.limits;
@@ -87,14 +87,18 @@ impl Session {
         for Missed {
             channel,
             stored,
-            bytes,
+            frame: framed,
             trace,
             event,
         } in catch_up.messages
         {
-            match bytes {
-                Some(bytes) => {
+            let whole = matches!(framed, Some(Framed::Whole(_)));
+            match framed {
+                Some(Framed::Whole(bytes) | Framed::TooLarge(Some(bytes))) => {
                     let source = track.note_sent(channel, stored.seq);
+                    if !whole {
+                        track.was_too_large(channel, stored.seq);
+                    }
                     let (tracer, event) = (&self.durable.tracer, event.as_str());
                     let arrived = Arrival::replayed(tracer, trace, event, stored.seq);
                     frames.push(Outgoing {
@@ -104,7 +108,9 @@ impl Session {
                     });
                     replayed += 1;
                 }
-                None => track.note_skipped(channel, stored.seq, stored.prev),
+                Some(Framed::TooLarge(None)) | None => {
+                    track.note_skipped(channel, stored.seq, stored.prev);
+                }
             }
         }
         track.owe(&catch_up.remaining);
@@ -130,9 +136,13 @@ impl Session {
                     ..frame(live, Source::Proof)
                 });
             }
+            self.durable
+                .metrics
+                .dropped("too_large", finished.too_large);
             frames.extend(finished.frames);
         }
         self.backlog().extend(frames);
+        limits.check();
         let idle = self.backlog().is_idle();
         // Else the client's task asks for more when it has written the last of it.
         track.reads_again(idle)

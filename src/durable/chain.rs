@@ -3,7 +3,13 @@
 //! Each message names the message before it in its channel, so the next one shows whether one
 //! is missing between.
 
+use std::collections::VecDeque;
+
 use crate::{channel::Channel, message::Stored, registry::Source};
+
+/// Messages that were too large are remembered for as long as somebody may ask about them:
+/// moments.
+const MAX_TOO_LARGE: usize = 64;
 
 /// A session's messages of one channel.
 ///
@@ -26,8 +32,8 @@ pub(super) struct Chain {
     pub(super) owed: u64,
     /// The last message that was covered without being sent, and the message before it.
     skipped: (u64, u64),
-    /// The last message that was too large to be sent; 0 for none.
-    too_large: u64,
+    /// The last messages that were too large to be sent; nearly no session has any.
+    too_large: Option<Box<VecDeque<u64>>>,
     /// Earlier messages were never the session's.
     began: u64,
 }
@@ -52,7 +58,7 @@ impl Chain {
             doubtful: true,
             owed: 0,
             skipped: (0, 0),
-            too_large: 0,
+            too_large: None,
             began: 0,
         }
     }
@@ -119,11 +125,32 @@ impl Chain {
 
     /// A `gap` replaces this message.
     pub(super) fn was_too_large(&mut self, seq: u64) {
-        self.too_large = seq;
+        let last = self.too_large.get_or_insert_default();
+        last.truncate(MAX_TOO_LARGE - 1);
+        last.push_front(seq);
     }
 
     /// Whether the session was given the message `seq` and everything before it.
     pub(super) fn was_given(&self, seq: u64) -> bool {
-        seq > self.began && seq <= self.covered && seq != self.too_large
+        let mut too_large = self.too_large.iter().flat_map(|last| last.iter());
+        seq > self.began && seq <= self.covered && !too_large.any(|other| *other == seq)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_was_given_what_was_too_large() {
+        let mut chain = Chain::new(Channel::User);
+        chain.start(5);
+        for seq in 6..=9 {
+            chain.note_sent(0, seq);
+        }
+        chain.was_too_large(7);
+        chain.was_too_large(8);
+        let given: Vec<_> = (5..=10).filter(|seq| chain.was_given(*seq)).collect();
+        assert_eq!(given, [6, 9]);
     }
 }

@@ -253,7 +253,7 @@ pub(super) fn is_of(position: &Position, leader: &LeaderState) -> Option<bool> {
     }
     match position.top {
         0 => Some(true),
-        top if top == leader.last => Some(position.at == leader.last_at),
+        top if (top, position.at) == (leader.last, leader.last_at) => Some(true),
         _ => None,
     }
 }

@@ -260,6 +260,9 @@ impl Durable {
             let _ = asked.opening.send(Err(error.clone()));
             return None;
         }
+        if !session.backlog().is_open() {
+            return None;
+        }
         session.amend(|catching_up| {
             let held = &mut catching_up.held_back;
             held.get_or_insert_with(|| self.held_back.one());

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use super::{
     Durable,
     chain::Compared,
-    track::{Beginning, CatchingUp, Track, Want},
+    track::{Beginning, CatchingUp, Track, Waits, Want},
 };
 use crate::{
     channel::{Channel, Topic},
@@ -295,17 +295,23 @@ impl registry::Session for Session {
             None | Some(Compared::Hole) => {
                 let wants = compared.is_some() && track.miss(index);
                 if !probe {
-                    let (Framed::Whole(bytes) | Framed::TooLarge(Some(bytes))) =
-                        frames.get(protocol)
-                    else {
-                        return self.is_too_large();
+                    let (bytes, whole) = match frames.get(protocol) {
+                        Framed::Whole(bytes) => (bytes, true),
+                        Framed::TooLarge(Some(gap)) => (gap, false),
+                        Framed::TooLarge(None) => return self.is_too_large(),
                     };
                     // `Track::finish` sets the real source when it queues the frame.
                     let outgoing = Outgoing {
                         step: self.step(&track, index, stored),
                         ..Outgoing::new(bytes, Some(arrival), Source::Own, limits)
                     };
-                    track.hold(index, stored, outgoing, limits);
+                    let waits = Waits {
+                        channel: index,
+                        stored,
+                        outgoing,
+                        whole,
+                    };
+                    track.hold(waits, limits);
                 }
                 self.unlock(track, wants);
             }

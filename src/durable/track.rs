@@ -10,14 +10,17 @@ mod pending;
 mod topics;
 mod types;
 
-pub(super) use self::types::{Beginning, CatchingUp, Finished, Resumed, Want, Why};
 use self::{pending::Pending, topics::Expected};
+pub(super) use self::{
+    pending::Waits,
+    types::{Beginning, CatchingUp, Finished, Resumed, Want, Why},
+};
 use super::chain::{Chain, Compared};
 use crate::{
     channel::Channel,
     frame::Proof,
     message::Stored,
-    registry::{Limits, Outgoing, Source},
+    registry::{Limits, Source},
 };
 
 /// How a session stands to the stream.
@@ -146,11 +149,12 @@ impl Track {
 
     /// Keeps a live message until all before it are sent, within the bounds of a backlog;
     /// beyond them all such messages are left to the stream.
-    pub(super) fn hold(&mut self, channel: usize, stored: Stored, one: Outgoing, limits: &Limits) {
+    pub(super) fn hold(&mut self, waits: Waits, limits: &Limits) {
         let Some(pending) = self.state.pending() else {
             return;
         };
-        if !pending.hold(channel, stored, one, limits) {
+        let channel = waits.channel;
+        if !pending.hold(waits, limits) {
             let chains = &mut self.chains;
             pending.drop_all(|channel| chains[channel].doubtful = true);
             chains[channel].doubtful = true;
@@ -310,11 +314,23 @@ impl Track {
             self.show(proof);
         }
         let mut frames = Vec::new();
+        let mut too_large = 0;
         let mut complete = !pending.has_dropped();
-        while complete && let Some((channel, stored, mut outgoing)) = pending.pop() {
+        while complete
+            && let Some(Waits {
+                channel,
+                stored,
+                mut outgoing,
+                whole,
+            }) = pending.pop()
+        {
             match self.chains[channel].compare(stored) {
                 Compared::Next { prev } if prev == stored.prev => {
                     outgoing.source = self.note_sent(channel, stored.seq);
+                    if !whole {
+                        self.was_too_large(channel, stored.seq);
+                        too_large += 1;
+                    }
                     frames.push(outgoing);
                 }
                 Compared::Duplicate => {}
@@ -337,7 +353,11 @@ impl Track {
             }
             State::Joining(_) | State::Live => {}
         }
-        Some(Finished { announced, frames })
+        Some(Finished {
+            announced,
+            frames,
+            too_large,
+        })
     }
 
     /// Everything of all channels up to `up_to` is covered, as the stream says, and everything
@@ -367,22 +387,6 @@ impl Track {
     /// A proof is about to be written, or queued.
     pub(super) fn show(&mut self, proof: Proof) {
         self.shown = Some(proof);
-    }
-
-    /// What a `ping` may prove; `None` if the session is not up to date.
-    pub(super) fn proven(&self) -> Option<Proof> {
-        match self.state {
-            State::Live if !self.disowned => Some(self.proven),
-            _ => None,
-        }
-    }
-
-    /// The last proof that the client is told; `None` while it is sent what it missed.
-    pub(super) fn shown(&self) -> Option<Proof> {
-        match self.state {
-            State::Live if !self.disowned => self.shown,
-            _ => None,
-        }
     }
 }
 

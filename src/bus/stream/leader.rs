@@ -298,8 +298,10 @@ async fn is_other(
 ) -> Result<bool, StreamError> {
     Ok(match seq {
         0 => false,
-        seq if seq >= leader.last => (seq, seen_at) != (leader.last, leader.last_at),
-        // One that is gone says nothing.
+        seq if seq > leader.last => true,
+        seq if (seq, seen_at) == (leader.last, leader.last_at) => false,
+        // One that is gone says nothing, the last one neither: replicas that were brought up
+        // without it know no time of it.
         seq => stored_at(stream, seq)
             .await?
             .is_some_and(|at| at != seen_at),

@@ -129,12 +129,13 @@ async fn one(
     let after = wanted.after;
     let reading = async {
         let mut read = subject_after(stream, wanted, after, (bounds, leader)).await?;
-        if read.proven && read.found.is_empty() && read.more > 0 && bounds.messages > 0 {
-            // It alone is as large as the bounds.
+        if read.found.is_empty() && read.more > 0 && bounds.messages > 0 {
+            // The one at the sequence itself is as large as the bounds.
             let rest = subject_after(stream, wanted, after + 1, (bounds, leader)).await?;
+            let Read { proven, intact, .. } = read;
             read = Read {
-                proven: true,
-                intact: true,
+                proven,
+                intact,
                 ..rest
             };
         }

@@ -199,7 +199,9 @@ pub(super) async fn scan(
     let shares: Vec<_> = {
         let mut index = lock(&stream.0.scans.index);
         index.1 = Instant::now();
-        let share = |request| share(&index.0, request, leader, &stream.0.scans.room);
+        let scans = &stream.0.scans;
+        let room = (&scans.room, scans.most / 2);
+        let share = |request| share(&index.0, request, leader, room);
         requests.into_iter().map(share).collect()
     };
     let fetching = iter(shares).map(async |share| match share {
@@ -282,6 +284,11 @@ async fn pass(
         let read = timeout(ANSWER, from(stream, (least, most), room, &mut part)).await;
         let read = match read.unwrap_or(Err(StreamError::TimedOut))? {
             Ended::Whole(read) => Some(read),
+            // The messages at its end are gone.
+            Ended::Nothing if !leader.replicated => {
+                part.advance(least);
+                None
+            }
             Ended::Nothing | Ended::TooMuch => None,
         };
         if let Some(read) = read {

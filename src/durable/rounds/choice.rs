@@ -114,6 +114,10 @@ pub(super) fn choose(
     leader: &LeaderState,
     spent: &Spent,
 ) -> (Vec<Reader>, Vec<Reader>) {
+    if leader.is_pinned() {
+        // A scan could prove nothing.
+        return (Vec::new(), readers);
+    }
     readers.sort_by_cached_key(|reader| std::cmp::Reverse(range(reader).after));
     let mut ranges: Vec<_> = readers.iter().map(range).collect();
     // A scan goes up to the leader's last.

@@ -5,11 +5,9 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use bytes::Bytes;
-
 use super::{Facts, Reader, Then};
 use crate::{
-    bus::stream::{Found, Read, Reads, StreamError},
+    bus::stream::{Bounds, Found, Read, Reads, StreamError},
     channel::Channel,
     close::CloseReason,
     durable::{
@@ -134,13 +132,11 @@ impl Durable {
             catch_up.gap = Some(session.backlog().protocol().frame(&frame::gap(reason)));
         }
 
-        let (messages, remaining) = merge(of, want, lasts, facts.up_to);
-        let mut reached: Vec<u64> = want.chains.iter().map(|chain| chain.covered).collect();
-        for (channel, found) in &messages {
-            reached[*channel] = found.seq;
-        }
-        // What comes after that comes live, or has come.
-        let done = reached.iter().zip(lasts).all(|(now, last)| now >= last);
+        let Merged {
+            messages,
+            remaining,
+            done,
+        } = merge(of, want, (lasts, facts.up_to), self.bounds());
         if messages.is_empty() && !done {
             return Ok((opening, Then::Lags));
         }
@@ -161,16 +157,15 @@ impl Durable {
             }
             skip
         });
+        let mut gap_up_to = want.gap_up_to;
         if lost {
             session.track().know(facts.leader.known());
+            gap_up_to = facts.leader.last;
         }
-        catch_up.messages = self.frames(reader, messages, skip.unwrap_or(0), &facts.frames);
+        let skip = (skip.unwrap_or(0), gap_up_to);
+        catch_up.messages = self.frames(reader, messages, skip, &facts.frames);
         catch_up.channels_version = want.channels_version;
-        catch_up.remaining = if done {
-            vec![0; lasts.len()]
-        } else {
-            remaining
-        };
+        catch_up.remaining = remaining;
         catch_up.done = done.then(|| Done {
             up_to: facts.up_to,
             proof: facts.leader.proof(),
@@ -184,12 +179,13 @@ impl Durable {
         Ok((opening, then))
     }
 
-    /// The frames of messages, in order, but for the first `skip`.
+    /// The frames of messages, in order, but for the first `skip` of those up to a sequence: of
+    /// these the client was told that they may be lost.
     fn frames(
         &self,
         Reader { session, want, .. }: &Reader,
         messages: Vec<(usize, Found)>,
-        skip: u64,
+        (skip, gap_up_to): (u64, u64),
         shared: &Shared,
     ) -> Vec<Missed> {
         let mut prev: Vec<u64> = want.chains.iter().map(|chain| chain.sent).collect();
@@ -206,7 +202,7 @@ impl Durable {
                 at,
             };
             message.stored = Some(stored);
-            let bytes = if left_out < skip {
+            let frame = if left_out < skip && seq <= gap_up_to {
                 left_out += 1;
                 None
             } else if message.probe {
@@ -214,13 +210,13 @@ impl Durable {
             } else {
                 self.frame(session, &message, stored, shared)
             };
-            if bytes.is_some() {
+            if frame.is_some() {
                 prev[channel] = seq;
             }
             Missed {
                 channel,
                 stored,
-                bytes,
+                frame,
                 trace: message.trace,
                 event: message.event,
             }
@@ -235,7 +231,7 @@ impl Durable {
         message: &Message,
         stored: Stored,
         shared: &Shared,
-    ) -> Option<Bytes> {
+    ) -> Option<Framed> {
         let protocol = session.backlog().protocol();
         let build = || {
             let framed = contained_now(|| {
@@ -257,16 +253,14 @@ impl Durable {
             return None;
         };
         self.metrics.replayed.inc();
-        match framed {
-            Framed::Whole(bytes) => Some(bytes),
-            Framed::TooLarge(gap) => {
-                self.metrics.dropped("too_large", 1);
-                if gap.is_none() {
-                    session.backlog().end(CloseReason::TooLarge.into());
-                }
-                gap
+        if let Framed::TooLarge(gap) = &framed {
+            self.metrics.dropped("too_large", 1);
+            if gap.is_none() {
+                session.backlog().end(CloseReason::TooLarge.into());
+                return None;
             }
         }
+        Some(framed)
     }
 }
 
@@ -290,15 +284,26 @@ impl Shared {
     }
 }
 
+/// What a round brings a session.
+pub(in crate::durable) struct Merged {
+    /// The session's channel of each message, and the message.
+    pub(in crate::durable) messages: Vec<(usize, Found)>,
+    /// For each channel: how many messages are left.
+    pub(in crate::durable) remaining: Vec<u64>,
+    /// These were all up to where the round looked. What comes after that comes live, or has
+    /// come.
+    pub(in crate::durable) done: bool,
+}
+
 /// The messages of all channels in the stream's order, as far as all channels are known, which
 /// is never beyond `up_to`: the reads are of different moments, and perhaps of different
-/// replicas. And how many of each channel are left then.
+/// replicas. Of all channels together there are no more than the bounds, or one message.
 pub(in crate::durable) fn merge(
     reads: Vec<Option<Read>>,
     want: &Want,
-    lasts: &[u64],
-    up_to: u64,
-) -> (Vec<(usize, Found)>, Vec<u64>) {
+    (lasts, up_to): (&[u64], u64),
+    most: Bounds,
+) -> Merged {
     let channels = reads.iter().zip(&want.chains).zip(lasts);
     let known = channels.map(|((read, chain), last)| {
         let read = read.as_ref();
@@ -308,16 +313,37 @@ pub(in crate::durable) fn merge(
         if more || end < *last { end } else { u64::MAX }
     });
     let horizon = known.min().unwrap_or(u64::MAX).min(up_to);
-    let mut remaining = Vec::with_capacity(reads.len());
-    let mut messages = Vec::new();
-    for (channel, read) in reads.into_iter().enumerate() {
-        let total = read.as_ref().map_or(0, Read::total);
-        let before = messages.len();
-        let found = read.into_iter().flat_map(|read| read.found);
-        let known = found.filter(|found| found.seq <= horizon);
-        messages.extend(known.map(|found| (channel, found)));
-        remaining.push(total - (messages.len() - before) as u64);
-    }
+    let mut remaining: Vec<u64> = reads
+        .iter()
+        .map(|read| read.as_ref().map_or(0, Read::total))
+        .collect();
+    let reads = reads.into_iter().enumerate();
+    let mut messages: Vec<(usize, Found)> = reads
+        .flat_map(|(channel, read)| {
+            let found = read.into_iter().flat_map(|read| read.found);
+            found.map(move |found| (channel, found))
+        })
+        .filter(|(_, found)| found.seq <= horizon)
+        .collect();
     messages.sort_by_key(|(_, found)| found.seq);
-    (messages, remaining)
+    let mut bytes = 0;
+    let most_messages = messages.iter().take(most.messages);
+    let fit = most_messages.take_while(|(_, found)| {
+        bytes += found.message.payload.len();
+        bytes <= most.bytes
+    });
+    let count = fit.count().max(1).min(messages.len());
+    let done = horizon >= up_to && count == messages.len();
+    messages.truncate(count);
+    match done {
+        true => remaining.fill(0),
+        false => messages
+            .iter()
+            .for_each(|(channel, _)| remaining[*channel] -= 1),
+    }
+    Merged {
+        messages,
+        remaining,
+        done,
+    }
 }

@@ -128,8 +128,8 @@ impl Durable {
         unserved
     }
 
-    /// How much of each channel a session gets in one round: at most half of a backlog.
-    fn bounds(&self) -> Bounds {
+    /// How much a session gets in one round: at most half of a backlog.
+    pub(super) fn bounds(&self) -> Bounds {
         Bounds {
             messages: (self.limits.messages / 2).max(1),
             bytes: self.limits.bytes / 2,

@@ -89,20 +89,25 @@ async fn a_session_that_is_ahead_of_a_rounds_leader_gets_another_round() {
     assert!(!session.backlog().is_open(), "it has more than the stream");
 }
 
-/// The last of `missed` messages of the user: two of them are read.
-fn read(after: u64, missed: u64) -> Reads {
-    let found = (after + 1..=after + 2).map(|seq| Found {
+/// A message of this channel.
+fn found(channel: Channel, seq: u64) -> Found {
+    Found {
         seq,
         at: seq,
         message: Message {
             event: EventName::default(),
             payload: "1".into(),
-            channel: Channel::User,
+            channel,
             stored: None,
             probe: false,
             trace: None,
         },
-    });
+    }
+}
+
+/// The last of `missed` messages of the user: two of them are read.
+fn read(after: u64, missed: u64) -> Reads {
+    let found = (after + 1..=after + 2).map(|seq| found(Channel::User, seq));
     let mut reads = Reads::none(2);
     reads.of[0] = Some(Read {
         intact: true,
@@ -111,6 +116,69 @@ fn read(after: u64, missed: u64) -> Reads {
         more: missed - 2,
     });
     reads
+}
+
+/// A round for a session that is up to date with message 7, of a leader with this many messages.
+async fn reader(durable: &Arc<Durable>, session: &Arc<Session>, leader: &LeaderState) -> Reader {
+    let waiting = Waiting {
+        session: session.clone(),
+        asked: None,
+    };
+    let reader = durable.reader(waiting, leader).await;
+    reader.expect("it wants")
+}
+
+#[tokio::test]
+async fn a_round_brings_half_a_backlog_of_all_channels_together() {
+    let durable = away::durable(8).await;
+    let names = ["a", "b", "c", "d"];
+    let session = away::open(&durable, &names, &away::leader(7));
+    session.track().take_back();
+    let leader = away::leader(17);
+    let facts = Facts::new(&leader, 17);
+    let mut brought = Vec::new();
+    for _ in 0..2 {
+        let mut reader = reader(&durable, &session, &leader).await;
+        // Two of each topic, one topic after the other.
+        let last = |topic: u64| 17 - (names.len() as u64 - 1 - topic);
+        reader.lasts = vec![0, 0, last(0), last(1), last(2), last(3)];
+        let mut reads = Reads::none(6);
+        for (index, chain) in reader.want.chains.iter().enumerate().skip(2) {
+            let seqs = [last(index as u64 - 2) - 4, last(index as u64 - 2)];
+            let seqs = seqs.into_iter().filter(|seq| *seq > chain.covered);
+            reads.of[index] = Some(Read {
+                intact: true,
+                proven: true,
+                found: seqs.map(|seq| found(chain.channel.clone(), seq)).collect(),
+                more: 0,
+            });
+        }
+        let delivered = durable.deliver(&reader, None, reads, &facts).await;
+        assert!(delivered.is_ok());
+        brought.push(write(&session));
+        session.clone().idle();
+    }
+    // With the `live` at the end.
+    assert_eq!(brought, [4, 5]);
+}
+
+/// What it was told that it may have lost is left out, and nothing else.
+#[tokio::test]
+async fn what_came_after_a_gap_is_not_left_out_for_a_topic_that_is_gone() {
+    let durable = away::durable(8).await;
+    let session = away::open(&durable, &[], &away::leader(7));
+    session.track().take_back();
+    session.amend(|catching_up| {
+        (catching_up.judged, catching_up.skip, catching_up.gap_up_to) = (true, 100, 8);
+    });
+    let leader = away::leader(9);
+    let facts = Facts::new(&leader, 9);
+    let mut reader = reader(&durable, &session, &leader).await;
+    reader.lasts = vec![9, 0];
+    let delivered = durable.deliver(&reader, None, read(7, 2), &facts).await;
+    assert!(delivered.is_ok());
+    // The message 9, and `live`.
+    assert_eq!(write(&session), 2);
 }
 
 /// Its client is written all that is queued.
@@ -137,11 +205,7 @@ async fn a_slow_session_that_was_held_back_is_told_a_gap_and_stays() {
     let leader = away::leader(last);
     let facts = Facts::new(&leader, last);
     for passed in [0, 2] {
-        let waiting = Waiting {
-            session: session.clone(),
-            asked: None,
-        };
-        let mut reader = durable.reader(waiting, &leader).await.expect("it wants");
+        let mut reader = reader(&durable, &session, &leader).await;
         reader.lasts = vec![last, 0];
         let reads = read(7 + passed, missed - passed);
         let delivered = durable.deliver(&reader, None, reads, &facts).await;

@@ -6,11 +6,11 @@ use crate::durable::{
     chain::Compared,
     resume,
     rounds::deliver::merge,
-    track::{Beginning, Finished, Resumed, Track, Want},
+    track::{Beginning, Finished, Resumed, Track, Waits, Want},
     verdict::{Shown, shown},
 };
 use crate::{
-    bus::stream::{Found, LeaderState, Read},
+    bus::stream::{Bounds, Found, LeaderState, Read},
     channel::{Channel, Topic},
     frame::Proof,
     message::{EventName, Message, Stored},
@@ -22,6 +22,10 @@ use crate::{
 const LIMIT: usize = 6;
 /// Messages of one channel in one read.
 const READ: usize = 3;
+const MOST: Bounds = Bounds {
+    messages: READ,
+    bytes: usize::MAX,
+};
 
 /// A stored message: its channel, and when it was stored. No two are stored at one time.
 pub(super) type Kept = BTreeMap<u64, (usize, u64)>;
@@ -170,7 +174,7 @@ impl World {
                     // So long a frame that its length names it.
                     let bytes = vec![0; seq as usize].into();
                     let outgoing = Outgoing::new(bytes, None, Source::Own, &limits());
-                    track.hold(channel, stored, outgoing, &limits());
+                    track.hold(Waits::whole(channel, stored, outgoing), &limits());
                 }
             }
         }
@@ -322,11 +326,10 @@ impl World {
     /// As `rounds::deliver` does it, and the client is written all of it.
     pub(super) fn bring(&mut self, want: &Want, reads: Vec<Option<Read>>, lasts: &[u64]) {
         let proof = self.stream.leader().proof();
-        let (messages, left) = merge(reads, want, lasts, proof.seq);
+        let merged = merge(reads, want, (lasts, proof.seq), MOST);
         let track = self.session.as_mut().expect("a session");
-        let mut reached: Vec<_> = want.chains.iter().map(|chain| chain.covered).collect();
         let mut prev: Vec<_> = want.chains.iter().map(|chain| chain.sent).collect();
-        for (channel, Found { seq, at, .. }) in messages {
+        for (channel, Found { seq, at, .. }) in merged.messages {
             let before = std::mem::replace(&mut prev[channel], seq);
             let source = track.note_sent(channel, seq);
             let stored = Stored {
@@ -335,11 +338,9 @@ impl World {
                 at,
             };
             self.queued.push((channel, stored, source));
-            reached[channel] = seq;
         }
-        let done = reached.iter().zip(lasts).all(|(now, last)| now >= last);
-        track.owe(&if done { vec![0; lasts.len()] } else { left });
-        let finished = match done {
+        track.owe(&merged.remaining);
+        let finished = match merged.done {
             true => track.finish(proof.seq, proof, want.connection_changes),
             false => None,
         };

@@ -4,6 +4,7 @@ use super::{State, Track};
 use crate::{
     channel::{Channel, Topic},
     durable::chain::Chain,
+    frame::Proof,
 };
 
 impl Track {
@@ -56,6 +57,22 @@ impl Track {
             State::Joining(pending) => pending.bytes(),
             State::CatchingUp(catching_up) => catching_up.pending.bytes(),
             State::Live => 0,
+        }
+    }
+
+    /// What a `ping` may prove; `None` if the session is not up to date.
+    pub(in crate::durable) fn proven(&self) -> Option<Proof> {
+        match self.state {
+            State::Live if !self.disowned => Some(self.proven),
+            _ => None,
+        }
+    }
+
+    /// The last proof that the client is told; `None` while it is sent what it missed.
+    pub(in crate::durable) fn shown(&self) -> Option<Proof> {
+        match self.state {
+            State::Live if !self.disowned => self.shown,
+            _ => None,
         }
     }
 }

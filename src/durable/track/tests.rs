@@ -78,7 +78,10 @@ fn what_waits_is_bounded_and_the_rest_is_left_to_the_stream() {
     for seq in 1..=9 {
         let (prev, at) = (seq - 1, 0);
         let outgoing = Outgoing::new(vec![0; 9].into(), None, Source::Own, &limits());
-        track.hold(0, Stored { seq, prev, at }, outgoing, &limits());
+        track.hold(
+            Waits::whole(0, Stored { seq, prev, at }, outgoing),
+            &limits(),
+        );
     }
     assert_eq!(track.pending_bytes(), 0);
     let finished = track
@@ -111,11 +114,11 @@ fn what_waits_for_a_session_on_its_way_in_can_be_taken_back() {
         at: seq,
     };
     let outgoing = || Outgoing::new(vec![0; 9].into(), None, Source::Own, &limits());
-    track.hold(0, stored(8), outgoing(), &limits());
+    track.hold(Waits::whole(0, stored(8), outgoing()), &limits());
     assert_eq!(track.pending_bytes(), 9);
     track.take_back();
     assert_eq!(track.pending_bytes(), 0);
-    track.hold(0, stored(9), outgoing(), &limits());
+    track.hold(Waits::whole(0, stored(9), outgoing()), &limits());
     assert_eq!(track.pending_bytes(), 0, "it is left to the stream");
     track.start(beginning(7, 2));
     let proof = Proof { seq: 7, at: 7 };
@@ -123,7 +126,7 @@ fn what_waits_for_a_session_on_its_way_in_can_be_taken_back() {
     assert!(finished.frames.is_empty() && !track.is_live());
     let want = track.want().expect("it catches up");
     assert!(want.chains[0].doubtful);
-    track.hold(0, stored(10), outgoing(), &limits());
+    track.hold(Waits::whole(0, stored(10), outgoing()), &limits());
     assert_eq!(track.pending_bytes(), 9, "they wait again");
     track.leave();
     assert_eq!(track.pending_bytes(), 0);

@@ -114,6 +114,8 @@ pub(in crate::durable) struct Finished {
     pub(in crate::durable) announced: bool,
     /// The live messages that waited.
     pub(in crate::durable) frames: Vec<Outgoing>,
+    /// How many of them are a `gap`.
+    pub(in crate::durable) too_large: usize,
 }
 
 impl CatchingUp {

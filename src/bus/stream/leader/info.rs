@@ -24,6 +24,9 @@ pub(super) struct Answer {
     ts: String,
 }
 
+/// How a time begins that never was.
+const NEVER: &str = "0001-01-01T00:00:00";
+
 #[derive(Debug, Deserialize)]
 struct Limits {
     #[serde(default = "unlimited")]
@@ -103,6 +106,8 @@ impl Answer {
             last: state.last_seq,
             last_at: match state.last_seq {
                 0 => 0,
+                // Nothing was stored yet, though the sequences begin elsewhere.
+                _ if state.last_ts.starts_with(NEVER) => 0,
                 _ => millis_of(&state.last_ts)
                     .ok_or_else(|| StreamError::Odd(format!("last_ts {}", state.last_ts)))?,
             },

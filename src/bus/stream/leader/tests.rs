@@ -28,6 +28,15 @@ fn a_leaders_answer_counts_and_an_orphans_does_not() {
     }
 }
 
+/// A stream whose sequences begin elsewhere, before its first message.
+#[test]
+fn a_stream_without_a_last_time_is_one() {
+    let mut begun = info("2026-11-24T18:19:55Z", serde_json::Value::Null);
+    begun["state"]["last_ts"] = "0001-01-01T00:00:00Z".into();
+    let leader = leader(begun).expect("an answer").expect("a leader");
+    assert_eq!((leader.last, leader.last_at), (8, 0));
+}
+
 #[test]
 fn an_epoch_is_a_position_s_and_tells_streams_apart() {
     let epoch = |created| epoch(created).expect("a time").to_string();

@@ -35,7 +35,7 @@ pub(super) fn share(
     index: &Index,
     request: Request,
     leader: &LeaderState,
-    room: &Arc<Semaphore>,
+    (room, all): (&Arc<Semaphore>, usize),
 ) -> Option<Share> {
     let (_, up_to) = index
         .covers(leader)
@@ -68,6 +68,10 @@ pub(super) fn share(
                 None if request.fetches => (Handed::At(seen.seq), seen.bytes),
                 None => break,
             };
+            if needs > all {
+                // There never is such room: its own read has none to ask for.
+                return None;
+            }
             if !fits || !share.takes(needs, room) {
                 break;
             }

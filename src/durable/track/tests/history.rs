@@ -109,7 +109,8 @@ impl Session {
                 // So long a frame that its length names it.
                 let bytes = vec![0; seq as usize].into();
                 let outgoing = Outgoing::new(bytes, None, Source::Own, &limits());
-                self.track.hold(index, stored, outgoing, &limits());
+                self.track
+                    .hold(Waits::whole(index, stored, outgoing), &limits());
             }
         }
     }
