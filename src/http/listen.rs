@@ -32,6 +32,7 @@ use warp::{
 
 use super::{
     admit::Admissions,
+    cors,
     handover::{HandedOver, Handover},
     handshake::Handshake,
     permits::Permits,
@@ -200,17 +201,20 @@ async fn connection(
         request.extensions_mut().insert(handed.clone());
         request.extensions_mut().insert(handshake.clone());
         let checked = target::check(&request);
+        let headers = request.headers();
         let checked = match admissions {
-            None => checked,
+            None => checked.map_err(Refusal::into_response),
             Some(admissions) => checked
                 .map_err(|refusal| {
-                    let headers = request.headers();
-                    admissions.refuse(admissions.client(peer, headers), headers, refusal)
+                    let client = admissions.client(peer, headers);
+                    admissions.refuse(client, headers, refusal).into_response()
                 })
                 .and_then(|()| {
-                    let client = admissions.pending_client(peer, request.headers());
-                    let client = client
-                        .inspect_err(|refusal| admissions.count_full(*refusal, OF_ONE_ADDRESS));
+                    let client = admissions.pending_client(peer, headers).map_err(|refusal| {
+                        admissions.count_full(refusal, OF_ONE_ADDRESS);
+                        let reader = cors::reader(admissions, headers);
+                        cors::share(reader, refusal.into_response())
+                    });
                     handshake.hold(client?);
                     Ok(())
                 }),
@@ -222,7 +226,7 @@ async fn connection(
                     let Ok(response) = routes.call(request).await;
                     response
                 }
-                Err(refusal) => refusal.into_response(),
+                Err(response) => response,
             };
             if handed.is_taken() {
                 return Err(HandedOver);
@@ -280,7 +284,7 @@ impl TurningAway {
     }
 }
 
-/// Answers 503 without looking at the request.
+/// Answers 503 without looking at the request, so any page may read that.
 async fn turn_away(stream: TcpStream, tls: Option<Acceptor>, refusal: Refusal) -> io::Result<()> {
     let mut stream = match tls {
         None => Stream::Plain(stream),
@@ -290,6 +294,7 @@ async fn turn_away(stream: TcpStream, tls: Option<Acceptor>, refusal: Refusal) -
     let answer = format!(
         "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
          cache-control: no-store\r\nretry-after: {}\r\nconnection: close\r\n\
+         access-control-allow-origin: *\r\naccess-control-expose-headers: Retry-After\r\n\
          content-length: {}\r\n\r\n{body}",
         retry_after(),
         body.len(),

@@ -53,8 +53,7 @@ pub struct Change {
     pub follow: Vec<Topic>,
     /// Followed no more.
     pub unfollow: Vec<Topic>,
-    /// Also unfollow all topics that these grants do not allow. That is checked after earlier
-    /// changes are made, so that a topic that was asked for just before is unfollowed too.
+    /// Also unfollow all topics that these grants do not allow, as of when earlier changes are made.
     pub keep_only: Option<Box<Grants>>,
     /// The `id` of the client's command, which its answer repeats.
     pub id: Option<String>,
@@ -371,6 +370,9 @@ impl Pending<'_> {
 
     /// The session begins with them.
     pub(super) fn begin(&mut self) {
+        for topic in self.entries.iter().filter_map(|entry| topic(entry)) {
+            self.session.cease_to_expect(&topic);
+        }
         let mut followed = Followed {
             entries: std::mem::take(&mut self.entries),
             ..Followed::default()

@@ -346,17 +346,24 @@ async fn behind_a_proxy_each_client_has_its_own_share() {
                 .await;
             // One more than its share, and of it nothing is burnt.
             let refusal = ask("192.0.2.1", &tickets[3]).await;
+            let page = ("Origin", &*format!("http://{}", gateway.public));
+            let headers = [page, ("X-Forwarded-For", "192.0.2.1")];
+            let events = http::get(&gateway.public, "/events", &headers).await;
             redis.resume();
-            refusal
+            (refusal, events)
         }
     );
-    let (first, second, other, refusal) = waiting;
+    let (first, second, other, (refusal, events)) = waiting;
     assert!(first.is_ok() && second.is_ok() && other.is_ok());
+    // A page that asks by fetch can read why, and when to come back.
+    events.assert_refused(503, "full");
+    let reader = events.header("access-control-allow-origin");
+    assert_eq!(reader, Some(&*format!("http://{}", gateway.public)));
     let refusal = refusal.err().expect("a third one is refused");
     refusal.assert_refused(503, "full");
     // Whoever is in waits no longer.
     let third = ask("192.0.2.1", &tickets[3]).await;
     assert!(third.is_ok());
     let cut = r#"usher_connections_cut_total{reason="too_many_pending_per_ip"}"#;
-    gateway.metric_becomes(cut, 1.0).await;
+    gateway.metric_becomes(cut, 2.0).await;
 }

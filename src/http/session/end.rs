@@ -1,9 +1,12 @@
 //! The end of a session.
 
-use super::open::Session;
+use super::{Sessions, open::Session};
 use crate::{
     close::Ending,
-    http::{closing, transport::Transport},
+    http::{
+        closing,
+        transport::{Kind, Transport},
+    },
 };
 
 impl<T: Transport> Session<T> {
@@ -19,6 +22,7 @@ impl<T: Transport> Session<T> {
             ..
         } = self;
         let protocol = handle.backlog().protocol();
+        let _counted = Counted(&sessions, transport.kind());
         sessions.ended(handle.user(), id, protocol, ending.reason);
         if handle.backlog().is_discarded() {
             // Its client did not read.
@@ -35,7 +39,16 @@ impl<T: Transport> Session<T> {
             sessions.config.write_timeout,
         )
         .await;
-        sessions.counts(transport.kind()).open.dec();
         drop(permit);
+    }
+}
+
+/// An open session among others, until this is dropped.
+struct Counted<'a>(&'a Sessions, Kind);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        let Self(sessions, kind) = self;
+        sessions.counts(*kind).open.dec();
     }
 }

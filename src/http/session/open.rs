@@ -62,6 +62,8 @@ pub(super) struct Session<T> {
     pub(super) grants: Option<Box<Grants>>,
     /// Since when the kernel takes nothing.
     stalled: Option<Awake>,
+    /// A ping waits behind what it does not take.
+    pinged: bool,
     /// As in `welcome`.
     pub(super) id: Ulid,
     /// What the client has said; `None` before it says anything.
@@ -112,6 +114,7 @@ impl<T: Transport> Session<T> {
             origin,
             grants,
             stalled: None,
+            pinged: false,
             id,
             talk: None,
             rates: None,
@@ -255,8 +258,13 @@ impl<T: Transport> Session<T> {
                 if written.visible {
                     self.texted = Instant::now();
                 }
+                if self.stalled.is_some() {
+                    // There is room by what the client has acknowledged. Its answer to a ping
+                    // may have to wait for a long while behind all the rest.
+                    self.heard = self.sessions.clock.now();
+                }
                 if self.handle.sent(written.frames, written.bytes) {
-                    self.stalled = None;
+                    (self.stalled, self.pinged) = (None, false);
                 } else if self.stalled.is_none() {
                     // A session that is over has as long as one write may take
                     // for all that is left.
@@ -317,7 +325,7 @@ impl<T: Transport> Session<T> {
             if now >= self.ping_at {
                 self.ping_at = self.sessions.beat.after(now);
                 // A client that does not read gets no pile of pings.
-                if self.stalled.is_none() {
+                if self.stalled.is_none() || !std::mem::replace(&mut self.pinged, true) {
                     self.transport.heartbeat();
                     if self.protocol().is_centrifuge() {
                         self.transport

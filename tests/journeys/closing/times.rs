@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::raw_session;
 use crate::support::{
@@ -132,4 +132,34 @@ async fn pings_come_in_both_forms() {
             _ => frames += usize::from(frame.text().starts_with("{\"ping\":")),
         }
     }
+}
+
+/// The answer to a ping waits behind all that was written before it.
+#[tokio::test]
+async fn who_reads_slowly_but_reads_is_not_idle() {
+    const MESSAGES: usize = 32;
+    let (nats, redis) = servers().await;
+    let gateway = Gateway::builder(&nats, &redis)
+        .set("session.ping_interval", "1s")
+        .set("session.idle_timeout", "2s")
+        .set("session.queue_bytes", "64MiB")
+        .start()
+        .await;
+    let ticket = redis.ticket("42").await;
+    let client = Client::builder(&gateway, &ticket).small_buffers();
+    let mut client = client.open().await;
+    let message = format!("\"{}\"", "x".repeat(256 * 1024));
+    for _ in 0..MESSAGES {
+        nats.publish("usher.user.42", &message).await;
+    }
+    for _ in 0..MESSAGES {
+        client.next_data().await;
+        sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(
+        gateway
+            .metric("usher_sessions{transport=\"websocket\"}")
+            .await,
+        1.0
+    );
 }
