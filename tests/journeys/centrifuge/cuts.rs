@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{Kind, Sdk, TOKENS, durable};
-use crate::support::{Nats, wait::patiently};
+use crate::support::{Nats, wait::PATIENCE};
 
 pub(super) const MESSAGES: usize = 10_000;
 
@@ -132,13 +132,14 @@ pub(super) async fn survive_cuts(kinds: &[Kind]) {
         let done = |sdk: &Sdk| sdk.all("publication").len() >= MESSAGES;
         sdks.iter().all(|(_, sdk)| done(sdk))
     };
-    patiently("all messages", async {
+    // So many messages take a machine that does other things too longer than anything else.
+    let all = timeout(3 * PATIENCE, async {
         cuts.while_running(&publishing).await;
         while !is_done() {
             sleep(Duration::from_millis(200)).await;
         }
-    })
-    .await;
+    });
+    all.await.expect("all messages come");
     publishing.await.expect("published");
     for (kind, sdk) in &sdks {
         nothing_is_lost(&format!("{kind:?}"), &sdk.seen());
