@@ -62,7 +62,9 @@ pub(super) fn findings(config: &Config, seen: Seen) -> Vec<Finding> {
         let text = format!("NATS: no answer to a PING within {} s", silent.as_secs());
         findings.push(Finding::new(Verdict::Bad, text));
     }
+    let mut has_stream = false;
     if let (Some(stream), Some(checked)) = (&config.stream, seen.stream) {
+        has_stream = checked.is_ok();
         let serves = checked.as_ref().is_ok_and(Checked::serves);
         findings.extend(
             seen.leftover
@@ -73,7 +75,6 @@ pub(super) fn findings(config: &Config, seen: Seen) -> Vec<Finding> {
     if let Some(storing) = of_storing(&seen.storing) {
         findings.push(storing);
     }
-    let Odd { count, named } = seen.odd;
     match seen.consumer {
         Some(Ok(())) => {
             let text = "consumer usher-offline: as it should be, for offline.events";
@@ -87,19 +88,28 @@ pub(super) fn findings(config: &Config, seen: Seen) -> Vec<Finding> {
         Some(Err(error)) => findings.push(Finding::new(Verdict::Warning, error)),
         None => {}
     }
-    if count > 0 {
-        let named = named
-            .iter()
-            .map(|(subject, meant)| format!("{subject} (meant: {meant}?)"));
-        let named: Vec<_> = named.collect();
-        let text = format!(
-            "{count} of the stream's subjects stand for no user, so nobody gets their messages: {}; \
-             a publisher writes a user's id as a token, see `usher subject`",
-            named.join(", ")
-        );
-        findings.push(Finding::new(Verdict::Warning, text));
+    match seen.odd {
+        None if has_stream => {
+            let text = "the stream has too many subjects to look for those that are nobody's";
+            findings.push(Finding::new(Verdict::Detail, text));
+        }
+        Some(Odd { count, named }) if count > 0 => findings.push(of_odd(count, &named)),
+        _ => {}
     }
     findings
+}
+
+fn of_odd(count: usize, named: &[(String, String)]) -> Finding {
+    let named = named
+        .iter()
+        .map(|(subject, meant)| format!("{subject} (meant: {meant}?)"));
+    let named: Vec<_> = named.collect();
+    let text = format!(
+        "{count} of the stream's subjects stand for no user, so nobody gets their messages: {}; \
+             a publisher writes a user's id as a token, see `usher subject`",
+        named.join(", ")
+    );
+    Finding::new(Verdict::Warning, text)
 }
 
 fn of_server(server: &Server, durable: bool) -> Finding {
