@@ -140,7 +140,7 @@ impl Durable {
         let seen = self.stream.scanned(&leader);
         let (seen, unseen) = choice::seen(readers, seen, leader.last);
         let scan = async {
-            let unserved = self.scan(seen, &leader).await;
+            let unserved = self.scan(seen, (&leader, u64::MAX)).await;
             self.read(unserved, &leader).await;
         };
         tokio::join!(scan, self.read(unseen, &leader));

@@ -79,8 +79,8 @@ pub(super) struct Scans {
 /// What is to be read for one session.
 #[derive(Debug)]
 pub struct Request {
-    /// One entry for each of its channels.
-    pub wanted: Vec<Wanted>,
+    /// One entry for each of its channels; `None` for a channel of which nothing is wanted.
+    pub wanted: Vec<Option<Wanted>>,
     /// How much of each channel is read at most.
     pub bounds: Bounds,
     /// Whether messages that are not held in memory are read too, or only counted.
@@ -189,7 +189,10 @@ pub(super) async fn scan(
     requests: Vec<Request>,
     leader: &LeaderState,
 ) -> Result<Vec<Option<Scanned>>, StreamError> {
-    let wanted = requests.iter().flat_map(|request| &request.wanted);
+    let wanted = requests
+        .iter()
+        .flat_map(|request| &request.wanted)
+        .flatten();
     let oldest = wanted.map(|wanted| wanted.after).min().unwrap_or(0);
     {
         let _turn = stream.0.scans.turn.lock().await;

@@ -19,44 +19,45 @@ pub(super) struct Reader {
     pub(super) want: Want,
     /// Its client waits to be told where it begins.
     pub(super) joins: Option<(Asked, Standing)>,
-    /// The last message of each channel in the stream.
+    /// The last message of each channel in the stream; empty until somebody asks.
     pub(super) lasts: Vec<u64>,
 }
 
 impl Reader {
     /// What is to be read of each channel.
     pub(super) fn wanted(&self) -> Vec<Option<Wanted>> {
-        let lasts = self.lasts.iter();
-        let wanted = self.all().into_iter().zip(&self.want.chains).zip(lasts);
-        wanted
-            .map(|((wanted, chain), last)| {
-                (*last > chain.covered || chain.owed > 0).then_some(wanted)
+        let channels = self.behind().zip(&self.want.chains).zip(&self.subjects);
+        let wanted = channels.map(|((behind, chain), subject)| {
+            behind.then(|| Wanted {
+                subject: subject.clone(),
+                after: chain.covered,
+                known: self.want.known,
             })
-            .collect()
-    }
-
-    /// Everything of each channel after what it has.
-    pub(super) fn all(&self) -> Vec<Wanted> {
-        let chains = self.want.chains.iter().zip(&self.subjects);
-        let all = chains.map(|(chain, subject)| Wanted {
-            subject: subject.clone(),
-            after: chain.covered,
-            known: self.want.known,
         });
-        all.collect()
+        wanted.collect()
     }
 
     /// Whether something is to be read of a channel.
     pub(super) fn is_behind(&self) -> bool {
-        let chains = self.want.chains.iter().zip(&self.lasts);
-        let mut behind = chains.map(|(chain, last)| *last > chain.covered || chain.owed > 0);
-        behind.any(|behind| behind)
+        self.behind().any(|behind| behind)
     }
 
-    /// The sequence after which it has to be read something of one channel at least.
+    /// The sequence after which it has to be read something of one channel at least. A channel
+    /// that nobody publishes to does not count, however old its last proof is.
     pub(super) fn after(&self) -> u64 {
-        let chains = self.want.chains.iter();
-        chains.map(|chain| chain.covered).min().unwrap_or(0)
+        let behind = self.behind().zip(&self.want.chains);
+        let behind = behind.filter(|(behind, _)| *behind);
+        behind.map(|(_, chain)| chain.covered).min().unwrap_or(0)
+    }
+
+    /// For each channel, whether something is to be read of it, as far as its last message is
+    /// known.
+    fn behind(&self) -> impl Iterator<Item = bool> {
+        let chains = self.want.chains.iter().enumerate();
+        chains.map(|(index, chain)| {
+            let last = self.lasts.get(index);
+            last.is_none_or(|last| *last > chain.covered) || chain.owed > 0
+        })
     }
 
     pub(super) fn waiting(self) -> Waiting {

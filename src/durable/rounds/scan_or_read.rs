@@ -44,7 +44,7 @@ impl Durable {
         });
         let (scanned, alone) = choice::choose(behind, &self.stream, leader, &self.own_reads_cost);
         let scan = async {
-            let unserved = self.scan(scanned, leader).await;
+            let unserved = self.scan(scanned, (leader, facts.up_to)).await;
             self.alone(unserved, facts).await;
         };
         tokio::join!(join_all(even), self.alone(alone, facts), scan);
@@ -86,17 +86,18 @@ impl Durable {
         reading.collect::<()>().await;
     }
 
-    /// Reads for all of them in one scan. Returns those for whom the scan shows too little.
+    /// Reads for all of them in one scan. What is not read of their channels is known up to a
+    /// sequence. Returns those for whom the scan shows too little.
     pub(super) async fn scan(
         self: &Arc<Self>,
         readers: Vec<Reader>,
-        leader: &LeaderState,
+        (leader, known): (&LeaderState, u64),
     ) -> Vec<Reader> {
         if readers.is_empty() {
             return readers;
         }
         let request = |reader: &Reader| Request {
-            wanted: reader.all(),
+            wanted: reader.wanted(),
             bounds: self.bounds(),
             // Who waits to be told where it begins does not wait for messages.
             fetches: reader.joins.is_none(),
@@ -109,14 +110,20 @@ impl Durable {
             Vec::new()
         });
         let up_to = scanned.iter().flatten().map(|scanned| scanned.up_to).min();
-        let facts = &Facts::new(leader, up_to.unwrap_or(leader.last));
+        let facts = &Facts::new(leader, up_to.unwrap_or(leader.last).min(known));
         let scanned = scanned.into_iter().chain(std::iter::repeat_with(|| None));
         let mut unserved = Vec::new();
         let mut concluding = Vec::new();
         for (mut reader, scanned) in readers.into_iter().zip(scanned) {
             match scanned {
                 Some(Scanned { reads, lasts, .. }) => {
-                    reader.lasts = lasts;
+                    reader.lasts.resize(lasts.len(), 0);
+                    let scanned = reads.of.iter().zip(lasts);
+                    for (last, (read, scanned)) in reader.lasts.iter_mut().zip(scanned) {
+                        if read.is_some() {
+                            *last = scanned;
+                        }
+                    }
                     concluding.push(self.conclude(reader, Ok(reads), facts));
                 }
                 None => unserved.push(reader),

@@ -10,7 +10,7 @@ use crate::bus::stream::{Found, LeaderState, Read, Reads, Stream, Wanted, read::
 
 /// What one session is handed.
 pub(super) struct Share {
-    parts: Vec<Part>,
+    parts: Vec<Option<Part>>,
     up_to: u64,
     room: Option<OwnedSemaphorePermit>,
 }
@@ -46,6 +46,10 @@ pub(super) fn share(
         room: None,
     };
     for wanted in request.wanted {
+        let Some(wanted) = wanted else {
+            share.parts.push(None);
+            continue;
+        };
         let Wanted {
             subject,
             after,
@@ -78,7 +82,7 @@ pub(super) fn share(
             part.messages.push(handed);
         }
         part.more -= part.messages.len() as u64;
-        share.parts.push(part);
+        share.parts.push(Some(part));
     }
     Some(share)
 }
@@ -100,15 +104,22 @@ impl Share {
     /// Reads what is not held. `None` if something is gone by now, or can't be read.
     pub(super) async fn fetched(self, stream: &Stream) -> Option<Scanned> {
         let Self { parts, up_to, room } = self;
-        let lasts = parts.iter().map(|part| part.last).collect();
+        let lasts = parts
+            .iter()
+            .map(|part| part.as_ref().map_or(0, |part| part.last));
+        let lasts = lasts.collect();
         let mut of = Vec::with_capacity(parts.len());
-        for Part {
-            subject,
-            messages,
-            more,
-            ..
-        } in parts
-        {
+        for part in parts {
+            let Some(Part {
+                subject,
+                messages,
+                more,
+                ..
+            }) = part
+            else {
+                of.push(None);
+                continue;
+            };
             let reading = iter(messages).map(async |handed| match handed {
                 Handed::Held(found) => Some(found),
                 Handed::At(seq) => by_sequence(stream, &subject, seq).await.ok()?,
