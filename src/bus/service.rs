@@ -269,7 +269,7 @@ impl Task {
                 self.confirmed(&window);
             }
             News::Received(Received::Error(text)) | News::FromSuccessor(Received::Error(text)) => {
-                self.note_refused(&text)
+                self.note_refused(&text);
             }
             News::Received(_)
             | News::FromSuccessor(_)

@@ -33,10 +33,15 @@ pub(super) struct Chain {
     /// The last message that was covered without being sent, and the message before it.
     skipped: (u64, u64),
     /// The last messages that were too large to be sent; nearly no session has any.
-    too_large: Option<Box<VecDeque<u64>>>,
+    too_large: Option<Box<TooLarge>>,
     /// Earlier messages were never the session's.
     began: u64,
 }
+
+/// The last messages that were too large, the newest first. In a box: a pointer is all that most
+/// sessions pay.
+#[derive(Debug, Clone, Default)]
+struct TooLarge(VecDeque<u64>);
 
 /// What a live message is to a session that is up to date, compared with what it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,15 +130,16 @@ impl Chain {
 
     /// A `gap` replaces this message.
     pub(super) fn was_too_large(&mut self, seq: u64) {
-        let last = self.too_large.get_or_insert_default();
+        let TooLarge(last) = &mut **self.too_large.get_or_insert_default();
         last.truncate(MAX_TOO_LARGE - 1);
         last.push_front(seq);
     }
 
     /// Whether the session was given the message `seq` and everything before it.
     pub(super) fn was_given(&self, seq: u64) -> bool {
-        let mut too_large = self.too_large.iter().flat_map(|last| last.iter());
-        seq > self.began && seq <= self.covered && !too_large.any(|other| *other == seq)
+        let too_large = self.too_large.as_ref();
+        let was_too_large = too_large.is_some_and(|last| last.0.contains(&seq));
+        seq > self.began && seq <= self.covered && !was_too_large
     }
 }
 

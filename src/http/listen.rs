@@ -202,31 +202,33 @@ async fn connection(
         request.extensions_mut().insert(handshake.clone());
         let checked = target::check(&request);
         let headers = request.headers();
-        let checked = match admissions {
-            None => checked.map_err(Refusal::into_response),
-            Some(admissions) => checked
-                .map_err(|refusal| {
-                    let client = admissions.client(peer, headers);
-                    admissions.refuse(client, headers, refusal).into_response()
-                })
-                .and_then(|()| {
-                    let client = admissions.pending_client(peer, headers).map_err(|refusal| {
-                        admissions.count_full(refusal, OF_ONE_ADDRESS);
-                        let reader = cors::reader(admissions, headers);
-                        cors::share(reader, refusal.into_response())
-                    });
-                    handshake.hold(client?);
-                    Ok(())
-                }),
+        let refused = match (checked, admissions) {
+            (Ok(()), None) => None,
+            (Err(refusal), None) => Some(refusal.into_response()),
+            (Err(refusal), Some(admissions)) => {
+                let client = admissions.client(peer, headers);
+                Some(admissions.refuse(client, headers, refusal).into_response())
+            }
+            (Ok(()), Some(admissions)) => match admissions.pending_client(peer, headers) {
+                Ok(held) => {
+                    handshake.hold(held);
+                    None
+                }
+                Err(refusal) => {
+                    admissions.count_full(refusal, OF_ONE_ADDRESS);
+                    let reader = cors::reader(admissions, headers);
+                    Some(cors::share(reader, refusal.into_response()))
+                }
+            },
         };
         let (routes, handed) = (routes.clone(), handed.clone());
         async move {
-            let mut response = match checked {
-                Ok(()) => {
+            let mut response = match refused {
+                Some(response) => response,
+                None => {
                     let Ok(response) = routes.call(request).await;
                     response
                 }
-                Err(response) => response,
             };
             if handed.is_taken() {
                 return Err(HandedOver);
