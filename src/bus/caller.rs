@@ -8,10 +8,12 @@
 //! was given, is in `feed`.
 
 mod feed;
+mod inbox;
 mod questions;
 
 use std::{
     future::poll_fn,
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -19,12 +21,13 @@ use std::{
 use bytes::Bytes;
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::{Instant, timeout_at},
+    time::{Instant, Sleep, timeout_at},
 };
 use ulid::Ulid;
 
 use self::{
     feed::{Feed, PULLS},
+    inbox::inbox,
     questions::{Answers, Open, Questions},
 };
 pub(super) use self::{
@@ -37,8 +40,6 @@ use super::interest::{News, Received, ServerMessage, Supervisor, header_length};
 const QUEUE: usize = 1024;
 /// Bytes written before the socket takes them; a caller beyond it waits.
 const MAX_UNSENT: usize = 1024 * 1024;
-/// Subscription id of the inbox.
-const INBOX: u64 = 1;
 
 /// Asks questions. Clones share the connection.
 #[derive(Debug, Clone)]
@@ -90,10 +91,6 @@ impl Replies {
     }
 }
 
-fn inbox(reply_prefix: &str, connection: Ulid) -> String {
-    format!("{reply_prefix}{connection}.")
-}
-
 impl Caller {
     /// A caller, and what keeps its connection for as long as it is polled. The reader of the
     /// consumer, where there is one, hears by `heard`.
@@ -111,6 +108,7 @@ impl Caller {
             reply_prefix: reply_prefix.to_owned(),
             questions: questions.clone(),
             is_up,
+            again: None,
             feed: heard.map(Feed::new),
         };
         let caller = Self {
@@ -233,6 +231,8 @@ enum Next {
     News(News),
     /// `None`: nobody can ask any more.
     Job(Option<Job>),
+    /// Subscribe once more.
+    Subscribe,
 }
 
 struct Task {
@@ -241,6 +241,8 @@ struct Task {
     reply_prefix: String,
     questions: Arc<Questions>,
     is_up: watch::Sender<bool>,
+    /// When NATS is asked once more for the subscriptions that it has refused.
+    again: Option<Pin<Box<Sleep>>>,
     feed: Option<Feed>,
 }
 
@@ -256,6 +258,7 @@ impl Task {
                 })) => self.ask(number, &request, answered),
                 Next::Job(Some(Job::Say(saying))) => self.say(saying),
                 Next::Job(None) => return,
+                Next::Subscribe => self.listen(),
             }
         }
     }
@@ -268,6 +271,11 @@ impl Task {
         }
         if let Poll::Ready(news) = self.connection.poll_next(cx) {
             return Poll::Ready(Next::News(news));
+        }
+        if let Some(again) = &mut self.again
+            && again.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Next::Subscribe);
         }
         self.poll_job(cx).map(Next::Job)
     }
@@ -328,18 +336,6 @@ impl Task {
         }
     }
 
-    /// Subscribes on a connection that was just made.
-    fn subscribe(&mut self) {
-        let Some(link) = self.connection.newest() else {
-            return;
-        };
-        let inbox = inbox(&self.reply_prefix, link.id());
-        link.subscribe(INBOX, &format!("{inbox}*"));
-        if let Some(feed) = &mut self.feed {
-            feed.up(link, &inbox);
-        }
-    }
-
     fn answered(&self, connection: Option<Ulid>, message: ServerMessage) {
         if message.sid == PULLS {
             if let Some(feed) = &self.feed {
@@ -351,22 +347,6 @@ impl Task {
             if let Some(number) = number.and_then(|number| number.parse().ok()) {
                 self.questions.answered(connection, number, message);
             }
-        }
-    }
-
-    /// NATS refuses an operation on this connection. Of a publish it names the subject.
-    fn refused(&self, connection: Option<Ulid>, text: &str) {
-        let is_one = text
-            .to_ascii_lowercase()
-            .contains("permissions violation for publish");
-        let Some(subject) = text.split('"').nth(1).filter(|_| is_one) else {
-            return;
-        };
-        if let Some(feed) = &self.feed {
-            feed.refused(subject);
-        }
-        if let Some(connection) = connection {
-            self.questions.refused(connection, subject);
         }
     }
 

@@ -70,9 +70,8 @@ impl Feed {
     }
 
     /// There is another connection than before.
-    pub(super) fn up(&mut self, link: &mut Link, inbox: &str) {
+    pub(super) fn up(&mut self) {
         self.lost();
-        link.subscribe(PULLS, &format!("{inbox}pull.*"));
         self.tell(Heard::Up);
     }
 

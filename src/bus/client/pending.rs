@@ -167,11 +167,15 @@ impl Pending {
     }
 
     /// NATS forbids to publish to `subject`. It says so in the order in which messages
-    /// came, so it means the oldest.
+    /// came, so it means the oldest that it has not confirmed.
     pub(super) fn forbidden(&self, subject: &str) {
         let entries = &mut self.state().entries;
         let of_subject = entries.iter().filter(|(_, entry)| entry.subject == subject);
-        if let Some(number) = of_subject.map(|(number, _)| *number).min()
+        let in_order = |(number, entry): &(&u64, &Entry)| {
+            let is_decided = *entry.fate.borrow() != Fate::UnderWay;
+            (is_decided, **number)
+        };
+        if let Some((&number, _)) = of_subject.min_by_key(in_order)
             && let Some(entry) = entries.remove(&number)
         {
             entry.fate.send_replace(Fate::Forbidden);

@@ -1,6 +1,8 @@
 //! The task behind the client: it feeds async-nats what it does not learn by itself (other
 //! servers, lame-duck mode, the account's limits), and passes on what comes.
 
+mod again;
+
 use std::{
     future::pending,
     pin::Pin,
@@ -113,7 +115,8 @@ async fn begin(
         dialer: Dialer::new(config, servers),
         leaving: None,
         proving: None,
-        peers_again: None,
+        again: None,
+        inbox_refused: false,
         suspect: false,
     };
     Ok((client, task))
@@ -131,8 +134,10 @@ struct Task {
     /// Proves that the connection works. It ends when pushes pass, or with another subscription
     /// to the echo, for another proof.
     proving: Option<Work<Option<Subscriber>>>,
-    /// Ends when the other gateways' topics are to be asked for once more.
-    peers_again: Option<Work>,
+    /// Ends when NATS is asked once more for the subscriptions that it has refused.
+    again: Option<Work>,
+    /// The inbox is one of them.
+    inbox_refused: bool,
     /// Something was under way when the connection was lost: perhaps it was too large.
     suspect: bool,
 }
@@ -163,9 +168,9 @@ impl Task {
                         self.prove();
                     }
                 },
-                Some(()) = OptionFuture::from(self.peers_again.as_mut()) => {
-                    self.peers_again = None;
-                    self.client.ask_again_for_peers();
+                Some(()) = OptionFuture::from(self.again.as_mut()) => {
+                    self.again = None;
+                    self.subscribe_again().await;
                 }
                 Some(()) = OptionFuture::from(self.leaving.as_mut()) => {
                     self.leaving = None;
@@ -202,10 +207,7 @@ impl Task {
             }
             Event::ServerError(error) => {
                 self.client.refused(error);
-                if self.client.peers_forbidden.load(Ordering::Relaxed) {
-                    let again = || Box::pin(sleep(AGAIN)) as Work;
-                    self.peers_again.get_or_insert_with(again);
-                }
+                self.note_refused(&error.to_string());
                 // NATS permitted it before: its permissions were loaded anew.
                 if self.client.is_open() && self.client.deaf.load(Ordering::Relaxed) {
                     self.client.forbid();

@@ -239,16 +239,20 @@ impl Link {
 
     /// Ready when a PING was just written to the buffer.
     fn poll_keepalive(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
+        // Where this machine itself stood still, nobody has been asked yet.
+        while self.keepalive.as_mut().poll(cx).is_ready() && self.pings.iter().any(Option::is_none)
+        {
+            if self.last_heard.elapsed() >= 2 * KEEPALIVE {
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the NATS server has been silent for 10 s",
+                ));
+            }
+            let silent = self.last_heard + 2 * KEEPALIVE;
+            self.keepalive.as_mut().reset(silent);
+        }
         if self.keepalive.as_mut().poll(cx).is_pending() {
             return Ok(Poll::Pending);
-        }
-        // Where this machine itself stood still, nobody has been asked yet.
-        let asked = self.pings.iter().any(Option::is_none);
-        if asked && self.last_heard.elapsed() >= 2 * KEEPALIVE {
-            return Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "the NATS server has been silent for 10 s",
-            ));
         }
         self.keepalive.as_mut().reset(Instant::now() + KEEPALIVE);
         self.pings.push_back(None);

@@ -1,5 +1,6 @@
 //! Rights that are withdrawn and given back while the gateway's connections stay.
 
+use futures_util::StreamExt as _;
 use serde_json::json;
 use tonic::Code;
 use usher::proto::GetPresenceRequest;
@@ -7,7 +8,7 @@ use usher::proto::GetPresenceRequest;
 use super::all_but;
 use crate::support::{
     Client, Gateway, Nats, Redis, eventually,
-    grpc::{push, pushed},
+    grpc::{push, push_with_receipt, pushed},
     nats::Role,
 };
 
@@ -111,4 +112,64 @@ async fn what_may_be_heard_again_is_heard() {
         .await;
         permit(&mut nats, &denied).await;
     }
+}
+
+/// The same of the inboxes, to which all answers come: of gateways, of sessions, of services.
+#[tokio::test]
+async fn answers_come_again_when_they_may() {
+    let (user, password) = Role::Gateway.login();
+    let (all, denied) = (all_but("", ""), all_but("", "\"_INBOX.>\""));
+    let (mut nats, redis) = tokio::join!(Nats::start_with(&denied), Redis::start());
+    let gateway = Gateway::builder(&nats, &redis)
+        .set("nats.user", &user)
+        .set("nats.password", &password)
+        .set("calls.timeout", "1s")
+        .start()
+        .await;
+    let other = async_nats::ConnectOptions::with_user_and_password(user, password);
+    let other = other.connect(nats.url()).await.expect("a connection");
+    let mut asked = other.subscribe("usher.call.a").await.expect("asked");
+    let service = tokio::spawn(async move {
+        while let Some(call) = asked.next().await {
+            if let Some(reply) = call.reply {
+                let _ = other.publish(reply, "1".into()).await;
+            }
+        }
+    });
+    let ticket = json!({"user_id": "42", "calls": ["a"]});
+    let mut client = Client::open(&gateway, &redis.ticket_json(ticket).await).await;
+    let grpc = gateway.grpc().await;
+    for _ in 0..2 {
+        permit(&mut nats, &all).await;
+        eventually("a receipt counts the session", || {
+            let mut grpc = grpc.clone();
+            async move {
+                let pushed = grpc.push_notification(push_with_receipt("42", "1")).await;
+                pushed.is_ok_and(|pushed| pushed.into_inner().sessions == 1)
+            }
+        })
+        .await;
+        loop {
+            client.send_text(r#"{"id":"7","call":"a","data":1}"#).await;
+            let answered = loop {
+                let frame = client.next_json().await;
+                if frame.get("reply").is_some() || frame.get("error").is_some() {
+                    break frame.get("reply").is_some();
+                }
+            };
+            if answered {
+                break;
+            }
+        }
+        permit(&mut nats, &denied).await;
+        eventually("no receipt comes", || {
+            let mut grpc = grpc.clone();
+            async move {
+                let pushed = grpc.push_notification(push_with_receipt("42", "1")).await;
+                pushed.is_ok_and(|pushed| pushed.into_inner().sessions == 0)
+            }
+        })
+        .await;
+    }
+    service.abort();
 }
