@@ -10,6 +10,7 @@ use crate::support::{
     Client, Gateway, Nats, Redis, eventually,
     grpc::{push, push_with_receipt, pushed},
     nats::Role,
+    wait::patiently,
 };
 
 const ECHO: &str = "\"usher.live.user.*\"";
@@ -114,6 +115,19 @@ async fn what_may_be_heard_again_is_heard() {
     }
 }
 
+/// Waits until a push's receipt counts so many sessions.
+async fn receipts_count(gateway: &Gateway, sessions: u32) {
+    let grpc = gateway.grpc().await;
+    eventually("receipts count the sessions", || {
+        let mut grpc = grpc.clone();
+        async move {
+            let pushed = grpc.push_notification(push_with_receipt("42", "1")).await;
+            pushed.is_ok_and(|pushed| pushed.into_inner().sessions == sessions)
+        }
+    })
+    .await;
+}
+
 /// The same of the inboxes, to which all answers come: of gateways, of sessions, of services.
 #[tokio::test]
 async fn answers_come_again_when_they_may() {
@@ -138,38 +152,26 @@ async fn answers_come_again_when_they_may() {
     });
     let ticket = json!({"user_id": "42", "calls": ["a"]});
     let mut client = Client::open(&gateway, &redis.ticket_json(ticket).await).await;
-    let grpc = gateway.grpc().await;
     for _ in 0..2 {
         permit(&mut nats, &all).await;
-        eventually("a receipt counts the session", || {
-            let mut grpc = grpc.clone();
-            async move {
-                let pushed = grpc.push_notification(push_with_receipt("42", "1")).await;
-                pushed.is_ok_and(|pushed| pushed.into_inner().sessions == 1)
-            }
-        })
-        .await;
-        loop {
-            client.send_text(r#"{"id":"7","call":"a","data":1}"#).await;
-            let answered = loop {
+        receipts_count(&gateway, 1).await;
+        patiently("a call is answered", async {
+            let call = r#"{"id":"7","call":"a","data":1}"#;
+            client.send_text(call).await;
+            loop {
                 let frame = client.next_json().await;
-                if frame.get("reply").is_some() || frame.get("error").is_some() {
-                    break frame.get("reply").is_some();
+                if frame.get("reply").is_some() {
+                    return;
                 }
-            };
-            if answered {
-                break;
-            }
-        }
-        permit(&mut nats, &denied).await;
-        eventually("no receipt comes", || {
-            let mut grpc = grpc.clone();
-            async move {
-                let pushed = grpc.push_notification(push_with_receipt("42", "1")).await;
-                pushed.is_ok_and(|pushed| pushed.into_inner().sessions == 0)
+                // It took too long: the service's answer was not heard.
+                if frame.get("error").is_some() {
+                    client.send_text(call).await;
+                }
             }
         })
         .await;
+        permit(&mut nats, &denied).await;
+        receipts_count(&gateway, 0).await;
     }
     service.abort();
 }
