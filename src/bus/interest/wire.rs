@@ -7,7 +7,10 @@
 //! Source of the rules: the NATS client protocol reference, and ADR-4 for headers. A
 //! line is divided as nats-server divides it: by space and tab alone.
 
-use std::fmt::{self, Write as _};
+use std::{
+    fmt::{self, Write as _},
+    iter::once,
+};
 
 use bytes::{Buf, Bytes, BytesMut};
 use serde::Deserialize;
@@ -79,13 +82,23 @@ pub(in crate::bus) struct Headers(Bytes);
 impl Headers {
     /// The first value under `name`, where it is UTF-8.
     pub(in crate::bus) fn get(&self, name: &str) -> Option<&str> {
-        std::str::from_utf8(self.values(name).next()?).ok()
+        let mut lines = self.lines().skip(1);
+        let value = lines.find_map(|line| value(line, name))?;
+        std::str::from_utf8(value).ok()
     }
 
     /// The last value under `name`, where it is UTF-8: what a server appended, also
     /// where a publisher has written the same name before it.
     pub(in crate::bus) fn last(&self, name: &str) -> Option<&str> {
-        std::str::from_utf8(self.values(name).last()?).ok()
+        // From the end: each line but the first comes after a line feed.
+        let mut end = self.0.len();
+        let mut feeds = memchr::memrchr_iter(b'\n', &self.0);
+        let value = feeds.find_map(|feed| {
+            let line = &self.0[feed + 1..end];
+            end = feed;
+            value(line, name)
+        })?;
+        std::str::from_utf8(value).ok()
     }
 
     /// The one value under `name`, in upper or lower case: some libraries write names as
@@ -125,25 +138,30 @@ impl Headers {
         self.lines().skip(1).filter_map(|line| {
             let (found, value) = line.split_at_checked(name.len())?;
             let value = value.strip_prefix(b":")?;
-            found
-                .eq_ignore_ascii_case(name.as_bytes())
-                .then(|| value.trim_ascii())
-        })
-    }
-
-    fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
-        let lines = self.lines().skip(1);
-        lines.filter_map(|line| {
-            let value = line.strip_prefix(name.as_bytes())?.strip_prefix(b":")?;
-            Some(value.trim_ascii())
+            let is_it = found.eq_ignore_ascii_case(name.as_bytes());
+            is_it.then(|| value.trim_ascii())
         })
     }
 
     fn lines(&self) -> impl Iterator<Item = &[u8]> {
-        self.0
-            .split(|&byte| byte == b'\n')
-            .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+        let feeds = memchr::memchr_iter(b'\n', &self.0);
+        let mut begin = 0;
+        feeds.chain(once(self.0.len())).map(move |end| {
+            let line = &self.0[begin..end];
+            begin = end + 1;
+            line.strip_suffix(b"\r").unwrap_or(line)
+        })
     }
+}
+
+/// The value in a line, if it has this name.
+fn value<'a>(line: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    // Most lines differ here.
+    if line.get(name.len()) != Some(&b':') {
+        return None;
+    }
+    let value = line.strip_prefix(name.as_bytes())?.strip_prefix(b":")?;
+    Some(value.trim_ascii())
 }
 
 /// Cuts a server's bytes into operations, however they arrive.

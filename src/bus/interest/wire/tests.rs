@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 fn decode(bytes: &[u8]) -> Vec<ServerOp> {
@@ -65,6 +67,21 @@ fn of_a_forged_header_the_servers_own_counts() {
     assert_eq!(twice.headers.last("Nats-Sequence"), Some("7"));
     assert_eq!(twice.headers.last("Nats-Last-Sequence"), None);
     assert_eq!(Headers::default().last("X"), None);
+}
+
+proptest! {
+    /// However odd the lines are, a name has the value of its first line, or of its last.
+    #[test]
+    fn a_name_is_found_in_its_first_line_and_in_its_last(block in "[aN:/\r\n ]{0,40}") {
+        let headers = Headers(block.clone().into());
+        let lines: Vec<_> = block.split('\n').skip(1).collect();
+        let value = |line: &&str| Some(line.strip_prefix("a:")?.trim_ascii().to_owned());
+        let first = lines.iter().find_map(value);
+        let last = lines.iter().rev().find_map(value);
+        prop_assert_eq!(headers.get("a"), first.as_deref());
+        prop_assert_eq!(headers.last("a"), last.as_deref());
+        prop_assert_eq!(headers.any("A").is_some(), first.is_some());
+    }
 }
 
 #[test]
