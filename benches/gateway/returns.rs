@@ -22,7 +22,7 @@ use self::{
     bare::Bare,
     fleet::{Fleet, Wanted},
     rows::{AWAY, Manner, Row},
-    table::{Cost, Floor, Measured},
+    table::{Cost, Floor, Measured, Rounds},
     world::{Spent, World},
 };
 use crate::{
@@ -121,7 +121,7 @@ impl Bench {
             ..Wanted::default()
         };
         let manner = match row.manner {
-            Manner::Alone => Manner::Alone,
+            manner @ (Manner::Alone | Manner::Spread) => manner,
             _ => Manner::InFlight,
         };
         let scene = Scene {
@@ -211,6 +211,7 @@ impl Bench {
         gateway.process.forget_peak()?;
         let memory = gateway.process.memory().resident;
         fleet.expect(wanted);
+        let rounds = Rounds::now(gateway)?;
         let (spent, start) = (self.spent(gateway, world), Instant::now());
         act(fleet)?;
         let mut during = Vec::new();
@@ -228,6 +229,7 @@ impl Bench {
         let peak = gateway.process.peak();
         sleep(SECOND_LOOK);
         let spent = self.spent(gateway, world).since(spent);
+        let rounds = Rounds::now(gateway)?.since(&rounds);
         let seen = fleet.seen();
         for latencies in [&mut before, &mut during] {
             latencies.sort_unstable_by(f64::total_cmp);
@@ -249,6 +251,7 @@ impl Bench {
             twice: seen.twice,
             wrong: seen.wrong,
             stayed: stayed.map(|_| [percentile(&before, 99.0), percentile(&during, 99.0)]),
+            rounds,
         })
     }
 

@@ -29,7 +29,18 @@ pub(super) struct Cost {
     pub(super) wrong: BTreeMap<String, u64>,
     /// Of the sessions that stayed: the 99th percentile before, and meanwhile.
     pub(super) stayed: Option<[f64; 2]>,
+    pub(super) rounds: Rounds,
 }
+
+/// What rounds did, by the gateway's metrics: for each of [`WAYS`] the sessions that were read for
+/// in that way, and the messages that were scanned.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Rounds {
+    pub(super) sessions: [f64; WAYS.len()],
+    pub(super) scanned: f64,
+}
+
+pub(super) const WAYS: [&str; 4] = ["none", "scan", "count", "read"];
 
 impl Cost {
     pub(super) fn both(&self) -> f64 {
@@ -148,6 +159,16 @@ impl Measured {
                 report.say(&format!("    WRONG, {times} x: {wrong}"));
             }
         }
+        let rounds = &self.back.rounds;
+        let sessions = WAYS.iter().zip(rounds.sessions);
+        let sessions: Vec<_> = sessions
+            .map(|(way, sessions)| format!("{sessions} '{way}'"))
+            .collect();
+        report.say(&format!(
+            "    rounds read for sessions: {}; {} messages scanned",
+            sessions.join(", "),
+            rounds.scanned
+        ));
         if missed >= FEW {
             let replayed = (self.back.gateway - self.plain.gateway) / missed as f64;
             report.say(&format!(

@@ -5,7 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{cut::Way, rows::Row};
+use super::{
+    cut::Way,
+    rows::Row,
+    table::{Rounds, WAYS},
+};
 use crate::{
     Outcome,
     parts::{subjects, users},
@@ -54,6 +58,25 @@ impl Spent {
             nats: self.nats - before.nats,
             redis: self.redis - before.redis,
         }
+    }
+}
+
+impl Rounds {
+    pub(super) fn now(gateway: &Gateway) -> Outcome<Self> {
+        let mut sessions = [0.0; WAYS.len()];
+        for (sessions, way) in sessions.iter_mut().zip(WAYS) {
+            *sessions = gateway.metric(&format!("usher_round_sessions_total{{way=\"{way}\""))?;
+        }
+        let scanned = gateway.metric("usher_scanned_messages_total")?;
+        Ok(Self { sessions, scanned })
+    }
+
+    pub(super) fn since(mut self, before: &Self) -> Self {
+        for (now, before) in self.sessions.iter_mut().zip(before.sessions) {
+            *now -= before;
+        }
+        self.scanned -= before.scanned;
+        self
     }
 }
 
