@@ -19,6 +19,7 @@ mod offline;
 mod read;
 mod scan;
 mod shape;
+mod times;
 mod upkeep;
 
 use std::{
@@ -53,7 +54,7 @@ pub(super) use self::{
 };
 #[cfg(fuzzing)]
 pub(super) use self::{batch::Reply, offline::event as offline_event};
-use self::{leader::LeaderQueries, offline::Offline, scan::Scans};
+use self::{leader::LeaderQueries, offline::Offline, scan::Scans, times::Times};
 use super::{
     Subjects, Task,
     caller::{Caller, Lost},
@@ -146,6 +147,7 @@ struct Shared {
     /// Somebody has found that there is no stream.
     gone: Arc<Notify>,
     scans: Scans,
+    times: Mutex<Times>,
     metrics: Arc<Metrics>,
     /// Replies that were read by now.
     replies: AtomicU64,
@@ -171,6 +173,7 @@ impl Stream {
             kept: Mutex::default(),
             gone,
             scans: Scans::new(config.replay_bytes),
+            times: Mutex::default(),
             config,
             subjects,
             caller,
@@ -257,16 +260,6 @@ impl Stream {
             Channel::Topic(topic) => self.0.subjects.topic(topic),
         };
         subject.into()
-    }
-
-    /// When the stream stored the message at a sequence, by its leader; `None` if it is gone.
-    ///
-    /// # Errors
-    ///
-    /// [`StreamError`], after four seconds at the latest: two until the question is handed over,
-    /// two for the answer.
-    pub async fn stored_at(&self, seq: u64) -> Result<Option<u64>, StreamError> {
-        leader::stored_at(self, seq).await
     }
 
     /// Whether no message of these subjects that is not above a sequence was stored later than

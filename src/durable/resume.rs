@@ -1,6 +1,10 @@
 //! Where a session begins: a client's position, judged by the stream.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{sync::oneshot, time::timeout};
 
@@ -10,7 +14,7 @@ use super::{
     track::{Beginning, Resumed},
 };
 use crate::{
-    bus::stream::{LeaderState, StreamError},
+    bus::stream::{Lasts, LeaderState, StreamError},
     channel::Topic,
     frame::{Proof, Resume},
     position::{Position, Since},
@@ -173,7 +177,7 @@ impl Durable {
         &self,
         session: &Session,
         since: &Since,
-        leader: &LeaderState,
+        (leader, lasts): (&LeaderState, &Lasts),
     ) -> Result<Standing, StreamError> {
         let channels = || session.channels().into_iter();
         let nowhere = |known| Standing {
@@ -186,18 +190,51 @@ impl Durable {
             Since::Beginning => nowhere(true),
             Since::Former => nowhere(false),
             Since::Each(marks) => session.standing_of_each(marks, leader),
-            Since::Position(position) => match self.is_of(session, position, leader).await? {
-                true => Standing {
-                    at: channels().map(|channel| position.of(&channel)).collect(),
-                    position: Some(position.clone()),
-                    known: true,
-                    each: None,
-                },
-                // Of a stream that is no more, or that was set back to an older state: all that
-                // there is may be new to it.
-                false => nowhere(false),
-            },
+            Since::Position(position) => {
+                match self.is_of(session, position, (leader, lasts)).await? {
+                    true => Standing {
+                        at: channels().map(|channel| position.of(&channel)).collect(),
+                        position: Some(position.clone()),
+                        known: true,
+                        each: None,
+                    },
+                    // Of a stream that is no more, or that was set back to an older state: all that
+                    // there is may be new to it.
+                    false => nowhere(false),
+                }
+            }
         })
+    }
+
+    /// The last messages of the channels of these sessions, as far as positions cannot be judged
+    /// without. That is often enough, and one question is cheaper than one for each client.
+    pub(super) async fn lasts_of_unknown(
+        &self,
+        sessions: &[Waiting],
+        leader: &LeaderState,
+    ) -> Lasts {
+        let unknown = sessions.iter().filter(|one| self.is_unknown(one, leader));
+        let subjects = unknown.flat_map(|one| one.session.subjects());
+        let subjects = Vec::from_iter(subjects.collect::<HashSet<_>>());
+        let lasts = match subjects.is_empty() {
+            true => return Lasts::unknown(),
+            false => self.stream.lasts(&subjects, leader).await,
+        };
+        // Each position is judged by itself then.
+        lasts.unwrap_or_else(|_| Lasts::unknown())
+    }
+
+    /// Whether the stream has to be asked whether a client's position is of it.
+    fn is_unknown(&self, Waiting { session, asked }: &Waiting, leader: &LeaderState) -> bool {
+        match asked.as_ref().map(|asked| &asked.since) {
+            Some(Since::Position(position)) => {
+                is_of(position, leader).is_none()
+                    && (self.stream)
+                        .known_at(&session.subjects(), position.top, leader)
+                        .is_none()
+            }
+            _ => false,
+        }
     }
 
     /// Whether a position is of this stream, which was not set back to an older state since.
@@ -209,20 +246,22 @@ impl Durable {
         &self,
         session: &Session,
         position: &Position,
-        leader: &LeaderState,
+        (leader, lasts): (&LeaderState, &Lasts),
     ) -> Result<bool, StreamError> {
         let &Position { top, at, .. } = position;
         if let Some(is_of) = is_of(position, leader) {
             return Ok(is_of);
         }
-        match self.stream.stored_at(top).await? {
+        let subjects = session.subjects();
+        if self.stream.known_at(&subjects, top, leader) == Some(at) || lasts.has(&subjects, top, at)
+        {
+            return Ok(true);
+        }
+        match self.stream.stored_at(top, leader).await? {
             Some(stored_at) => Ok(stored_at == at),
             // It is gone. In a stream that went another way, something that is not after it
             // is younger.
-            None => {
-                let subjects = session.subjects();
-                self.stream.nothing_later(&subjects, top, at).await
-            }
+            None => self.stream.nothing_later(&subjects, top, at).await,
         }
     }
 }

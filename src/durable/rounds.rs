@@ -26,9 +26,9 @@ use tokio::time::{sleep, sleep_until};
 
 pub(super) use self::choice::Spent;
 use self::{deliver::Shared, pace::Pace, reader::Reader};
-use super::{Durable, Session, Waiting, lock, resume::ELECTION_PAUSE, track::Why};
+use super::{Durable, Session, Waiting, lock, resume::ELECTION_PAUSE};
 use crate::{
-    bus::stream::{LeaderState, Reads, StreamError},
+    bus::stream::{Lasts, LeaderState, Reads, StreamError},
     close::CloseReason,
     jitter,
     supervision::{self, Panicked, contained},
@@ -132,23 +132,28 @@ impl Durable {
             Ok(leader) => leader,
             Err(error) => return self.fail(sessions, &error).await,
         };
+        let lasts = self.lasts_of_unknown(&sessions, &leader).await;
         let readers = stream::iter(sessions)
-            .map(|waiting| self.reader(waiting, &leader))
+            .map(|waiting| self.reader(waiting, (&leader, &lasts)))
             .buffer_unordered(MAX_PLACES)
             .filter_map(async |reader| reader);
         let readers: Vec<_> = Box::pin(readers).collect().await;
         let seen = self.stream.scanned(&leader);
         let (seen, unseen) = choice::seen(readers, seen, leader.last);
         let scan = async {
-            let unserved = self.scan(seen, (&leader, u64::MAX)).await;
-            self.read(unserved, &leader).await;
+            let unserved = self.scan(seen, (&leader, lasts.up_to)).await;
+            self.read(unserved, (&leader, lasts.up_to)).await;
         };
-        tokio::join!(scan, self.read(unseen, &leader));
+        tokio::join!(scan, self.read(unseen, (&leader, lasts.up_to)));
     }
 
     /// What a session needs in this round. `None` if it needs nothing, if its client was refused,
     /// or if it waits for another round.
-    async fn reader(self: &Arc<Self>, waiting: Waiting, leader: &LeaderState) -> Option<Reader> {
+    async fn reader(
+        self: &Arc<Self>,
+        waiting: Waiting,
+        (leader, lasts): (&LeaderState, &Lasts),
+    ) -> Option<Reader> {
         let Waiting { session, mut asked } = waiting;
         if let Some(asked) = &asked
             && asked.opening.is_closed()
@@ -164,7 +169,7 @@ impl Durable {
         }
         let (want, joins) = match asked {
             None => (session.want()?, None),
-            Some(asked) => match self.standing(&session, &asked.since, leader).await {
+            Some(asked) => match self.standing(&session, &asked.since, (leader, lasts)).await {
                 Ok(standing) => (
                     session
                         .track()
@@ -189,12 +194,13 @@ impl Durable {
             }
             return None;
         }
+        let subjects = session.subjects_of(want.chains.iter().map(|chain| &chain.channel));
         Some(Reader {
-            subjects: session.subjects_of(want.chains.iter().map(|chain| &chain.channel)),
+            lasts: lasts.all(&subjects).unwrap_or_default(),
+            subjects,
             session,
             want,
             joins,
-            lasts: Vec::new(),
         })
     }
 
@@ -219,10 +225,12 @@ impl Durable {
         facts: &Facts,
     ) -> Option<(Arc<Session>, Duration)> {
         let session = reader.session.clone();
-        let (asked, standing) = reader.joins.take().unzip();
+        let (mut asked, standing) = reader.joins.take().unzip();
+        let span = asked.as_mut().and_then(|asked| asked.span.take());
+        let joins = standing.map(|standing| (standing, span));
         let delivering = async {
             match reads {
-                Ok(reads) => self.deliver(&reader, standing, reads, facts).await,
+                Ok(reads) => self.deliver(&reader, joins, reads, facts).await,
                 Err(error) => Err(error),
             }
         };
@@ -237,7 +245,6 @@ impl Durable {
             (Ok(Ok((opening, then))), asked) => {
                 if let (Some(asked), Some(opening)) = (asked, opening) {
                     let _ = asked.opening.send(Ok(opening));
-                    session.record(Why::Resumed, asked.span);
                 }
                 match then {
                     Then::Rest => None,

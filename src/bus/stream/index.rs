@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Found, LeaderState};
+use super::{Found, LeaderState, leader::History};
 use crate::frame::Proof;
 
 /// What a subject costs in memory besides its messages, in bytes: two strings, and the table.
@@ -20,8 +20,8 @@ const SEEN_BYTES: usize = 2 * size_of::<Seen>();
 /// A part of the stream, as scans have seen it.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    /// Which stream it is, and how often it was set back.
-    of: Option<(Arc<str>, u64)>,
+    /// Which stream it is.
+    of: Option<History>,
     /// Everything after this sequence was seen, up to `up_to`.
     after: u64,
     /// Everything up to this sequence was seen, from `after` on.
@@ -40,8 +40,10 @@ pub(super) struct Index {
 #[derive(Debug)]
 pub(super) struct Seen {
     pub(super) seq: u64,
+    /// When it was stored.
+    at: u64,
     /// Its memory while it is held, or handed on.
-    pub(super) bytes: usize,
+    bytes: u32,
     /// `None` if there was no room for it any more.
     pub(super) held: Option<Box<Found>>,
     /// It leaves the stream by itself (`Nats-TTL`).
@@ -51,11 +53,17 @@ pub(super) struct Seen {
 /// What a message costs that is held, besides its own bytes, in bytes.
 const FOUND_BYTES: usize = size_of::<Found>() + 64 + 2 * size_of::<(u64, Arc<str>)>();
 
+impl Seen {
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes as usize
+    }
+}
+
 impl Index {
     /// Nothing yet of the stream at a leader query, after a sequence.
     pub(super) fn new(leader: &LeaderState, after: u64) -> Self {
         Self {
-            of: Some((leader.epoch.clone(), leader.replacements)),
+            of: Some(leader.history()),
             after,
             up_to: after,
             per_subject: leader.per_subject,
@@ -66,14 +74,18 @@ impl Index {
     /// What it covers of the stream at a leader query: after which sequence, up to which. `None` if
     /// that is nothing.
     pub(super) fn covers(&self, leader: &LeaderState) -> Option<(u64, u64)> {
-        let (epoch, replacements) = self.of.as_ref()?;
-        let same = *epoch == leader.epoch && *replacements == leader.replacements;
+        let same = self.of.as_ref()? == &leader.history();
         (same && self.up_to > self.after).then_some((self.after, self.up_to))
     }
 
     /// Its memory, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// The sequences that it covers.
+    pub(super) fn messages(&self) -> u64 {
+        self.up_to - self.after
     }
 
     /// Everything up to here was seen.
@@ -89,12 +101,13 @@ impl Index {
     /// A scan has seen a message, the newest by now, which may leave the stream by itself.
     /// Whether the subject is new to it.
     pub(super) fn see(&mut self, subject: &str, (found, fades): (Found, bool)) -> bool {
-        let (seq, message) = (found.seq, &found.message);
+        let (seq, at, message) = (found.seq, found.at, &found.message);
         let bytes = FOUND_BYTES + message.event.as_str().len() + message.payload.len();
         self.bytes += SEEN_BYTES + bytes;
         let seen = Seen {
             seq,
-            bytes,
+            at,
+            bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
             held: Some(Box::new(found)),
             fades,
         };
@@ -120,7 +133,7 @@ impl Index {
             if let Ok(place) = seen.binary_search_by_key(&seq, |seen| seen.seq)
                 && seen[place].held.take().is_some()
             {
-                self.bytes = self.bytes.saturating_sub(seen[place].bytes);
+                self.bytes = self.bytes.saturating_sub(seen[place].bytes());
             }
         }
     }
@@ -131,7 +144,7 @@ impl Index {
     /// What was removed from the stream's beginning may be missing here, so only what is after
     /// that is covered.
     pub(super) fn end(&mut self, now: &LeaderState) -> bool {
-        let of = Some((now.epoch.clone(), now.replacements));
+        let of = Some(now.history());
         self.end = now.last;
         self.per_subject = least(self.per_subject, now.per_subject);
         if now.is_pinned() {
@@ -175,7 +188,7 @@ impl Index {
         self.subjects.retain(|_, seen| {
             let count = seen.partition_point(|seen| seen.seq <= up_to);
             for seen in seen.drain(..count) {
-                let held = seen.held.map_or(0, |_| seen.bytes);
+                let held = seen.held.as_ref().map_or(0, |_| seen.bytes());
                 self.bytes = self.bytes.saturating_sub(SEEN_BYTES + held);
             }
             if seen.is_empty() {
@@ -183,6 +196,14 @@ impl Index {
             }
             !seen.is_empty()
         });
+    }
+
+    /// When the stream stored the message of a subject at a sequence, as far as it has seen that.
+    pub(super) fn stored_at(&self, subject: &str, seq: u64, leader: &LeaderState) -> Option<u64> {
+        self.covers(leader)?;
+        let seen = self.subjects.get(subject)?;
+        let place = seen.binary_search_by_key(&seq, |seen| seen.seq).ok()?;
+        Some(seen[place].at)
     }
 
     /// The messages of a subject after a sequence, where it is certain that these are all that

@@ -14,6 +14,7 @@ use super::{
     ANSWER, ApiError, LeaderState, Stream, StreamError, ask,
     batch::{Ended, Whole, batch},
 };
+use crate::message::millis_of;
 
 /// Subjects in one question.
 const MAX_SUBJECTS: usize = 128;
@@ -25,16 +26,47 @@ const LATEST: u64 = i64::MAX as u64 / 1_000_000;
 /// The last messages of subjects.
 #[derive(Debug)]
 pub struct Lasts {
-    of: HashMap<Arc<str>, u64>,
+    /// Of each subject that was asked for.
+    of: HashMap<Arc<str>, Last>,
     /// No subject has a later message up to this sequence. It is the leader's last at the leader
     /// query, or a later one.
     pub up_to: u64,
 }
 
+/// The last message of a subject: its sequence, and when it was stored. 0 where there is none, or
+/// where that is not known.
+#[derive(Debug, Clone, Copy, Default)]
+struct Last {
+    seq: u64,
+    at: u64,
+}
+
 impl Lasts {
+    /// Nobody was asked.
+    pub fn unknown() -> Self {
+        Self {
+            of: HashMap::new(),
+            up_to: u64::MAX,
+        }
+    }
+
     /// The sequence of a subject's last message; 0 where there is none.
     pub fn last(&self, subject: &str) -> u64 {
-        self.of.get(subject).copied().unwrap_or(0)
+        self.of.get(subject).map_or(0, |last| last.seq)
+    }
+
+    /// The same for these subjects, if all of them were asked for.
+    pub fn all(&self, subjects: &[Arc<str>]) -> Option<Vec<u64>> {
+        let lasts = subjects.iter().map(|subject| self.of.get(subject));
+        lasts.map(|last| last.map(|last| last.seq)).collect()
+    }
+
+    /// Whether one of these subjects has this last message.
+    pub fn has(&self, subjects: &[Arc<str>], seq: u64, at: u64) -> bool {
+        let lasts = subjects.iter().filter_map(|subject| self.of.get(subject));
+        lasts
+            .into_iter()
+            .any(|last| (last.seq, last.at) == (seq, at))
     }
 }
 
@@ -49,8 +81,9 @@ pub(super) async fn lasts(
     subjects: &[Arc<str>],
     leader: &LeaderState,
 ) -> Result<Lasts, StreamError> {
+    let none = |subject: &Arc<str>| (subject.clone(), Last::default());
     let mut all = Lasts {
-        of: HashMap::new(),
+        of: subjects.iter().map(none).collect(),
         up_to: u64::MAX,
     };
     for part in subjects.chunks(MAX_SUBJECTS) {
@@ -77,10 +110,7 @@ async fn find(
     subjects: &[Arc<str>],
     leader: &LeaderState,
 ) -> Result<Lasts, StreamError> {
-    let mut found = Lasts {
-        of: HashMap::new(),
-        up_to: u64::MAX,
-    };
+    let mut found = Lasts::unknown();
     let mut parts = vec![subjects];
     while let Some(part) = parts.pop() {
         match last_of(stream, part, &mut found.of).await? {
@@ -100,8 +130,8 @@ async fn find(
             Ended::Nothing if leader.replicated => {
                 for subject in part {
                     let question = json!({ "last_by_subj": **subject });
-                    if let Some(last) = by_leader(stream, &question).await? {
-                        found.of.insert(subject.clone(), last);
+                    if let Some(seq) = by_leader(stream, &question).await? {
+                        found.of.insert(subject.clone(), Last { seq, at: 0 });
                     }
                 }
                 found.up_to = found.up_to.min(leader.last);
@@ -119,13 +149,15 @@ fn names(subjects: &[Arc<str>]) -> Vec<&str> {
 async fn last_of(
     stream: &Stream,
     subjects: &[Arc<str>],
-    lasts: &mut HashMap<Arc<str>, u64>,
+    lasts: &mut HashMap<Arc<str>, Last>,
 ) -> Result<Ended, StreamError> {
     let question = json!({ "multi_last": names(subjects) });
     let mut found = Vec::new();
     let ended = batch(stream, &question, subjects.len(), |seq, _, message| {
         if let Some(subject) = message.headers.last("Nats-Subject") {
-            found.push((subject.into(), seq));
+            let at = message.headers.last("Nats-Time-Stamp").and_then(millis_of);
+            let at = at.unwrap_or(0);
+            found.push((subject.into(), Last { seq, at }));
         }
     });
     let ended = ended.await?;
@@ -196,7 +228,6 @@ fn time_of(millis: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::millis_of;
 
     #[test]
     fn a_time_is_one_that_nats_can_compare() {

@@ -20,6 +20,7 @@ pub(super) use self::{info::Cluster, stored::stored_at};
 use super::{
     ANSWER, Stream, StreamError, ask,
     limits::{self, Raised},
+    lock,
 };
 use crate::frame::Proof;
 
@@ -48,6 +49,9 @@ pub struct LeaderState {
     /// state: it no longer had the newest message that this gateway had seen, or another in its
     /// place. Of two leader queries the later one never has less.
     pub replacements: u64,
+    /// How often a leader query could not tell whether the stream was set back: the message that
+    /// it looked for was gone.
+    pub(super) unsure: u64,
     /// Messages of one subject at most; `None` for any number.
     pub per_subject: Option<u64>,
     /// Whether a direct get may be answered by a replica that lags.
@@ -73,6 +77,7 @@ impl LeaderState {
             last,
             last_at,
             replacements: 0,
+            unsure: 0,
             per_subject: Some(limit),
             replicated: false,
             pinned: false,
@@ -112,6 +117,11 @@ impl LeaderState {
         self.epoch == other.epoch && self.replacements == other.replacements
     }
 
+    /// Which stream it is, for as long as it is certain that it was not set back.
+    pub(super) fn history(&self) -> History {
+        History(self.epoch.clone(), self.replacements, self.unsure)
+    }
+
     /// Whether nothing after this sequence was removed from the stream's beginning: by
     /// its age, or for want of room. `known`: everything after that sequence was stored at or
     /// after that time.
@@ -142,6 +152,11 @@ impl LeaderState {
     }
 }
 
+/// What was read of the stream at two moments is of one and the same stream if their histories
+/// are equal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct History(Arc<str>, u64, u64);
+
 type LeaderQuery = Shared<BoxFuture<'static, Result<LeaderState, StreamError>>>;
 
 /// One leader query serves all who want to know before it begins.
@@ -158,6 +173,7 @@ pub(super) struct LeaderQueries {
 struct State {
     epoch: Option<Arc<str>>,
     replacements: u64,
+    unsure: u64,
     /// Since when the leader has less than was seen.
     short_since: Option<Instant>,
     /// The limit of a subject, and those that were raised since this process began.
@@ -202,11 +218,12 @@ impl LeaderQueries {
         since.is_some_and(|since| since.elapsed() >= ELECTION)
     }
 
-    /// How often it was replaced by now.
-    fn count(&self, set_back: bool) -> u64 {
+    /// How often it was replaced by now, and how often that was not certain.
+    fn count(&self, compared: Compared) -> (u64, u64) {
         let mut state = self.state();
-        state.replacements += u64::from(set_back);
-        state.replacements
+        state.replacements += u64::from(compared == Compared::Other);
+        state.unsure += u64::from(compared == Compared::Gone);
+        (state.replacements, state.unsure)
     }
 
     fn next(&self) -> MutexGuard<'_, Option<LeaderQuery>> {
@@ -267,12 +284,15 @@ async fn leaders(stream: &Stream) -> Result<LeaderState, StreamError> {
             let short = "its leader has less than was seen of it, and may be a new one";
             return Err(StreamError::Odd(short.to_owned()));
         }
-        let set_back = same
-            && (is_other(stream, &leader, top).await?
-                || match kept {
-                    Some(kept) if kept != top => is_other(stream, &leader, kept).await?,
-                    _ => false,
-                });
+        let mut compared = Compared::Same;
+        if same {
+            compared = compare(stream, &leader, top).await?;
+            if let Some(kept) = kept
+                && kept != top
+            {
+                compared = compared.max(compare(stream, &leader, kept).await?);
+            }
+        }
         leader.pinned = !leader.keeps(first_at) && outlives(stream, leader.first).await?;
         // It may have been kept anew since the question.
         let mut now = stream.kept();
@@ -281,30 +301,43 @@ async fn leaders(stream: &Stream) -> Result<LeaderState, StreamError> {
         }
         drop(now);
         let mut seen = stream.top();
-        if set_back || !same || leader.last > seen.0 {
+        if compared == Compared::Other || !same || leader.last > seen.0 {
             *seen = (leader.last, leader.last_at);
         }
-        leader.replacements = stream.0.leader.count(set_back);
+        (leader.replacements, leader.unsure) = stream.0.leader.count(compared);
         stream.0.leader.add_raised(&mut leader, same);
+        lock(&stream.0.times).learn(leader.history(), leader.last, leader.last_at);
         return Ok(leader);
     }
 }
 
-/// Whether the stream has something else where this gateway has seen a message.
-async fn is_other(
+/// What the stream has where this gateway has seen a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Compared {
+    /// That message.
+    Same,
+    /// None: it was removed, which says nothing.
+    Gone,
+    /// Another one, or its end: the stream was set back.
+    Other,
+}
+
+async fn compare(
     stream: &Stream,
     leader: &LeaderState,
     (seq, seen_at): (u64, u64),
-) -> Result<bool, StreamError> {
+) -> Result<Compared, StreamError> {
     Ok(match seq {
-        0 => false,
-        seq if seq > leader.last => true,
-        seq if (seq, seen_at) == (leader.last, leader.last_at) => false,
+        0 => Compared::Same,
+        seq if seq > leader.last => Compared::Other,
+        seq if (seq, seen_at) == (leader.last, leader.last_at) => Compared::Same,
         // One that is gone says nothing, the last one neither: replicas that were brought up
         // without it know no time of it.
-        seq => stored_at(stream, seq)
-            .await?
-            .is_some_and(|at| at != seen_at),
+        seq => match stored_at(stream, seq).await? {
+            None => Compared::Gone,
+            Some(at) if at == seen_at => Compared::Same,
+            Some(_) => Compared::Other,
+        },
     })
 }
 

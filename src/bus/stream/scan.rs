@@ -8,6 +8,7 @@
 //! A scan answers a session only if it can prove the result complete; otherwise the session
 //! reads for itself.
 
+mod pass;
 mod share;
 
 use std::{
@@ -18,34 +19,17 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::iter};
-use serde_json::json;
 use tokio::{
     sync::Semaphore,
-    time::{Instant, sleep, timeout},
+    time::{Instant, timeout},
 };
 
-use self::share::share;
-use super::{
-    ANSWER, Bounds, LeaderState, Reads, Stream, StreamError, Wanted,
-    bad_subjects::is_odd,
-    batch::{Ended, batch},
-    index::Index,
-    lock,
-    read::found,
-};
+use self::{pass::pass, share::share};
+use super::{Bounds, LeaderState, Reads, Stream, StreamError, Wanted, index::Index, lock};
 
-/// Messages of one question at most. Others on the connection wait for as long as one takes.
-const BATCH: usize = 1000;
-/// Bytes of one question at most.
-const BATCH_BYTES: usize = 1 << 20;
 /// How long a scan may take. After that it is given up.
 const SCAN: Duration = Duration::from_secs(10);
-/// How long a replica that lags gets before it is asked again.
-const LAG_PAUSE: Duration = Duration::from_millis(25);
-/// How often a replica that lags is asked again.
-const LAG_TRIES: u32 = 10;
 /// How long no session uses the index before it is dropped.
 const IDLE: Duration = Duration::from_secs(10);
 /// What a message costs in the index that is not held, about, in bytes.
@@ -123,6 +107,19 @@ impl Scans {
         }
     }
 
+    /// When the stream stored the message at a sequence, which has one of these subjects, as far
+    /// as scans have seen it.
+    pub(super) fn stored_at(
+        &self,
+        subjects: &[Arc<str>],
+        seq: u64,
+        leader: &LeaderState,
+    ) -> Option<u64> {
+        let index = &lock(&self.index).0;
+        let mut subjects = subjects.iter();
+        subjects.find_map(|subject| index.stored_at(subject, seq, leader))
+    }
+
     /// Messages that one scan can go through.
     pub(super) fn reach(&self) -> u64 {
         self.reach.load(Ordering::Relaxed)
@@ -156,10 +153,15 @@ impl Scans {
         low.0
     }
 
-    /// A scan gives up: the index does not hold the `messages` messages that it went through, so
-    /// later scans go less far. Returns the error of this one.
-    fn gives_up(&self, messages: u64) -> StreamError {
-        self.reach.fetch_min(messages / 4 * 3, Ordering::Relaxed);
+    /// A scan gives up: the index has no room for what it went through. What the index has
+    /// already makes way for the next scan; if that is nothing, later scans go less far. Returns
+    /// the error of this one.
+    fn gives_up(&self, part: &Index) -> StreamError {
+        if std::mem::take(&mut lock(&self.index).0).bytes() == 0 {
+            let most = u64::try_from(self.most).unwrap_or(u64::MAX);
+            let messages = part.messages().saturating_mul(most) / part.bytes().max(1) as u64;
+            self.reach.fetch_min(messages / 4 * 3, Ordering::Relaxed);
+        }
         StreamError::Odd("more was missed than the index holds; see durable.replay_bytes".into())
     }
 }
@@ -258,118 +260,4 @@ async fn extend(stream: &Stream, oldest: u64, leader: &LeaderState) -> Result<()
         keep(&mut |index| index.join(std::mem::take(&mut later)));
     }
     Ok(())
-}
-
-/// Goes through what is after a sequence: at least up to the first of these, at most up to the
-/// second.
-async fn pass(
-    stream: &Stream,
-    after: u64,
-    (least, most): (u64, u64),
-    leader: &LeaderState,
-) -> Result<Index, StreamError> {
-    let scans = &stream.0.scans;
-    let _under_way = UnderWay::new(scans, (after, least));
-    let room = scans.make_room(least.saturating_sub(after));
-    let mut part = Index::new(leader, after);
-    let mut lags = 0;
-    while part.up_to() < least {
-        if part.bytes() > room {
-            // What the index has already makes way for the next scan.
-            let alone = std::mem::take(&mut lock(&scans.index).0).bytes() == 0;
-            let messages = if alone {
-                part.up_to() - after
-            } else {
-                u64::MAX
-            };
-            return Err(scans.gives_up(messages));
-        }
-        let read = timeout(ANSWER, from(stream, (least, most), room, &mut part)).await;
-        let read = match read.unwrap_or(Err(StreamError::TimedOut))? {
-            Ended::Whole(read) => Some(read),
-            // The messages at its end are gone.
-            Ended::Nothing if !leader.replicated => {
-                part.advance(least);
-                None
-            }
-            Ended::Nothing | Ended::TooMuch => None,
-        };
-        if let Some(read) = read {
-            part.advance(read.last.min(most));
-        }
-        if part.up_to() >= least || read.is_some_and(|read| read.pending > 0) {
-            continue;
-        }
-        if read.is_some() && !leader.replicated {
-            // The messages at its end are gone.
-            part.advance(least);
-        } else if lags < LAG_TRIES {
-            lags += 1;
-            sleep(LAG_PAUSE).await;
-        } else {
-            return Err(StreamError::TimedOut);
-        }
-    }
-    let now = stream.leader().await?;
-    match part.end(&now) {
-        true => Ok(part),
-        false => Err(StreamError::Odd("it is not what it was".to_owned())),
-    }
-}
-
-/// A scan is under way, for as long as this lives.
-struct UnderWay<'a>(&'a Scans);
-
-impl<'a> UnderWay<'a> {
-    fn new(scans: &'a Scans, range: (u64, u64)) -> Self {
-        *lock(&scans.under_way) = Some(range);
-        Self(scans)
-    }
-}
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        *lock(&self.0.under_way) = None;
-    }
-}
-
-/// One batch of a pass.
-async fn from(
-    stream: &Stream,
-    (least, most): (u64, u64),
-    room: usize,
-    part: &mut Index,
-) -> Result<Ended, StreamError> {
-    let from = part.up_to() + 1;
-    let count = usize::try_from(least + 1 - from)
-        .unwrap_or(BATCH)
-        .min(BATCH);
-    // Without a subject it would be that very message that is asked for, which may be gone.
-    let question = json!({
-        "seq": from,
-        "next_by_subj": ">",
-        "batch": count,
-        "max_bytes": BATCH_BYTES,
-    });
-    let subjects = &stream.0.subjects;
-    // What came of a batch that fails is of no use.
-    let mut messages = Vec::with_capacity(count);
-    let ended = batch(stream, &question, count, |seq, _, reply| {
-        let subject = reply.headers.last("Nats-Subject").unwrap_or_default();
-        let mut found = found(seq, reply, subjects.channel(subject));
-        // By itself: what it came in has others' in it too.
-        found.message.payload = Bytes::copy_from_slice(&found.message.payload);
-        let fades = reply.headers.last("Nats-TTL").is_some();
-        messages.push((subject.to_owned(), (found, fades)));
-    });
-    let ended = ended.await?;
-    let metrics = &stream.0.metrics;
-    metrics.rounds.scanned.inc_by(messages.len() as u64);
-    for (subject, found) in messages {
-        if found.0.seq <= most && part.see(&subject, found) && is_odd(subjects, &subject) {
-            metrics.odd_subjects.inc();
-        }
-        part.let_go(room / 8 * 7);
-    }
-    Ok(ended)
 }

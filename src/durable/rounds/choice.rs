@@ -9,7 +9,7 @@ use std::{sync::Mutex, time::Duration};
 
 use tokio::time::Instant;
 
-use super::Reader;
+use super::{MAX_READS, Reader};
 use crate::{
     bus::stream::{LeaderState, Stream},
     durable::lock,
@@ -118,8 +118,9 @@ pub(super) fn choose(
         // A scan could prove nothing.
         return (Vec::new(), readers);
     }
-    readers.sort_by_cached_key(|reader| std::cmp::Reverse(range(reader).after));
-    let mut ranges: Vec<_> = readers.iter().map(range).collect();
+    let many = are_many(&readers);
+    readers.sort_by_cached_key(|reader| std::cmp::Reverse(range(reader, many).after));
+    let mut ranges: Vec<_> = readers.iter().map(|reader| range(reader, many)).collect();
     // A scan goes up to the leader's last.
     ranges
         .iter_mut()
@@ -177,7 +178,13 @@ fn scanned(ranges: &[Range], known: Known) -> usize {
     count
 }
 
-fn range(reader: &Reader) -> Range {
+/// Whether so many read for themselves that clients that come back are told first how much they
+/// missed.
+pub(super) fn are_many(readers: &[Reader]) -> bool {
+    readers.len() > MAX_READS
+}
+
+fn range(reader: &Reader, many: bool) -> Range {
     let mut range = Range {
         // All its channels are looked for.
         after: reader.after(),
@@ -193,7 +200,7 @@ fn range(reader: &Reader) -> Range {
         let passed = last.saturating_sub(chain.covered);
         range.cost += READ_NS + passed.saturating_mul(READ_PER_MESSAGE_NS);
     }
-    if reader.joins.is_some() {
+    if many && reader.joins.is_some() {
         // What it missed is counted first.
         range.cost = range.cost.saturating_mul(2);
     }

@@ -21,14 +21,14 @@ use crate::{
     message::{Message, Stored},
     provoke,
     supervision::contained_now,
-    telemetry::Operation,
+    telemetry::{Operation, Span},
 };
 
 impl Durable {
     /// Judges what was read for a session, and queues it. If its client waits to be told where it
     /// begins, the session is opened first: the `Opening` is for its `welcome`.
     ///
-    /// `standing` is where such a client was. Nothing is queued if the stream has less than it
+    /// `joins` is where such a client was, and what records what it is sent. Nothing is queued if the stream has less than it
     /// promised and may only lag, or if what was missed was only counted: another round follows.
     ///
     /// # Errors
@@ -38,7 +38,7 @@ impl Durable {
     pub(super) async fn deliver(
         self: &Arc<Self>,
         reader: &Reader,
-        standing: Option<Standing>,
+        joins: Option<(Standing, Option<Span>)>,
         mut reads: Reads,
         facts: &Facts,
     ) -> Result<(Option<Opening>, Then), StreamError> {
@@ -90,20 +90,20 @@ impl Durable {
         let lost = gone > 0 || too_many > 0 || !intact;
         if !want.judged {
             self.metrics.caught_up(want.why.name());
-            if standing.is_none() {
+            if joins.is_none() {
                 let trace = self.tracer.follow(None);
                 let span = self.tracer.span(Operation::Replay, trace);
                 session.record(want.why, span);
             }
         }
-        let each = standing
+        let each = joins
             .as_ref()
-            .is_some_and(|standing| standing.each.is_some());
+            .is_some_and(|(standing, _)| standing.each.is_some());
         // Of each channel it is decided by itself.
         let (lost, too_many) = if each { (false, 0) } else { (lost, too_many) };
         let mut catch_up = CatchUp::default();
         let mut opening = None;
-        if let Some(mut standing) = standing {
+        if let Some((mut standing, span)) = joins {
             let read = (&*of, &**lasts);
             let cut = self.judge_each(&mut standing, want, read, &mut missed, &facts.leader);
             let cut = cut.await?;
@@ -116,6 +116,7 @@ impl Durable {
             let counted = found.missed.iter().any(|missed| *missed > 0)
                 && of.iter().flatten().all(|read| read.found.is_empty());
             opening = Some(session.open(&facts.leader, Some(found))?);
+            session.record(Why::Resumed, span);
             if counted || cut {
                 // It is read in the next round.
                 return Ok((opening, Then::Again));

@@ -16,26 +16,37 @@ use crate::{
 };
 
 impl Durable {
-    /// Catches up sessions of which nothing is known yet.
-    pub(super) async fn read(self: &Arc<Self>, mut readers: Vec<Reader>, leader: &LeaderState) {
+    /// Catches up sessions that no scan has read for. Where the last messages of their channels
+    /// are known, these are the last up to a sequence.
+    pub(super) async fn read(
+        self: &Arc<Self>,
+        readers: Vec<Reader>,
+        (leader, known): (&LeaderState, u64),
+    ) {
+        let (unasked, mut readers): (Vec<_>, Vec<_>) =
+            (readers.into_iter()).partition(|reader| reader.lasts.is_empty());
+        let subjects = unasked.iter().flat_map(|reader| &reader.subjects);
+        let subjects: HashSet<_> = subjects.cloned().collect();
+        let mut up_to = known;
+        if !unasked.is_empty() {
+            match self.stream.lasts(&Vec::from_iter(subjects), leader).await {
+                Ok(lasts) => {
+                    up_to = up_to.min(lasts.up_to);
+                    readers.extend(unasked.into_iter().map(|reader| Reader {
+                        lasts: lasts.all(&reader.subjects).unwrap_or_default(),
+                        ..reader
+                    }));
+                }
+                Err(error) => {
+                    let sessions = unasked.into_iter().map(Reader::waiting).collect();
+                    self.fail(sessions, &error).await;
+                }
+            }
+        }
         if readers.is_empty() {
             return;
         }
-        let subjects = readers.iter().flat_map(|reader| &reader.subjects);
-        let subjects: HashSet<_> = subjects.cloned().collect();
-        let found = self.stream.lasts(&Vec::from_iter(subjects), leader).await;
-        let lasts = match found {
-            Ok(lasts) => lasts,
-            Err(error) => {
-                let sessions = readers.into_iter().map(Reader::waiting).collect();
-                return self.fail(sessions, &error).await;
-            }
-        };
-        for reader in &mut readers {
-            let subjects = reader.subjects.iter();
-            reader.lasts = subjects.map(|subject| lasts.last(subject)).collect();
-        }
-        let facts = &Facts::new(leader, lasts.up_to);
+        let facts = &Facts::new(leader, up_to);
         let (behind, even): (Vec<_>, Vec<_>) = readers.into_iter().partition(Reader::is_behind);
         self.metrics.rounds.read_for("none", even.len());
         let even = even.into_iter().map(async |reader| {
@@ -50,11 +61,13 @@ impl Durable {
         tokio::join!(join_all(even), self.alone(alone, facts), scan);
     }
 
-    /// Reads for each session by itself; what clients that come back have missed is counted.
+    /// Reads for each session by itself. Where many clients come back, what they missed is counted
+    /// first, so that none of them waits for its welcome until others have been read for.
     async fn alone(self: &Arc<Self>, readers: Vec<Reader>, facts: &Facts) {
+        let counts = choice::are_many(&readers);
         let (joins, others): (Vec<_>, Vec<_>) = readers
             .into_iter()
-            .partition(|reader| reader.joins.is_some());
+            .partition(|reader| counts && reader.joins.is_some());
         self.metrics.rounds.read_for("count", joins.len());
         self.metrics.rounds.read_for("read", others.len());
         tokio::join!(

@@ -41,7 +41,12 @@ async fn a_round_does_not_wait_for_a_client_that_is_ahead_of_the_leader() {
     let (mut waiting, opened) = ahead(&durable);
     for _ in 0..ELECTION_TRIES {
         let began = Instant::now();
-        assert!(durable.reader(waiting, &leader).await.is_none());
+        assert!(
+            durable
+                .reader(waiting, (&leader, &Lasts::unknown()))
+                .await
+                .is_none()
+        );
         assert_eq!(began.elapsed(), Duration::ZERO);
         // Its pause begins, and ends.
         tokio::task::yield_now().await;
@@ -50,7 +55,10 @@ async fn a_round_does_not_wait_for_a_client_that_is_ahead_of_the_leader() {
         tokio::task::yield_now().await;
         waiting = lock(&durable.joining).pop_front().expect("it waits again");
     }
-    let reader = durable.reader(waiting, &leader).await.expect("no election");
+    let reader = durable
+        .reader(waiting, (&leader, &Lasts::unknown()))
+        .await
+        .expect("no election");
     let (_, standing) = reader.joins.expect("it joins");
     assert!(!standing.known, "its position is not of this stream");
     drop(opened);
@@ -62,7 +70,12 @@ async fn a_client_that_has_left_does_not_come_into_a_round() {
     let leader = away::leader(7).replicated();
     let (waiting, opened) = ahead(&durable);
     drop(opened);
-    assert!(durable.reader(waiting, &leader).await.is_none());
+    assert!(
+        durable
+            .reader(waiting, (&leader, &Lasts::unknown()))
+            .await
+            .is_none()
+    );
     advance(ELECTION_PAUSE).await;
     tokio::task::yield_now().await;
     assert!(lock(&durable.joining).is_empty());
@@ -79,12 +92,27 @@ async fn a_session_that_is_ahead_of_a_rounds_leader_gets_another_round() {
         asked: None,
     };
     let leader = away::leader(6);
-    assert!(durable.reader(waiting(), &leader).await.is_none());
+    assert!(
+        durable
+            .reader(waiting(), (&leader, &Lasts::unknown()))
+            .await
+            .is_none()
+    );
     assert!(session.backlog().is_open());
     let newer = away::leader(7);
-    assert!(durable.reader(waiting(), &newer).await.is_some());
+    assert!(
+        durable
+            .reader(waiting(), (&newer, &Lasts::unknown()))
+            .await
+            .is_some()
+    );
     for _ in 0..40 {
-        assert!(durable.reader(waiting(), &leader).await.is_none());
+        assert!(
+            durable
+                .reader(waiting(), (&leader, &Lasts::unknown()))
+                .await
+                .is_none()
+        );
     }
     assert!(!session.backlog().is_open(), "it has more than the stream");
 }
@@ -124,7 +152,7 @@ async fn reader(durable: &Arc<Durable>, session: &Arc<Session>, leader: &LeaderS
         session: session.clone(),
         asked: None,
     };
-    let reader = durable.reader(waiting, leader).await;
+    let reader = durable.reader(waiting, (leader, &Lasts::unknown())).await;
     reader.expect("it wants")
 }
 

@@ -230,6 +230,26 @@ fn another_stream_and_one_that_lost_its_end_are_not_shown() {
 }
 
 #[test]
+fn it_knows_when_a_message_was_stored_as_long_as_the_stream_is_the_same() {
+    let mut leader = LeaderState::example(1, (20, 0), LIMIT);
+    let mut seen = Index::new(&leader, 4);
+    let stored = Found {
+        at: 70,
+        ..found(7, 10)
+    };
+    seen.see("a", (stored, false));
+    seen.advance(10);
+    seen.let_go(0);
+    assert_eq!(seen.stored_at("a", 7, &leader), Some(70));
+    assert_eq!(seen.stored_at("a", 8, &leader), None);
+    assert_eq!(seen.stored_at("b", 7, &leader), None);
+    // The message that would have shown that it was set back is gone.
+    leader.unsure = 1;
+    assert_eq!(seen.stored_at("a", 7, &leader), None);
+    assert_eq!(seen.covers(&leader), None);
+}
+
+#[test]
 fn what_is_gone_or_goes_by_itself_is_not_shown() {
     let leader = LeaderState::example(1, (20, 0), LIMIT);
     let all = index(4, &[(5, "a"), (8, "fades"), (12, "a")], 20, 20);

@@ -112,6 +112,7 @@ impl Answer {
                     .ok_or_else(|| StreamError::Odd(format!("last_ts {}", state.last_ts)))?,
             },
             replacements: 0,
+            unsure: 0,
             per_subject: u64::try_from(limits.max_msgs_per_subject)
                 .ok()
                 .filter(|limit| *limit > 0),

@@ -56,10 +56,11 @@ fn an_epoch_is_a_position_s_and_tells_streams_apart() {
 fn each_replacement_of_the_stream_is_counted() {
     let queries = LeaderQueries::default();
     assert!(queries.remember_epoch(&"k".into()) && queries.remember_epoch(&"k".into()));
-    assert_eq!(queries.count(false), 0);
-    assert_eq!(queries.count(true), 1, "it was set back");
+    assert_eq!(queries.count(Compared::Same), (0, 0));
+    assert_eq!(queries.count(Compared::Other), (1, 0), "it was set back");
+    assert_eq!(queries.count(Compared::Gone), (1, 1), "nobody can say");
     assert!(!queries.remember_epoch(&"l".into()));
-    assert_eq!(queries.count(false), 2, "it was made anew");
+    assert_eq!(queries.count(Compared::Same), (2, 1), "it was made anew");
 }
 
 #[test]

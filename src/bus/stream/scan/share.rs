@@ -64,12 +64,12 @@ pub(super) fn share(
         };
         let mut bytes = 0;
         for seen in seen.take(request.bounds.messages) {
-            bytes += seen.bytes;
+            bytes += seen.bytes();
             let fits = part.messages.is_empty() || bytes <= request.bounds.bytes;
             let (handed, needs) = match &seen.held {
                 // Its payload is shared.
                 Some(found) => (Handed::Held(Found::clone(found)), size_of::<Found>()),
-                None if request.fetches => (Handed::At(seen.seq), seen.bytes),
+                None if request.fetches => (Handed::At(seen.seq), seen.bytes()),
                 None => break,
             };
             if needs > all {
