@@ -9,6 +9,9 @@
 - action: replace
   sourceLabels: [__meta_kubernetes_namespace]
   targetLabel: namespace
+# The operator names the port here. It would push aside the label of usher_service_requests_total.
+- action: labeldrop
+  regex: endpoint
 {{- end -}}
 
 {{/* Where to read what to do: (list context anchor). Nothing, where nobody has said where the page is. */}}

@@ -241,6 +241,12 @@ value by itself; here they are seen together. All complaints come at once.
 {{- if and $v.serviceMonitor.enabled $v.podMonitor.enabled -}}
   {{- $bad = append $bad "serviceMonitor and podMonitor would have every gateway scraped twice: keep one of the two" -}}
 {{- end -}}
+{{- if and $v.networkPolicy.enabled $v.grpc.service.type (not $v.networkPolicy.extraIngress) -}}
+  {{- $bad = append $bad "grpc.service.type lets callers in from outside the cluster, and networkPolicy keeps them out: let their addresses in by networkPolicy.extraIngress, as {ports: [{port: grpc}], from: [{ipBlock: {cidr: 10.0.0.0/8}}]}" -}}
+{{- end -}}
+{{- if and $v.traefik.enabled (contains "*" (join "," $v.hosts)) -}}
+  {{- $bad = append $bad "hosts: Traefik takes a host with * as it is written, so no request would match; name each host" -}}
+{{- end -}}
 {{- if $v.networkPolicy.enabled -}}
   {{- range $name := list "nats" "redis" -}}
     {{- $allowed := list -}}

@@ -189,6 +189,14 @@ const IMPOSSIBLE: &[(&[&str], &str)] = &[
         "cookieAffinity.enabled needs a proxy that sets the cookie",
     ),
     (
+        &["networkPolicy.enabled=true", "grpc.service.type=NodePort"],
+        "let their addresses in by networkPolicy.extraIngress",
+    ),
+    (
+        &["traefik.enabled=true", "hosts={*.example.com}"],
+        "hosts: Traefik takes a host with * as it is written",
+    ),
+    (
         &[
             "traefik.enabled=true",
             "traefik.tlsSecret=s",
@@ -404,6 +412,7 @@ fn a_value_of_another_kind_is_refused() {
         ("public.pathPrefix=usher/", "does not match pattern"),
         ("public.port=80", "minimum"),
         ("hosts=push.example.com", "got string, want array"),
+        ("hosts={https://push.example.com}", "does not match pattern"),
         (
             "tickets.jwt.jwksUrl=http://login.example.com",
             "does not match pattern",

@@ -259,10 +259,17 @@ const CASES: &[Case] = &[
             r#"usher_control_calls_total{op="presence",result="incomplete"}"#,
             BY_1,
         )],
-        &[&[(
-            r#"usher_control_calls_total{op="presence",result="complete"}"#,
-            BY_1,
-        )]],
+        &[
+            &[(
+                r#"usher_control_calls_total{op="presence",result="complete"}"#,
+                BY_1,
+            )],
+            // A gateway that has just begun does not know the others yet.
+            &[(
+                r#"usher_control_calls_total{op="presence",result="incomplete"}"#,
+                ONCE,
+            )],
+        ],
     ),
     case(
         "UsherCallersRefused",
