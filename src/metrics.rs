@@ -6,13 +6,14 @@ mod register;
 mod rounds;
 mod service;
 mod text;
+mod tls;
 mod topics;
 
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use self::register::{counter, counters, gauge, gauges, histogram, register};
 pub use self::{
-    calls::Calls, rounds::Rounds, service::Service, text::LOG_LINES_LOST, topics::Topics,
+    calls::Calls, rounds::Rounds, service::Service, text::LOG_LINES_LOST, tls::Tls, topics::Topics,
 };
 
 /// All metrics of one gateway.
@@ -29,8 +30,8 @@ pub struct Metrics {
     connections_cut: IntCounterVec,
     /// Addresses whose refusals are remembered.
     pub refused_addresses: IntGauge,
-    /// New certificates, by whether they were taken up.
-    tls_reloads: IntCounterVec,
+    /// New certificates.
+    pub tls: Tls,
     /// SIGHUPs, by whether all files were good.
     file_reloads: IntCounterVec,
     /// Fetches of the keys that tokens are signed with.
@@ -139,12 +140,7 @@ impl Metrics {
                 "usher_refused_addresses",
                 "Addresses whose refusals are remembered, where they are limited.",
             ),
-            tls_reloads: counters(
-                &r,
-                "usher_tls_reloads_total",
-                "Changes of a listener's TLS files: taken up ('ok') or not good ('failed').",
-                &["listener", "result"],
-            ),
+            tls: Tls::new(&r),
             file_reloads: counters(
                 &r,
                 "usher_file_reloads_total",

@@ -51,7 +51,7 @@ impl Reload {
 
     /// The files of a listener have changed.
     fn tell(&self, listener: &'static str, change: Result<(), FileError>) {
-        let result = if change.is_ok() { "ok" } else { "failed" };
+        self.metrics.tls.read(listener, change.is_ok());
         match change {
             Ok(()) => tracing::info!(listener, "the new TLS files are taken up"),
             Err(error) => {
@@ -63,7 +63,6 @@ impl Reload {
                 );
             }
         }
-        self.metrics.tls_reloads(listener, result);
     }
 
     /// SIGHUP: reads all files. One that is not good leaves in use what was read before.
@@ -72,8 +71,7 @@ impl Reload {
         for (listener, reloads) in [("public", &mut self.public), ("grpc", &mut self.grpc)] {
             let Some(reloads) = reloads else { continue };
             let read = reloads.now().await;
-            let result = if read.is_ok() { "ok" } else { "failed" };
-            self.metrics.tls_reloads(listener, result);
+            self.metrics.tls.read(listener, read.is_ok());
             if let Err(error) = read {
                 wrong.push(SettingError::of(&format!("{listener}.tls"), error).to_string());
             }

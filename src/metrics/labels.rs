@@ -86,9 +86,6 @@ impl Metrics {
         for result in ["ok", "failed"] {
             self.jwks_fetches.with_label_values(&[result]);
             self.file_reloads.with_label_values(&[result]);
-            for listener in ["public", "grpc"] {
-                self.tls_reloads.with_label_values(&[listener, result]);
-            }
         }
         for result in ["sent", "refused", "unsent", "dropped"] {
             self.spans.with_label_values(&[result]);
@@ -141,13 +138,6 @@ impl Metrics {
     /// Counts a SIGHUP.
     pub fn file_reloads(&self, result: &str) {
         self.file_reloads.with_label_values(&[result]).inc();
-    }
-
-    /// Counts a change of a listener's TLS files.
-    pub fn tls_reloads(&self, listener: &str, result: &str) {
-        self.tls_reloads
-            .with_label_values(&[listener, result])
-            .inc();
     }
 
     /// Counts a publisher's question: `sent`, `refused` or `dropped`.

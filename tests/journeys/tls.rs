@@ -130,6 +130,8 @@ async fn new_certificates_are_taken_up_and_bad_ones_are_not() {
 
     fs::write(&identity.certificate_file, "-----BEGIN NONSENSE-----").expect("written");
     gateway.metric_becomes(&reloads("failed"), 1.0).await;
+    let stale = r#"usher_tls_stale{listener="public"}"#;
+    assert_eq!(gateway.metric(stale).await, 1.0);
     assert!(trusts(&old).await, "the one before stays in use");
     eventually("the log says so", || async {
         gateway.log().lines().any(|line| {
@@ -144,6 +146,7 @@ async fn new_certificates_are_taken_up_and_bad_ones_are_not() {
     fs::copy(&next.key_file, &identity.key_file).expect("copied");
     fs::copy(&next.certificate_file, &identity.certificate_file).expect("copied");
     gateway.metric_becomes(&reloads("ok"), 1.0).await;
+    assert_eq!(gateway.metric(stale).await, 0.0);
     assert!(trusts(&new).await && !trusts(&old).await);
 
     // Whoever was in stays in.

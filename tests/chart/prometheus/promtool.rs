@@ -225,20 +225,8 @@ const CASES: &[Case] = &[
     ),
     case(
         "UsherCertificateNotTakenUp",
-        &[(
-            r#"usher_tls_reloads_total{listener="public",result="failed"}"#,
-            ONCE,
-        )],
-        &[&[
-            (
-                r#"usher_tls_reloads_total{listener="public",result="failed"}"#,
-                ALWAYS_1,
-            ),
-            (
-                r#"usher_tls_reloads_total{listener="public",result="ok"}"#,
-                BY_1,
-            ),
-        ]],
+        &[(r#"usher_tls_stale{listener="public"}"#, ALWAYS_1)],
+        &[&[(r#"usher_tls_stale{listener="public"}"#, ALWAYS_0)]],
     ),
     case(
         "UsherKeysNotFetched",
