@@ -12,7 +12,7 @@ mod table;
 mod world;
 
 use std::{
-    thread::sleep,
+    thread::{self, sleep},
     time::{Duration, Instant},
 };
 
@@ -162,6 +162,12 @@ impl Bench {
                 })?
             }
         };
+        let beside = match stayed.as_ref().filter(|_| row.bare) {
+            Some(stayed) => {
+                Some(self.beside_bare(scene, stayed, (&marks, row.clients as f64 / back.rate))?)
+            }
+            None => None,
+        };
         let floor = match row.bare {
             true => Some(self.bare(scene, &clients, &marks)?),
             false => None,
@@ -174,6 +180,7 @@ impl Bench {
             back,
             live,
             floor,
+            beside,
         })
     }
 
@@ -301,6 +308,42 @@ impl Bench {
             read: [reads.nats, reads.client],
             reads: reads.count,
         })
+    }
+
+    /// The 99th percentile of sessions that stay, before and while a bare client goes through
+    /// the stream once, in as long a time as clients took to come back.
+    fn beside_bare(
+        &mut self,
+        scene: Scene<'_>,
+        stayed: &Stayed,
+        (marks, seconds): (&[u64], f64),
+    ) -> Outcome<[f64; 2]> {
+        let Scene { world, .. } = scene;
+        let nats = world.nats.address;
+        let lowest = marks.iter().min().copied().unwrap_or(0);
+        let mut before = Vec::new();
+        for _ in 0..CALM {
+            before.extend(self.paced_by(nats, &stayed.subjects, false, SLICE, PACE)?);
+        }
+        let mut bare = Bare::connect(nats, &world.nats.process)?;
+        let start = Instant::now();
+        let during = thread::scope(|scope| {
+            let scan = scope.spawn(move || {
+                bare.scan(lowest)
+                    .map(drop)
+                    .map_err(|error| error.to_string())
+            });
+            let mut during = Vec::new();
+            while start.elapsed().as_secs_f64() < seconds {
+                during.extend(self.paced_by(nats, &stayed.subjects, false, SLICE, PACE)?);
+            }
+            scan.join().map_err(|_| "the bare client panicked")??;
+            Outcome::Ok(during)
+        })?;
+        Ok([before, during].map(|mut latencies| {
+            latencies.sort_unstable_by(f64::total_cmp);
+            percentile(&latencies, 99.0)
+        }))
     }
 
     fn spent(&self, gateway: &Gateway, world: &World) -> Spent {

@@ -106,6 +106,7 @@ impl Caller {
             connection,
             queue,
             reply_prefix: reply_prefix.to_owned(),
+            inbox: Default::default(),
             questions: questions.clone(),
             is_up,
             again: None,
@@ -239,6 +240,8 @@ struct Task {
     connection: Supervisor,
     queue: mpsc::Receiver<Job>,
     reply_prefix: String,
+    /// The connection on which the last answer came, and what its inbox begins with.
+    inbox: (Ulid, String),
     questions: Arc<Questions>,
     is_up: watch::Sender<bool>,
     /// When NATS is asked once more for the subscriptions that it has refused.
@@ -336,14 +339,18 @@ impl Task {
         }
     }
 
-    fn answered(&self, connection: Option<Ulid>, message: ServerMessage) {
+    fn answered(&mut self, connection: Option<Ulid>, message: ServerMessage) {
         if message.sid == PULLS {
             if let Some(feed) = &self.feed {
                 feed.message(message);
             }
         } else if let Some(connection) = connection {
-            let subject = std::str::from_utf8(&message.subject).unwrap_or_default();
-            let number = subject.strip_prefix(&inbox(&self.reply_prefix, connection));
+            if self.inbox.0 != connection {
+                self.inbox = (connection, inbox(&self.reply_prefix, connection));
+            }
+            let inbox = &self.inbox.1;
+            let number = message.subject.strip_prefix(inbox.as_bytes());
+            let number = number.and_then(|number| std::str::from_utf8(number).ok());
             if let Some(number) = number.and_then(|number| number.parse().ok()) {
                 self.questions.answered(connection, number, message);
             }

@@ -41,12 +41,12 @@ const MAX_JOINING: usize = 4;
 const MAX_ROUNDS: usize = 2;
 /// Sessions of one round at most.
 const MAX_SESSIONS: usize = 2048;
-/// Sessions that read for themselves at the same time, in all rounds. What each read is in memory
-/// until it is queued.
-pub(super) const MAX_READS: usize = 8;
-/// Sessions that count what they missed at the same time. NATS answers one after the other, so more
-/// would only wait there, and have others wait.
-pub(super) const MAX_COUNTS: usize = 16;
+/// Sessions that read for themselves at the same time, in all rounds. A nats-server looks for
+/// one after the other, and what it is to store waits for all whose turn has not come. A second
+/// one is on its way while the first is queued here.
+pub(super) const MAX_READS: usize = 2;
+/// Sessions that count what they missed at the same time, for the same reason.
+pub(super) const MAX_COUNTS: usize = 2;
 /// Positions that are judged at the same time in a round.
 const MAX_PLACES: usize = 16;
 /// Sessions that are judged, or pause, at the same time in a round.

@@ -92,7 +92,8 @@ pub(super) const ROWS: [Row; 25] = [
     row("spread", 5000, 5000, 20).by(Manner::Spread),
     row("stay-spread", 5000, 5000, 20)
         .by(Manner::Spread)
-        .beside_sessions(),
+        .beside_sessions()
+        .and_bare(),
     row("at-once", 2000, 5000, 20)
         .by(Manner::AtOnce)
         .beside_sessions(),

@@ -80,6 +80,8 @@ pub(super) struct Measured {
     /// A live message, in microseconds of the gateway.
     pub(super) live: f64,
     pub(super) floor: Option<Floor>,
+    /// Of the sessions that stayed: the 99th percentile before, and while a bare client scans.
+    pub(super) beside: Option<[f64; 2]>,
 }
 
 pub(super) fn head(report: &Report) {
@@ -174,6 +176,12 @@ impl Measured {
             report.say(&format!(
                 "    one message, gateway: {:.1} us live; {replayed:.1} us replayed (come back less plain)",
                 self.live
+            ));
+        }
+        if let Some([before, during]) = self.beside {
+            report.say(&format!(
+                "    sessions that stay, beside one scan by a bare NATS client in as long a time: p99 us {before:.0} -> {during:.0} ({:.1} x)",
+                during / before
             ));
         }
         if let Some(floor) = &self.floor {

@@ -80,6 +80,11 @@ pub struct WireError(&'static str);
 pub(in crate::bus) struct Headers(Bytes);
 
 impl Headers {
+    /// A block, as it came.
+    pub(in crate::bus) fn of(block: Bytes) -> Self {
+        Self(block)
+    }
+
     /// The first value under `name`, where it is UTF-8.
     pub(in crate::bus) fn get(&self, name: &str) -> Option<&str> {
         let mut lines = self.lines().skip(1);
@@ -90,15 +95,27 @@ impl Headers {
     /// The last value under `name`, where it is UTF-8: what a server appended, also
     /// where a publisher has written the same name before it.
     pub(in crate::bus) fn last(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.last_line(name)?;
+        std::str::from_utf8(value).ok()
+    }
+
+    /// What comes before the last line under `name`: what a publisher wrote, where that is the
+    /// first line that a server appends. All of it if there is none.
+    pub(in crate::bus) fn before(&self, name: &str) -> &[u8] {
+        let begin = self.last_line(name).map(|(begin, _)| begin);
+        &self.0[..begin.unwrap_or(self.0.len())]
+    }
+
+    /// Where the last line under `name` begins, and its value.
+    fn last_line(&self, name: &str) -> Option<(usize, &[u8])> {
         // From the end: each line but the first comes after a line feed.
         let mut end = self.0.len();
         let mut feeds = memchr::memrchr_iter(b'\n', &self.0);
-        let value = feeds.find_map(|feed| {
+        feeds.find_map(|feed| {
             let line = &self.0[feed + 1..end];
             end = feed;
-            value(line, name)
-        })?;
-        std::str::from_utf8(value).ok()
+            value(line, name).map(|value| (feed + 1, value))
+        })
     }
 
     /// The one value under `name`, in upper or lower case: some libraries write names as

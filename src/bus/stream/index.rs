@@ -5,17 +5,26 @@
 //! subject and sequence, and holds the newest messages themselves as far as there is room.
 
 use std::{
-    collections::{HashMap, VecDeque, vec_deque::Iter},
+    collections::{HashMap, VecDeque},
+    iter::successors,
     sync::Arc,
 };
 
-use super::{Found, LeaderState, leader::History};
-use crate::frame::Proof;
+use bytes::Bytes;
 
-/// What a subject costs in memory besides its messages, in bytes: two strings, and the table.
-const SUBJECT_BYTES: usize = 192;
+use super::{Found, LeaderState, leader::History, read};
+use crate::{
+    bus::interest::{Headers, ServerMessage},
+    channel::Channel,
+    frame::Proof,
+};
+
+/// What a subject costs in memory besides its messages, in bytes: a string, and the table.
+const SUBJECT_BYTES: usize = 128;
 /// What a message costs that is not held, in bytes.
 const SEEN_BYTES: usize = 2 * size_of::<Seen>();
+/// What a message costs that is held, besides its own bytes, in bytes.
+const HELD_BYTES: usize = 32;
 
 /// A part of the stream, as scans have seen it.
 #[derive(Debug, Default)]
@@ -30,32 +39,55 @@ pub(super) struct Index {
     end: u64,
     /// The smallest number of messages that a subject could have.
     per_subject: Option<u64>,
-    subjects: HashMap<Arc<str>, VecDeque<Seen>>,
-    /// The messages that it holds, the oldest first, with their subjects.
-    held: VecDeque<(u64, Arc<str>)>,
+    /// The messages, the oldest first.
+    seen: VecDeque<Seen>,
+    /// How many were forgotten before the first of them.
+    forgotten: usize,
+    /// Of how many from the beginning on none is held, the forgotten ones among them.
+    unheld: usize,
+    /// How many come before the last message of each subject, the forgotten ones among them.
+    lasts: HashMap<Arc<str>, usize>,
     bytes: usize,
 }
 
 /// A message that a scan has seen.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Seen {
     pub(super) seq: u64,
     /// When it was stored.
     at: u64,
+    /// How many places before it the last message of its subject is; 0 for the first one.
+    back: usize,
+    /// How long its own headers are.
+    headers: usize,
+    /// Its own headers and its payload. `None` if there was no room for them any more.
+    held: Option<Arc<[u8]>>,
     /// Its memory while it is held, or handed on.
     bytes: u32,
-    /// `None` if there was no room for it any more.
-    pub(super) held: Option<Box<Found>>,
     /// It leaves the stream by itself (`Nats-TTL`).
     fades: bool,
 }
 
-/// What a message costs that is held, besides its own bytes, in bytes.
-const FOUND_BYTES: usize = size_of::<Found>() + 64 + 2 * size_of::<(u64, Arc<str>)>();
-
 impl Seen {
     pub(super) fn bytes(&self) -> usize {
         self.bytes as usize
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// The message itself, if it is held. Its payload is shared.
+    pub(super) fn found(&self, channel: &Channel) -> Option<Found> {
+        let mut payload = Bytes::from_owner(self.held.clone()?);
+        let headers = Headers::of(payload.split_to(self.headers));
+        let at = self.at;
+        Some(read::found(
+            (self.seq, at),
+            &headers,
+            payload,
+            channel.clone(),
+        ))
     }
 }
 
@@ -98,42 +130,46 @@ impl Index {
         self.up_to = self.up_to.max(up_to);
     }
 
-    /// A scan has seen a message, the newest by now, which may leave the stream by itself.
-    /// Whether the subject is new to it.
-    pub(super) fn see(&mut self, subject: &str, (found, fades): (Found, bool)) -> bool {
-        let (seq, at, message) = (found.seq, found.at, &found.message);
-        let bytes = FOUND_BYTES + message.event.as_str().len() + message.payload.len();
-        self.bytes += SEEN_BYTES + bytes;
-        let seen = Seen {
-            seq,
-            at,
-            bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
-            held: Some(Box::new(found)),
-            fades,
+    /// A scan has seen a message, the newest by now. Whether its subject is new to it.
+    pub(super) fn see(&mut self, seq: u64, message: &ServerMessage) -> bool {
+        let (headers, payload) = (&message.headers, &message.payload);
+        let subject = headers.last("Nats-Subject").unwrap_or_default();
+        // What the server has appended is known by now.
+        let own = headers.before("Nats-Stream");
+        let bytes = HELD_BYTES + own.len() + payload.len();
+        let count = self.forgotten + self.seen.len();
+        let last = match self.lasts.get_mut(subject) {
+            Some(last) => Some(std::mem::replace(last, count)),
+            None => {
+                self.lasts.insert(subject.into(), count);
+                self.bytes += SUBJECT_BYTES;
+                None
+            }
         };
-        let known = self.subjects.get_key_value(subject);
-        let known = known.map(|(subject, _)| subject.clone());
-        let is_new = known.is_none();
-        let subject = known.unwrap_or_else(|| subject.into());
-        self.bytes += if is_new { SUBJECT_BYTES } else { 0 };
-        self.held.push_back((seq, subject.clone()));
-        self.subjects.entry(subject).or_default().push_back(seen);
-        is_new
+        self.seen.push_back(Seen {
+            seq,
+            at: read::stored_at(headers),
+            back: last.map_or(0, |last| count - last),
+            headers: own.len(),
+            // By itself: what it came in has others' in it too.
+            held: Some([own, payload].concat().into()),
+            bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+            fades: headers.last("Nats-TTL").is_some(),
+        });
+        self.bytes += SEEN_BYTES + bytes;
+        last.is_none()
     }
 
     /// Lets go of the oldest messages that it holds until its memory is at most this, as far as
     /// that helps. Those who come back have missed the newest.
     pub(super) fn let_go(&mut self, most: usize) {
+        self.unheld = self.unheld.max(self.forgotten);
         while self.bytes > most
-            && let Some((seq, subject)) = self.held.pop_front()
+            && let Some(seen) = self.seen.get_mut(self.unheld - self.forgotten)
         {
-            let Some(seen) = self.subjects.get_mut(&subject) else {
-                continue;
-            };
-            if let Ok(place) = seen.binary_search_by_key(&seq, |seen| seen.seq)
-                && seen[place].held.take().is_some()
-            {
-                self.bytes = self.bytes.saturating_sub(seen[place].bytes());
+            self.unheld += 1;
+            if seen.held.take().is_some() {
+                self.bytes = self.bytes.saturating_sub(seen.bytes());
             }
         }
     }
@@ -161,16 +197,23 @@ impl Index {
             *self = later;
             return;
         }
-        for (subject, seen) in later.subjects.drain() {
-            match self.subjects.get_mut(&subject) {
-                Some(of) => {
+        let count = self.forgotten + self.seen.len();
+        for (subject, last) in std::mem::take(&mut later.lasts) {
+            let first = later.chain(last).last().unwrap_or(last);
+            let (first_here, last_here) = (
+                count + first - later.forgotten,
+                count + last - later.forgotten,
+            );
+            match self.lasts.get_mut(&subject) {
+                Some(before) => {
+                    let before = std::mem::replace(before, last_here);
+                    later.seen[first - later.forgotten].back = first_here - before;
                     self.bytes = self.bytes.saturating_sub(SUBJECT_BYTES);
-                    of.extend(seen);
                 }
-                None => drop(self.subjects.insert(subject, seen)),
+                None => drop(self.lasts.insert(subject, last_here)),
             }
         }
-        self.held.append(&mut later.held);
+        self.seen.append(&mut later.seen);
         self.bytes += later.bytes;
         self.up_to = later.up_to;
         self.end = self.end.max(later.end);
@@ -183,27 +226,41 @@ impl Index {
             return;
         }
         self.after = up_to.min(self.up_to);
-        let gone = self.held.partition_point(|(seq, _)| *seq <= up_to);
-        self.held.drain(..gone);
-        self.subjects.retain(|_, seen| {
-            let count = seen.partition_point(|seen| seen.seq <= up_to);
-            for seen in seen.drain(..count) {
-                let held = seen.held.as_ref().map_or(0, |_| seen.bytes());
-                self.bytes = self.bytes.saturating_sub(SEEN_BYTES + held);
-            }
-            if seen.is_empty() {
-                self.bytes = self.bytes.saturating_sub(SUBJECT_BYTES);
-            }
-            !seen.is_empty()
-        });
+        let count = self.seen.partition_point(|seen| seen.seq <= up_to);
+        for seen in self.seen.drain(..count) {
+            let held = seen.held.as_ref().map_or(0, |_| seen.bytes());
+            self.bytes = self.bytes.saturating_sub(SEEN_BYTES + held);
+        }
+        self.forgotten += count;
+        let subjects = self.lasts.len();
+        self.lasts.retain(|_, last| *last >= self.forgotten);
+        let gone = subjects - self.lasts.len();
+        self.bytes = self.bytes.saturating_sub(gone * SUBJECT_BYTES);
+    }
+
+    /// How many come before each message of a subject, beginning with this, its last one.
+    fn chain(&self, last: usize) -> impl Iterator<Item = usize> {
+        successors(Some(last), |place| {
+            let back = self.seen[place - self.forgotten].back;
+            let before = place.checked_sub(back).filter(|_| back > 0)?;
+            (before >= self.forgotten).then_some(before)
+        })
+    }
+
+    /// The messages of a subject, the newest first.
+    fn newest_first(&self, subject: &str) -> impl Iterator<Item = &Seen> {
+        let last = self.lasts.get(subject).copied();
+        let places = last.into_iter().flat_map(|last| self.chain(last));
+        places.map(|place| &self.seen[place - self.forgotten])
     }
 
     /// When the stream stored the message of a subject at a sequence, as far as it has seen that.
     pub(super) fn stored_at(&self, subject: &str, seq: u64, leader: &LeaderState) -> Option<u64> {
         self.covers(leader)?;
-        let seen = self.subjects.get(subject)?;
-        let place = seen.binary_search_by_key(&seq, |seen| seen.seq).ok()?;
-        Some(seen[place].at)
+        let mut newer = self
+            .newest_first(subject)
+            .take_while(|seen| seen.seq >= seq);
+        newer.find(|seen| seen.seq == seq).map(|seen| seen.at)
     }
 
     /// The messages of a subject after a sequence, where it is certain that these are all that
@@ -225,22 +282,22 @@ impl Index {
     /// `None` also if the stream's beginning has since lost a message that the index holds:
     /// nobody is sent what an operator has removed. And if one of the messages has its own
     /// `Nats-TTL`: nobody can say whether it is still there.
-    pub(super) fn after<'a>(
-        &'a self,
+    pub(super) fn after(
+        &self,
         subject: &str,
         (after, known): (u64, Proof),
         leader: &LeaderState,
-    ) -> Option<Iter<'a, Seen>> {
-        let seen = self.subjects.get(subject);
-        let begin = seen.map_or(0, |seen| seen.partition_point(|seen| seen.seq <= after));
-        let range = seen.map_or(0..0, |seen| begin..seen.len());
+    ) -> Option<Vec<&Seen>> {
+        let seen = self
+            .newest_first(subject)
+            .take_while(|seen| seen.seq > after);
+        let mut seen: Vec<_> = seen.collect();
+        seen.reverse();
         let beyond = self.end.saturating_sub(self.up_to);
-        let total = (range.len() as u64).saturating_add(beyond);
+        let total = (seen.len() as u64).saturating_add(beyond);
         let within = least(self.per_subject, leader.limit_after(after));
         let within = within.is_none_or(|limit| total < limit);
-        static NONE: VecDeque<Seen> = VecDeque::new();
-        let seen = seen.unwrap_or(&NONE).range(range);
-        let stays = leader.has_all_after(after, known) && !seen.clone().any(|seen| seen.fades);
+        let stays = leader.has_all_after(after, known) && !seen.iter().any(|seen| seen.fades);
         (after >= self.after && within && stays).then_some(seen)
     }
 }

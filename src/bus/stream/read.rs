@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
+use bytes::Bytes;
 use futures_util::future::try_join_all;
 use serde_json::json;
 use tokio::{sync::OwnedSemaphorePermit, time::timeout};
@@ -11,7 +12,7 @@ use super::{
     batch::{Ended, Reply, batch},
 };
 use crate::{
-    bus::interest::{ServerMessage, event_name, is_probe, trace_parent},
+    bus::interest::{Headers, ServerMessage, event_name, is_probe, trace_parent},
     channel::Channel,
     frame::Proof,
     message::{Message, millis_of},
@@ -182,7 +183,7 @@ async fn subject_after(
         } else if bounds.messages == 0 {
             read.more += 1;
         } else {
-            read.found.push(found(seq, reply, channel.clone()));
+            read.found.push(found_in(seq, reply, channel.clone()));
         }
     });
     match ended.await? {
@@ -213,7 +214,7 @@ pub(super) async fn by_sequence(
             Reply::Message { seq: at, .. } if at == seq => {
                 let is_it = reply.headers.last("Nats-Subject") == Some(subject);
                 let channel = stream.0.subjects.channel(subject);
-                Ok(is_it.then(|| found(seq, &reply, channel)))
+                Ok(is_it.then(|| found_in(seq, &reply, channel)))
             }
             Reply::Status(404) => Ok(None),
             odd => Err(StreamError::Odd(format!("{odd:?} for one sequence"))),
@@ -224,21 +225,34 @@ pub(super) async fn by_sequence(
         .unwrap_or(Err(StreamError::TimedOut))
 }
 
-pub(super) fn found(seq: u64, reply: &ServerMessage, channel: Channel) -> Found {
-    let headers = &reply.headers;
+/// The message that a reply to a direct get brings.
+pub(super) fn found(
+    (seq, at): (u64, u64),
+    headers: &Headers,
+    payload: Bytes,
+    channel: Channel,
+) -> Found {
     Found {
         seq,
-        at: headers
-            .last("Nats-Time-Stamp")
-            .and_then(millis_of)
-            .unwrap_or(0),
+        at,
         message: Message {
             event: event_name(headers).unwrap_or_default(),
-            payload: reply.payload.clone(),
+            payload,
             channel,
             stored: None,
             probe: is_probe(headers),
             trace: trace_parent(headers).and_then(|parent| parent.followed()),
         },
     }
+}
+
+/// When the message of such a reply was stored.
+pub(super) fn stored_at(headers: &Headers) -> u64 {
+    let at = headers.last("Nats-Time-Stamp");
+    at.and_then(millis_of).unwrap_or(0)
+}
+
+fn found_in(seq: u64, reply: &ServerMessage, channel: Channel) -> Found {
+    let at = stored_at(&reply.headers);
+    found((seq, at), &reply.headers, reply.payload.clone(), channel)
 }

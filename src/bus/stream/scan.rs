@@ -22,6 +22,7 @@ use std::{
 use futures_util::{StreamExt as _, stream::iter};
 use tokio::{
     sync::Semaphore,
+    task::yield_now,
     time::{Instant, timeout},
 };
 
@@ -33,7 +34,7 @@ const SCAN: Duration = Duration::from_secs(10);
 /// How long no session uses the index before it is dropped.
 const IDLE: Duration = Duration::from_secs(10);
 /// What a message costs in the index that is not held, about, in bytes.
-const MESSAGE_BYTES: usize = 96;
+const MESSAGE_BYTES: usize = 128;
 /// The same of one that is held, if it is small.
 const HELD_BYTES: usize = 512;
 /// Messages that are read by their sequence at the same time, for one session.
@@ -201,17 +202,16 @@ pub(super) async fn scan(
         let extending = timeout(SCAN, extend(stream, oldest, leader)).await;
         extending.unwrap_or(Err(StreamError::TimedOut))?;
     }
-    let shares: Vec<_> = {
-        let mut index = lock(&stream.0.scans.index);
-        index.1 = Instant::now();
-        let scans = &stream.0.scans;
-        let room = (&scans.room, scans.most / 2);
-        let share = |request| share(&index.0, request, leader, room);
-        requests.into_iter().map(share).collect()
-    };
-    let fetching = iter(shares).map(async |share| match share {
-        Some(share) => share.fetched(stream).await,
-        None => None,
+    let fetching = iter(requests).map(async |request| {
+        // Live messages don't wait until all sessions have theirs.
+        yield_now().await;
+        let share = {
+            let scans = &stream.0.scans;
+            let mut index = lock(&scans.index);
+            index.1 = Instant::now();
+            share(&index.0, request, leader, (&scans.room, scans.most / 2))
+        };
+        share?.fetched(stream).await
     });
     Ok(fetching.buffered(SESSIONS_FETCHING).collect().await)
 }

@@ -66,6 +66,9 @@ fn of_a_forged_header_the_servers_own_counts() {
     );
     assert_eq!(twice.headers.last("Nats-Sequence"), Some("7"));
     assert_eq!(twice.headers.last("Nats-Last-Sequence"), None);
+    let own = b"NATS/1.0\r\nNats-Sequence: 999\r\nX: 1\r\n";
+    assert_eq!(twice.headers.before("Nats-Sequence"), own);
+    assert_eq!(twice.headers.before("Y"), twice.headers.as_bytes());
     assert_eq!(Headers::default().last("X"), None);
 }
 

@@ -6,23 +6,14 @@ use std::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::message::{EventName, Message};
+use crate::bus::interest::example_message;
 
 const LIMIT: u64 = 4;
 
-fn found(seq: u64, bytes: usize) -> Found {
-    Found {
-        seq,
-        at: 0,
-        message: Message {
-            event: EventName::default(),
-            payload: "x".repeat(bytes).into(),
-            channel: crate::channel::Channel::User,
-            stored: None,
-            probe: false,
-            trace: None,
-        },
-    }
+/// A message of a subject, as the stream's reply brings it.
+fn message(subject: &str, more: &str) -> ServerMessage {
+    let headers = format!("NATS/1.0\r\nNats-Subject: {subject}\r\n{more}\r\n");
+    example_message("inbox", "", headers.as_bytes(), b"0123456789")
 }
 
 /// A stream that keeps so many messages of a subject, and all that it ever stored.
@@ -64,7 +55,7 @@ impl Kept {
         let middle = after + (up_to - after) / 2;
         for (from, to) in [(after, middle), (middle, up_to)] {
             for (seq, subject) in self.kept.range((Excluded(from), Included(to))) {
-                part.see(&subject.to_string(), (found(*seq, 3), false));
+                part.see(*seq, &message(&subject.to_string(), ""));
             }
             part.advance(to);
             if to == middle {
@@ -158,7 +149,7 @@ proptest! {
                         let Some(seen) = index.after(&subject.to_string(), (oldest, Proof::default()), &leader) else {
                             continue;
                         };
-                        let seen: Vec<_> = seen.map(|seen| seen.seq).collect();
+                        let seen: Vec<_> = seen.iter().map(|seen| seen.seq).collect();
                         let all = stream.all.iter().filter(|(seq, of)| {
                             *of == subject && *seq > oldest && *seq <= up_to
                         });
@@ -174,7 +165,11 @@ proptest! {
 fn index(after: u64, messages: &[(u64, &str)], up_to: u64, last: u64) -> Index {
     let mut index = Index::new(&LeaderState::example(1, (last, 0), LIMIT), after);
     for (seq, subject) in messages {
-        index.see(subject, (found(*seq, 10), *subject == "fades"));
+        let more = match *subject {
+            "fades" => "Nats-TTL: 5\r\n",
+            _ => "",
+        };
+        index.see(*seq, &message(subject, more));
     }
     index.advance(up_to);
     assert!(index.end(&LeaderState::example(1, (last, 0), LIMIT)));
@@ -183,7 +178,7 @@ fn index(after: u64, messages: &[(u64, &str)], up_to: u64, last: u64) -> Index {
 
 fn seqs(index: &Index, subject: &str, after: u64, leader: &LeaderState) -> Option<Vec<u64>> {
     let seen = index.after(subject, (after, Proof::default()), leader)?;
-    Some(seen.map(|seen| seen.seq).collect())
+    Some(seen.iter().map(|seen| seen.seq).collect())
 }
 
 #[test]
@@ -233,11 +228,8 @@ fn another_stream_and_one_that_lost_its_end_are_not_shown() {
 fn it_knows_when_a_message_was_stored_as_long_as_the_stream_is_the_same() {
     let mut leader = LeaderState::example(1, (20, 0), LIMIT);
     let mut seen = Index::new(&leader, 4);
-    let stored = Found {
-        at: 70,
-        ..found(7, 10)
-    };
-    seen.see("a", (stored, false));
+    let stored = message("a", "Nats-Time-Stamp: 1970-01-01T00:00:00.07Z\r\n");
+    seen.see(7, &stored);
     seen.advance(10);
     seen.let_go(0);
     assert_eq!(seen.stored_at("a", 7, &leader), Some(70));
@@ -247,6 +239,20 @@ fn it_knows_when_a_message_was_stored_as_long_as_the_stream_is_the_same() {
     leader.unsure = 1;
     assert_eq!(seen.stored_at("a", 7, &leader), None);
     assert_eq!(seen.covers(&leader), None);
+}
+
+#[test]
+fn a_message_is_handed_on_as_it_was_published() {
+    let mut seen = Index::new(&LeaderState::example(1, (20, 0), LIMIT), 4);
+    let headers = "NATS/1.0\r\nEvent: paid\r\nNats-Stream: forged\r\nNats-Stream: USHER\r\n\
+        Nats-Subject: a\r\nNats-Sequence: 7\r\n\r\n";
+    let message = example_message("inbox", "", headers.as_bytes(), b"body");
+    seen.see(7, &message);
+    let held = seen.seen[0].found(&Channel::User).expect("it is held");
+    assert_eq!((held.seq, held.message.event.as_str()), (7, "paid"));
+    assert_eq!(&held.message.payload[..], b"body");
+    seen.let_go(0);
+    assert!(seen.seen[0].found(&Channel::User).is_none());
 }
 
 #[test]
@@ -262,11 +268,8 @@ fn what_is_gone_or_goes_by_itself_is_not_shown() {
 
 /// Which messages it holds itself.
 fn held(index: &Index) -> Vec<u64> {
-    let seen = index.subjects.values().flatten();
-    let held = seen.filter(|seen| seen.held.is_some());
-    let mut held: Vec<_> = held.map(|seen| seen.seq).collect();
-    held.sort_unstable();
-    held
+    let held = index.seen.iter().filter(|seen| seen.is_held());
+    held.map(|seen| seen.seq).collect()
 }
 
 #[test]
@@ -289,7 +292,7 @@ fn the_newest_messages_are_held_longest() {
     assert!(held(&joined).is_empty());
     let bare = joined.bytes();
     joined.let_go(0);
-    assert_eq!((joined.bytes(), joined.held.len()), (bare, 0));
+    assert_eq!(joined.bytes(), bare);
     joined.forget(20);
     assert_eq!(joined.bytes(), 0);
 }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
@@ -12,7 +11,6 @@ use crate::bus::stream::{
     bad_subjects::is_odd,
     batch::{Ended, batch},
     lock,
-    read::found,
 };
 
 /// Messages of one question at most. Others on the connection wait for as long as one takes.
@@ -23,45 +21,23 @@ const BATCH_BYTES: usize = 1 << 20;
 const LAG_PAUSE: Duration = Duration::from_millis(25);
 /// How often a replica that lags is asked again.
 const LAG_TRIES: u32 = 10;
-/// From so many sequences on it is two halves.
-const LONG: u64 = 4 * BATCH as u64;
 /// A scan goes on when it has come to its end and the stream has this many more messages by then.
 const NEAR: u64 = 16;
 /// How often it goes on. Each time there is less, unless the stream grows faster than scans go.
 const MORE: u32 = 4;
 
 /// Goes through what is after a sequence: at least up to the first of these, at most up to the
-/// second. A long part is gone through in two halves at the same time: this gateway reads one
-/// while NATS looks for the other.
+/// second.
 pub(super) async fn pass(
     stream: &Stream,
     after: u64,
     (least, most): (u64, u64),
     leader: &LeaderState,
 ) -> Result<Index, StreamError> {
-    let count = least.saturating_sub(after);
     let _under_way = UnderWay::new(&stream.0.scans, (after, least));
-    let room = stream.0.scans.make_room(count);
-    if count < LONG {
-        return go(stream, after, (least, most), (room, leader)).await;
-    }
-    let middle = after + count / 2;
-    let (mut earlier, later) = tokio::try_join!(
-        go(stream, after, (middle, middle), (room / 2, leader)),
-        go(stream, middle, (least, most), (room / 2, leader)),
-    )?;
-    earlier.join(later);
-    Ok(earlier)
-}
-
-async fn go(
-    stream: &Stream,
-    after: u64,
-    (least, most): (u64, u64),
-    (room, leader): (usize, &LeaderState),
-) -> Result<Index, StreamError> {
-    let mut part = Index::new(leader, after);
+    let room = stream.0.scans.make_room(least.saturating_sub(after));
     let (mut least, mut more) = (least, MORE);
+    let mut part = Index::new(leader, after);
     loop {
         see(stream, (least, most), (room, leader), &mut part).await?;
         let now = stream.leader().await?;
@@ -146,31 +122,25 @@ async fn from(
         .unwrap_or(BATCH)
         .min(BATCH);
     // Without a subject it would be that very message that is asked for, which may be gone.
+    let metrics = &stream.0.metrics;
     let question = json!({
         "seq": from,
         "next_by_subj": ">",
         "batch": count,
         "max_bytes": BATCH_BYTES,
     });
-    let subjects = &stream.0.subjects;
-    // What came of a batch that fails is of no use.
-    let mut messages = Vec::with_capacity(count);
+    let mut count_seen = 0;
     let ended = batch(stream, &question, count, |seq, _, reply| {
-        let subject = reply.headers.last("Nats-Subject").unwrap_or_default();
-        let mut found = found(seq, reply, subjects.channel(subject));
-        // By itself: what it came in has others' in it too.
-        found.message.payload = Bytes::copy_from_slice(&found.message.payload);
-        let fades = reply.headers.last("Nats-TTL").is_some();
-        messages.push((subject.to_owned(), (found, fades)));
-    });
-    let ended = ended.await?;
-    let metrics = &stream.0.metrics;
-    metrics.rounds.scanned.inc_by(messages.len() as u64);
-    for (subject, found) in messages {
-        if found.0.seq <= most && part.see(&subject, found) && is_odd(subjects, &subject) {
-            metrics.odd_subjects.inc();
+        count_seen += 1;
+        if seq <= most && part.see(seq, reply) {
+            let subject = reply.headers.last("Nats-Subject").unwrap_or_default();
+            if is_odd(&stream.0.subjects, subject) {
+                metrics.odd_subjects.inc();
+            }
         }
         part.let_go(room / 8 * 7);
-    }
-    Ok(ended)
+    });
+    let ended = ended.await;
+    metrics.rounds.scanned.inc_by(count_seen);
+    ended
 }

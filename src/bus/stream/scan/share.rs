@@ -6,7 +6,9 @@ use futures_util::{StreamExt as _, stream::iter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{FETCHES_OF_A_SESSION, Index, Request, Scanned};
-use crate::bus::stream::{Found, LeaderState, Read, Reads, Stream, Wanted, read::by_sequence};
+use crate::bus::stream::{
+    Found, LeaderState, Read, Reads, Stream, Wanted, index::Seen, read::by_sequence,
+};
 
 /// What one session is handed.
 pub(super) struct Share {
@@ -19,15 +21,10 @@ pub(super) struct Share {
 #[derive(Default)]
 struct Part {
     subject: Arc<str>,
-    messages: Vec<Handed>,
+    /// Those that are not held are to be read by their sequence.
+    messages: Vec<Seen>,
     more: u64,
     last: u64,
-}
-
-enum Handed {
-    Held(Found),
-    /// To be read by its sequence.
-    At(u64),
 }
 
 /// What the index has for a session; `None` if it can't show that this is all.
@@ -59,18 +56,17 @@ pub(super) fn share(
         let mut part = Part {
             subject,
             more: seen.len() as u64,
-            last: seen.clone().last().map_or(0, |seen| seen.seq),
+            last: seen.last().map_or(0, |seen| seen.seq),
             messages: Vec::with_capacity(seen.len().min(request.bounds.messages)),
         };
         let mut bytes = 0;
-        for seen in seen.take(request.bounds.messages) {
+        for seen in seen.into_iter().take(request.bounds.messages) {
             bytes += seen.bytes();
             let fits = part.messages.is_empty() || bytes <= request.bounds.bytes;
-            let (handed, needs) = match &seen.held {
-                // Its payload is shared.
-                Some(found) => (Handed::Held(Found::clone(found)), size_of::<Found>()),
-                None if request.fetches => (Handed::At(seen.seq), seen.bytes()),
-                None => break,
+            let needs = match seen.is_held() {
+                true => size_of::<Found>(),
+                false if request.fetches => seen.bytes(),
+                false => break,
             };
             if needs > all {
                 // There never is such room: its own read has none to ask for.
@@ -79,7 +75,7 @@ pub(super) fn share(
             if !fits || !share.takes(needs, room) {
                 break;
             }
-            part.messages.push(handed);
+            part.messages.push(seen.clone());
         }
         part.more -= part.messages.len() as u64;
         share.parts.push(Some(part));
@@ -120,9 +116,10 @@ impl Share {
                 of.push(None);
                 continue;
             };
-            let reading = iter(messages).map(async |handed| match handed {
-                Handed::Held(found) => Some(found),
-                Handed::At(seq) => by_sequence(stream, &subject, seq).await.ok()?,
+            let channel = stream.0.subjects.channel(&subject);
+            let reading = iter(messages).map(async |seen| match seen.found(&channel) {
+                Some(found) => Some(found),
+                None => by_sequence(stream, &subject, seen.seq).await.ok()?,
             });
             let found = reading
                 .buffered(FETCHES_OF_A_SESSION)
