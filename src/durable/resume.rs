@@ -339,12 +339,13 @@ impl Session {
             missed,
         }) = found
         {
-            if complete {
-                let has = standing.position.as_ref();
-                beginning.known = has.map_or_else(Proof::default, |position| Proof {
+            // Without a position the leader query says when later messages were stored. With less
+            // than that the next round would see a loss while the stream is pinned.
+            if complete && let Some(position) = &standing.position {
+                beginning.known = Proof {
                     seq: position.top,
                     at: position.at,
-                });
+                };
             }
             position = standing.position;
             let gap_up_to = if complete { 0 } else { proof.seq };

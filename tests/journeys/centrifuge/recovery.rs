@@ -1,10 +1,16 @@
 //! An SDK comes back, and each of its channels is judged by its own offset.
 
+use std::time::Duration;
+
+use async_nats::HeaderMap;
 use serde_json::{Value, json};
 
-use super::{Kind, Sdk, TOKENS, again, durable};
+use super::{
+    Kind, Sdk, TOKENS, again, durable,
+    wire::{connect_with, reply},
+};
 use crate::{
-    durable::store,
+    durable::{api, store, store_with},
     support::{eventually, network::Network},
 };
 
@@ -172,4 +178,53 @@ async fn an_outage_of_nats_closes_no_durable_session() {
             .eq(&(1..=number).map(Value::from).collect::<Vec<_>>())
     );
     assert_eq!(sdk.all("connecting").len(), 1, "it was never closed");
+}
+
+/// A message with `Nats-TTL: never` stays the stream's first, so that the stream's beginning does
+/// not show what age has removed. A client with an old offset is told once that its channel is not
+/// recovered. Its session goes on then, also while others are sent something all the time.
+#[tokio::test]
+async fn a_message_that_stays_keeps_no_client_out() {
+    let (nats, redis, gateway) = durable(&[("durable.max_age", "3s")]).await;
+    let publisher = nats.client().await;
+    let mut never = HeaderMap::new();
+    never.insert("Nats-TTL", "never");
+    store_with(&publisher, "usher.user.other", 0, never).await;
+    let offset = store(&publisher, "usher.user.42", 0).await;
+    let ticket = redis.ticket("42").await;
+    let (socket, answer) = connect_with(&gateway, &ticket, json!({})).await;
+    let epoch = answer["connect"]["subs"]["#42"]["epoch"].clone();
+    drop(socket);
+    eventually("age has removed all others", || async {
+        api(&publisher, "STREAM.INFO.USHER", &json!({})).await["state"]["messages"] == 1
+    })
+    .await;
+    let others = publisher.clone();
+    let busy = tokio::spawn(async move {
+        loop {
+            let publishing = others.publish("usher.user.45", "1".into());
+            publishing.await.expect("published");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    for data in 1..=3 {
+        let ticket = redis.ticket("42").await;
+        let mark = json!({"recover": true, "epoch": epoch, "offset": offset});
+        let subs = json!({"#42": mark, "broadcast": mark});
+        let (mut socket, answer) = connect_with(&gateway, &ticket, subs).await;
+        for channel in ["#42", "broadcast"] {
+            let sub = &answer["connect"]["subs"][channel];
+            assert_eq!(sub["was_recovering"], true, "{answer}");
+            assert!(sub["recovered"].is_null(), "{answer}");
+        }
+        store(&publisher, "usher.user.42", data).await;
+        let answer = reply(&mut socket).await;
+        assert_eq!(answer["push"]["channel"], "#42", "{answer}");
+        assert_eq!(answer["push"]["pub"]["data"], data, "{answer}");
+        store(&publisher, "usher.broadcast", data).await;
+        assert_eq!(reply(&mut socket).await["push"]["channel"], "broadcast");
+    }
+    busy.abort();
+    let closes = r#"usher_session_closes_total{reason="bus_lost"}"#;
+    assert_eq!(gateway.metric(closes).await, 0.0);
 }
