@@ -59,10 +59,10 @@ pub use self::{
     backlog::{Backlog, JoinState, Next, Outgoing, Source},
     config::Config,
     dismiss::Dismissal,
-    follows::{Change as TopicChange, FollowError, Followed, Follows},
+    follows::{Change as TopicChange, FollowError, Followed, Follows, Recovery},
     limits::{Charge, Limits},
     presence::Change,
-    session::{Live, Pushed, Session},
+    session::{Commit, Live, Pushed, Session},
     session_handle::{Follower, SessionHandle},
     user_sessions::Here,
 };
@@ -116,9 +116,10 @@ impl From<FollowError> for JoinError {
         match error {
             FollowError::Forbidden => Self::Forbidden,
             FollowError::TooMany(_) | FollowError::Full => Self::Full,
-            FollowError::Unavailable | FollowError::Already | FollowError::Over => {
-                Self::Unconfirmed
-            }
+            FollowError::Unavailable
+            | FollowError::Already
+            | FollowError::Unrecoverable
+            | FollowError::Over => Self::Unconfirmed,
         }
     }
 }
@@ -265,7 +266,7 @@ impl Registry {
             }
         }
         tokio::select! {
-            answered = following.answered(deadline) => answered?,
+            answered = following.answered(deadline) => drop(answered?),
             () = handle.dismissed() => {}
         }
         // Waited also behind another session of this user, which may be

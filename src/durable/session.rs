@@ -20,7 +20,8 @@ use crate::{
     message::Stored,
     position::Step,
     registry::{
-        self, Arrival, Backlog, FollowError, Followed, Follows, Limits, Outgoing, Pushed, Source,
+        self, Arrival, Backlog, Commit, FollowError, Follows, Limits, Outgoing, Pushed, Recovery,
+        Source,
     },
     user::UserId,
 };
@@ -249,8 +250,12 @@ impl registry::Session for Session {
         &self.follows
     }
 
-    fn follow(self: Arc<Self>, followed: Followed) -> BoxFuture<'static, Result<(), FollowError>> {
-        Box::pin(self.change_topics(followed))
+    fn prepare(
+        self: Arc<Self>,
+        topics: Vec<Topic>,
+        since: Option<Recovery>,
+    ) -> BoxFuture<'static, Result<Commit, FollowError>> {
+        Box::pin(self.prepare_topics(topics, since))
     }
 
     fn expect(&self, topic: &Topic) {

@@ -5,41 +5,45 @@ use std::sync::Arc;
 use super::Session;
 use crate::{
     bus::stream::LeaderState,
+    channel::Topic,
     frame::{
         Proof, answer,
         centrifuge::{self, Begins, Changed},
     },
     position::Step,
-    registry::{FollowError, Followed, Outgoing},
+    registry::{Commit, FollowError, Followed, Outgoing, Recovery},
 };
 
 impl Session {
-    /// NATS delivers the new topics by now. What was published before the leader query is not owed;
-    /// what has come since is read.
+    /// Asks where these topics begin, which NATS delivers by now. What was published before the
+    /// leader query is not owed; what comes after it is read.
     ///
     /// # Errors
     ///
     /// [`FollowError`]; nothing has changed then, nor if the future is dropped.
-    pub(super) async fn change_topics(
+    pub(super) async fn prepare_topics(
         self: Arc<Self>,
-        followed: Followed,
-    ) -> Result<(), FollowError> {
-        let leader = match followed.new.is_empty() {
-            true => None,
-            false => {
-                let leader = self.durable.leader_for(followed.since.as_ref()).await;
-                Some(leader.map_err(|_| FollowError::Unavailable)?)
-            }
-        };
-        let recovered = match (&followed.since, &*followed.new, &leader) {
-            (Some(mark), [topic], Some(leader)) => {
-                let missed = self.durable.missed(&self, topic, mark, leader).await;
+        topics: Vec<Topic>,
+        since: Option<Recovery>,
+    ) -> Result<Commit, FollowError> {
+        let (mut leader, mut recovered) = (None, None);
+        if !topics.is_empty() {
+            let mark = since.as_ref().map(|since| &since.mark);
+            let state = self.durable.leader_for(mark).await;
+            let state = state.map_err(|_| FollowError::Unavailable)?;
+            if let (Some(mark), [topic]) = (mark, &*topics) {
+                let missed = self.durable.missed(&self, topic, mark, &state).await;
                 let missed = missed.map_err(|_| FollowError::Unavailable)?;
-                missed.map(|missed| (mark.offset, missed))
+                recovered = missed.map(|missed| (mark.offset, missed));
             }
-            _ => None,
-        };
-        self.change_topics_at(leader.as_ref(), recovered, followed)
+            if recovered.is_none() && since.is_some_and(|since| since.required) {
+                return Err(FollowError::Unrecoverable);
+            }
+            leader = Some(state);
+        }
+        Ok(Box::new(move |followed| {
+            self.change_topics_at(leader.as_ref(), recovered, followed)
+        }))
     }
 
     /// Makes the change. `leader` is a leader query since NATS delivers the new topics; `None` if
@@ -69,7 +73,7 @@ impl Session {
         } = &mut followed;
         let (new, gone) = (std::mem::take(new), gone.clone());
         let (all, id) = (std::mem::take(all), id.take());
-        let (recovers, follows) = (followed.since.is_some(), followed.follows);
+        let (recovers, follows) = (followed.recovers, followed.follows);
         let mut wants = false;
         let (mut frame, mut step) = (None, None);
         let changed = self.follows.change(&mut followed, || {

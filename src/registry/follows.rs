@@ -1,22 +1,20 @@
 //! The topics that a session follows. NATS is subscribed to a topic exactly while a session
 //! here follows it.
 
-use std::{
-    pin::pin,
-    sync::{Arc, Mutex, OnceLock},
-};
+mod pending;
+mod turns;
 
-use futures_util::future::join_all;
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep, timeout_at},
-};
+use std::sync::{Arc, Mutex, OnceLock};
 
-use super::{
-    CONFIRM, Entry, Registry, Session,
-    membership::{self, Joined},
-    sync::lock,
+use futures_util::{
+    FutureExt as _,
+    future::{join_all, try_join},
 };
+use tokio::{sync::Notify, time::Instant};
+
+pub(super) use self::pending::Pending;
+use self::turns::Turns;
+use super::{CONFIRM, Entry, Registry, Session, session::Commit, sync::lock};
 use crate::{
     channel::{Audience, Topic},
     frame::centrifuge,
@@ -32,8 +30,8 @@ pub struct Follows(OnceLock<Box<Inner>>);
 #[derive(Debug, Default)]
 struct Inner {
     state: Mutex<State>,
-    /// One change at a time.
-    turn: tokio::sync::Mutex<()>,
+    /// The changes under way.
+    turns: Turns,
     /// NATS has confirmed or refused one of the topics.
     answered: Notify,
 }
@@ -57,8 +55,20 @@ pub struct Change {
     pub keep_only: Option<Box<Grants>>,
     /// The `id` of the client's command, which its answer repeats.
     pub id: Option<String>,
+    /// Follow as many of the new topics as the session may. Without this it follows none of them if
+    /// they are too many.
+    pub up_to_limit: bool,
     /// Over the Centrifuge protocol: where the client was in the topic.
-    pub since: Option<Mark>,
+    pub since: Option<Recovery>,
+}
+
+/// A client of the Centrifuge protocol wants what it missed of a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovery {
+    /// Where it was.
+    pub mark: Mark,
+    /// If it does not get everything that it missed, it does not want to follow the topic.
+    pub required: bool,
 }
 
 /// A change that is about to be made: NATS delivers the new topics' messages.
@@ -72,8 +82,8 @@ pub struct Followed {
     pub all: Vec<Topic>,
     /// [`Change::id`]
     pub id: Option<String>,
-    /// [`Change::since`]
-    pub since: Option<Mark>,
+    /// The client wants what it missed: [`Change::since`].
+    pub recovers: bool,
     /// Something was to be followed.
     pub follows: bool,
     entries: Vec<Arc<Entry>>,
@@ -94,6 +104,9 @@ pub enum FollowError {
     /// The session follows the topic already, and its protocol answers that with an error.
     #[error("the session follows this topic already")]
     Already,
+    /// The client wants the topic only with everything that it missed, which it can't have.
+    #[error("not everything that was missed can be sent")]
+    Unrecoverable,
     /// NATS, or the stream, is away or slow.
     #[error("NATS did not confirm the topics in time; try again")]
     Unavailable,
@@ -102,11 +115,49 @@ pub enum FollowError {
     Over,
 }
 
-/// Topics that a session is about to follow. Dropping it gives them up.
-pub(super) struct Pending<'a> {
-    registry: &'a Registry,
-    session: Arc<dyn Session>,
-    entries: Vec<Arc<Entry>>,
+/// New topics that NATS delivers to the session by now, and what makes the session follow them.
+struct Prepared<'a> {
+    pending: Pending<'a>,
+    commit: Commit,
+    /// The number of the connection on which NATS has confirmed them.
+    connection: u64,
+}
+
+/// What a change comes to, with what the session follows now.
+struct Plan {
+    new: Vec<Topic>,
+    gone: Vec<Topic>,
+    all: Vec<Topic>,
+}
+
+impl Plan {
+    /// # Errors
+    ///
+    /// [`FollowError::TooMany`]
+    fn of(change: &Change, now: Vec<Topic>, limit: usize) -> Result<Self, FollowError> {
+        let mut new: Vec<Topic> = Vec::new();
+        for topic in &change.follow {
+            if new.len() > limit && !change.up_to_limit {
+                return Err(FollowError::TooMany(limit));
+            }
+            if !now.contains(topic) && !new.contains(topic) && !change.unfollow.contains(topic) {
+                new.push(topic.clone());
+            }
+        }
+        let (gone, mut all): (Vec<_>, Vec<_>) = now.into_iter().partition(|topic| {
+            let keep_only = change.keep_only.as_ref();
+            change.unfollow.contains(topic)
+                || keep_only.is_some_and(|grants| !grants.may_follow(topic))
+        });
+        if change.up_to_limit {
+            new.truncate(limit.saturating_sub(all.len()));
+        }
+        all.extend(new.iter().cloned());
+        if !new.is_empty() && all.len() > limit {
+            return Err(FollowError::TooMany(limit));
+        }
+        Ok(Self { new, gone, all })
+    }
 }
 
 impl Follows {
@@ -195,70 +246,85 @@ impl Registry {
             Err(FollowError::Forbidden | FollowError::Unavailable) => {
                 self.metrics.topics.count("unavailable");
             }
-            Err(FollowError::Already | FollowError::Over) => {}
+            Err(FollowError::Already | FollowError::Unrecoverable | FollowError::Over) => {}
         }
         changed
     }
 
+    /// Several changes of a session wait for NATS and the stream at the same time: a client with
+    /// many topics waits as long as a client with one. Each change is made in its turn.
     async fn change_followed(
         &self,
         session: &Arc<dyn Session>,
-        change: Change,
+        mut change: Change,
     ) -> Result<(), FollowError> {
         let follows = session.follows();
-        let _turn = follows.inner().turn.lock().await;
-        let deadline = Instant::now() + CONFIRM;
-        let now = follows.topics();
-        let mut new: Vec<Topic> = Vec::new();
         let follows_some = !change.follow.is_empty();
         let is_centrifuge = session.backlog().protocol().is_centrifuge();
-        let offered = |topic: &Topic| !is_centrifuge || centrifuge::is_offered(topic);
+        change
+            .follow
+            .retain(|topic| !is_centrifuge || centrifuge::is_offered(topic));
         let limit = self.config.max_topics_per_session;
-        for topic in change.follow.into_iter().filter(offered) {
-            if new.len() > limit {
-                return Err(FollowError::TooMany(limit));
-            }
-            if !now.contains(&topic) && !new.contains(&topic) && !change.unfollow.contains(&topic) {
-                new.push(topic);
-            }
-        }
+        let plan = |change: &Change, now| Plan::of(change, now, limit);
+        // Dropped last: until then no other change may join one of these topics.
+        let (turn, now) = follows.inner().turns.begin(&change, || follows.topics());
+        let early = now.and_then(|now| plan(&change, now).ok());
+        let early = early.map_or_else(Vec::new, |plan| plan.new);
+        let preparing = self.prepare(session, early.clone(), &change);
+        let comes = turn.comes().map(Ok);
+        let (mut prepared, ()) = try_join(preparing, comes).await?;
+
+        let Plan { new, gone, all } = plan(&change, follows.topics())?;
         // A client of the Centrifuge protocol subscribes to one topic at a time, and is told.
         if is_centrifuge && change.id.is_some() && follows_some && new.is_empty() {
             return Err(FollowError::Already);
         }
-        let is_gone = |topic: &Topic| {
-            let keep_only = change.keep_only.as_ref();
-            change.unfollow.contains(topic)
-                || keep_only.is_some_and(|grants| !grants.may_follow(topic))
-        };
-        let (gone, mut all): (Vec<_>, Vec<_>) = now.into_iter().partition(is_gone);
-        all.extend(new.iter().cloned());
-        if !new.is_empty() && all.len() > limit {
-            return Err(FollowError::TooMany(limit));
+        let reconnected = prepared.connection != self.connection_number();
+        if new != early || (reconnected && !new.is_empty()) {
+            // Before the session joins one of them again.
+            drop(prepared);
+            prepared = self.prepare(session, new.clone(), &change).await?;
         }
-        let left: Vec<_> = follows.entries();
-        let left = left
-            .into_iter()
-            .filter(|entry| topic(entry).as_ref().is_some_and(is_gone));
-        let left: Vec<_> = left.collect();
-        let mut pending = self.begin_to_follow(session, &new)?;
-        pending.confirmed(deadline).await?;
+        let mut left = follows.entries();
+        left.retain(|entry| topic(entry).is_some_and(|topic| gone.contains(&topic)));
         let followed = Followed {
             new,
             gone,
             all,
             id: change.id,
-            since: change.since,
+            recovers: change.since.is_some(),
             follows: follows_some,
-            entries: pending.entries.clone(),
+            entries: prepared.pending.entries.clone(),
         };
-        session.clone().follow(followed).await?;
+        (prepared.commit)(followed)?;
         // They are the session's now.
-        pending.entries.clear();
+        prepared.pending.entries.clear();
         for entry in left {
             self.leave(&entry, session);
         }
         Ok(())
+    }
+
+    /// Has NATS deliver topics to a session, and asks the session where they begin.
+    ///
+    /// # Errors
+    ///
+    /// [`FollowError`] of [`Pending::confirmed`] and [`Session::prepare`].
+    async fn prepare(
+        &self,
+        session: &Arc<dyn Session>,
+        topics: Vec<Topic>,
+        change: &Change,
+    ) -> Result<Prepared<'_>, FollowError> {
+        let deadline = Instant::now() + CONFIRM;
+        let pending = self.begin_to_follow(session, &topics)?;
+        let connection = pending.confirmed(deadline).await?;
+        let commit = session.clone().prepare(topics, change.since.clone());
+        Ok(Prepared {
+            commit: commit.await?,
+            pending,
+            connection,
+        })
     }
 
     /// Changes what the open sessions of a user follow. Returns how many were changed.
@@ -276,119 +342,6 @@ impl Registry {
             .map(|session| self.follow(session, change.clone()));
         let changed = join_all(changes).await;
         changed.iter().filter(|changed| changed.is_ok()).count()
-    }
-
-    /// Subscribes to topics for a session.
-    ///
-    /// # Errors
-    ///
-    /// [`FollowError::Unavailable`]: NATS is away. [`FollowError::Full`]: `topics.max` is reached.
-    pub(super) fn begin_to_follow(
-        &self,
-        session: &Arc<dyn Session>,
-        topics: &[Topic],
-    ) -> Result<Pending<'_>, FollowError> {
-        let mut pending = Pending {
-            registry: self,
-            session: session.clone(),
-            entries: Vec::with_capacity(topics.len()),
-        };
-        if topics.is_empty() {
-            return Ok(pending);
-        }
-        if !self.is_connected() {
-            return Err(FollowError::Unavailable);
-        }
-        // So that what NATS says of them wakes who waits.
-        session.follows().inner();
-        for topic in topics {
-            let audience = Audience::Topic(topic.clone());
-            let held = self.topics.0.contains_key(&audience);
-            if !held && self.topics.0.len() >= self.config.max_topics {
-                return Err(FollowError::Full);
-            }
-            session.expect(topic);
-            let Joined { held, .. } = membership::join(
-                &self.topics,
-                &*self.subscriptions,
-                &audience,
-                session.clone(),
-            );
-            pending.entries.push(held);
-        }
-        Ok(pending)
-    }
-
-    /// A session no longer follows a topic.
-    pub(super) fn leave(&self, entry: &Arc<Entry>, session: &Arc<dyn Session>) {
-        membership::leave(&self.topics, &*self.subscriptions, entry, session);
-    }
-}
-
-impl Pending<'_> {
-    /// Waits until NATS delivers all of them: until it has confirmed them, and `settle` is over.
-    ///
-    /// # Errors
-    ///
-    /// [`FollowError::Forbidden`]: NATS refuses one. [`FollowError::Unavailable`]: it has not
-    /// confirmed all before the deadline.
-    pub(super) async fn confirmed(&self, deadline: Instant) -> Result<(), FollowError> {
-        if self.entries.is_empty() {
-            return Ok(());
-        }
-        self.answered(deadline).await?;
-        // Waited also behind another session, which may be settling still.
-        sleep(self.registry.connection().settle).await;
-        Ok(())
-    }
-
-    /// Waits until NATS has confirmed all of them on this connection.
-    ///
-    /// # Errors
-    ///
-    /// As [`Pending::confirmed`].
-    pub(super) async fn answered(&self, deadline: Instant) -> Result<(), FollowError> {
-        let answered = &self.session.follows().inner().answered;
-        loop {
-            let mut next = pin!(answered.notified());
-            next.as_mut().enable();
-            let number = self.registry.connection_number();
-            let mut all = true;
-            for entry in &self.entries {
-                if !entry.has(&self.session) {
-                    return Err(FollowError::Forbidden);
-                }
-                all &= entry.confirmed_on() == Some(number);
-            }
-            if all {
-                return Ok(());
-            }
-            let waited = timeout_at(deadline, next).await;
-            waited.map_err(|_| FollowError::Unavailable)?;
-        }
-    }
-
-    /// The session begins with them.
-    pub(super) fn begin(&mut self) {
-        for topic in self.entries.iter().filter_map(|entry| topic(entry)) {
-            self.session.cease_to_expect(&topic);
-        }
-        let mut followed = Followed {
-            entries: std::mem::take(&mut self.entries),
-            ..Followed::default()
-        };
-        self.session.follows().change(&mut followed, || {});
-    }
-}
-
-impl Drop for Pending<'_> {
-    fn drop(&mut self) {
-        for entry in self.entries.drain(..) {
-            if let Some(topic) = topic(&entry) {
-                self.session.cease_to_expect(&topic);
-            }
-            self.registry.leave(&entry, &self.session);
-        }
     }
 }
 

@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use super::{
     arrival::Arrival,
     backlog::{Backlog, Outgoing, Source},
-    follows::{FollowError, Followed, Follows},
+    follows::{FollowError, Followed, Follows, Recovery},
     limits::Limits,
     membership::Member,
 };
@@ -49,12 +49,17 @@ pub trait Session: fmt::Debug + Send + Sync {
     /// The topics that it follows.
     fn follows(&self) -> &Follows;
 
-    /// Changes what it follows, by [`Follows::change`], and tells its client at that moment.
+    /// Asks where topics begin that NATS delivers by now. `since` says where the client was in the
+    /// only one. The session does not follow them before [`Commit`].
     ///
     /// # Errors
     ///
     /// [`FollowError`]; nothing has changed then, nor if the future is dropped.
-    fn follow(self: Arc<Self>, followed: Followed) -> BoxFuture<'static, Result<(), FollowError>>;
+    fn prepare(
+        self: Arc<Self>,
+        topics: Vec<Topic>,
+        since: Option<Recovery>,
+    ) -> BoxFuture<'static, Result<Commit, FollowError>>;
 
     /// Messages of this topic may come from now on, though it does not follow it yet.
     fn expect(&self, _topic: &Topic) {}
@@ -108,6 +113,10 @@ pub trait Session: fmt::Debug + Send + Sync {
     }
 }
 
+/// Changes what a session follows, by [`Follows::change`], and tells its client at that moment. If
+/// it fails, nothing has changed.
+pub type Commit = Box<dyn FnOnce(Followed) -> Result<(), FollowError> + Send>;
+
 /// A session of live mode: what its backlog can't hold ends it.
 #[derive(Debug)]
 pub struct Live {
@@ -124,6 +133,38 @@ impl Live {
             follows: Follows::default(),
             limits,
         })
+    }
+
+    fn change_topics(&self, mut followed: Followed) -> Result<(), FollowError> {
+        let protocol = self.backlog.protocol();
+        let frame = match protocol.is_centrifuge() {
+            true => centrifuge::changed(
+                protocol,
+                &Changed {
+                    id: followed.id.as_deref(),
+                    new: &followed.new,
+                    gone: &followed.gone,
+                    follows: followed.follows,
+                    recovers: followed.recovers,
+                    stream: None,
+                },
+            ),
+            false => protocol.has_own_frames().then(|| {
+                let following = answer::following(followed.id.as_deref(), &followed.all, None);
+                protocol.frame(&following)
+            }),
+        };
+        let changed = self.follows.change(&mut followed, || {
+            if let Some(frame) = frame {
+                let frame = Outgoing::own(frame, &self.limits);
+                self.backlog.push(frame, &self.limits);
+                self.limits.check();
+            }
+        });
+        match changed {
+            true => Ok(()),
+            false => Err(FollowError::Over),
+        }
     }
 
     fn push(&self, framed: Framed, arrival: Arrival, limits: &Limits) -> Pushed {
@@ -151,40 +192,17 @@ impl Session for Live {
         &self.follows
     }
 
-    fn follow(
+    fn prepare(
         self: Arc<Self>,
-        mut followed: Followed,
-    ) -> BoxFuture<'static, Result<(), FollowError>> {
-        let protocol = self.backlog.protocol();
-        let frame = match protocol.is_centrifuge() {
-            true => centrifuge::changed(
-                protocol,
-                &Changed {
-                    id: followed.id.as_deref(),
-                    new: &followed.new,
-                    gone: &followed.gone,
-                    follows: followed.follows,
-                    recovers: followed.since.is_some(),
-                    stream: None,
-                },
-            ),
-            false => protocol.has_own_frames().then(|| {
-                let following = answer::following(followed.id.as_deref(), &followed.all, None);
-                protocol.frame(&following)
-            }),
+        _topics: Vec<Topic>,
+        since: Option<Recovery>,
+    ) -> BoxFuture<'static, Result<Commit, FollowError>> {
+        // Nothing is kept that could be sent again.
+        let commit: Result<Commit, _> = match since.is_some_and(|since| since.required) {
+            true => Err(FollowError::Unrecoverable),
+            false => Ok(Box::new(move |followed| self.change_topics(followed))),
         };
-        let changed = self.follows.change(&mut followed, || {
-            if let Some(frame) = frame {
-                let frame = Outgoing::own(frame, &self.limits);
-                self.backlog.push(frame, &self.limits);
-                self.limits.check();
-            }
-        });
-        let changed = match changed {
-            true => Ok(()),
-            false => Err(FollowError::Over),
-        };
-        Box::pin(ready(changed))
+        Box::pin(ready(commit))
     }
 
     fn offer(

@@ -5,7 +5,7 @@
 // Takes a ticket of the API, with "grants", for each attempt to connect, or with "secret" signs itself a JWT
 // that lives for "life" seconds, where "token" is not the first one. With "protobuf" it speaks
 // Protobuf, with "ask" it sends commands once connected, with "call" it makes these calls, with
-// "follow" it subscribes to that topic by itself. Prints `ticket T` for each ticket, and
+// "follow" it subscribes to that topic, or these, by itself. Prints `ticket T` for each ticket, and
 // everything that happens as one JSON object a line, until it is killed.
 
 import { createHmac } from "node:crypto";
@@ -63,8 +63,8 @@ const publication = ({ channel, data, offset, tags }) =>
 client.on("subscribed", subscribed);
 client.on("unsubscribed", ({ channel }) => say("unsubscribed", { channel }));
 client.on("publication", publication);
-if (options.follow) {
-  const subscription = client.newSubscription(options.follow);
+for (const topic of [options.follow ?? []].flat()) {
+  const subscription = client.newSubscription(topic);
   subscription.on("subscribed", subscribed);
   subscription.on("publication", publication);
   subscription.subscribe();

@@ -8,6 +8,7 @@ mod endings;
 mod go;
 mod hostile;
 mod java;
+mod many;
 mod recovery;
 mod sdks;
 mod tokens;

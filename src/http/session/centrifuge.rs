@@ -27,7 +27,7 @@ use crate::{
     proto::centrifuge::{
         Command, Error, RefreshResult, Reply, RpcRequest, RpcResult, SubscribeRequest,
     },
-    registry::{FollowError, TopicChange},
+    registry::{FollowError, Recovery, TopicChange},
 };
 
 /// Changes of topics in a second. More may come in one burst.
@@ -149,7 +149,10 @@ impl<T: Transport> Session<T> {
         self.change_subscriptions(TopicChange {
             follow: vec![topic],
             id: Some(id.to_string()),
-            since: command::mark(sub),
+            since: command::mark(sub).map(|mark| Recovery {
+                mark,
+                required: false,
+            }),
             ..TopicChange::default()
         });
     }

@@ -230,6 +230,7 @@ impl<T: Transport> Session<T> {
                 id.as_deref(),
                 code.name(),
                 &error.to_string(),
+                | FollowError::Unrecoverable
             ))
         });
     }
