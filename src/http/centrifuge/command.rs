@@ -20,7 +20,10 @@ use crate::{
 };
 
 /// Commands of one message, where a burst of commands is no larger.
-const MAX_COMMANDS: usize = 256;
+const MAX_COMMANDS: u32 = 256;
+
+/// The bit of `flag` that says: answer with an error if something that was missed can't be sent.
+const REJECT_UNRECOVERED: i64 = 2;
 
 /// Reads a message. It may hold `connect` and a burst of so many commands: an SDK sends as many as
 /// it has subscriptions when it returns.
@@ -33,12 +36,17 @@ pub(in crate::http) fn read(
     message: &Message,
     burst: u32,
 ) -> Result<Vec<Command>, CloseReason> {
-    let most = MAX_COMMANDS.max((burst as usize).saturating_add(1));
+    let most = most(burst) as usize;
     match (protocol, message) {
         (Protocol::CentrifugeJson, Message::Text(text)) => json(text, most),
         (Protocol::CentrifugeProtobuf, Message::Binary(bytes)) => protobuf(bytes.clone(), most),
         _ => Err(CloseReason::BadFrame),
     }
+}
+
+/// How many commands one message may hold.
+pub(in crate::http) fn most(burst: u32) -> u32 {
+    MAX_COMMANDS.max(burst.saturating_add(1))
 }
 
 /// A command that answers a ping.
@@ -269,8 +277,8 @@ mod tests {
         let flood = Err(CloseReason::TooManyFrames);
         assert_eq!(of_json(&"{}".repeat(most + 1)), flood);
         assert_eq!(of_protobuf(&vec![0; most + 1]), flood);
-        let text = Message::text("{}".repeat(MAX_COMMANDS));
+        let text = Message::text("{}".repeat(MAX_COMMANDS as usize));
         let all = read(Protocol::CentrifugeJson, &text, 52);
-        assert_eq!(all.map(|all| all.len()), Ok(MAX_COMMANDS));
+        assert_eq!(all.map(|all| all.len()), Ok(MAX_COMMANDS as usize));
     }
 }

@@ -26,6 +26,7 @@ use crate::{
     },
     proto::centrifuge::{
         Command, Error, RefreshResult, Reply, RpcRequest, RpcResult, SubscribeRequest,
+        UnsubscribeResult,
     },
     registry::{FollowError, Recovery, TopicChange},
 };
@@ -38,6 +39,9 @@ const MORE: u32 = 20;
 /// The codes of errors that belong to apps.
 const APPS: RangeInclusive<u32> = 400..=1999;
 
+/// Error: the client asked for more than it may in this time. It may try again.
+const TOO_MANY: u32 = 111;
+
 const NOT_HERE: &str = "not available: services publish, by NATS or by the API; browsers do not";
 
 /// How many commands may come in one burst: SDKs send one for each topic when they return.
@@ -49,6 +53,9 @@ pub(in crate::http) fn burst(config: &Config) -> u32 {
 #[derive(Debug)]
 pub(super) struct Rates {
     commands: FrameRate,
+    /// Commands beyond that rate. More than these are a flood.
+    refused: FrameRate,
+    /// Topics to follow.
     changes: FrameRate,
 }
 
@@ -57,6 +64,7 @@ impl Rates {
         let burst = burst(&sessions.config);
         Self {
             commands: sessions.rate().with_burst(burst),
+            refused: sessions.rate().with_burst(command::most(burst)),
             changes: FrameRate::new(CHANGES, sessions.clock.clone()).with_burst(burst),
         }
     }
@@ -74,18 +82,24 @@ impl<T: Transport> Session<T> {
         self.obey(commands)
     }
 
-    /// Answers commands. More than the client may send end the session.
+    /// Answers commands. What is beyond the client's rate is refused for now; a flood ends the
+    /// session.
     pub(super) fn obey(&mut self, commands: Vec<Command>) -> Result<(), CloseReason> {
-        if commands.is_empty() {
-            return Ok(());
-        }
-        let count = u32::try_from(commands.len()).unwrap_or(u32::MAX);
-        if !self.rates().commands.take(count) {
-            return Err(CloseReason::TooManyFrames);
-        }
-        commands
-            .into_iter()
-            .try_for_each(|command| self.answer(command))
+        commands.into_iter().try_for_each(|command| {
+            let rates = self.rates();
+            if rates.commands.take(1) {
+                return self.answer(command);
+            }
+            if !rates.refused.take(1) {
+                return Err(CloseReason::TooManyFrames);
+            }
+            // SDKs that get an error for `unsubscribe` drop their connection.
+            if command.id == 0 || command.connect.is_some() || command.unsubscribe.is_some() {
+                return self.answer(command);
+            }
+            self.fail(command.id, temporary(TOO_MANY, "too_many: wait a little"));
+            Ok(())
+        })
     }
 
     fn answer(&mut self, command: Command) -> Result<(), CloseReason> {
@@ -146,35 +160,10 @@ impl<T: Transport> Session<T> {
                 error(103, "forbidden: the ticket does not grant this topic"),
             );
         }
-        self.change_subscriptions(TopicChange {
-            follow: vec![topic],
-            id: Some(id.to_string()),
-            since: command::mark(sub).map(|mark| Recovery {
-                mark,
-                required: false,
-            }),
-            ..TopicChange::default()
-        });
-    }
-
-    fn unsubscribe(&mut self, id: u32, channel: &str) {
-        if self.always_follows(channel) {
-            return self.fail(id, error(103, "forbidden: a session always follows this"));
-        }
-        self.change_subscriptions(TopicChange {
-            unfollow: Topic::parse(channel).into_iter().collect(),
-            id: Some(id.to_string()),
-            ..TopicChange::default()
-        });
-    }
-
-    /// Has a change made. Its reply comes in the order of publications.
-    fn change_subscriptions(&mut self, change: TopicChange) {
-        let id = change.id.as_deref().and_then(|id| id.parse().ok());
-        let id = id.unwrap_or_default();
         if !self.rates().changes.take(1) {
             self.sessions.metrics.topics.count("too_many");
-            return self.fail(id, temporary(111, "too_many: topics change too often"));
+            let message = "too_many: topics change too often";
+            return self.fail(id, temporary(TOO_MANY, message));
         }
         let under_way = self.talk.as_ref().map_or(0, |talk| talk.changes());
         if under_way >= burst(&self.sessions.config) as usize {
@@ -182,6 +171,39 @@ impl<T: Transport> Session<T> {
             let message = "NATS has not confirmed earlier changes; try again";
             return self.fail(id, temporary(INTERNAL, message));
         }
+        let required = false;
+        self.change_subscriptions(
+            id,
+            TopicChange {
+                follow: vec![topic],
+                since: command::mark(sub).map(|mark| Recovery { mark, required }),
+                ..TopicChange::default()
+            },
+        );
+    }
+
+    /// Never refuses: an SDK that gets an error for `unsubscribe` drops its connection. The rate of
+    /// `subscribe` bounds how often a topic can be left. What a session always follows stays.
+    fn unsubscribe(&mut self, id: u32, channel: &str) {
+        if self.always_follows(channel) {
+            return self.reply(&Reply {
+                id,
+                unsubscribe: Some(UnsubscribeResult {}),
+                ..Reply::default()
+            });
+        }
+        self.change_subscriptions(
+            id,
+            TopicChange {
+                unfollow: Topic::parse(channel).into_iter().collect(),
+                ..TopicChange::default()
+            },
+        );
+    }
+
+    /// Has a change made. Its reply comes in the order of publications.
+    fn change_subscriptions(&mut self, id: u32, mut change: TopicChange) {
+        change.id = Some(id.to_string());
         let (follower, protocol) = (self.handle.follower(), self.protocol());
         let talk = self.talk.get_or_insert_default();
         talk.change(async move {
@@ -332,7 +354,7 @@ fn unanswered(why: &CallError) -> Error {
     match why {
         CallError::NoResponders => error(104, &message),
         CallError::TooLarge => error(107, &message),
-        CallError::TooManyOfSession | CallError::TooManyOfGateway => temporary(111, &message),
+        CallError::TooManyOfSession | CallError::TooManyOfGateway => temporary(TOO_MANY, &message),
         CallError::TimedOut | CallError::Lost | CallError::Unavailable | CallError::Refused => {
             temporary(INTERNAL, &message)
         }

@@ -128,7 +128,7 @@ async fn a_burst_is_answered_and_a_flood_is_closed() {
         assert_eq!(reply(&mut socket).await["id"], id);
     }
     let flood = "{}\n".repeat(5000);
-    for text in [&*flood, &vec!["{\"id\":9,\"rpc\":{}}"; 100].join("\n")] {
+    for text in [&*flood, &vec!["{\"id\":9,\"rpc\":{}}"; 300].join("\n")] {
         let mut socket = connected(&gateway, &redis, "42").await;
         say(&mut socket, text).await;
         let (code, reason, _) = socket.expect_close().await;

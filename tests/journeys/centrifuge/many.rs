@@ -114,3 +114,84 @@ async fn an_sdk_with_many_topics_stays_connected() {
     assert_eq!(admitted.await, 1.0);
     drop(redis);
 }
+
+/// SDKs that get an error for `unsubscribe` drop their connection.
+#[tokio::test]
+async fn unsubscribe_is_never_refused() {
+    let (nats, redis) = servers().await;
+    let gateway = speaking(Gateway::builder(&nats, &redis))
+        .set("session.frames_per_second", "1000")
+        .set("nats.settle", "200ms")
+        .start()
+        .await;
+    let value = json!({"user_id": "42", "may_follow_prefix": ["t"]});
+    let ticket = redis.ticket_json(value).await;
+    let (mut socket, _) = connect_with(&gateway, &ticket, json!({})).await;
+    // Beyond the rate of changes, and while one is under way; and what is always followed.
+    let mut all = vec![subscribe(2, "t2")];
+    all.extend((3..103).map(|id| unsubscribe(id, "t2")));
+    all.extend([unsubscribe(103, "#42"), unsubscribe(104, "broadcast")]);
+    say(&mut socket, &all.join("\n")).await;
+    let mut answered = Vec::new();
+    for _ in 2..=104 {
+        let answer = reply(&mut socket).await;
+        assert!(answer["error"].is_null(), "{answer}");
+        answered.push(answer["id"].as_u64().expect("an id"));
+    }
+    answered.sort_unstable();
+    assert_eq!(answered, Vec::from_iter(2..=104));
+    nats.publish("usher.topic.t2", "1").await;
+    nats.publish("usher.user.42", "2").await;
+    nats.publish("usher.broadcast", "3").await;
+    assert_eq!(reply(&mut socket).await["push"]["channel"], "#42");
+    assert_eq!(reply(&mut socket).await["push"]["channel"], "broadcast");
+}
+
+/// What is beyond the rate is refused for now. The session ends only above the number of
+/// commands that one message may have.
+#[tokio::test]
+async fn commands_beyond_the_burst_are_refused_for_now() {
+    let (nats, redis) = servers().await;
+    let gateway = speaking(Gateway::builder(&nats, &redis)).start().await;
+    let value = json!({"user_id": "42", "may_follow": ["a"]});
+    let ticket = redis.ticket_json(value).await;
+    let (mut socket, _) = connect_with(&gateway, &ticket, json!({})).await;
+    let rpc = |id: u32| json!({"id": id, "rpc": {"method": "none"}}).to_string();
+    say(&mut socket, &subscribe(2, "a")).await;
+    assert!(reply(&mut socket).await["subscribe"].is_object());
+    let mut all: Vec<_> = (3..203).map(rpc).collect();
+    all.push(unsubscribe(203, "a"));
+    say(&mut socket, &all.join("\n")).await;
+    let (mut forbidden, mut too_many) = (0, 0);
+    for id in 3..203 {
+        let answer = reply(&mut socket).await;
+        assert_eq!(answer["id"], id);
+        match error(&answer) {
+            (103, false) => forbidden += 1,
+            (111, true) => too_many += 1,
+            _ => panic!("{answer}"),
+        }
+    }
+    assert!(forbidden >= 50 && too_many >= 50, "{forbidden} {too_many}");
+    assert_eq!(
+        reply(&mut socket).await,
+        json!({"id": 203, "unsubscribe": {}})
+    );
+    // The same in a frame each, as queued calls of an SDK come.
+    let ticket = redis.ticket_json(json!({"user_id": "43"})).await;
+    let (mut calling, _) = connect_with(&gateway, &ticket, json!({})).await;
+    for id in 2..102 {
+        say(&mut calling, &rpc(id)).await;
+    }
+    for id in 2..102 {
+        let answer = reply(&mut calling).await;
+        assert_eq!(answer["id"], id);
+        assert!([103, 111].contains(&error(&answer).0), "{answer}");
+    }
+    // One after the other they are a flood, too.
+    for id in 300..900 {
+        say(&mut socket, &[rpc(id), rpc(id)].join("\n")).await;
+    }
+    let (code, reason, _) = socket.expect_close().await;
+    assert_eq!((code, &*reason), (3501, "too_many_frames"));
+}
