@@ -118,6 +118,11 @@ struct JsonSubscribe {
     epoch: String,
     #[serde(default)]
     offset: u64,
+    tf: Option<IgnoredAny>,
+    #[serde(default)]
+    flag: i64,
+    #[serde(default)]
+    r#type: i32,
 }
 
 #[derive(Deserialize)]
@@ -183,6 +188,9 @@ impl From<JsonSubscribe> for SubscribeRequest {
             recover: json.recover,
             epoch: json.epoch,
             offset: json.offset,
+            tf: json.tf.map(|IgnoredAny| Unread {}),
+            flag: json.flag,
+            r#type: json.r#type,
         }
     }
 }
@@ -205,6 +213,16 @@ pub(in crate::http) fn mark(sub: &SubscribeRequest) -> Option<Mark> {
     })
 }
 
+/// Whether the client wants a subscription only with everything that it missed.
+pub(in crate::http) fn must_recover(sub: &SubscribeRequest) -> bool {
+    sub.recover && sub.flag & REJECT_UNRECOVERED != 0
+}
+
+/// Whether a subscription is one that Usher has: of all publications, as they come.
+pub(in crate::http) fn is_plain(sub: &SubscribeRequest) -> bool {
+    sub.tf.is_none() && sub.r#type == 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,9 +243,12 @@ mod tests {
         let text = r##"{"id":1,"connect":{"token":"t","data":{"ticket":"T"},"new":[],"subs":
             {"#42":{"recover":true,"epoch":"k","offset":7}}}}
             {"id":2,"rpc":{"method":"m","data":[1, 2]},"later":{}}
-            {}"##;
+            {}
+            {"id":3,"subscribe":{"channel":"a","recover":true,"flag":3}}
+            {"id":4,"subscribe":{"channel":"a","flag":2,"type":1}}
+            {"id":5,"subscribe":{"channel":"a","tf":{"op":"eq"}}}"##;
         let commands = of_json(text).expect("commands");
-        assert_eq!(commands.len(), 3);
+        assert_eq!(commands.len(), 6);
         let connect = commands[0].connect.as_ref().expect("a connect");
         assert_eq!(&connect.data[..], br#"{"ticket":"T"}"#);
         let at = mark(&connect.subs["#42"]).expect("a mark");
@@ -237,6 +258,12 @@ mod tests {
             b"[1, 2]"
         );
         assert!(is_pong(&commands[2]) && !is_pong(&commands[1]));
+        let said = commands[3..].iter().map(|command| {
+            let sub = command.subscribe.as_ref().expect("a subscribe");
+            (must_recover(sub), is_plain(sub))
+        });
+        let said: Vec<_> = said.collect();
+        assert_eq!(said, [(true, true), (false, false), (false, false)]);
 
         let mut bytes = Vec::new();
         for command in &commands {

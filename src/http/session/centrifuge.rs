@@ -160,6 +160,10 @@ impl<T: Transport> Session<T> {
                 error(103, "forbidden: the ticket does not grant this topic"),
             );
         }
+        if !command::is_plain(sub) {
+            let message = "not available: filters, and subscriptions of another type";
+            return self.fail(id, error(108, message));
+        }
         if !self.rates().changes.take(1) {
             self.sessions.metrics.topics.count("too_many");
             let message = "too_many: topics change too often";
@@ -171,7 +175,7 @@ impl<T: Transport> Session<T> {
             let message = "NATS has not confirmed earlier changes; try again";
             return self.fail(id, temporary(INTERNAL, message));
         }
-        let required = false;
+        let required = command::must_recover(sub);
         self.change_subscriptions(
             id,
             TopicChange {
@@ -213,6 +217,7 @@ impl<T: Transport> Session<T> {
                 Err(failed @ (FollowError::TooMany(_) | FollowError::Full)) => {
                     error(106, &failed.to_string())
                 }
+                Err(failed @ FollowError::Unrecoverable) => error(112, &failed.to_string()),
                 Err(failed) => temporary(INTERNAL, &failed.to_string()),
             };
             Done::Reply(centrifuge::reply(protocol, &failure(id, failed)))

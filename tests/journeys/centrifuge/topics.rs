@@ -153,6 +153,58 @@ async fn subscriptions_have_a_burst_and_a_rate() {
     assert!((5..60).contains(&refused), "{refused}");
 }
 
+/// A client is not told that it has what Usher does not offer.
+#[tokio::test]
+async fn options_of_subscribe_are_kept_or_refused() {
+    let (nats, redis, gateway) = durable(&[]).await;
+    let value = json!({"user_id": "42", "may_follow": ["a"]});
+    let publisher = nats.client().await;
+    let offset = store(&publisher, "usher.topic.a", 1).await;
+    let ticket = redis.ticket_json(value).await;
+    let (mut socket, answer) = connect_with(&gateway, &ticket, json!({})).await;
+    let epoch = answer["connect"]["subs"]["broadcast"]["epoch"].clone();
+    let with = |options: Value| {
+        let mut subscribe = json!({"channel": "a"});
+        let options = options.as_object().expect("options").clone();
+        subscribe
+            .as_object_mut()
+            .expect("an object")
+            .extend(options);
+        json!({"id": 7, "subscribe": subscribe}).to_string()
+    };
+    let other = json!({"recover": true, "epoch": "other", "offset": 1, "flag": 3});
+    let ahead = json!({"recover": true, "epoch": epoch, "offset": 9, "flag": 2});
+    for (options, code) in [
+        (other, 112),
+        (ahead, 112),
+        (json!({"type": 1}), 108),
+        (json!({"tf": {"op": "eq", "key": "a", "val": "b"}}), 108),
+    ] {
+        say(&mut socket, &with(options.clone())).await;
+        let answer = reply(&mut socket).await;
+        assert_eq!(answer["error"]["code"], code, "{options}: {answer}");
+        assert!(answer["error"]["temporary"].is_null(), "{answer}");
+    }
+    store(&publisher, "usher.topic.a", 2).await;
+    let good = json!({"recover": true, "epoch": epoch, "offset": offset, "flag": 3, "type": 0});
+    say(&mut socket, &with(good)).await;
+    let answer = reply(&mut socket).await;
+    assert_eq!(answer["subscribe"]["recovered"], true, "{answer}");
+    assert_eq!(reply(&mut socket).await, push("a", 2, offset + 1));
+
+    // Live mode recovers nothing.
+    let (nats, redis) = servers().await;
+    let gateway = speaking(Gateway::builder(&nats, &redis)).start().await;
+    let value = json!({"user_id": "42", "may_follow": ["a"]});
+    let ticket = redis.ticket_json(value).await;
+    let (mut socket, _) = connect_with(&gateway, &ticket, json!({})).await;
+    let recover = json!({"recover": true, "epoch": "k", "offset": 1, "flag": 2});
+    say(&mut socket, &with(recover)).await;
+    assert_eq!(reply(&mut socket).await["error"]["code"], 112);
+    say(&mut socket, &with(json!({"flag": 2}))).await;
+    assert_eq!(reply(&mut socket).await, json!({"id": 7, "subscribe": {}}));
+}
+
 /// Topics of the ticket are recovered by `connect`, the others by `subscribe`.
 #[tokio::test]
 async fn each_topic_is_recovered_by_its_own_offset() {

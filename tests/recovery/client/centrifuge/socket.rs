@@ -149,6 +149,7 @@ fn in_protobuf(command: &Value) -> proto::Command {
         recover: sub["recover"] == true,
         epoch: text(&sub["epoch"]),
         offset: sub["offset"].as_u64().unwrap_or(0),
+        ..proto::SubscribeRequest::default()
     };
     let id = command["id"].as_u64().unwrap_or(0);
     proto::Command {
