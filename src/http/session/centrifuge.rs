@@ -214,9 +214,7 @@ impl<T: Transport> Session<T> {
             let failed = match follower.change(change).await {
                 Ok(()) | Err(FollowError::Over) => return Done::Nothing,
                 Err(FollowError::Already) => centrifuge::already_subscribed(),
-                Err(failed @ (FollowError::TooMany(_) | FollowError::Full)) => {
-                    error(106, &failed.to_string())
-                }
+                Err(failed @ FollowError::TooMany(_)) => error(106, &failed.to_string()),
                 Err(failed @ FollowError::Unrecoverable) => error(112, &failed.to_string()),
                 Err(failed) => temporary(INTERNAL, &failed.to_string()),
             };

@@ -195,3 +195,22 @@ async fn commands_beyond_the_burst_are_refused_for_now() {
     let (code, reason, _) = socket.expect_close().await;
     assert_eq!((code, &*reason), (3501, "too_many_frames"));
 }
+
+/// A gateway that is full of topics may have room later, and another gateway has it now.
+#[tokio::test]
+async fn a_gateway_full_of_topics_is_a_temporary_error() {
+    let (nats, redis) = servers().await;
+    let gateway = speaking(Gateway::builder(&nats, &redis));
+    let gateway = gateway.set("topics.max", "1").start().await;
+    let value = json!({"user_id": "42", "may_follow": ["a", "b"]});
+    let ticket = redis.ticket_json(value).await;
+    let (mut socket, _) = connect_with(&gateway, &ticket, json!({})).await;
+    say(&mut socket, &subscribe(2, "a")).await;
+    assert!(reply(&mut socket).await["subscribe"].is_object());
+    say(&mut socket, &subscribe(3, "b")).await;
+    assert_eq!(error(&reply(&mut socket).await), (100, true));
+    say(&mut socket, &unsubscribe(4, "a")).await;
+    reply(&mut socket).await;
+    say(&mut socket, &subscribe(5, "b")).await;
+    assert!(reply(&mut socket).await["subscribe"].is_object());
+}
