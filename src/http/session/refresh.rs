@@ -100,8 +100,8 @@ impl<T: Transport> Session<T> {
     }
 
     /// The session's grants have become other ones: topics that are granted no longer are
-    /// unfollowed, and those that are named for the first time are followed. The client is told
-    /// what it follows then.
+    /// unfollowed, and those that are named for the first time are followed, as many as a session
+    /// may follow. The client is told what it follows then.
     pub(super) fn grants_changed(&mut self, id: Option<Id>, before: Option<&Grants>) {
         let grants = self.grants.clone().unwrap_or_default();
         let named = before.map_or(&[][..], |before| &before.topics);
@@ -116,6 +116,7 @@ impl<T: Transport> Session<T> {
         if !follow.is_empty() {
             self.change(TopicChange {
                 follow,
+                up_to_limit: true,
                 ..TopicChange::default()
             });
         }

@@ -49,6 +49,8 @@ pub(super) enum Done {
     Refreshed(Option<Id>, Result<Granted, Refusal>),
     /// Over the Centrifuge protocol a fresh token was judged.
     Prolonged(u32, Result<Granted, Refusal>),
+    /// The session ends.
+    Ends(CloseReason),
 }
 
 /// A client that says something.
@@ -145,6 +147,7 @@ impl<T: Transport> Session<T> {
                 }
                 Done::Refreshed(id, granted) => self.refreshed(id.as_ref(), granted),
                 Done::Prolonged(id, granted) => self.prolonged(id, granted),
+                Done::Ends(reason) => Err(reason),
             };
             if let Err(reason) = told {
                 return Poll::Ready(reason);
@@ -208,15 +211,18 @@ impl<T: Transport> Session<T> {
     }
 
     /// Changes what the session follows, however often it was changed before. Changes are made
-    /// in the order of these calls.
+    /// in the order of these calls. A change that fails ends a session of the Centrifuge protocol:
+    /// its client has no command that the error could answer.
     pub(super) fn change(&mut self, change: TopicChange) {
         let id = change.id.clone();
         let talk = self.talk.get_or_insert_default();
         let follower = self.handle.follower();
+        let is_centrifuge = self.handle.backlog().protocol().is_centrifuge();
         talk.change(async move {
             let error = match follower.change(change).await {
                 // Its frame comes in the order of events.
                 Ok(()) | Err(FollowError::Over) => return Done::Nothing,
+                Err(_) if is_centrifuge => return Done::Ends(CloseReason::BusLost),
                 Err(error) => error,
             };
             let code = match error {
@@ -224,13 +230,13 @@ impl<T: Transport> Session<T> {
                 FollowError::Forbidden
                 | FollowError::Unavailable
                 | FollowError::Already
+                | FollowError::Unrecoverable
                 | FollowError::Over => Code::Unavailable,
             };
             Done::Answer(answer::error(
                 id.as_deref(),
                 code.name(),
                 &error.to_string(),
-                | FollowError::Unrecoverable
             ))
         });
     }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Kind, SECRET, Sdk, TOKENS, durable, signing, speaking, wire};
+use super::{Kind, SECRET, Sdk, TOKENS, durable, signing, speaking, wire, with_tokens};
 use crate::support::{
-    Builder, Gateway,
+    Builder, Gateway, RawWs,
     login::{self, Login},
     network::Network,
     servers,
@@ -191,4 +191,63 @@ async fn a_token_that_expires_ends_its_session() {
     wire::reply(&mut socket).await;
     let (code, reason, _) = socket.expect_close().await;
     assert_eq!((code, &*reason), (3005, "session_expired"));
+}
+
+/// Topics that a refreshed token names: as many as a session may follow, as at `connect`.
+#[tokio::test]
+async fn a_refreshed_token_names_as_many_topics_as_a_session_may_follow() {
+    let (nats, redis) = servers().await;
+    let gateway = with_tokens(Gateway::builder(&nats, &redis));
+    let gateway = gateway.set("topics.max_per_session", "3").start().await;
+    let mut login = Login::start();
+    let mut socket = named(&gateway, &mut login, &["a"]).await;
+    refresh_with(&mut socket, &mut login, &["a", "b", "c", "d"]).await;
+    for topic in ["b", "c"] {
+        let answer = wire::reply(&mut socket).await;
+        assert_eq!(answer["push"]["channel"], topic, "{answer}");
+        assert!(answer["push"]["subscribe"].is_object(), "{answer}");
+    }
+    for (topic, data) in [("d", 1), ("c", 2)] {
+        let subject = format!("usher.topic.{topic}");
+        nats.publish(&subject, &data.to_string()).await;
+    }
+    assert_eq!(wire::reply(&mut socket).await["push"]["channel"], "c");
+}
+
+/// A session that can't follow what its fresh token names ends, so that its client connects anew:
+/// no reply would tell it, and the next refresh would leave these topics out.
+#[tokio::test]
+async fn topics_of_a_refreshed_token_that_nats_does_not_confirm_end_the_session() {
+    let (mut nats, redis) = servers().await;
+    let gateway = with_tokens(Gateway::builder(&nats, &redis)).start().await;
+    let mut login = Login::start();
+    let mut socket = named(&gateway, &mut login, &["a"]).await;
+    nats.pause();
+    refresh_with(&mut socket, &mut login, &["a", "b"]).await;
+    let (code, reason, _) = socket.expect_close().await;
+    assert_eq!((code, &*reason), (3010, "bus_lost"));
+    nats.resume();
+}
+
+fn naming(login: &mut Login, topics: &[&str]) -> String {
+    let claims = json!({"sub": "42", "exp": login::in_seconds(600), "topics": topics});
+    login.sign_with_secret(SECRET, "HS256", &claims)
+}
+
+/// A session by a token that names these topics.
+async fn named(gateway: &Gateway, login: &mut Login, topics: &[&str]) -> RawWs {
+    let mut socket = wire::raw(gateway).await;
+    let connect = json!({"id": 1, "connect": {"token": naming(login, topics)}});
+    wire::say(&mut socket, &connect.to_string()).await;
+    let answer = wire::reply(&mut socket).await;
+    assert!(answer["connect"].is_object(), "{answer}");
+    socket
+}
+
+/// The session goes on by a token that names these topics.
+async fn refresh_with(socket: &mut RawWs, login: &mut Login, topics: &[&str]) {
+    let refresh = json!({"id": 2, "refresh": {"token": naming(login, topics)}});
+    wire::say(socket, &refresh.to_string()).await;
+    let answer = wire::reply(socket).await;
+    assert_eq!(answer["refresh"]["expires"], true, "{answer}");
 }
