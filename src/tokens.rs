@@ -259,9 +259,10 @@ impl Judge {
         };
         match found {
             Lookup::Found(key) => Ok(*key),
-            Lookup::Unknown => Err(TokenError::Invalid(
-                "no known key goes with its key id (kid) and algorithm",
-            )),
+            Lookup::Unknown => Err(TokenError::Invalid(match &self.keys {
+                KeySource::Fixed(_) => OTHER_ALGORITHM,
+                KeySource::Jwks(_) => UNKNOWN_KEY,
+            })),
             Lookup::Ambiguous => Err(TokenError::Invalid(
                 "more than one key goes with its key id (kid) and algorithm",
             )),
@@ -294,8 +295,12 @@ pub fn is_symmetric(algorithm: &str) -> Option<bool> {
 
 /// Why a token is not good whose time is over.
 pub const EXPIRED: &str = "it has expired (exp)";
+/// Why a token is not good whose key is not in the key set; it may be there a moment later.
+pub const UNKNOWN_KEY: &str = "no known key goes with its key id (kid) and algorithm";
 /// Why a token is not good whose time has not come.
 pub const NOT_YET: &str = "it is not valid yet (nbf)";
+/// Why a token is not good that was signed in another way than the one key is for.
+const OTHER_ALGORITHM: &str = "its algorithm does not go with the key";
 
 fn in_words(kind: &ErrorKind) -> &'static str {
     match kind {
@@ -305,9 +310,7 @@ fn in_words(kind: &ErrorKind) -> &'static str {
         ErrorKind::MissingRequiredClaim(claim) if claim == "exp" => {
             "it has no time of expiry (exp), or one that is no number"
         }
-        ErrorKind::InvalidAlgorithm | ErrorKind::UnsupportedAlgorithm => {
-            "its algorithm does not go with the key"
-        }
+        ErrorKind::InvalidAlgorithm | ErrorKind::UnsupportedAlgorithm => OTHER_ALGORITHM,
         _ => "it cannot be read",
     }
 }

@@ -30,7 +30,7 @@ use crate::{
     proto::centrifuge::{Command, ConnectRequest, Error, Reply},
     telemetry::Span,
     tls::Stream,
-    tokens::{EXPIRED, NOT_YET},
+    tokens::{EXPIRED, NOT_YET, UNKNOWN_KEY},
 };
 
 /// Messages that are read after `connect` and before its answer. SDKs send none; where more wait,
@@ -305,7 +305,7 @@ async fn refuse(
 
 /// Whether neither another ticket nor another time changes the answer.
 fn is_final(refusal: Refusal) -> bool {
-    if let Refusal::TokenInvalid(EXPIRED | NOT_YET) = refusal {
+    if let Refusal::TokenInvalid(EXPIRED | NOT_YET | UNKNOWN_KEY) = refusal {
         return false;
     }
     matches!(

@@ -6,10 +6,11 @@ use serde_json::{Value, json};
 
 use super::{Kind, SECRET, Sdk, TOKENS, durable, signing, speaking, wire, with_tokens};
 use crate::support::{
-    Builder, Gateway, RawWs,
+    Builder, Gateway, RawWs, eventually,
     login::{self, Login},
     network::Network,
     servers,
+    tls::{Ca, Page},
 };
 
 fn connecting(gateway: Builder) -> Builder {
@@ -250,4 +251,47 @@ async fn refresh_with(socket: &mut RawWs, login: &mut Login, topics: &[&str]) {
     wire::say(socket, &refresh.to_string()).await;
     let answer = wire::reply(socket).await;
     assert_eq!(answer["refresh"]["expires"], true, "{answer}");
+}
+
+/// Strangers may have used up what unknown keys may fetch: the key may be there a moment later.
+#[tokio::test]
+async fn a_key_that_is_not_known_yet_is_a_temporary_error() {
+    let (nats, redis) = servers().await;
+    let (mut login, ca) = (Login::start(), Ca::new());
+    let one = login.key("one", "rsa");
+    let set = |keys: &[&Value]| {
+        let keys: Vec<_> = keys.iter().map(|key| &key["jwk"]).collect();
+        json!({ "keys": keys }).to_string()
+    };
+    let page = Page::new(&ca, set(&[&one])).await;
+    let gateway = speaking(Gateway::builder(&nats, &redis))
+        .set("tickets.jwt.connect", "true")
+        .set("tickets.jwt.jwks_url", &page.url)
+        .set("tickets.jwt.issuer", "i")
+        .set("tickets.jwt.audience", "a")
+        .environment("SSL_CERT_FILE", ca.file())
+        .start()
+        .await;
+    let claims = json!({"sub": "42", "iss": "i", "aud": "a", "exp": login::in_seconds(600)});
+    for number in 0..5 {
+        let headers = json!({ "kid": format!("unknown-{number}") });
+        let token = login.order(json!("one"), "RS256", &claims, &headers);
+        let mut socket = wire::raw(&gateway).await;
+        let connect = json!({"id": 1, "connect": {"token": token}});
+        wire::say(&mut socket, &connect.to_string()).await;
+        let answer = wire::reply(&mut socket).await;
+        let error = &answer["error"];
+        assert_eq!(error["code"], 100, "{answer}");
+        assert_eq!(error["temporary"], true, "{answer}");
+    }
+    let two = login.key("two", "p256");
+    page.show(Some(set(&[&one, &two])));
+    let token = login.sign("two", "ES256", &claims);
+    eventually("the new key opens a session", || async {
+        let mut socket = wire::raw(&gateway).await;
+        let connect = json!({"id": 1, "connect": {"token": token}});
+        wire::say(&mut socket, &connect.to_string()).await;
+        wire::reply(&mut socket).await["connect"].is_object()
+    })
+    .await;
 }
