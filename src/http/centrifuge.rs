@@ -55,9 +55,19 @@ pub(super) struct Connect {
     /// It brought a token.
     pub(super) by_token: bool,
     /// Where the client was, by the names of channels.
-    pub(super) marks: BTreeMap<String, Mark>,
+    marks: BTreeMap<String, Mark>,
+    /// It named more channels than a session can have: of some it is not known where it was.
+    more: bool,
     /// What the client sent after it, in the same message or before its answer.
     pub(super) rest: Vec<Command>,
+}
+
+impl Connect {
+    /// Whether the client wants what it missed of a channel. If it named too many channels, it is
+    /// told for each that it does not get everything.
+    pub(super) fn recovers(&self, channel: &str) -> bool {
+        self.more || self.marks.contains_key(channel)
+    }
 }
 
 /// A connection whose client has yet to say who it is.
@@ -173,21 +183,28 @@ async fn admission(
     let Some((id, connect)) = first.and_then(|first| Some((first.id, first.connect?))) else {
         return Err(End::Broken(CloseReason::BadFrame));
     };
-    let marks = connect.subs.iter();
-    let marks = marks.filter_map(|(name, sub)| Some((name.clone(), command::mark(sub)?)));
-    let marks: BTreeMap<_, _> = marks.collect();
-    let since = (!marks.is_empty()).then(|| Since::Each(marks.clone()));
     let shown = shown(&connect);
     let by_token = matches!(&*shown, [Shown::Token(_)]);
+    let subs = connect.subs.into_iter();
+    let mut marks = subs.filter_map(|(name, sub)| Some((name, command::mark(&sub)?)));
+    let known: BTreeMap<_, _> = marks.by_ref().take(burst as usize).collect();
+    let more = marks.next().is_some();
+    drop(marks);
+    let since = (!known.is_empty()).then_some(Since::Each(known));
     let mut rest: Vec<_> = said.collect();
-    let mut joining = pin!(admissions.admit(request, client, shown, protocol, since.as_ref()));
-    let mut early = 0;
-    let admitted = loop {
-        tokio::select! {
-            admitted = &mut joining => break admitted,
-            more = commands(socket, protocol, burst), if early < EARLY => {
-                rest.extend(more?);
-                early += 1;
+    let admitted = {
+        let mut joining = pin!(admissions.admit(request, client, shown, protocol, since.as_ref()));
+        let mut early = 0;
+        loop {
+            if rest.len() > burst as usize {
+                return Err(End::Broken(CloseReason::TooManyFrames));
+            }
+            tokio::select! {
+                admitted = &mut joining => break admitted,
+                more = commands(socket, protocol, burst), if early < EARLY => {
+                    rest.extend(more?);
+                    early += 1;
+                }
             }
         }
     };
@@ -197,7 +214,11 @@ async fn admission(
     admitted.connect = Some(Box::new(Connect {
         id,
         by_token,
-        marks,
+        marks: match since {
+            Some(Since::Each(marks)) => marks,
+            _ => BTreeMap::new(),
+        },
+        more,
         rest,
     }));
     Ok(admitted)

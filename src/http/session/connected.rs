@@ -53,7 +53,7 @@ pub(super) fn connected(
             }
         });
         let result = SubscribeResult {
-            was_recovering: connect.marks.contains_key(&name),
+            was_recovering: connect.recovers(&name),
             ..begins.as_ref().map(Begins::result).unwrap_or_default()
         };
         NamedSubscription {

@@ -310,6 +310,22 @@ async fn who_leaves_on_the_way_in_leaves_nothing_behind() {
     gateway.metric_becomes("usher_users", 0.0).await;
 }
 
+/// What comes before the answer to `connect` waits for it, so it is a burst at most.
+#[tokio::test]
+async fn who_waits_for_the_answer_to_connect_sends_a_burst_at_most() {
+    let (mut nats, redis) = servers().await;
+    let gateway = speaking(Gateway::builder(&nats, &redis)).start().await;
+    nats.pause();
+    let mut socket = raw(&gateway).await;
+    connects(&mut socket, &redis).await;
+    for _ in 0..6 {
+        say(&mut socket, &["{\"id\":2,\"rpc\":{}}"; 10].join("\n")).await;
+    }
+    let (code, reason, _) = socket.expect_close().await;
+    assert_eq!((code, &*reason), (3501, "too_many_frames"));
+    nats.resume();
+}
+
 /// Says `connect`, and is on its way in.
 async fn connects(socket: &mut RawWs, redis: &Redis) {
     let ticket = redis.ticket("42").await;

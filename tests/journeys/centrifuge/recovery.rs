@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::HeaderMap;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     Kind, Sdk, TOKENS, again, durable,
@@ -227,4 +227,30 @@ async fn a_message_that_stays_keeps_no_client_out() {
     busy.abort();
     let closes = r#"usher_session_closes_total{reason="bus_lost"}"#;
     assert_eq!(gateway.metric(closes).await, 0.0);
+}
+
+/// Nothing is recovered of the channels beyond a bound, and the client is told so.
+#[tokio::test]
+async fn a_client_that_names_too_many_channels_is_told() {
+    let (_nats, redis, gateway) = durable(&[]).await;
+    let value = json!({"user_id": "42", "topics": ["news"]});
+    let ticket = redis.ticket_json(value.clone()).await;
+    let (socket, answer) = connect_with(&gateway, &ticket, json!({})).await;
+    let epoch = answer["connect"]["subs"]["news"]["epoch"].clone();
+    drop(socket);
+    let mark = json!({"recover": true, "epoch": epoch});
+    let named = |count: u32| {
+        let names = (0..count).map(|number| format!("a{number}"));
+        let names = names.chain(["#42".to_owned(), "news".to_owned()]);
+        let subs: Map<_, _> = names.map(|name| (name, mark.clone())).collect();
+        Value::Object(subs)
+    };
+    for (count, recovered) in [(10, true), (100, false)] {
+        let ticket = redis.ticket_json(value.clone()).await;
+        let (_socket, answer) = connect_with(&gateway, &ticket, named(count)).await;
+        let subs = &answer["connect"]["subs"];
+        assert_eq!(subs["#42"]["recovered"], true, "{answer}");
+        assert_eq!(subs["news"]["was_recovering"], true, "{answer}");
+        assert_eq!(subs["news"]["recovered"] == true, recovered, "{answer}");
+    }
 }
