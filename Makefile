@@ -196,8 +196,8 @@ TRACED = admission:: centrifuge::sdks centrifuge::tokens clear_token:: commands:
 trace-test: tools servers ## these journeys with every log line on, to see that no secret is in any
 	USHER_TEST_LOG=trace $(CARGO) test --test journeys -- $(TRACED)
 
-model: tools ## the model check of joins and leaves
-	$(CARGO) test --test registry_model
+model: tools ## the model checks of joins and leaves, and of sessions in durable mode
+	$(CARGO) test --test registry_model --test durable_model
 
 # What is found goes into fuzz/found, so that a later run begins there. The stable
 # compiler has the address sanitizer, but lets nobody ask for it by default.

@@ -24,10 +24,22 @@ mod topics;
 mod track;
 mod verdict;
 
+/// Where sessions find their lock; the model checker brings its own.
+mod sync {
+    pub(super) use std::sync::{Mutex, MutexGuard};
+
+    /// A panic elsewhere leaves nothing half done behind these locks.
+    pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+        mutex
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -38,7 +50,7 @@ use tokio::{
     time::Instant,
 };
 
-use self::{held_back::HeldBack, resume::Asked};
+use self::{held_back::HeldBack, resume::Asked, sync::lock};
 pub use self::{
     resume::{NoStream, Opening},
     session::Session,
@@ -280,10 +292,6 @@ impl Durable {
             });
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ mod session;
 mod session_handle;
 mod user_sessions;
 
-/// Where the state machine finds its lock; the model checker brings its own.
+/// Where the state machine and backlogs find their lock; model checkers bring their own.
 mod sync {
     pub(super) use std::sync::{Arc, Mutex, MutexGuard};
 

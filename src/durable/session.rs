@@ -4,13 +4,14 @@
 //! queue, take back or prove something of the stream at the same time. The client's own task
 //! takes and writes what is queued without the track.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
 use super::{
     Durable,
     chain::Compared,
+    sync::{Mutex, MutexGuard, lock},
     track::{Beginning, CatchingUp, Track, Waits, Want},
 };
 use crate::{
@@ -80,7 +81,7 @@ impl Session {
     }
 
     pub(super) fn track(&self) -> MutexGuard<'_, Track> {
-        self.track.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.track)
     }
 
     /// The channels that it follows, in the order in which it numbers them.

@@ -6,14 +6,18 @@ mod outgoing;
 use std::{
     cmp::Ordering,
     collections::VecDeque,
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::OnceLock,
     task::{Context, Poll, Waker},
 };
 
 use ulid::Ulid;
 
 pub use self::outgoing::{Outgoing, Source};
-use super::{limits::Limits, session::Pushed};
+use super::{
+    limits::Limits,
+    session::Pushed,
+    sync::{Mutex, MutexGuard, lock},
+};
 use crate::{
     close::{CloseReason, Ending},
     frame::Protocol,
@@ -218,9 +222,10 @@ impl Backlog {
         self.inner().unsent_messages == 0
     }
 
-    /// Whether the session has taken everything.
+    /// Whether the session has taken everything: nothing waits, and nothing was discarded.
     pub fn is_taken(&self) -> bool {
-        self.inner().queue.is_empty()
+        let inner = self.inner();
+        inner.queue.is_empty() && !inner.discarded
     }
 
     /// The size of the backlog in bytes.
@@ -313,7 +318,7 @@ impl Backlog {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 }
 

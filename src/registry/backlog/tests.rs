@@ -102,6 +102,17 @@ fn memory_counts_for_as_long_as_the_frame_is_kept() {
     assert_eq!(now(), 0);
 }
 
+/// A proof counts what is taken as sent.
+#[test]
+fn what_was_discarded_is_not_taken() {
+    let limits = limits(10, 100);
+    let backlog = Backlog::new(Protocol::UsherV1);
+    assert_eq!(push(&backlog, 7, &limits), Pushed::Queued);
+    assert!(!backlog.is_taken());
+    assert_eq!(backlog.cut(CloseReason::SlowConsumer), 1);
+    assert!(!backlog.is_taken());
+}
+
 #[test]
 fn a_cut_gives_back_what_was_queued_and_taken() {
     let limits = limits(10, 100);

@@ -1,0 +1,1 @@
+../../../src/durable/catch_up.rs

@@ -1,0 +1,1 @@
+../../../src/durable/held_back.rs

@@ -1,0 +1,1 @@
+//! The unit tests of this module run in the library.

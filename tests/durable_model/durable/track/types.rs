@@ -1,0 +1,1 @@
+../../../../src/durable/track/types.rs
