@@ -21,6 +21,7 @@ pub mod fuzzing;
 mod health;
 mod interest;
 mod publisher;
+mod refusal;
 mod servers;
 mod service;
 pub mod stream;

@@ -212,9 +212,15 @@ impl Connection {
     /// to confirm what is published by an echo.
     fn is_concerned(&self, subject: &str) -> bool {
         let subjects = &self.subjects;
-        let [users, topics] = subjects.named();
+        let [_, topics] = subjects.named();
         let to_many = subject == subjects.broadcast() || subject.starts_with(&topics);
-        subject.starts_with(&users) || to_many && self.deaf.load(Ordering::Relaxed)
+        self.is_of_user(subject) || to_many && self.deaf.load(Ordering::Relaxed)
+    }
+
+    /// Whether a subject is that of a user's messages.
+    fn is_of_user(&self, subject: &str) -> bool {
+        let [users, _] = self.subjects.named();
+        subject.starts_with(&users)
     }
 
     /// Publishes an echo, for its own sake: others wait for it too.
@@ -233,7 +239,7 @@ impl Connection {
 
 impl Outgoing {
     /// Payload and headers, as `max_payload` counts them.
-    fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         let headers = self.headers.iter();
         header_length(headers.map(|(name, value)| (*name, value.as_str()))) + self.payload.len()
     }
@@ -295,14 +301,16 @@ impl Sent {
         }
     }
 
-    /// NATS closes the connection over a message that is too large. So where it was lost,
-    /// the limit that the next connection tells decides.
+    /// NATS closes the connection over a message that is too large, and says so. Then the limit
+    /// that the next connection tells decides. Where NATS did not say so, the limit may have
+    /// been another one when the message was published.
     async fn concluded<T>(&mut self, outcome: Result<T, Failure>) -> Result<T, Failure> {
         if outcome.as_ref().err() != Some(&Failure::Unknown) {
             self.bytes = None;
             return outcome;
         }
-        if let Ok(true) = timeout_at(self.deadline, self.client.ready()).await {
+        let maybe_too_large = *self.outcome.fate.borrow() == Fate::MaybeTooLarge;
+        if maybe_too_large && timeout_at(self.deadline, self.client.ready()).await == Ok(true) {
             self.client.check_size(self.size)?;
         }
         outcome

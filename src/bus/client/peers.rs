@@ -2,7 +2,10 @@
 //! there, so no stranger's header can cut that connection off.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -14,8 +17,8 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::{Client, Connection, Failure, Gate, Outgoing, Sent};
-use crate::bus::PublishError;
+use super::{Client, Connection, Failure, Gate, Outgoing, Sent, task::REFUSAL};
+use crate::bus::{PublishError, refusal::Refusal};
 
 /// What async-nats does not take within this is not said.
 const HAND_OVER: Duration = Duration::from_secs(1);
@@ -183,7 +186,7 @@ impl Answers {
     /// The next answer; `None` if none can come any more. The caller bounds the time.
     pub async fn next(&mut self) -> Option<Bytes> {
         let answer = self.0.next().await?;
-        self.0.client.peers_told.questions_pass();
+        self.0.client.questions_pass();
         Some(answer.payload)
     }
 
@@ -213,23 +216,54 @@ impl Connection {
     }
 
     /// Asks NATS for the topics once more, where it has forbidden one.
-    pub(super) fn ask_again_for_peers(&self) {
+    pub(super) fn ask_again_for_peers(self: &Arc<Self>) {
         if self.peers_forbidden.swap(false, Ordering::Relaxed) {
             self.peers_ask_again.send_modify(|times| *times += 1);
             self.lives.send_modify(|lives| *lives += 1);
+            if self.peers_told.are_questions_forbidden() {
+                tokio::spawn(try_question(self.clone()));
+            }
         }
     }
 
-    /// NATS forbids something on `subject`. Whether that concerns the other gateways.
-    pub(super) fn peers_refused(&self, subject: &str, text: &str) -> bool {
-        let topics = [Topic::Gateways, Topic::Control];
-        let concerned = topics.iter().any(|topic| self.topic(*topic) == subject);
-        if concerned && !self.peers_forbidden.swap(true, Ordering::Relaxed) {
+    /// NATS forbids something, perhaps to speak to the other gateways, or to hear them.
+    pub(super) fn peers_refused(&self, refusal: Refusal<'_>) {
+        let (Refusal::Publish(subject) | Refusal::Subscription { subject, .. }) = refusal else {
+            return;
+        };
+        let topics = [Topic::Gateways, Topic::Control].map(|topic| self.topic(topic));
+        if topics.iter().any(|topic| topic == subject)
+            && !self.peers_forbidden.swap(true, Ordering::Relaxed)
+        {
             self.health.readiness.control_forbidden(true);
-            let question = text.contains("Publish") && self.subjects.control() == subject;
+            let question = refusal == Refusal::Publish(&self.subjects.control());
             self.peers_told.forbidden(subject, question);
         }
-        concerned
+    }
+
+    /// NATS permits questions.
+    fn questions_pass(&self) {
+        let told = self.peers_told.questions_pass();
+        let others = self.peers_forbidden.load(Ordering::Relaxed);
+        if told && !others && !self.peers_told.is_news_forbidden() {
+            self.health.readiness.control_forbidden(false);
+        }
+    }
+}
+
+/// Asks nothing, where questions were forbidden: gateways ignore what is empty. NATS says within
+/// [`REFUSAL`] whether it forbids that.
+async fn try_question(client: Client) {
+    let question = Outgoing {
+        subject: client.topic(Topic::Control),
+        ..Outgoing::default()
+    };
+    if let Ok(mut sent) = client.send(question, 1).await {
+        // No more answers can come where it is forbidden, or where the connection is lost.
+        let ended = matches!(timeout(REFUSAL, sent.next()).await, Ok(None));
+        if !ended && !client.peers_forbidden.load(Ordering::Relaxed) {
+            client.questions_pass();
+        }
     }
 }
 
@@ -260,6 +294,10 @@ impl Told {
         );
     }
 
+    fn is_news_forbidden(&self) -> bool {
+        self.news.load(Ordering::Relaxed)
+    }
+
     fn are_questions_forbidden(&self) -> bool {
         self.questions.load(Ordering::Relaxed)
     }
@@ -268,14 +306,17 @@ impl Told {
         Self::passes(&self.news);
     }
 
-    fn questions_pass(&self) {
-        Self::passes(&self.questions);
+    /// Returns whether they were forbidden.
+    fn questions_pass(&self) -> bool {
+        Self::passes(&self.questions)
     }
 
-    fn passes(part: &AtomicBool) {
+    fn passes(part: &AtomicBool) -> bool {
         // Nearly always there was nothing to tell.
-        if part.load(Ordering::Relaxed) && part.swap(false, Ordering::Relaxed) {
+        let passes = part.load(Ordering::Relaxed) && part.swap(false, Ordering::Relaxed);
+        if passes {
             tracing::info!("NATS permits this gateway to speak to the other gateways again");
         }
+        passes
     }
 }

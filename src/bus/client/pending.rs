@@ -21,6 +21,9 @@ pub(super) enum Fate {
     Forbidden,
     /// Nobody learns it: the connection, or its echo, was lost.
     Lost,
+    /// As `Lost`, and NATS closed the connection over a message that is too large: perhaps this
+    /// one.
+    MaybeTooLarge,
 }
 
 /// All messages under way.
@@ -48,11 +51,12 @@ struct Entry {
 }
 
 impl Entry {
-    fn lose(&self) {
+    /// What becomes of it is known, where it was not before.
+    fn decide(&self, decided: Fate) {
         self.fate.send_if_modified(|fate| {
             let open = *fate == Fate::UnderWay;
             if open {
-                *fate = Fate::Lost;
+                *fate = decided;
             }
             open
         });
@@ -149,20 +153,19 @@ impl Pending {
         let (confirmed, next) = state.echoes.returned(echo)?;
         for number in confirmed {
             if let Some(entry) = state.entries.get(&number) {
-                entry.fate.send_replace(Fate::Confirmed);
+                entry.decide(Fate::Confirmed);
             }
         }
         Some(next)
     }
 
-    /// No echo comes back, though the connection stays: nobody learns what becomes of the
-    /// messages that wait for one.
+    /// No echo proves anything, though the connection stays: nobody learns what becomes of the
+    /// messages that were handed over. Answers still come.
     pub(super) fn unheard(&self) {
         let mut state = self.state();
-        for number in state.echoes.lost() {
-            if let Some(entry) = state.entries.get(&number) {
-                entry.lose();
-            }
+        state.echoes.lost();
+        for entry in state.entries.values() {
+            entry.decide(Fate::Lost);
         }
     }
 
@@ -182,13 +185,17 @@ impl Pending {
         }
     }
 
-    /// The connection was lost: nothing more comes of what is under way.
-    /// Returns whether anything was.
-    pub(super) fn lost(&self) -> bool {
+    /// The connection was lost, perhaps since NATS found a message too large: nothing more comes
+    /// of what is under way. Returns whether anything was.
+    pub(super) fn lost(&self, too_large: bool) -> bool {
+        let fate = match too_large {
+            true => Fate::MaybeTooLarge,
+            false => Fate::Lost,
+        };
         let mut state = self.state();
         state.echoes.lost();
         let entries = std::mem::take(&mut state.entries);
-        entries.values().for_each(Entry::lose);
+        entries.values().for_each(|entry| entry.decide(fate));
         self.idle.notify_waiters();
         !entries.is_empty()
     }

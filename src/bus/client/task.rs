@@ -1,7 +1,7 @@
 //! The task behind the client: it feeds async-nats what it does not learn by itself (other
 //! servers, lame-duck mode, the account's limits), and passes on what comes.
 
-mod again;
+mod refused;
 
 use std::{
     future::pending,
@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{Event, ServerError, Subscriber};
+use async_nats::{Event, Subscriber};
 use futures_util::{StreamExt, future::OptionFuture};
 use tokio::{
     runtime::Builder,
@@ -34,12 +34,14 @@ use crate::{
         Config, Subjects,
         health::Health,
         interest::{Dialer, Received},
+        refusal::{AGAIN, Refusal},
         servers::Servers,
     },
     readiness::Part,
 };
 
-/// Events of async-nats that wait for this task.
+/// Events of async-nats that wait for this task. async-nats holds as many itself, and drops those
+/// beyond.
 const EVENTS: usize = 128;
 /// Commands that wait for the socket; a caller beyond it waits.
 const COMMANDS: usize = 1024;
@@ -47,9 +49,7 @@ const COMMANDS: usize = 1024;
 const ANSWERS: usize = 64 * 1024;
 /// Where somebody hears all users' subjects, NATS does not answer the probe. Then the error
 /// that would forbid it has this long to get here.
-const REFUSAL: Duration = Duration::from_millis(250);
-/// How often it is tried whether pushes are still forbidden.
-const AGAIN: Duration = Duration::from_secs(5);
+pub(super) const REFUSAL: Duration = Duration::from_millis(250);
 /// A server says within this what the account may publish.
 const LIMITS: Duration = Duration::from_millis(250);
 
@@ -118,6 +118,8 @@ async fn begin(
         again: None,
         inbox_refused: false,
         suspect: false,
+        too_large: false,
+        heard: 0,
     };
     Ok((client, task))
 }
@@ -140,6 +142,10 @@ struct Task {
     inbox_refused: bool,
     /// Something was under way when the connection was lost: perhaps it was too large.
     suspect: bool,
+    /// NATS has found a message too large, and closes the connection.
+    too_large: bool,
+    /// Events since the last echo.
+    heard: usize,
 }
 
 impl Task {
@@ -181,6 +187,12 @@ impl Task {
     }
 
     fn event(&mut self, event: &Event) {
+        self.heard += 1;
+        if self.heard == EVENTS {
+            // The next ones may be lost, so an echo no longer proves that NATS refused nothing.
+            self.heard = 0;
+            self.client.pending.unheard();
+        }
         match event {
             Event::Connected => {
                 self.leaving = None;
@@ -206,12 +218,10 @@ impl Task {
                 self.leaving = Some(Box::pin(leave));
             }
             Event::ServerError(error) => {
-                self.client.refused(error);
-                self.note_refused(&error.to_string());
-                // NATS permitted it before: its permissions were loaded anew.
-                if self.client.is_open() && self.client.deaf.load(Ordering::Relaxed) {
-                    self.client.forbid();
-                    self.proving = Some(Box::pin(subscribe_again(self.client.clone())));
+                let text = error.to_string();
+                self.client.health.refused(&text);
+                if let Some(refusal) = Refusal::of(&text) {
+                    self.refused(refusal);
                 }
             }
             _ => {}
@@ -220,7 +230,8 @@ impl Task {
 
     /// Nothing more comes of what was under way.
     fn lost(&mut self) {
-        self.suspect |= self.client.pending.lost();
+        let too_large = std::mem::take(&mut self.too_large);
+        self.suspect |= self.client.pending.lost(too_large);
         self.client.deaf.store(false, Ordering::Relaxed);
     }
 
@@ -235,11 +246,16 @@ impl Task {
         let Some(number) = number.and_then(|number| number.parse().ok()) else {
             return;
         };
-        // An error that came before the echo takes one task more to get here.
+        // Errors that came before the echo take one task more to get here. It hands on a part of
+        // them at a time.
         yield_now().await;
         while let Ok(event) = self.events.try_recv() {
             self.event(&event);
+            if self.events.is_empty() {
+                yield_now().await;
+            }
         }
+        self.heard = 0;
         if let Some(next) = self.client.pending.echoed(number) {
             self.client.deaf.store(false, Ordering::Relaxed);
             next.into_iter().for_each(|next| self.client.echo(next));
@@ -254,6 +270,7 @@ async fn prove(client: Client, limits: Option<Dialer>, live: bool) -> Option<Sub
     if let Some(dialer) = limits {
         let _ = timeout(LIMITS, learn_limits(dialer)).await;
     }
+    let mut failed = false;
     loop {
         client.hold(Gate::Away);
         let proven = match live {
@@ -271,6 +288,8 @@ async fn prove(client: Client, limits: Option<Dialer>, live: bool) -> Option<Sub
                 client.forbid();
                 return subscribe_again(client).await;
             }
+            // Where pushes pass, it may have gone unheard among many errors.
+            Err(_) if client.is_open() && !failed => failed = true,
             Err(_) => client.close(&"NATS does not answer"),
         }
     }
@@ -355,30 +374,6 @@ impl Connection {
                      and to its own echo, see examples/nats-permissions.conf"
                 );
             }
-        }
-    }
-
-    /// NATS forbids something, in the order in which it was asked.
-    fn refused(&self, error: &ServerError) {
-        let text = error.to_string();
-        self.health.refused(&text);
-        let subject = text.split('"').nth(1).unwrap_or_default();
-        if !text.to_ascii_lowercase().contains("permissions violation") {
-            return;
-        }
-        if self.peers_refused(subject, &text) {
-            // Questions under way can't be answered.
-            self.pending.forbidden(&self.subjects.control());
-        } else if subject == self.subjects.echo() {
-            // Without its echo no push is confirmed, the probe first of all.
-            self.deaf.store(true, Ordering::Relaxed);
-            self.pending.forbidden(&self.subjects.probe());
-            self.pending.unheard();
-        } else if subject.starts_with(&self.subjects.presence("")) {
-            // No task waits for the outcome of such a hint.
-            self.health.metrics.presence_dropped.inc();
-        } else {
-            self.pending.forbidden(subject);
         }
     }
 }

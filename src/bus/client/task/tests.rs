@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use async_nats::ServerError;
 use futures_util::FutureExt as _;
 
 use super::*;
@@ -12,9 +13,10 @@ use crate::{
             pending::{Fate, Outcome},
         },
         example_config,
+        interest::Info,
     },
     metrics::Metrics,
-    readiness::Readiness,
+    readiness::{Readiness, Reason},
 };
 
 /// The task of a gateway in live mode, which reaches no server.
@@ -140,4 +142,133 @@ async fn an_answer_to_a_gateway_waits_while_the_connection_moves() {
     client.close(&"the connection broke");
     let answer = peers.answer("_INBOX.1".to_owned(), "{}".into());
     assert!(answer.now_or_never().is_some(), "it is dropped");
+}
+
+fn violation(what: &str, subject: &str) -> Event {
+    let text = format!("Permissions Violation for {what} to {subject:?}");
+    Event::ServerError(ServerError::Other(text))
+}
+
+/// async-nats drops errors beyond these, and the echo behind them comes all the same.
+#[tokio::test]
+async fn where_errors_may_be_lost_nothing_is_confirmed() {
+    let (client, mut task) = task().await;
+    client.open();
+    let handed_over = client.pending.add("usher.user.42", 0);
+    let waits = client.pending.add("usher.user.42", 0);
+    let echo = client.pending.wants_echo(waits.number).expect("an echo");
+    for _ in 1..EVENTS {
+        task.event(&violation("Publish", "usher.user.7"));
+    }
+    assert_eq!(*waits.fate.borrow(), Fate::UnderWay);
+    task.event(&violation("Publish", "usher.user.7"));
+    task.echo(echo.to_string().as_bytes()).await;
+    assert_eq!(*waits.fate.borrow(), Fate::Lost);
+    assert_eq!(*handed_over.fate.borrow(), Fate::Lost);
+}
+
+/// The task of async-nats that hands errors on lets others run in between.
+#[tokio::test]
+async fn an_echo_waits_for_all_errors_before_it() {
+    let (client, mut task) = task().await;
+    client.open();
+    let (sender, events) = mpsc::channel(EVENTS);
+    task.events = events;
+    let (of_nats, mut handed_on) = mpsc::channel(EVENTS);
+    tokio::spawn(async move {
+        while let Some(event) = handed_on.recv().await {
+            sender.send(event).await.expect("the task");
+        }
+    });
+    let push = client.pending.add("usher.user.42", 0);
+    let echo = client.pending.wants_echo(push.number).expect("an echo");
+    for _ in 2..EVENTS {
+        let error = violation("Publish", "usher.user.7");
+        of_nats.try_send(error).expect("room");
+    }
+    let error = violation("Publish", "usher.user.42");
+    of_nats.try_send(error).expect("room");
+    task.echo(echo.to_string().as_bytes()).await;
+    assert_eq!(*push.fate.borrow(), Fate::Forbidden);
+}
+
+/// NATS's permissions are loaded anew, and the connection stays.
+#[tokio::test]
+async fn a_push_that_is_forbidden_has_the_connection_proven_anew() {
+    let (client, mut task) = task().await;
+    client.open();
+    task.event(&violation("Publish", "usher.presence.42"));
+    assert!(task.proving.is_none(), "it is no push");
+    task.event(&violation("Publish", "usher.user.42"));
+    assert!(task.proving.is_some());
+    assert_eq!(gate(&client), Gate::Open, "perhaps only this user's");
+}
+
+/// The server before took it, or the network broke.
+#[tokio::test]
+async fn a_push_is_too_large_only_where_nats_said_so() {
+    for (said, outcome) in [
+        (false, Failure::Unknown),
+        (
+            true,
+            Failure::TooLarge {
+                size: 10_000,
+                limit: 4096,
+            },
+        ),
+    ] {
+        let (client, mut task) = task().await;
+        client.open();
+        let push = Outgoing {
+            subject: "usher.user.42".to_owned(),
+            payload: vec![b'x'; 10_000].into(),
+            ..Outgoing::default()
+        };
+        let mut sent = client.send(push, 0).await.expect("handed over");
+        if said {
+            let text = "Maximum Payload Violation".to_owned();
+            task.event(&Event::ServerError(ServerError::Other(text)));
+        }
+        task.event(&Event::Disconnected);
+        client.servers.learn(&Info {
+            max_payload: 4096,
+            ..Info::default()
+        });
+        client.open();
+        assert_eq!(sent.confirmed().await, Err(outcome));
+    }
+}
+
+/// Other gateways may answer it.
+#[tokio::test]
+async fn only_a_refused_question_is_forbidden() {
+    let (client, mut task) = task().await;
+    client.open();
+    let [gateways, control] = [client.subjects.gateways(), client.subjects.control()];
+    let question = client.pending.add(&control, 1);
+    task.event(&violation("Subscription", &control));
+    task.event(&violation("Publish", &gateways));
+    assert_eq!(*question.fate.borrow(), Fate::UnderWay);
+    task.event(&violation("Publish", &control));
+    assert_eq!(*question.fate.borrow(), Fate::Forbidden);
+}
+
+/// Nobody need ask a question for it.
+#[tokio::test]
+async fn questions_that_were_forbidden_are_tried_again() {
+    let (client, mut task) = task().await;
+    client.open();
+    let readiness = client.health.readiness.clone();
+    let forbidden = vec![Reason::ControlForbidden];
+    let refused = violation("Publish", &client.subjects.control());
+    task.event(&refused);
+    let pass = async || {
+        let change = readiness.changed_from(&forbidden, Readiness::warnings);
+        timeout(4 * REFUSAL, change).await.is_ok()
+    };
+    task.subscribe_again().await;
+    task.event(&refused);
+    assert!(!pass().await, "they are forbidden still");
+    task.subscribe_again().await;
+    assert!(pass().await);
 }
