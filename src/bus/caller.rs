@@ -13,15 +13,13 @@ mod questions;
 
 use std::{
     future::poll_fn,
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::{Instant, Sleep, timeout_at},
+    time::{Instant, timeout_at},
 };
 use ulid::Ulid;
 
@@ -34,12 +32,13 @@ pub(super) use self::{
     feed::{Heard, Saying},
     questions::Unanswered,
 };
-use super::interest::{News, Received, ServerMessage, Supervisor, header_length};
+use super::{
+    client::Outgoing,
+    interest::{News, Received, ServerMessage, Supervisor},
+};
 
 /// Questions that wait for their turn on the connection; a caller beyond it waits.
 const QUEUE: usize = 1024;
-/// Bytes written before the socket takes them; a caller beyond it waits.
-const MAX_UNSENT: usize = 1024 * 1024;
 
 /// Asks questions. Clones share the connection.
 #[derive(Debug, Clone)]
@@ -49,35 +48,21 @@ pub(super) struct Caller {
     up: watch::Receiver<bool>,
 }
 
-/// A message for NATS.
-#[derive(Debug)]
-pub(super) struct Request {
-    /// Where it is published: built from checked parts.
-    pub(super) subject: Arc<str>,
-    /// Names, and values free of line breaks.
-    pub(super) headers: Vec<(&'static str, String)>,
-    pub(super) body: Bytes,
-}
-
 #[derive(Debug)]
 enum Job {
     Ask {
         number: u64,
-        request: Request,
+        request: Outgoing,
         /// Whether an answer is wanted.
         answered: bool,
     },
     Say(Saying),
 }
 
-/// The connection is lost.
-#[derive(Debug)]
-pub(super) struct Lost;
-
 /// The answers to a question, as they come. Dropping it forgets the question.
 pub(super) struct Replies {
     _open: Open,
-    answers: mpsc::Receiver<ServerMessage>,
+    answers: mpsc::Receiver<Result<ServerMessage, Unanswered>>,
 }
 
 impl Replies {
@@ -85,9 +70,10 @@ impl Replies {
     ///
     /// # Errors
     ///
-    /// The connection was lost, or more came than was asked for: no more can come.
-    pub(super) async fn next(&mut self) -> Result<ServerMessage, Lost> {
-        self.answers.recv().await.ok_or(Lost)
+    /// `Lost`: the connection was lost, or more came than was asked for. `Forbidden`. No more can
+    /// come.
+    pub(super) async fn next(&mut self) -> Result<ServerMessage, Unanswered> {
+        self.answers.recv().await.unwrap_or(Err(Unanswered::Lost))
     }
 }
 
@@ -109,7 +95,6 @@ impl Caller {
             inbox: Default::default(),
             questions: questions.clone(),
             is_up,
-            again: None,
             feed: heard.map(Feed::new),
         };
         let caller = Self {
@@ -124,29 +109,32 @@ impl Caller {
     ///
     /// # Errors
     ///
-    /// The connection is away.
+    /// `Away`
     pub(super) async fn ask(
         &self,
         subject: &str,
         body: &impl serde::Serialize,
         answers: usize,
-    ) -> Result<Replies, Lost> {
+    ) -> Result<Replies, Unanswered> {
         if !*self.up.borrow() {
-            return Err(Lost);
+            return Err(Unanswered::Away);
         }
-        let (sender, answers) = mpsc::channel(answers);
-        let open = self.questions.add(Answers::Many(sender));
+        let (answer, answers) = mpsc::channel(answers);
+        let open = self.questions.add(Answers::Many {
+            subject: subject.into(),
+            answer,
+        });
         let body = serde_json::to_vec(body).expect("such a value is always JSON");
         let job = Job::Ask {
             number: open.number,
-            request: Request {
-                subject: subject.into(),
-                headers: Vec::new(),
-                body: body.into(),
+            request: Outgoing {
+                subject: subject.to_owned(),
+                payload: body.into(),
+                ..Outgoing::default()
             },
             answered: true,
         };
-        self.jobs.send(job).await.map_err(|_| Lost)?;
+        self.jobs.send(job).await.map_err(|_| Unanswered::Away)?;
         let _open = open;
         Ok(Replies { _open, answers })
     }
@@ -159,11 +147,11 @@ impl Caller {
     /// [`Unanswered`]
     pub(super) async fn request(
         &self,
-        request: Request,
+        request: Outgoing,
         deadline: Instant,
     ) -> Result<ServerMessage, Unanswered> {
         let (answer, answered) = oneshot::channel();
-        let subject = request.subject.clone();
+        let subject = request.subject.as_str().into();
         let answers = Answers::One { subject, answer };
         self.hand_over(request, (answers, answered), deadline).await
     }
@@ -175,7 +163,7 @@ impl Caller {
     /// [`Unanswered`]; never `TimedOut` or `Forbidden`.
     pub(super) async fn publish(
         &self,
-        request: Request,
+        request: Outgoing,
         deadline: Instant,
     ) -> Result<(), Unanswered> {
         let (done, written) = oneshot::channel();
@@ -185,7 +173,7 @@ impl Caller {
 
     async fn hand_over<T>(
         &self,
-        request: Request,
+        request: Outgoing,
         (answers, mut answer): (Answers, oneshot::Receiver<Result<T, Unanswered>>),
         deadline: Instant,
     ) -> Result<T, Unanswered> {
@@ -232,8 +220,6 @@ enum Next {
     News(News),
     /// `None`: nobody can ask any more.
     Job(Option<Job>),
-    /// Subscribe once more.
-    Subscribe,
 }
 
 struct Task {
@@ -244,8 +230,6 @@ struct Task {
     inbox: (Ulid, String),
     questions: Arc<Questions>,
     is_up: watch::Sender<bool>,
-    /// When NATS is asked once more for the subscriptions that it has refused.
-    again: Option<Pin<Box<Sleep>>>,
     feed: Option<Feed>,
 }
 
@@ -261,7 +245,6 @@ impl Task {
                 })) => self.ask(number, &request, answered),
                 Next::Job(Some(Job::Say(saying))) => self.say(saying),
                 Next::Job(None) => return,
-                Next::Subscribe => self.listen(),
             }
         }
     }
@@ -275,18 +258,13 @@ impl Task {
         if let Poll::Ready(news) = self.connection.poll_next(cx) {
             return Poll::Ready(Next::News(news));
         }
-        if let Some(again) = &mut self.again
-            && again.as_mut().poll(cx).is_ready()
-        {
-            return Poll::Ready(Next::Subscribe);
-        }
         self.poll_job(cx).map(Next::Job)
     }
 
     /// The next job, where the connection has room for it.
     fn poll_job(&mut self, cx: &mut Context<'_>) -> Poll<Option<Job>> {
         match self.connection.current() {
-            Some(link) if link.unsent() < MAX_UNSENT => self.queue.poll_recv(cx),
+            Some(link) if link.has_room() => self.queue.poll_recv(cx),
             _ => Poll::Pending,
         }
     }
@@ -295,11 +273,7 @@ impl Task {
         match news {
             News::Up => {
                 self.subscribe();
-                if let Some(link) = self.connection.current() {
-                    let info = link.info().clone();
-                    let health = self.connection.health();
-                    health.up(&info.server_name, &info.version);
-                }
+                self.connection.tell_up();
                 self.is_up.send_replace(true);
             }
             News::SuccessorUp => {
@@ -319,6 +293,7 @@ impl Task {
                 self.received(id, received);
             }
             News::FromOld(id, received) => self.received(Some(id), received),
+            News::AskAgain => self.listen(),
             News::FromSuccessor(_) | News::SuccessorLost => {}
         }
     }
@@ -357,30 +332,27 @@ impl Task {
         }
     }
 
-    fn ask(&mut self, number: u64, request: &Request, answered: bool) {
+    fn ask(&mut self, number: u64, request: &Outgoing, answered: bool) {
         let Some(link) = self.connection.current() else {
             return;
         };
-        let Request {
-            subject,
-            headers,
-            body,
-        } = request;
-        let headers = headers.iter().map(|(name, value)| (*name, &**value));
-        let headers: Vec<_> = headers.collect();
         // NATS ends a connection over a message that is too large.
-        let size = header_length(headers.iter().copied()) + body.len();
-        if size > link.info().max_payload {
+        if request.size() > link.info().max_payload {
             return self.questions.fail(number, Unanswered::TooLarge);
         }
         // A caller that has gone needs no answer.
         if self.questions.ask(number, link.id()) {
             let reply = format!("{}{number}", inbox(&self.reply_prefix, link.id()));
             let reply = answered.then_some(&*reply);
-            link.publish(subject, reply, &headers, body);
+            let headers = request.headers.iter();
+            let headers: Vec<_> = headers.map(|(name, value)| (*name, &**value)).collect();
+            link.publish(&request.subject, reply, &headers, &request.payload);
             if !answered {
                 self.questions.written(number);
             }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

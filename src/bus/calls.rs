@@ -21,10 +21,7 @@ use ulid::Ulid;
 
 pub use self::error::CallError;
 use self::{headers::Asked, progress::Progress};
-use super::{
-    Subjects,
-    caller::{Caller, Request},
-};
+use super::{Subjects, caller::Caller, client::Outgoing};
 use crate::{
     grants::CallName,
     metrics::Metrics,
@@ -222,7 +219,7 @@ impl SessionCalls {
         Ok(caller.publish(request, deadline).await?)
     }
 
-    fn request(&self, name: &CallName, data: Bytes, trace: Option<String>) -> Request {
+    fn request(&self, name: &CallName, data: Bytes, trace: Option<String>) -> Outgoing {
         let shared = &self.calls.0;
         let asked = Asked {
             user: &self.user,
@@ -231,10 +228,10 @@ impl SessionCalls {
             deadline: SystemTime::now() + shared.config.timeout,
             trace,
         };
-        Request {
-            subject: shared.subjects.call(name).into(),
+        Outgoing {
+            subject: shared.subjects.call(name),
             headers: asked.headers(),
-            body: data,
+            payload: data,
         }
     }
 }

@@ -5,30 +5,23 @@
 use std::{
     collections::VecDeque,
     future::poll_fn,
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::{Sleep, sleep},
-};
+use tokio::sync::{mpsc, oneshot};
 use ulid::Ulid;
 
-use super::interest::{Link, News, Received, ServerMessage, Supervisor, Window, header_length};
+use super::{
+    interest::{Link, News, Received, ServerMessage, Supervisor, Window, header_length},
+    refusal::Refusal,
+};
 use crate::metrics::Metrics;
 
 /// Requests that wait for the API, and answers that wait for the connection. A further request
 /// is lost; a further answer waits.
 const QUEUE: usize = 256;
-/// Bytes written before the socket takes them; an answer beyond it waits.
-const MAX_UNSENT: usize = 1024 * 1024;
-/// How often it is tried whether an endpoint is still forbidden. NATS does not begin a
-/// subscription again that it has ended, however its permissions change.
-const AGAIN: Duration = Duration::from_secs(5);
 /// Subscription id of the first endpoint.
 const FIRST: u64 = 1;
 /// The endpoints' queue group: of its members one gets each request. By ADR-32's default.
@@ -128,7 +121,7 @@ pub(super) fn start(
         queue,
         requests: Some(sender),
         endpoints: Vec::new(),
-        refused: None,
+        refused: Vec::new(),
         leaving: false,
         flushes: VecDeque::new(),
         reply_prefix: reply_prefix.to_owned(),
@@ -147,8 +140,6 @@ pub(super) fn start(
 enum Next {
     News(News),
     Job(Job),
-    /// Subscribe to these endpoints once more.
-    Subscribe(Vec<u64>),
 }
 
 struct Task {
@@ -157,8 +148,8 @@ struct Task {
     /// `None` when no more can come.
     requests: Option<mpsc::Sender<ServiceRequest>>,
     endpoints: Vec<Endpoint>,
-    /// Endpoints that NATS forbids, and when they are tried again.
-    refused: Option<(Vec<u64>, Pin<Box<Sleep>>)>,
+    /// Endpoints that NATS forbids.
+    refused: Vec<u64>,
     leaving: bool,
     /// Each waits for a PONG of the current connection.
     flushes: VecDeque<oneshot::Sender<()>>,
@@ -172,7 +163,6 @@ impl Task {
             match poll_fn(|cx| self.poll_next(cx)).await {
                 Next::News(news) => self.handle(news),
                 Next::Job(job) => self.take(job),
-                Next::Subscribe(ids) => self.subscribe(|id| ids.contains(&id)),
             }
         }
     }
@@ -186,20 +176,13 @@ impl Task {
         if let Poll::Ready(news) = self.connection.poll_next(cx) {
             return Poll::Ready(Next::News(news));
         }
-        if let Some((ids, again)) = &mut self.refused
-            && again.as_mut().poll(cx).is_ready()
-        {
-            let ids = std::mem::take(ids);
-            self.refused = None;
-            return Poll::Ready(Next::Subscribe(ids));
-        }
         self.poll_job(cx).map(Next::Job)
     }
 
     /// The next job, where the connection has room for it, or there is none.
     fn poll_job(&mut self, cx: &mut Context<'_>) -> Poll<Job> {
         match self.connection.current() {
-            Some(link) if link.unsent() >= MAX_UNSENT => Poll::Pending,
+            Some(link) if !link.has_room() => Poll::Pending,
             _ => match self.queue.poll_recv(cx) {
                 Poll::Ready(Some(job)) => Poll::Ready(job),
                 // The API has ended, and soon the process.
@@ -229,11 +212,7 @@ impl Task {
         match news {
             News::Up => {
                 self.subscribe_all();
-                if let Some(link) = self.connection.current() {
-                    let info = link.info().clone();
-                    let health = self.connection.health();
-                    health.up(&info.server_name, &info.version);
-                }
+                self.connection.tell_up();
             }
             News::Down => {
                 self.flushes.clear();
@@ -271,6 +250,10 @@ impl Task {
             News::Received(Received::Error(text)) | News::FromSuccessor(Received::Error(text)) => {
                 self.note_refused(&text);
             }
+            News::AskAgain => {
+                let ids = std::mem::take(&mut self.refused);
+                self.subscribe(|id| ids.contains(&id));
+            }
             News::Received(_)
             | News::FromSuccessor(_)
             | News::FromOld(..)
@@ -280,7 +263,7 @@ impl Task {
     }
 
     fn subscribe_all(&mut self) {
-        self.refused = None;
+        self.refused.clear();
         self.subscribe(|_| true);
     }
 
@@ -300,15 +283,12 @@ impl Task {
 
     /// NATS forbids something, perhaps an endpoint.
     fn note_refused(&mut self, text: &str) {
-        let Some((_, rest)) = text.split_once("for Subscription to ") else {
+        let Some(Refusal::Subscription { subject, .. }) = Refusal::of(text) else {
             return;
         };
-        let subject = rest.split('"').nth(1).unwrap_or_default();
-        let mut endpoints = (FIRST..).zip(&self.endpoints);
-        if let Some((id, _)) = endpoints.find(|(_, endpoint)| endpoint.subject == subject) {
-            let again = || (Vec::new(), Box::pin(sleep(AGAIN)));
-            self.refused.get_or_insert_with(again).0.push(id);
-        }
+        let endpoints = (FIRST..).zip(&self.endpoints);
+        let refused = endpoints.filter(|(_, endpoint)| endpoint.subject == subject);
+        self.refused.extend(refused.map(|(id, _)| id));
     }
 
     fn leave(&mut self) {
@@ -392,8 +372,5 @@ fn unsubscribe(endpoints: &[Endpoint], link: &mut Link) {
 }
 
 fn ping(link: &mut Link, stands_for: u64) {
-    link.ping(Window {
-        ids: vec![stands_for],
-        ..Window::default()
-    });
+    link.ping(Window::of(vec![stands_for]));
 }

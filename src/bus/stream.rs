@@ -57,7 +57,7 @@ pub(super) use self::{batch::Reply, offline::event as offline_event};
 use self::{leader::LeaderQueries, offline::Offline, scan::Scans, times::Times};
 use super::{
     Subjects, Task,
-    caller::{Caller, Lost},
+    caller::{Caller, Unanswered},
     client::{Client, Failure, Outgoing},
     interest::{Event, Supervisor},
 };
@@ -67,6 +67,8 @@ use crate::{
 
 /// The stream answers within this, or is away.
 const ANSWER: Duration = Duration::from_secs(2);
+/// What the subjects of JetStream's API begin with.
+const API: &str = "$JS.API.";
 /// How long a ticket waits for the position that goes with it.
 const END: Duration = Duration::from_millis(500);
 
@@ -121,9 +123,12 @@ pub enum StreamError {
     Odd(String),
 }
 
-impl From<Lost> for StreamError {
-    fn from(Lost: Lost) -> Self {
-        Self::Away
+impl From<Unanswered> for StreamError {
+    fn from(why: Unanswered) -> Self {
+        match why {
+            Unanswered::Forbidden(subject) => Self::Forbidden(subject.replace(API, "")),
+            _ => Self::Away,
+        }
     }
 }
 
@@ -357,7 +362,7 @@ async fn ask<A: for<'de> Deserialize<'de>>(
     body: &Value,
 ) -> Result<A, StreamError> {
     let question = Outgoing {
-        subject: format!("$JS.API.{what}"),
+        subject: format!("{API}{what}"),
         payload: body.to_string().into(),
         ..Outgoing::default()
     };

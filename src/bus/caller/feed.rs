@@ -109,11 +109,7 @@ impl Feed {
     fn ask(&mut self, link: &mut Link) {
         if !self.asked && !self.written.is_empty() {
             self.asked = true;
-            let ids = mem::take(&mut self.written);
-            link.ping(Window {
-                ids,
-                ..Window::default()
-            });
+            link.ping(Window::of(mem::take(&mut self.written)));
         }
     }
 

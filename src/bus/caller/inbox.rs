@@ -1,15 +1,10 @@
-//! The inbox of each connection. NATS ends a subscription that it forbids, and does not begin it
-//! again when it permits it: so it is asked again.
+//! The inbox of each connection.
 
-use std::time::Duration;
-
-use tokio::time::sleep;
 use ulid::Ulid;
 
 use super::{PULLS, Task};
+use crate::bus::refusal::Refusal;
 
-/// How often it is tried whether the inbox is still forbidden.
-const AGAIN: Duration = Duration::from_secs(5);
 /// Subscription id of the inbox.
 const INBOX: u64 = 1;
 
@@ -29,7 +24,6 @@ impl Task {
 
     /// Subscribes to the inbox, on the newest connection.
     pub(super) fn listen(&mut self) {
-        self.again = None;
         let Some(link) = self.connection.newest() else {
             return;
         };
@@ -40,14 +34,9 @@ impl Task {
         }
     }
 
-    /// NATS refuses an operation on this connection. It names the subject.
+    /// NATS refuses an operation on this connection.
     pub(super) fn refused(&mut self, connection: Option<Ulid>, text: &str) {
-        let words = text.to_ascii_lowercase();
-        if words.contains("permissions violation for subscription") {
-            self.again = Some(Box::pin(sleep(AGAIN)));
-        }
-        let is_publish = words.contains("permissions violation for publish");
-        let Some(subject) = text.split('"').nth(1).filter(|_| is_publish) else {
+        let Some(Refusal::Publish(subject)) = Refusal::of(text) else {
             return;
         };
         if let Some(feed) = &self.feed {

@@ -11,7 +11,7 @@ use ulid::Ulid;
 use crate::bus::interest::ServerMessage;
 
 /// Why a request has no answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::bus) enum Unanswered {
     /// The connection is away. The request was not sent.
     Away,
@@ -21,15 +21,19 @@ pub(in crate::bus) enum Unanswered {
     TimedOut,
     /// NATS takes no message of this size. The request was not sent.
     TooLarge,
-    /// NATS does not permit this gateway to publish to the subject.
-    Forbidden,
+    /// NATS does not permit this gateway to publish to this subject.
+    Forbidden(Arc<str>),
 }
 
 /// Where answers go.
 #[derive(Debug)]
 pub(super) enum Answers {
     /// All that come, up to what the channel holds.
-    Many(mpsc::Sender<ServerMessage>),
+    Many {
+        /// Where the question is published.
+        subject: Arc<str>,
+        answer: mpsc::Sender<Result<ServerMessage, Unanswered>>,
+    },
     /// The first one.
     One {
         /// Where the request is published.
@@ -115,8 +119,8 @@ impl Questions {
         if question.get().asked_on != Some(connection) {
             return;
         }
-        if let Answers::Many(answers) = &question.get().answers {
-            if answers.try_send(message).is_err() {
+        if let Answers::Many { answer, .. } = &question.get().answers {
+            if answer.try_send(Ok(message)).is_err() {
                 // One is missing now, so those that are here are of no use.
                 question.remove();
             }
@@ -139,10 +143,11 @@ impl Questions {
     /// NATS refuses what was published to this subject on this connection.
     pub(super) fn refused(&self, connection: Ulid, refused: &str) {
         self.end(|question| match &question.answers {
-            Answers::One { subject, .. } => (question.asked_on == Some(connection)
-                && **subject == *refused)
-                .then_some(Unanswered::Forbidden),
-            _ => None,
+            Answers::One { subject, .. } | Answers::Many { subject, .. } => {
+                let concerned = question.asked_on == Some(connection) && **subject == *refused;
+                concerned.then(|| Unanswered::Forbidden(subject.clone()))
+            }
+            Answers::Written(_) => None,
         });
     }
 
@@ -169,8 +174,8 @@ impl Questions {
 impl Question {
     fn fail(self, why: Unanswered) {
         match self.answers {
-            // The end of the channel says it.
-            Answers::Many(_) => {}
+            // Where there is no room, the end of the channel says that no more comes.
+            Answers::Many { answer, .. } => drop(answer.try_send(Err(why))),
             Answers::One { answer, .. } => drop(answer.send(Err(why))),
             Answers::Written(done) => drop(done.send(Err(why))),
         }
@@ -255,7 +260,7 @@ mod tests {
         questions.refused(connection, "a");
         assert_eq!(
             refused.try_recv().expect("told"),
-            Err(Unanswered::Forbidden)
+            Err(Unanswered::Forbidden("a".into()))
         );
         assert!(goes_on.try_recv().is_err());
         assert!(not_asked.try_recv().is_err());

@@ -78,7 +78,7 @@ impl From<Unanswered> for CallError {
             Unanswered::Lost => Self::Lost,
             Unanswered::TimedOut => Self::TimedOut,
             Unanswered::TooLarge => Self::TooLarge,
-            Unanswered::Forbidden => Self::Refused,
+            Unanswered::Forbidden(_) => Self::Refused,
         }
     }
 }

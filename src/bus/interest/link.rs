@@ -25,6 +25,8 @@ use crate::tls::Stream;
 const KEEPALIVE: Duration = Duration::from_secs(5);
 /// Bytes that are read from the socket at a time.
 const READ_SIZE: usize = 64 * 1024;
+/// Bytes written before the socket takes them, beyond which the owner waits.
+const MAX_UNSENT: usize = 1024 * 1024;
 
 /// What comes from the server.
 #[derive(Debug)]
@@ -47,6 +49,18 @@ pub(in crate::bus) struct Window {
     /// These subscriptions are confirmed by it.
     pub(in crate::bus) ids: Vec<u64>,
     pub(in crate::bus) then: Then,
+}
+
+impl Window {
+    pub(in crate::bus) fn of(ids: Vec<u64>) -> Self {
+        let then = Then::Nothing;
+        Self { ids, then }
+    }
+
+    pub(in crate::bus) fn then(then: Then) -> Self {
+        let ids = Vec::new();
+        Self { ids, then }
+    }
 }
 
 /// What a PONG means besides.
@@ -72,6 +86,8 @@ pub(in crate::bus) struct Link {
     socket: Stream,
     /// What was written may wait in the socket still, encrypted.
     unflushed: bool,
+    /// Nothing can be written any more. What has come is still handed out.
+    broken: Option<io::Error>,
     decoder: Decoder,
     unsent: BytesMut,
     info: Info,
@@ -87,6 +103,7 @@ impl Link {
             id: Ulid::new(),
             socket,
             unflushed: false,
+            broken: None,
             decoder,
             unsent: BytesMut::new(),
             info,
@@ -153,9 +170,9 @@ impl Link {
         self.pings.iter_mut().flatten()
     }
 
-    /// Bytes that the server has not taken yet.
-    pub(in crate::bus) fn unsent(&self) -> usize {
-        self.unsent.len()
+    /// Whether the owner may write more before the socket takes what it wrote.
+    pub(in crate::bus) fn has_room(&self) -> bool {
+        self.unsent.len() < MAX_UNSENT
     }
 
     /// Waits for what [`Link::poll_next`] returns. Dropping the future loses nothing.
@@ -171,10 +188,16 @@ impl Link {
     /// The connection is lost, the server is silent, or it talks nonsense.
     pub(in crate::bus) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Received>> {
         loop {
-            self.poll_write(cx)?;
-            let op = match self.poll_op(cx) {
-                Poll::Ready(op) => op?,
-                Poll::Pending => match self.poll_keepalive(cx)? {
+            if self.broken.is_none() {
+                self.broken = self.poll_write(cx).err();
+            }
+            let op = match (self.poll_op(cx), self.broken.take()) {
+                (Poll::Ready(op), broken) => {
+                    self.broken = broken;
+                    op?
+                }
+                (Poll::Pending, Some(error)) => return Poll::Ready(Err(error)),
+                (Poll::Pending, None) => match self.poll_keepalive(cx)? {
                     // The PING must be on its way before we sleep.
                     Poll::Ready(()) => continue,
                     Poll::Pending => return Poll::Pending,
@@ -258,5 +281,41 @@ impl Link {
         self.pings.push_back(None);
         line(&mut self.unsent, format_args!("PING"));
         Ok(Poll::Ready(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::AsyncWriteExt as _,
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    /// Such as by a server that closes the connection behind its last messages.
+    #[tokio::test]
+    async fn what_was_received_comes_before_an_error_of_writing() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let mut socket = TcpStream::connect(address).await.expect("connected");
+        let (mut server, _) = listener.accept().await.expect("connected");
+        let messages = b"MSG a 1 1\r\nx\r\nMSG a 1 1\r\ny\r\n";
+        server.write_all(messages).await.expect("written");
+        socket.readable().await.expect("it has come");
+        // From here on it takes no byte.
+        socket.shutdown().await.expect("shut down");
+        let stream = Stream::Plain(socket);
+        let mut link = Link::new(stream, Decoder::default(), Info::default());
+        link.ping(Window::default());
+        for payload in ["x", "y"] {
+            let received = link.next().await;
+            let Ok(Received::Message(message)) = received else {
+                panic!("{received:?}");
+            };
+            assert_eq!(&*message.payload, payload.as_bytes());
+        }
+        let error = link.next().await.expect_err("it can't be written");
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     }
 }

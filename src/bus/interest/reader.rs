@@ -39,8 +39,6 @@ use crate::{
 
 /// Subscription id of the broadcast.
 const BROADCAST: u64 = FIRST_ID - 1;
-/// Bytes of receipts that NATS has not taken yet. Beyond it they are dropped, counted.
-const MAX_UNSENT: usize = 1024 * 1024;
 
 /// The connection, across all reconnects.
 #[derive(Debug)]
@@ -110,10 +108,10 @@ impl<K: Subscriber> Reader<K> {
     }
 
     /// Answers a publisher, on the connection that brought its question: NATS's
-    /// `allow_responses` permits no other.
+    /// `allow_responses` permits no other. Where it has no room the answer is dropped, counted.
     pub(super) fn answer(&mut self, reply: &str, payload: &[u8]) {
         match self.connection.current() {
-            Some(link) if link.unsent() < MAX_UNSENT => {
+            Some(link) if link.has_room() => {
                 link.publish(reply, None, &[], payload);
                 self.metrics.receipts("sent");
             }
@@ -151,6 +149,7 @@ impl<K: Subscriber> Reader<K> {
                 }
                 News::SuccessorLost => self.give_up_handover(),
                 News::Down => self.lost(),
+                News::AskAgain => self.ask_for_broadcasts(),
                 News::Received(_) | News::FromSuccessor(_) | News::FromOld(..) | News::Ended(_) => {
                 }
             }
@@ -159,9 +158,6 @@ impl<K: Subscriber> Reader<K> {
 
     /// Ready when a timer has ended and something was done.
     fn poll_timers(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.poll_broadcasts(cx).is_ready() {
-            return Poll::Ready(());
-        }
         if let Some((_, forgets)) = &mut self.known
             && forgets.as_mut().poll(cx).is_ready()
         {
@@ -177,10 +173,7 @@ impl<K: Subscriber> Reader<K> {
         handover.settles = None;
         handover.overlap.settled();
         if let Some(link) = self.connection.current() {
-            link.ping(Window {
-                then: Then::TakeOver,
-                ..Window::default()
-            });
+            link.ping(Window::then(Then::TakeOver));
         }
         Poll::Ready(())
     }
@@ -228,10 +221,7 @@ impl<K: Subscriber> Reader<K> {
             }
         }
         // Joins that waited for a confirmation from it are confirmed here.
-        link.ping(Window {
-            ids: self.unconfirmed.values().copied().collect(),
-            ..Window::default()
-        });
+        link.ping(Window::of(self.unconfirmed.values().copied().collect()));
     }
 
     fn take_over(&mut self) {
@@ -284,10 +274,7 @@ impl<K: Subscriber> Reader<K> {
         }
         // The connection that stays confirms.
         if let Some(link) = self.connection.newest() {
-            link.ping(Window {
-                ids: begins,
-                ..Window::default()
-            });
+            link.ping(Window::of(begins));
         }
     }
 
@@ -296,10 +283,8 @@ impl<K: Subscriber> Reader<K> {
             Then::Nothing => {}
             Then::Up => {
                 if let Some(link) = self.connection.current() {
-                    let info = link.info().clone();
-                    let clustered = info.cluster.is_some();
-                    let health = self.connection.health();
-                    health.up(&info.server_name, &info.version);
+                    let clustered = link.info().cluster.is_some();
+                    self.connection.tell_up();
                     self.broadcasts.note_heard();
                     self.events.push_back(Event::Up { clustered });
                 }

@@ -19,10 +19,19 @@ use super::{
     dial::Dialer,
     link::{Link, Received},
 };
-use crate::bus::health::Health;
+use crate::{
+    bus::{
+        health::Health,
+        refusal::{AGAIN, Refusal},
+    },
+    jitter,
+};
 
 /// The old connection is heard after a move for this long at least. Its server gives it longer.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// Before another successor is looked for, where one was lost: a random half to whole of it.
+const PAUSE: Duration = Duration::from_secs(1);
 
 type Dialing = Pin<Box<dyn Future<Output = Link> + Send>>;
 
@@ -32,6 +41,10 @@ pub(in crate::bus) struct Supervisor {
     health: Health,
     /// Looks for a server: for `current`, or, where there is one, for `successor`.
     dialing: Option<Dialing>,
+    /// When it looks for another successor.
+    pause: Option<Pin<Box<Sleep>>>,
+    /// When the owner asks once more for subscriptions that NATS has refused.
+    again: Option<Pin<Box<Sleep>>>,
     current: Option<Link>,
     /// Takes over when the owner says so.
     successor: Option<Link>,
@@ -61,6 +74,8 @@ pub(in crate::bus) enum News {
     FromOld(Ulid, Received),
     /// An old connection has ended, after a move. This was its id.
     Ended(Ulid),
+    /// NATS refused subscriptions a while ago, and may permit them now.
+    AskAgain,
 }
 
 impl fmt::Debug for Supervisor {
@@ -79,6 +94,8 @@ impl Supervisor {
             dialing: Some(Box::pin(dialer.clone().dial())),
             dialer,
             health,
+            pause: None,
+            again: None,
             current: None,
             successor: None,
             old: Vec::new(),
@@ -96,6 +113,14 @@ impl Supervisor {
 
     pub(in crate::bus) fn health(&self) -> &Health {
         &self.health
+    }
+
+    /// Tells operators that the current connection works.
+    pub(in crate::bus) fn tell_up(&self) {
+        if let Some(link) = &self.current {
+            let info = link.info();
+            self.health.up(&info.server_name, &info.version);
+        }
     }
 
     pub(in crate::bus) fn current(&mut self) -> Option<&mut Link> {
@@ -138,13 +163,16 @@ impl Supervisor {
         }
     }
 
-    /// Drops the successor, and looks for another server.
+    /// Drops the successor, and looks for another server after a pause: the next one may fare no
+    /// better.
     pub(in crate::bus) fn drop_successor(&mut self) {
         self.successor = None;
-        self.look_for_a_server();
+        let pause = jitter::fraction_of(PAUSE, 0.5, 1.0);
+        self.pause = Some(Box::pin(sleep(pause)));
     }
 
     fn look_for_a_server(&mut self) {
+        self.pause = None;
         self.dialing = Some(Box::pin(self.dialer.clone().dial()));
     }
 
@@ -189,6 +217,12 @@ impl Supervisor {
                 }
             }
         }
+        if is_over(&mut self.again, cx) {
+            return Poll::Ready(News::AskAgain);
+        }
+        if is_over(&mut self.pause, cx) {
+            self.look_for_a_server();
+        }
         if let Some(dialing) = &mut self.dialing
             && let Poll::Ready(link) = dialing.as_mut().poll(cx)
         {
@@ -211,7 +245,10 @@ impl Supervisor {
         self.learn(received);
         match received {
             Received::Info(info)
-                if info.ldm && self.dialing.is_none() && self.successor.is_none() =>
+                if info.ldm
+                    && self.dialing.is_none()
+                    && self.successor.is_none()
+                    && self.pause.is_none() =>
             {
                 self.health.retiring(&info.server_name);
                 self.look_for_a_server();
@@ -220,11 +257,17 @@ impl Supervisor {
         }
     }
 
-    fn learn(&self, received: &Received) {
+    fn learn(&mut self, received: &Received) {
         match received {
             Received::Info(info) => self.dialer.servers.learn(info),
             Received::Nonsense => self.health.nonsense(),
-            Received::Error(text) => self.health.refused(text),
+            Received::Error(text) => {
+                self.health.refused(text);
+                if let Some(Refusal::Subscription { .. }) = Refusal::of(text) {
+                    let again = || Box::pin(sleep(AGAIN));
+                    self.again.get_or_insert_with(again);
+                }
+            }
             Received::Message(_) | Received::Pong(_) => {}
         }
     }
@@ -235,6 +278,7 @@ impl Supervisor {
         self.health.down(error);
         self.current = None;
         self.successor = None;
+        self.again = None;
         if self.dialing.is_none() {
             self.look_for_a_server();
         }
@@ -246,6 +290,17 @@ impl Supervisor {
         self.drop_successor();
         News::SuccessorLost
     }
+}
+
+/// Whether this timer has ended; then there is none any more.
+fn is_over(timer: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> bool {
+    let over = timer
+        .as_mut()
+        .is_some_and(|it| it.as_mut().poll(cx).is_ready());
+    if over {
+        *timer = None;
+    }
+    over
 }
 
 #[cfg(test)]

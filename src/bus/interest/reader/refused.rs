@@ -1,21 +1,13 @@
 //! What NATS refuses to subscribe.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll, ready},
-    time::Duration,
-};
-
-use tokio::time::{Sleep, sleep};
-
 use super::{BROADCAST, Reader};
-use crate::bus::interest::{
-    Event, Subscriber,
-    link::{Then, Window},
+use crate::bus::{
+    interest::{
+        Event, Subscriber,
+        link::{Then, Window},
+    },
+    refusal::Refusal,
 };
-
-/// How often it is tried whether broadcasts are still forbidden.
-const AGAIN: Duration = Duration::from_secs(5);
 
 /// Whether NATS lets this gateway hear broadcasts, as the log tells it.
 #[derive(Debug, Default)]
@@ -24,21 +16,16 @@ pub(super) struct Broadcasts {
     refused: bool,
     /// The log says that they are forbidden.
     told: bool,
-    /// When they are asked for again. NATS does not begin a subscription again that it has
-    /// ended, however its permissions change.
-    again: Option<Pin<Box<Sleep>>>,
 }
 
 impl Broadcasts {
     /// They are subscribed to anew; the rights may be others by now.
     pub(super) fn note_asked(&mut self) {
         self.refused = false;
-        self.again = None;
     }
 
     pub(super) fn note_forbidden(&mut self, subject: &str) {
         self.refused = true;
-        self.again = Some(Box::pin(sleep(AGAIN)));
         if !std::mem::replace(&mut self.told, true) {
             tracing::error!(subject, "NATS forbids it: no session gets any broadcast");
         }
@@ -54,32 +41,21 @@ impl Broadcasts {
 }
 
 impl<K: Subscriber> Reader<K> {
-    /// Ready when broadcasts that were refused are subscribed to again.
-    pub(super) fn poll_broadcasts(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(again) = &mut self.broadcasts.again else {
-            return Poll::Pending;
-        };
-        ready!(again.as_mut().poll(cx));
-        self.broadcasts.note_asked();
-        if let Some(link) = self.connection.newest() {
+    /// Subscribes to broadcasts again, where they were refused.
+    pub(super) fn ask_for_broadcasts(&mut self) {
+        if self.broadcasts.refused
+            && let Some(link) = self.connection.newest()
+        {
+            self.broadcasts.note_asked();
             link.subscribe(BROADCAST, &self.subjects.heard_broadcast());
-            link.ping(Window {
-                then: Then::Broadcasts,
-                ..Window::default()
-            });
+            link.ping(Window::then(Then::Broadcasts));
         }
-        Poll::Ready(())
     }
 
     /// NATS sends an `-ERR` before the PONG of the same window.
     pub(super) fn refused(&mut self, text: &str, by_next: bool) {
-        let refused = match text.split_once("for Subscription to ") {
-            Some((_, rest)) => {
-                let subject = rest.split('"').nth(1).unwrap_or_default();
-                // A permission that is taken away later names the subscription.
-                let id = rest
-                    .split_once("(sid \"")
-                    .and_then(|(_, id)| id.split('"').next()?.parse().ok());
+        let refused = match Refusal::of(text) {
+            Some(Refusal::Subscription { subject, id }) => {
                 let id = id.or_else(|| self.unconfirmed.get(subject).copied());
                 if id == Some(BROADCAST) || subject == self.subjects.heard_broadcast() {
                     self.broadcasts.note_forbidden(subject);
@@ -89,14 +65,14 @@ impl<K: Subscriber> Reader<K> {
                 id
             }
             // Without a subject it is the last one of the window that is not refused yet.
-            None if text.to_ascii_lowercase().contains("subscriptions exceeded") => {
+            Some(Refusal::TooManySubscriptions) => {
                 let link = match by_next {
                     true => self.connection.successor(),
                     false => self.connection.current(),
                 };
                 link.and_then(|link| link.windows().next()?.ids.pop())
             }
-            None => None,
+            _ => None,
         };
         let Some(id) = refused else { return };
         if let Some(subscriber) = self.table.remove(&id) {

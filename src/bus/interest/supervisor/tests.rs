@@ -4,7 +4,7 @@ use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream},
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use url::Url;
 
@@ -71,10 +71,8 @@ async fn moves(supervisor: &mut Supervisor, current: &Says) {
     supervisor.promote();
 }
 
-/// Answers to questions that were asked before both moves still come.
-#[tokio::test]
-async fn after_two_moves_the_first_connection_is_still_heard() {
-    let (url, mut connections) = cluster().await;
+/// Of a cluster.
+fn supervisor(url: Url) -> Supervisor {
     let config = Config {
         servers: vec![url],
         ..example_config()
@@ -83,8 +81,14 @@ async fn after_two_moves_the_first_connection_is_still_heard() {
     let readiness = Readiness::new(Duration::ZERO);
     let health = Health::new("calls", Part::Calls, false, metrics, readiness);
     let servers = Servers::new(&config.servers);
-    let supervisor = Supervisor::new(Dialer::new(config, servers), health);
-    let mut supervisor = supervisor.lingering(Duration::from_secs(600));
+    Supervisor::new(Dialer::new(config, servers), health)
+}
+
+/// Answers to questions that were asked before both moves still come.
+#[tokio::test]
+async fn after_two_moves_the_first_connection_is_still_heard() {
+    let (url, mut connections) = cluster().await;
+    let mut supervisor = supervisor(url).lingering(Duration::from_secs(600));
     assert!(matches!(next(&mut supervisor).await, News::Up));
     let id = supervisor.current().expect("a connection").id();
     let first = connections.recv().await.expect("a connection");
@@ -105,4 +109,19 @@ async fn after_two_moves_the_first_connection_is_still_heard() {
         }
     };
     assert_eq!(ended, id);
+}
+
+/// Else a successor that nothing helps is connected and dropped all the time.
+#[tokio::test]
+async fn after_a_successor_was_dropped_the_next_one_takes_a_while() {
+    let (url, mut connections) = cluster().await;
+    let mut supervisor = supervisor(url);
+    assert!(matches!(next(&mut supervisor).await, News::Up));
+    let first = connections.recv().await.expect("a connection");
+    first.send(LAME_DUCK).expect("it is open");
+    while !matches!(next(&mut supervisor).await, News::SuccessorUp) {}
+    let dropped = Instant::now();
+    supervisor.drop_successor();
+    while !matches!(next(&mut supervisor).await, News::SuccessorUp) {}
+    assert!(dropped.elapsed() >= PAUSE / 2, "{:?}", dropped.elapsed());
 }
