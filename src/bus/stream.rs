@@ -8,9 +8,11 @@
 //! error. So each answer is held against what the stream's leader had before
 //! ([`LeaderState`]).
 
+mod api;
 mod bad_subjects;
 mod batch;
 mod index;
+mod info;
 mod lasts;
 mod leader;
 mod leftover;
@@ -31,8 +33,6 @@ use std::{
     time::Duration,
 };
 
-use serde::Deserialize;
-use serde_json::Value;
 use tokio::{sync::Notify, time::timeout};
 
 pub(super) use self::leftover::{leftover, storing};
@@ -58,7 +58,7 @@ use self::{leader::LeaderQueries, offline::Offline, scan::Scans, times::Times};
 use super::{
     Subjects, Task,
     caller::{Caller, Unanswered},
-    client::{Client, Failure, Outgoing},
+    client::Client,
     interest::{Event, Supervisor},
 };
 use crate::{
@@ -67,8 +67,6 @@ use crate::{
 
 /// The stream answers within this, or is away.
 const ANSWER: Duration = Duration::from_secs(2);
-/// What the subjects of JetStream's API begin with.
-const API: &str = "$JS.API.";
 /// How long a ticket waits for the position that goes with it.
 const END: Duration = Duration::from_millis(500);
 
@@ -118,6 +116,14 @@ pub enum StreamError {
     /// NATS runs without JetStream.
     #[error("NATS runs without JetStream; start nats-server with -js")]
     NoJetStream,
+    /// JetStream's API answers with an error.
+    #[error("the stream's answer is not understood: {description}")]
+    Api {
+        /// As in HTTP.
+        code: u16,
+        /// In JetStream's words.
+        description: String,
+    },
     /// It says something else than is expected of it.
     #[error("the stream's answer is not understood: {0}")]
     Odd(String),
@@ -126,7 +132,7 @@ pub enum StreamError {
 impl From<Unanswered> for StreamError {
     fn from(why: Unanswered) -> Self {
         match why {
-            Unanswered::Forbidden(subject) => Self::Forbidden(subject.replace(API, "")),
+            Unanswered::Forbidden(subject) => Self::Forbidden(subject.replace(api::PREFIX, "")),
             _ => Self::Away,
         }
     }
@@ -206,16 +212,6 @@ impl Stream {
         let _ = self.0.caller.up().wait_for(|up| !*up).await;
     }
 
-    /// What the stream's leader has now: the leader query begins after this call.
-    ///
-    /// # Errors
-    ///
-    /// [`StreamError`], after four seconds at the latest: two for the leader query before this
-    /// one, and two for its own.
-    pub async fn leader(&self) -> Result<LeaderState, StreamError> {
-        leader::state(self).await
-    }
-
     /// Where the stream ends now, for a client that is about to load its page's state; `None` if
     /// the leader has not said so within 500 ms. All who ask at the same time share one query.
     pub async fn end(&self) -> Option<Position> {
@@ -267,40 +263,12 @@ impl Stream {
         subject.into()
     }
 
-    /// Whether no message of these subjects that is not above a sequence was stored later than
-    /// `at`, by the stream's leader.
-    ///
-    /// # Errors
-    ///
-    /// [`StreamError`], after two seconds at the latest.
-    pub async fn nothing_later(
-        &self,
-        subjects: &[Arc<str>],
-        seq: u64,
-        at: u64,
-    ) -> Result<bool, StreamError> {
-        lasts::nothing_later(self, subjects, seq, at).await
-    }
-
     fn kept(&self) -> MutexGuard<'_, Option<(u64, u64)>> {
         lock(&self.0.kept)
     }
 
     fn top(&self) -> MutexGuard<'_, (u64, u64)> {
         lock(&self.0.top)
-    }
-
-    /// The last messages of subjects, by replicas that have all that the leader had (`leader`).
-    ///
-    /// # Errors
-    ///
-    /// [`StreamError`]; each question is answered within two seconds, or fails.
-    pub async fn lasts(
-        &self,
-        subjects: &[Arc<str>],
-        leader: &LeaderState,
-    ) -> Result<Lasts, StreamError> {
-        lasts::lasts(self, subjects, leader).await
     }
 
     /// The messages of each subject after a sequence, oldest first, as many as the bounds
@@ -352,39 +320,4 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// [`Stream::end`] of durable mode; `None` in live mode.
 pub async fn end(stream: Option<&Stream>) -> Option<Position> {
     stream?.end().await
-}
-
-/// Asks JetStream's API one question in JSON, answered in JSON. The stream's leader answers,
-/// or nobody.
-async fn ask<A: for<'de> Deserialize<'de>>(
-    client: &Client,
-    what: &str,
-    body: &Value,
-) -> Result<A, StreamError> {
-    let question = Outgoing {
-        subject: format!("{API}{what}"),
-        payload: body.to_string().into(),
-        ..Outgoing::default()
-    };
-    let answer = client
-        .ask(question)
-        .await
-        .map_err(|failure| match failure {
-            Failure::Away => StreamError::Away,
-            Failure::Unknown => StreamError::TimedOut,
-            Failure::Forbidden | Failure::TooLarge { .. } => {
-                StreamError::Forbidden(what.to_owned())
-            }
-        })?;
-    if answer.status.is_some() {
-        return Err(StreamError::NoJetStream);
-    }
-    serde_json::from_slice(&answer.payload).map_err(|error| StreamError::Odd(error.to_string()))
-}
-
-/// An error of JetStream's API.
-#[derive(Debug, Deserialize)]
-struct ApiError {
-    code: u16,
-    description: String,
 }

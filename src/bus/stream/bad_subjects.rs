@@ -2,12 +2,9 @@
 //! not write the id as a token (`usher.user.bob@localhost`, for `usher.user.bob%40localhost`).
 //! Their messages are stored and acknowledged, and reach nobody.
 
-use std::collections::BTreeMap;
-
-use serde::Deserialize;
 use serde_json::json;
 
-use super::{ApiError, StreamError, ask};
+use super::{StreamError, info::info};
 use crate::{
     bus::{Subjects, client::Client},
     user::{UserId, from_subject_token, subject_token},
@@ -54,16 +51,6 @@ pub(in crate::bus) async fn odd(
     stream: &str,
     subjects: &Subjects,
 ) -> Result<Odd, StreamError> {
-    #[derive(Deserialize)]
-    struct Answer {
-        error: Option<ApiError>,
-        state: Option<State>,
-    }
-    #[derive(Deserialize)]
-    struct State {
-        #[serde(default)]
-        subjects: BTreeMap<String, u64>,
-    }
     let mut odd = Odd::default();
     for prefix in subjects.named() {
         for page in 0..MAX_PAGES {
@@ -71,13 +58,10 @@ pub(in crate::bus) async fn odd(
                 "subjects_filter": format!("{prefix}*"),
                 "offset": page * PAGE,
             });
-            let answer: Answer = ask(client, &format!("STREAM.INFO.{stream}"), &question).await?;
-            let found = match answer {
-                Answer {
-                    error: Some(error), ..
-                } => return Err(StreamError::Odd(error.description)),
-                Answer { state, .. } => state.map(|state| state.subjects).unwrap_or_default(),
-            };
+            let found = info(client, "INFO", stream, &question)
+                .await?
+                .state
+                .subjects;
             for subject in found.keys().filter(|subject| is_odd(subjects, subject)) {
                 odd.count += 1;
                 if odd.named.len() < NAMED

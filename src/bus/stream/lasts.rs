@@ -6,13 +6,13 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures_util::future::try_join_all;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{
-    ANSWER, ApiError, LeaderState, Stream, StreamError, ask,
+    ANSWER, LeaderState, Stream, StreamError,
     batch::{Ended, Whole, batch},
+    leader::stored,
 };
 use crate::message::millis_of;
 
@@ -70,38 +70,63 @@ impl Lasts {
     }
 }
 
-/// See [`Stream::lasts`].
-///
-/// # Errors
-///
-/// [`StreamError`]. For each 128 subjects replicas have two seconds to answer with all that the
-/// leader had.
-pub(super) async fn lasts(
-    stream: &Stream,
-    subjects: &[Arc<str>],
-    leader: &LeaderState,
-) -> Result<Lasts, StreamError> {
-    let none = |subject: &Arc<str>| (subject.clone(), Last::default());
-    let mut all = Lasts {
-        of: subjects.iter().map(none).collect(),
-        up_to: u64::MAX,
-    };
-    for part in subjects.chunks(MAX_SUBJECTS) {
-        let deadline = Instant::now() + ANSWER;
-        let found = timeout_at(deadline, async {
-            loop {
-                let found = find(stream, part, leader).await?;
-                if found.up_to >= leader.last {
-                    return Ok(found);
+impl Stream {
+    /// The last messages of subjects, by replicas that have all that the leader had (`leader`).
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError`]. For each 128 subjects replicas have two seconds to answer with all that
+    /// the leader had.
+    pub async fn lasts(
+        &self,
+        subjects: &[Arc<str>],
+        leader: &LeaderState,
+    ) -> Result<Lasts, StreamError> {
+        let none = |subject: &Arc<str>| (subject.clone(), Last::default());
+        let mut all = Lasts {
+            of: subjects.iter().map(none).collect(),
+            up_to: u64::MAX,
+        };
+        for part in subjects.chunks(MAX_SUBJECTS) {
+            let deadline = Instant::now() + ANSWER;
+            let found = timeout_at(deadline, async {
+                loop {
+                    let found = find(self, part, leader).await?;
+                    if found.up_to >= leader.last {
+                        return Ok(found);
+                    }
+                    sleep(PAUSE).await;
                 }
-                sleep(PAUSE).await;
-            }
-        });
-        let found = found.await.unwrap_or(Err(StreamError::TimedOut))?;
-        all.of.extend(found.of);
-        all.up_to = all.up_to.min(found.up_to);
+            });
+            let found = found.await.unwrap_or(Err(StreamError::TimedOut))?;
+            all.of.extend(found.of);
+            all.up_to = all.up_to.min(found.up_to);
+        }
+        Ok(all)
     }
-    Ok(all)
+
+    /// Whether no message of these subjects that is not above a sequence was stored later than
+    /// `at`. A replica that lags may not have what is later, and an answer up to a sequence does
+    /// not say how far the replica is. So the stream's leader is asked.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError`], after two seconds at the latest.
+    pub async fn nothing_later(
+        &self,
+        subjects: &[Arc<str>],
+        seq: u64,
+        at: u64,
+    ) -> Result<bool, StreamError> {
+        let start_time = time_of(at.saturating_add(1));
+        let first = async |subject: &Arc<str>| {
+            let question = json!({ "next_by_subj": **subject, "start_time": start_time });
+            stored(self, &question).await
+        };
+        let firsts = timeout(ANSWER, try_join_all(subjects.iter().map(first))).await;
+        let firsts = firsts.unwrap_or(Err(StreamError::TimedOut))?;
+        Ok(firsts.into_iter().flatten().all(|first| first.seq > seq))
+    }
 }
 
 /// Asks one replica. What it says is of the moment of its answer.
@@ -130,8 +155,12 @@ async fn find(
             Ended::Nothing if leader.replicated => {
                 for subject in part {
                     let question = json!({ "last_by_subj": **subject });
-                    if let Some(seq) = by_leader(stream, &question).await? {
-                        found.of.insert(subject.clone(), Last { seq, at: 0 });
+                    if let Some(last) = stored(stream, &question).await? {
+                        let last = Last {
+                            seq: last.seq,
+                            at: 0,
+                        };
+                        found.of.insert(subject.clone(), last);
                     }
                 }
                 found.up_to = found.up_to.min(leader.last);
@@ -163,56 +192,6 @@ async fn last_of(
     let ended = ended.await?;
     lasts.extend(found);
     Ok(ended)
-}
-
-/// The sequence of one message, by the leader, which never lags; `None` if there is none.
-async fn by_leader(stream: &Stream, question: &Value) -> Result<Option<u64>, StreamError> {
-    #[derive(Deserialize)]
-    struct Answer {
-        error: Option<ApiError>,
-        message: Option<Message>,
-    }
-    #[derive(Deserialize)]
-    struct Message {
-        seq: u64,
-    }
-    let what = format!("STREAM.MSG.GET.{}", stream.0.config.name);
-    let answer: Answer = ask(&stream.0.client, &what, question).await?;
-    match answer {
-        Answer {
-            message: Some(message),
-            ..
-        } => Ok(Some(message.seq)),
-        Answer {
-            error: Some(ApiError { code: 404, .. }),
-            ..
-        } => Ok(None),
-        Answer { error, .. } => Err(StreamError::Odd(
-            error.map_or_else(|| "no message".to_owned(), |error| error.description),
-        )),
-    }
-}
-
-/// See [`Stream::nothing_later`]. A replica that lags may not have what is later, and an answer
-/// up to a sequence does not say how far the replica is. So the leader is asked.
-///
-/// # Errors
-///
-/// [`StreamError`], after two seconds at the latest.
-pub(super) async fn nothing_later(
-    stream: &Stream,
-    subjects: &[Arc<str>],
-    seq: u64,
-    at: u64,
-) -> Result<bool, StreamError> {
-    let start_time = time_of(at.saturating_add(1));
-    let first = async |subject: &Arc<str>| {
-        let question = json!({ "next_by_subj": **subject, "start_time": start_time });
-        by_leader(stream, &question).await
-    };
-    let firsts = timeout(ANSWER, try_join_all(subjects.iter().map(first))).await;
-    let firsts = firsts.unwrap_or(Err(StreamError::TimedOut))?;
-    Ok(firsts.into_iter().flatten().all(|first| first > seq))
 }
 
 /// A time in milliseconds since 1970 as JetStream reads it, [`LATEST`] at most.

@@ -15,10 +15,11 @@ use futures_util::{
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use self::{info::Answer, stored::outlives};
-pub(super) use self::{info::Cluster, stored::stored_at};
+use self::stored::outlives;
+pub(super) use self::stored::{stored, stored_at};
 use super::{
-    ANSWER, Stream, StreamError, ask,
+    ANSWER, Stream, StreamError,
+    info::info,
     limits::{self, Raised},
     lock,
 };
@@ -235,19 +236,21 @@ impl LeaderQueries {
     }
 }
 
-/// Asks the leader by a query that begins after this call.
-///
-/// # Errors
-///
-/// [`StreamError`], after four seconds at the latest: two for the query under way, and two for this
-/// one.
-pub(super) async fn state(stream: &Stream) -> Result<LeaderState, StreamError> {
-    let leader = {
-        let mut next = stream.0.leader.next();
-        let leader = next.get_or_insert_with(|| begin(stream.clone()).boxed().shared());
-        leader.clone()
-    };
-    leader.await
+impl Stream {
+    /// What the stream's leader has now: the leader query begins after this call.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError`], after four seconds at the latest: two for the leader query before this
+    /// one, and two for its own.
+    pub async fn leader(&self) -> Result<LeaderState, StreamError> {
+        let leader = {
+            let mut next = self.0.leader.next();
+            let leader = next.get_or_insert_with(|| begin(self.clone()).boxed().shared());
+            leader.clone()
+        };
+        leader.await
+    }
 }
 
 async fn begin(stream: Stream) -> Result<LeaderState, StreamError> {
@@ -269,13 +272,15 @@ async fn leaders(stream: &Stream) -> Result<LeaderState, StreamError> {
         // Before the question: what is seen during it may be newer than the answer.
         let top = *stream.top();
         let kept = *stream.kept();
-        let answer: Answer =
-            ask(&stream.0.client, &format!("STREAM.INFO.{name}"), &json!({})).await?;
-        let first_at = answer.first_at();
-        let Some(mut leader) = answer.leader(name)? else {
-            sleep(PAUSE).await;
-            continue;
+        let answer = match info(&stream.0.client, "INFO", name, &json!({})).await {
+            Err(StreamError::NoLeader(_) | StreamError::Api { code: 503, .. }) => {
+                sleep(PAUSE).await;
+                continue;
+            }
+            answer => answer?,
         };
+        let first_at = answer.first_at();
+        let mut leader = answer.leader()?;
         // Of another stream it says nothing.
         let same = stream.0.leader.remember_epoch(&leader.epoch);
         let seen = top.0.max(kept.map_or(0, |kept| kept.0));

@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Config, StreamError, ask, shape::covers, upkeep::info};
+use super::{Config, StreamError, api::ask, info::info, shape::covers};
 use crate::bus::client::Client;
 
 /// The stream of broadcasts of an earlier version.

@@ -4,14 +4,10 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::sleep;
 
-use super::{
-    ApiError, Config, Difference, Mend, Stream, StreamError, ask, leader::Cluster, limits,
-    shape::Shape,
-};
+use super::{Config, Difference, Mend, Stream, StreamError, info::info, limits, shape::Shape};
 use crate::{
     bus::client::Client,
     jitter,
@@ -197,53 +193,4 @@ pub(in crate::bus) async fn see_to(
         ),
         left,
     })
-}
-
-/// JetStream's answer about a stream.
-#[derive(Debug, Deserialize)]
-pub(super) struct Found {
-    error: Option<ApiError>,
-    #[serde(default)]
-    pub(super) config: Value,
-    #[serde(default)]
-    pub(super) state: State,
-    cluster: Option<Cluster>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct State {
-    messages: u64,
-    bytes: u64,
-    #[serde(default)]
-    pub(super) first_seq: u64,
-    #[serde(default)]
-    pub(super) last_seq: u64,
-    #[serde(default)]
-    num_subjects: u64,
-}
-
-pub(super) async fn info(
-    client: &Client,
-    verb: &str,
-    name: &str,
-    body: &Value,
-) -> Result<Found, StreamError> {
-    let found: Found = ask(client, &format!("STREAM.{verb}.{name}"), body).await?;
-    match &found {
-        Found {
-            error: Some(ApiError { code, description }),
-            ..
-        } => Err(match code {
-            404 => StreamError::NotThere(name.to_owned()),
-            _ => StreamError::Odd(description.clone()),
-        }),
-        Found {
-            cluster: Some(cluster),
-            ..
-        } if verb == "INFO" && !cluster.has_leader() => Err(StreamError::NoLeader(name.to_owned())),
-        Found { config, .. } if config.is_null() => {
-            Err(StreamError::Odd("no configuration".to_owned()))
-        }
-        _ => Ok(found),
-    }
 }

@@ -1,28 +1,14 @@
-//! What `STREAM.INFO` answers.
+//! The state of the stream, as `STREAM.INFO` says it.
 
 use std::sync::Arc;
 
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::LeaderState;
 use crate::{
-    bus::stream::{ApiError, StreamError, limits},
+    bus::stream::{StreamError, info::StreamInfo, limits},
     message::millis_of,
 };
-
-/// What there is to know of `STREAM.INFO`'s answer.
-#[derive(Debug, Deserialize)]
-pub(super) struct Answer {
-    error: Option<ApiError>,
-    config: Option<Value>,
-    created: Option<String>,
-    state: Option<Sequences>,
-    cluster: Option<Cluster>,
-    /// The server's clock.
-    #[serde(default)]
-    ts: String,
-}
 
 /// How a time begins that never was.
 const NEVER: &str = "0001-01-01T00:00:00";
@@ -46,61 +32,23 @@ fn one() -> u32 {
     1
 }
 
-#[derive(Debug, Deserialize)]
-struct Sequences {
-    first_seq: u64,
-    last_seq: u64,
-    #[serde(default)]
-    first_ts: String,
-    last_ts: String,
-}
-
-#[derive(Debug, Deserialize)]
-pub(in crate::bus::stream) struct Cluster {
-    leader: Option<String>,
-}
-
-impl Cluster {
-    /// A replica without a leader still answers; its numbers may be stale.
-    pub(in crate::bus::stream) fn has_leader(&self) -> bool {
-        self.leader
-            .as_deref()
-            .is_some_and(|leader| !leader.is_empty())
-    }
-}
-
-impl Answer {
+impl StreamInfo {
     /// When the oldest message was stored; a time to come where there is none.
     pub(super) fn first_at(&self) -> u64 {
-        let state = self.state.as_ref().filter(|state| state.last_seq > 0);
-        let at = state.and_then(|state| millis_of(&state.first_ts));
+        let at = match self.state.last_seq {
+            0 => None,
+            _ => millis_of(&self.state.first_ts),
+        };
         at.unwrap_or(u64::MAX)
     }
 
-    /// `None` if the replica has no leader; its numbers may be stale.
-    pub(super) fn leader(self, name: &str) -> Result<Option<LeaderState>, StreamError> {
-        if let Some(error) = self.error {
-            return match error.code {
-                404 => Err(StreamError::NotThere(name.to_owned())),
-                503 => Ok(None),
-                _ => Err(StreamError::Odd(error.description)),
-            };
-        }
-        let (Some(config), Some(created), Some(state)) = (self.config, self.created, self.state)
-        else {
-            return Err(StreamError::Odd("no state".to_owned()));
-        };
-        let limits = Limits::deserialize(&config)
+    /// What the leader says of the stream itself.
+    pub(super) fn leader(self) -> Result<LeaderState, StreamError> {
+        let state = self.state;
+        let limits = Limits::deserialize(&self.config)
             .map_err(|error| StreamError::Odd(format!("its configuration: {error}")))?;
-        if self
-            .cluster
-            .as_ref()
-            .is_some_and(|cluster| !cluster.has_leader())
-        {
-            return Ok(None);
-        }
-        Ok(Some(LeaderState {
-            epoch: epoch(&created)?,
+        Ok(LeaderState {
+            epoch: epoch(&self.created)?,
             // A stream that never held anything says 0.
             first: state.first_seq.max(1),
             last: state.last_seq,
@@ -120,8 +68,8 @@ impl Answer {
             pinned: false,
             now: millis_of(&self.ts).unwrap_or(0),
             max_age: limits.max_age / 1_000_000,
-            raised: limits::of(&config),
-        }))
+            raised: limits::of(&self.config),
+        })
     }
 }
 

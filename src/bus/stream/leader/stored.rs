@@ -2,16 +2,20 @@
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
-    bus::stream::{ApiError, Stream, StreamError, ask},
+    bus::stream::{
+        Stream, StreamError,
+        api::{ask, found},
+    },
     message::millis_of,
 };
 
 /// A stored message, as the leader tells of it.
 #[derive(Deserialize)]
-struct Stored {
+pub(in crate::bus::stream) struct Stored {
+    pub(in crate::bus::stream) seq: u64,
     time: String,
     /// In base64.
     #[serde(default)]
@@ -24,7 +28,7 @@ struct Stored {
 ///
 /// [`StreamError`] of the question to the leader.
 pub(super) async fn outlives(stream: &Stream, seq: u64) -> Result<bool, StreamError> {
-    let Some(Stored { hdrs, .. }) = stored(stream, seq).await? else {
+    let Some(Stored { hdrs, .. }) = stored(stream, &json!({ "seq": seq })).await? else {
         return Ok(false);
     };
     let headers = BASE64_STANDARD.decode(hdrs).unwrap_or_default();
@@ -45,7 +49,7 @@ pub(in crate::bus::stream) async fn stored_at(
     stream: &Stream,
     seq: u64,
 ) -> Result<Option<u64>, StreamError> {
-    match stored(stream, seq).await? {
+    match stored(stream, &json!({ "seq": seq })).await? {
         None => Ok(None),
         Some(Stored { time, .. }) => match millis_of(&time) {
             Some(at) => Ok(Some(at)),
@@ -54,25 +58,20 @@ pub(in crate::bus::stream) async fn stored_at(
     }
 }
 
-async fn stored(stream: &Stream, seq: u64) -> Result<Option<Stored>, StreamError> {
+/// The message that a question names, by the leader, which never lags; `None` if there is none.
+///
+/// # Errors
+///
+/// [`StreamError`] of the question to the leader.
+pub(in crate::bus::stream) async fn stored(
+    stream: &Stream,
+    question: &Value,
+) -> Result<Option<Stored>, StreamError> {
     #[derive(Deserialize)]
     struct Answer {
-        error: Option<ApiError>,
-        message: Option<Stored>,
+        message: Stored,
     }
     let what = format!("STREAM.MSG.GET.{}", stream.0.config.name);
-    let answer: Answer = ask(&stream.0.client, &what, &json!({ "seq": seq })).await?;
-    match answer {
-        Answer {
-            message: Some(message),
-            ..
-        } => Ok(Some(message)),
-        Answer {
-            error: Some(ApiError { code: 404, .. }),
-            ..
-        } => Ok(None),
-        Answer { error, .. } => Err(StreamError::Odd(
-            error.map_or_else(|| "no message".to_owned(), |error| error.description),
-        )),
-    }
+    let answer = found(ask(&stream.0.client, &what, question).await)?;
+    Ok(answer.map(|Answer { message }| message))
 }

@@ -1,15 +1,18 @@
 use super::{info::epoch, *};
+use crate::bus::stream::info::StreamInfo;
 
-fn leader(json: serde_json::Value) -> Result<Option<LeaderState>, StreamError> {
-    let answer: Answer = serde_json::from_value(json).expect("an answer");
-    answer.leader("USHER")
+/// `None` without a leader.
+fn leader(json: serde_json::Value) -> Option<LeaderState> {
+    let answer: StreamInfo = serde_json::from_value(json).expect("an answer");
+    let has_leader = answer.has_leader();
+    has_leader.then(|| answer.leader().expect("a state"))
 }
 
 fn info(created: &str, cluster: serde_json::Value) -> serde_json::Value {
     serde_json::json!({
         "config": {"name": "USHER", "max_msgs_per_subject": 5, "num_replicas": 3},
         "created": created,
-        "state": {"first_seq": 4, "last_seq": 8, "messages": 5, "last_ts": created},
+        "state": {"first_seq": 4, "last_seq": 8, "messages": 5, "bytes": 9, "last_ts": created},
         "cluster": cluster,
     })
 }
@@ -20,11 +23,11 @@ fn a_leaders_answer_counts_and_an_orphans_does_not() {
         "2026-11-24T18:19:55.646780212Z",
         serde_json::json!({"leader": "a"}),
     );
-    let led = leader(led).expect("an answer").expect("a leader");
+    let led = leader(led).expect("a leader");
     assert_eq!((led.first, led.last, led.per_subject), (4, 8, Some(5)));
     assert!(led.replicated);
     for orphan in [serde_json::json!({}), serde_json::json!({"leader": ""})] {
-        assert_eq!(leader(info("2026-11-24T18:19:55Z", orphan)), Ok(None));
+        assert_eq!(leader(info("2026-11-24T18:19:55Z", orphan)), None);
     }
 }
 
@@ -33,7 +36,7 @@ fn a_leaders_answer_counts_and_an_orphans_does_not() {
 fn a_stream_without_a_last_time_is_one() {
     let mut begun = info("2026-11-24T18:19:55Z", serde_json::Value::Null);
     begun["state"]["last_ts"] = "0001-01-01T00:00:00Z".into();
-    let leader = leader(begun).expect("an answer").expect("a leader");
+    let leader = leader(begun).expect("a leader");
     assert_eq!((leader.last, leader.last_at), (8, 0));
 }
 
@@ -65,6 +68,10 @@ fn each_replacement_of_the_stream_is_counted() {
 
 #[test]
 fn no_stream_is_said_so() {
-    let none = serde_json::json!({"error": {"code": 404, "description": "stream not found"}});
-    assert_eq!(leader(none), Err(StreamError::NotThere("USHER".to_owned())));
+    let none = StreamError::Api {
+        code: 404,
+        description: "stream not found".to_owned(),
+    };
+    let there_is_none = StreamError::NotThere("USHER".to_owned());
+    assert_eq!(none.of_stream("USHER"), there_is_none);
 }

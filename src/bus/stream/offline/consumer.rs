@@ -10,8 +10,10 @@ use serde_json::{Value, json};
 use crate::bus::{
     client::Client,
     stream::{
-        ApiError, Config, StreamError, ask,
-        upkeep::{self, Reach},
+        Config, StreamError,
+        api::{ask, found},
+        info::info,
+        upkeep::Reach,
     },
 };
 
@@ -76,7 +78,6 @@ pub enum ConsumerError {
 
 #[derive(Debug, Deserialize)]
 struct Answer {
-    error: Option<ApiError>,
     #[serde(default)]
     config: Value,
     #[serde(default)]
@@ -102,7 +103,7 @@ pub(in crate::bus) async fn see_to(
     reach: Reach,
 ) -> Result<Found, ConsumerError> {
     let stream = &config.name;
-    let kept = upkeep::info(client, "INFO", stream, &json!({})).await?;
+    let kept = info(client, "INFO", stream, &json!({})).await?;
     let retention = kept.config["retention"].as_str().unwrap_or("limits");
     if retention != "limits" {
         return Err(ConsumerError::Retention(
@@ -112,7 +113,7 @@ pub(in crate::bus) async fn see_to(
     }
     let wanted = wanted(&client.subjects.all_users());
     let may_change = reach != Reach::Nothing;
-    let mut found = match info(client, stream).await? {
+    let mut found = match consumer(client, stream).await? {
         Some(found) => found,
         None if may_change => {
             let created = create(client, stream, &wanted).await?;
@@ -146,26 +147,17 @@ pub(in crate::bus) async fn see_to(
     })
 }
 
-async fn info(client: &Client, stream: &str) -> Result<Option<Answer>, StreamError> {
+async fn consumer(client: &Client, stream: &str) -> Result<Option<Answer>, StreamError> {
     let what = format!("CONSUMER.INFO.{stream}.{NAME}");
-    let answer: Answer = ask(client, &what, &json!({})).await?;
-    match answer.error {
-        None => Ok(Some(answer)),
-        Some(ApiError { code: 404, .. }) => Ok(None),
-        Some(ApiError { description, .. }) => Err(StreamError::Odd(description)),
-    }
+    found(ask(client, &what, &json!({})).await)
 }
 
 /// Creates the consumer, or changes the one that is there.
 async fn create(client: &Client, stream: &str, config: &Value) -> Result<Answer, StreamError> {
     let what = format!("CONSUMER.CREATE.{stream}.{NAME}");
     let body = json!({ "stream_name": stream, "config": config });
-    let answer: Answer = ask(client, &what, &body).await?;
-    match answer.error {
-        None => Ok(answer),
-        Some(ApiError { code: 404, .. }) => Err(StreamError::NotThere(stream.to_owned())),
-        Some(ApiError { description, .. }) => Err(StreamError::Odd(description)),
-    }
+    let created = ask(client, &what, &body).await;
+    created.map_err(|error| error.of_stream(stream))
 }
 
 /// Where it begins is what happens from its creation on.
