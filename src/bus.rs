@@ -47,7 +47,7 @@ use self::{
     caller::Caller,
     health::Health,
     interest::{Dialer, Reader, Supervisor},
-    publisher::Way,
+    publisher::{Durable, Way},
     servers::Servers,
     stream::Stream,
 };
@@ -129,11 +129,11 @@ pub async fn nats<K: Subscriber>(
         Some(stream) => {
             readiness.needs(Part::Stream);
             let gone = Arc::new(Notify::new());
-            let way = Way::Durable {
+            let way = Way::Durable(Durable {
                 client: client.clone(),
                 stream: stream.name.as_str().into(),
                 gone: gone.clone(),
-            };
+            });
             let (stream, more) = Stream::new(
                 stream,
                 subjects.clone(),

@@ -5,7 +5,6 @@
 use std::{sync::Arc, time::Duration};
 
 use async_nats::Message;
-use bytes::Bytes;
 use serde::Deserialize;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -16,9 +15,9 @@ use super::{
 use crate::{channel::Audience, user::UserId};
 
 /// Gateways answer within this, or count as if they did not hold the user.
-const PATIENCE: Duration = Duration::from_millis(250);
+pub(super) const PATIENCE: Duration = Duration::from_millis(250);
 /// Answers to one probe that are kept.
-const ANSWERS: usize = 256;
+pub(super) const ANSWERS: usize = 256;
 /// What was handed over before a process ends is with the kernel within this.
 const FLUSH: Duration = Duration::from_secs(1);
 
@@ -40,21 +39,19 @@ pub(super) fn answer(message: &Message) -> Option<Answer> {
     serde_json::from_slice(&message.payload).ok()
 }
 
+/// Asks which sessions have the message with this sequence, and everything before it.
+pub(super) async fn ask_up_to(client: &Client, subject: String, seq: u64) -> Result<Sent, Failure> {
+    let probe = Outgoing::probe(subject, Some(("Usher-Seq", seq.to_string())));
+    client.send(probe, ANSWERS).await
+}
+
 /// Whether any session was given the message with this sequence, and everything before it.
 ///
 /// # Errors
 ///
 /// Any [`Failure`]: it is not known.
 pub(super) async fn was_given(client: &Client, subject: String, seq: u64) -> Result<bool, Failure> {
-    let probe = Outgoing {
-        subject,
-        headers: vec![
-            ("Usher-Probe", "1".to_owned()),
-            ("Usher-Seq", seq.to_string()),
-        ],
-        payload: Bytes::new(),
-    };
-    let mut sent = client.send(probe, ANSWERS).await?;
+    let mut sent = ask_up_to(client, subject, seq).await?;
     first(&mut sent, |answer| answer.sessions > 0).await
 }
 
@@ -115,14 +112,8 @@ impl Elsewhere {
         user: &UserId,
         wanted: impl Fn(&Answer) -> bool,
     ) -> Result<bool, PublishError> {
-        let probe = Outgoing {
-            subject: self.client.subjects.heard(&Audience::User(user.clone())),
-            headers: vec![
-                ("Usher-Probe", "1".to_owned()),
-                ("Usher-Presence", "1".to_owned()),
-            ],
-            payload: Bytes::new(),
-        };
+        let subject = self.client.subjects.heard(&Audience::User(user.clone()));
+        let probe = Outgoing::probe(subject, Some(("Usher-Presence", "1".to_owned())));
         let mut sent = self.client.send(probe, ANSWERS).await?;
         // Where the user is here too, this gateway answers itself.
         let other = |answer: &Answer| *answer.gateway != *self.gateway && wanted(answer);

@@ -238,6 +238,16 @@ impl Connection {
 }
 
 impl Outgoing {
+    /// A question to the gateways that hear this subject; `about` says what it asks.
+    pub(super) fn probe(subject: String, about: Option<(&'static str, String)>) -> Self {
+        let probe = ("Usher-Probe", "1".to_owned());
+        Self {
+            subject,
+            headers: [probe].into_iter().chain(about).collect(),
+            payload: Bytes::new(),
+        }
+    }
+
     /// Payload and headers, as `max_payload` counts them.
     pub(super) fn size(&self) -> usize {
         let headers = self.headers.iter();

@@ -20,7 +20,7 @@ use self::{
 };
 use super::{
     Subjects,
-    asking::{Answer, answer},
+    asking::{ANSWERS, Answer, PATIENCE, answer, ask_up_to},
     client::{Client, Failure, Outgoing, Sent},
     embedded,
 };
@@ -32,12 +32,9 @@ use crate::{
     user::UserId,
 };
 
-/// The first answer of a gateway must come within this.
-const FIRST_RECEIPT: Duration = Duration::from_millis(250);
-/// The others' must come within this of the first.
+/// The first answer of a gateway must come within [`PATIENCE`], the others' within this of the
+/// first.
 const MORE_RECEIPTS: Duration = Duration::from_millis(50);
-/// Gateways whose answers to one push are kept.
-const MAX_RECEIPTS: usize = 256;
 
 /// Whose sessions get a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,10 +116,8 @@ enum Outcome {
         receipt: bool,
     },
     Durable {
-        client: Client,
+        way: Durable,
         sent: Sent,
-        stream: Arc<str>,
-        gone: Arc<Notify>,
         /// Where to ask who has it, where that is asked for.
         asks: Option<String>,
     },
@@ -141,13 +136,17 @@ pub(super) enum Way {
     /// NATS has a push, or nobody has.
     Live(Client),
     /// A stream acknowledges what is published.
-    Durable {
-        client: Client,
-        stream: Arc<str>,
-        /// Told where there is none.
-        gone: Arc<Notify>,
-    },
+    Durable(Durable),
     Embedded(embedded::Sender),
+}
+
+/// The stream that acknowledges what is published.
+#[derive(Debug, Clone)]
+pub(super) struct Durable {
+    pub(super) client: Client,
+    pub(super) stream: Arc<str>,
+    /// Told where there is none.
+    pub(super) gone: Arc<Notify>,
 }
 
 impl Publisher {
@@ -195,28 +194,23 @@ impl Publisher {
         let receipt = receipt && push.to != To::All;
         Ok(match &self.way {
             Way::Live(client) => {
-                let answers = if receipt { MAX_RECEIPTS } else { 0 };
+                let answers = if receipt { ANSWERS } else { 0 };
                 let outgoing = push.outgoing(&client.subjects);
                 let sent = client.send(outgoing, answers).await?;
                 Outcome::Live { sent, receipt }
             }
-            Way::Durable {
-                client,
-                stream,
-                gone,
-            } => {
+            Way::Durable(way) => {
+                let subjects = &way.client.subjects;
                 let asks = match &push.to {
                     To::User(user) if receipt => {
-                        Some(client.subjects.heard(&Audience::User(user.clone())))
+                        Some(subjects.heard(&Audience::User(user.clone())))
                     }
                     _ => None,
                 };
-                let outgoing = push.outgoing(&client.subjects);
+                let outgoing = push.outgoing(subjects);
                 Outcome::Durable {
-                    sent: client.send(outgoing, 1).await?,
-                    client: client.clone(),
-                    stream: stream.clone(),
-                    gone: gone.clone(),
+                    sent: way.client.send(outgoing, 1).await?,
+                    way: way.clone(),
                     asks,
                 }
             }
@@ -246,13 +240,7 @@ impl Outcome {
     async fn wait(self) -> Result<Published, PublishError> {
         match self {
             Self::Live { sent, receipt } => live(sent, receipt).await,
-            Self::Durable {
-                client,
-                sent,
-                stream,
-                gone,
-                asks,
-            } => durable(&client, sent, asks, &stream, &gone).await,
+            Self::Durable { way, sent, asks } => way.outcome(sent, asks).await,
             Self::Embedded(under_way) => under_way.outcome().await,
         }
     }
@@ -276,45 +264,37 @@ async fn live(mut sent: Sent, receipt: bool) -> Result<Published, PublishError> 
     }
 }
 
-async fn durable(
-    client: &Client,
-    mut sent: Sent,
-    asks: Option<String>,
-    stream: &str,
-    gone: &Notify,
-) -> Result<Published, PublishError> {
-    let answer = sent.answer().await?;
-    // The place of its bytes is for the next.
-    drop(sent);
-    if answer.status == Some(StatusCode::NO_RESPONDERS) {
-        gone.notify_one();
-        let nobody = "no stream captures it; see `usher check`";
-        return Err(PublishError::NotStored(nobody.to_owned()));
+impl Durable {
+    async fn outcome(
+        &self,
+        mut sent: Sent,
+        asks: Option<String>,
+    ) -> Result<Published, PublishError> {
+        let answer = sent.answer().await?;
+        // The room of its bytes is for the next.
+        drop(sent);
+        if answer.status == Some(StatusCode::NO_RESPONDERS) {
+            self.gone.notify_one();
+            let nobody = "no stream captures it; see `usher check`";
+            return Err(PublishError::NotStored(nobody.to_owned()));
+        }
+        let (seq, duplicate) = acknowledged(&answer.payload, &self.stream)?;
+        let receipt = match asks {
+            // Who has a duplicate was asked when it came for the first time.
+            Some(subject) if !duplicate => Some(probe(&self.client, subject, seq).await),
+            _ => None,
+        };
+        Ok(Published {
+            seq: Some(seq),
+            receipt,
+        })
     }
-    let (seq, duplicate) = acknowledged(&answer.payload, stream)?;
-    let receipt = match asks {
-        // Who has a duplicate was asked when it came for the first time.
-        Some(subject) if !duplicate => Some(probe(client, subject, seq).await),
-        _ => None,
-    };
-    Ok(Published {
-        seq: Some(seq),
-        receipt,
-    })
 }
 
 /// Asks which sessions have everything up to a sequence of the user's. Whatever becomes of
 /// the question, the message is stored.
 async fn probe(client: &Client, subject: String, seq: u64) -> Receipt {
-    let probe = Outgoing {
-        subject,
-        headers: vec![
-            ("Usher-Probe", "1".to_owned()),
-            ("Usher-Seq", seq.to_string()),
-        ],
-        payload: Bytes::new(),
-    };
-    match client.send(probe, MAX_RECEIPTS).await {
+    match ask_up_to(client, subject, seq).await {
         Ok(mut sent) => receipts(&mut sent).await,
         Err(_) => Receipt::Offline,
     }
@@ -322,7 +302,7 @@ async fn probe(client: &Client, subject: String, seq: u64) -> Receipt {
 
 /// Sums what gateways answer, each counted once.
 async fn receipts(sent: &mut Sent) -> Receipt {
-    let mut until = Instant::now() + FIRST_RECEIPT;
+    let mut until = Instant::now() + PATIENCE;
     let mut gateways = HashSet::new();
     let mut sum = 0_u32;
     while let Ok(Some(message)) = timeout_at(until, sent.next()).await {

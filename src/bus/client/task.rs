@@ -304,11 +304,7 @@ async fn subscribe_again(client: Client) -> Option<Subscriber> {
 
 /// Publishes to a user's subject that no user has, and an echo behind it.
 async fn probe(client: &Client) -> Result<(), Failure> {
-    let probe = Outgoing {
-        subject: client.subjects.probe(),
-        headers: vec![("Usher-Probe", "1".to_owned())],
-        ..Outgoing::default()
-    };
+    let probe = Outgoing::probe(client.subjects.probe(), None);
     let mut sent = client.publish(probe, 1).await?;
     sent.confirmed().await?;
     match timeout(REFUSAL, sent.answer()).await {
