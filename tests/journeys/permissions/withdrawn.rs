@@ -115,6 +115,36 @@ async fn what_may_be_heard_again_is_heard() {
     }
 }
 
+/// Rights to push to users and to ask all gateways, withdrawn and given back while the connections
+/// stay. The warnings come at the first refusal. They go without another question.
+#[tokio::test]
+async fn what_may_be_published_again_is_published() {
+    let (user, password) = Role::Gateway.login();
+    let all = all_but("", "");
+    let denied = all_but("\"usher.user.*\", \"usher.control\"", "");
+    let (mut nats, redis) = tokio::join!(Nats::start_with(&all), Redis::start());
+    let gateway = Gateway::builder(&nats, &redis)
+        .set("nats.user", user)
+        .set("nats.password", password)
+        .start()
+        .await;
+    let mut grpc = gateway.grpc().await;
+    pushed(&mut grpc, push("42", "1")).await;
+    permit(&mut nats, &denied).await;
+    let refused = grpc.push_notification(push("42", "1")).await;
+    let refused = refused.expect_err("it is forbidden");
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused:?}");
+    gateway.readyz_lists("warnings", "push_forbidden").await;
+    let asked = GetPresenceRequest {
+        user_ids: vec!["42".to_owned()],
+    };
+    let asked = grpc.get_presence(asked).await;
+    asked.expect_err("the question is forbidden");
+    gateway.readyz_lists("warnings", "control_forbidden").await;
+    permit(&mut nats, &all).await;
+    pushes_pass(&gateway).await;
+}
+
 /// Waits until a push's receipt counts so many sessions.
 async fn receipts_count(gateway: &Gateway, sessions: u32) {
     let grpc = gateway.grpc().await;
