@@ -128,9 +128,7 @@ pub(super) fn begin(newcomer: Newcomer, sessions: Arc<Sessions>) -> Response {
             return;
         };
         let burst = burst(&sessions.config);
-        // A frame may hold one command. One beyond the client's rate gets an answer, so more frames
-        // than that may come.
-        let rate = sessions.rate().with_burst(command::most(burst));
+        let rate = sessions.rate().with_burst(burst);
         let socket = websocket::socket(&sessions, upgraded, rate, Kind::Centrifuge);
         let Some(mut socket) = socket else {
             return;

@@ -177,18 +177,7 @@ async fn commands_beyond_the_burst_are_refused_for_now() {
         reply(&mut socket).await,
         json!({"id": 203, "unsubscribe": {}})
     );
-    // The same in a frame each, as queued calls of an SDK come.
-    let ticket = redis.ticket_json(json!({"user_id": "43"})).await;
-    let (mut calling, _) = connect_with(&gateway, &ticket, json!({})).await;
-    for id in 2..102 {
-        say(&mut calling, &rpc(id)).await;
-    }
-    for id in 2..102 {
-        let answer = reply(&mut calling).await;
-        assert_eq!(answer["id"], id);
-        assert!([103, 111].contains(&error(&answer).0), "{answer}");
-    }
-    // One after the other they are a flood, too.
+    // One after the other they are a flood.
     for id in 300..900 {
         say(&mut socket, &[rpc(id), rpc(id)].join("\n")).await;
     }
