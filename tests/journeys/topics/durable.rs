@@ -123,7 +123,8 @@ async fn many_follows_beside_a_flow_lose_nothing() {
             if let Some(topics) = frame["following"]["topics"].as_array() {
                 last = match topics.len() {
                     0 => None,
-                    _ => frame["following"]["seq"].as_u64(),
+                    // A topic that is followed already keeps its mark.
+                    _ => last.or_else(|| frame["following"]["seq"].as_u64()),
                 };
             } else if frame["topic"].is_string() {
                 let (seq, prev) = numbers(&frame);
