@@ -38,7 +38,9 @@ pub use self::{
     calls::{CallError, Calls, Config as CallsConfig, SessionCalls},
     check::{Seen, Server, check},
     client::{Answers, Listener, Peers, Said, Topic},
-    interest::{Commands, DialError, Event, Interest, Probe, Request, Subscriber, Subscriptions},
+    interest::{
+        Command, Commands, DialError, Event, Interest, Probe, Request, Subscriber, Subscriptions,
+    },
     publisher::{PublishError, Published, Publisher, Push, Receipt, To, UnderWay},
     service::{Endpoint, GROUP, Reply, Service, ServiceAnswers, ServiceRequest},
     subject::Subjects,

@@ -272,7 +272,9 @@ impl Registry {
         // Waited also behind another session of this user, which may be
         // settling still.
         sleep(self.connection().settle).await;
-        following.begin();
+        if !following.begin() && !handle.backlog().is_dismissed() {
+            return Err(JoinError::Forbidden);
+        }
         drop(following);
         Ok(handle)
     }
@@ -392,3 +394,6 @@ impl Registry {
             .unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

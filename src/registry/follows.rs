@@ -17,6 +17,7 @@ use self::turns::Turns;
 use super::{CONFIRM, Entry, Registry, Session, session::Commit, sync::lock};
 use crate::{
     channel::{Audience, Topic},
+    close::CloseReason,
     frame::centrifuge,
     grants::Grants,
     position::Mark,
@@ -298,7 +299,12 @@ impl Registry {
         };
         (prepared.commit)(followed)?;
         // They are the session's now.
-        prepared.pending.entries.clear();
+        let entries = std::mem::take(&mut prepared.pending.entries);
+        if !entries.iter().all(|entry| entry.has(session)) {
+            // NATS has refused a topic just before: then whoever refuses it did not see that the
+            // session follows it.
+            session.backlog().end(CloseReason::Internal.into());
+        }
         for entry in left {
             self.leave(&entry, session);
         }

@@ -114,16 +114,19 @@ impl Pending<'_> {
         }
     }
 
-    /// The session begins with them.
-    pub(in crate::registry) fn begin(&mut self) {
+    /// The session begins with them. False if NATS has refused one since it confirmed it.
+    pub(in crate::registry) fn begin(&mut self) -> bool {
         for topic in self.entries.iter().filter_map(|entry| topic(entry)) {
             self.session.cease_to_expect(&topic);
         }
+        let entries = std::mem::take(&mut self.entries);
         let mut followed = Followed {
-            entries: std::mem::take(&mut self.entries),
+            entries: entries.clone(),
             ..Followed::default()
         };
         self.session.follows().change(&mut followed, || {});
+        // Only now: a refusal after this finds that the session follows them.
+        entries.iter().all(|entry| entry.has(&self.session))
     }
 }
 
