@@ -25,10 +25,11 @@ export function usher({ url, getTicket, onState, onEvent, onGap, since, store, t
   let user; // whose position it is
   if (!since) ({ user, position: since } = load() ?? {});
   const position = keepPosition(since);
+  const malformed = new Set(); // names of which the console was told
   let socket, timer, probe, turn = 0, attempts = 0, sessions = 0, waits = false, closed = false;
   let notBefore = 0; // when the gateway wants to see this client again
   let beganAt, openedAt, silence, hint, sent; // of one connection
-  const wanted = new Set(topics); // what this page follows
+  const wanted = new Set([...topics ?? []].filter(isTopic)); // what this page follows
   let told, changing; // what the gateway was told of that
   let asked = 0;
   const waiting = new Map(); // by id, what the gateway has not answered
@@ -103,6 +104,15 @@ export function usher({ url, getTicket, onState, onEvent, onGap, since, store, t
     } catch {}
   }
 
+  // For one malformed name the gateway refuses the whole connection, each time.
+  function isTopic(name) {
+    // Half of a surrogate pair fits neither into JSON nor into a URL.
+    const isWrong = name.trim() !== name || /^(\{|$)|[\p{Cc}\p{Cs}]/u.test(name);
+    if (!isWrong && new TextEncoder().encode(name).length <= 128) return true;
+    if (!malformed.has(name)) console.warn(name, "is no topic");
+    malformed.add(name);
+  }
+
   function failure({ code, message = code }) {
     return Object.assign(new Error(message), { code });
   }
@@ -126,6 +136,7 @@ export function usher({ url, getTicket, onState, onEvent, onGap, since, store, t
     for (const topic of names) then[follow[0] ? "add" : "delete"](topic);
     ask({ [change]: names }).catch(({ code, message }) => {
       console.warn(message);
+      if (code === "bad_request") for (const topic of names) wanted.delete(topic);
       if (code === "forbidden" || code === "bad_request") return;
       // It was refused for now.
       for (const topic of names) then[undo](topic);
@@ -205,8 +216,8 @@ export function usher({ url, getTicket, onState, onEvent, onGap, since, store, t
   return {
     get position() { return position.text || undefined; },
     get topics() { return position.topics; },
-    follow: (topic) => { wanted.add(topic); tell(); },
-    unfollow: (topic) => { if (!wanted.delete(topic)) told?.add(topic); tell(); },
+    follow: (topic) => { if (isTopic(topic)) wanted.add(topic); tell(); },
+    unfollow: (topic) => { if (!wanted.delete(topic) && isTopic(topic)) told?.add(topic); tell(); },
     call: (name, data) => ask({ call: name, data }),
     close: () => lost({ code: 1000, reason: "by this page" }),
   };

@@ -45,7 +45,7 @@ export const openEvents: Open = (url, authorization, opened, received, ended) =>
     // Without "no-store" two tabs may wait for each other, since both ask for one address.
     const answer = await fetch(url, { headers: { authorization }, signal: abort.signal, cache: "no-store" });
     if (!answer.ok) {
-      const { error } = await answer.json().catch(() => ({}));
+      const { error } = await answer.json().catch(() => 0);
       const after = 1000 * +answer.headers.get("retry-after")! || 0;
       return { code: answer.status, reason: error?.code, after };
     }
@@ -59,10 +59,11 @@ export const openEvents: Open = (url, authorization, opened, received, ended) =>
       const lines = (rest + value).split(/\r?\n/);
       rest = lines.pop()!;
       for (const line of lines) {
-        if (line.startsWith("data:")) data += `${line.slice(5)}\n`;
-        if (line || !data) continue;
-        received(data);
-        data = "";
+        if (line.startsWith("data:")) data += line.slice(5); // in JSON, a line break is only white space
+        if (!line && data) {
+          received(data);
+          data = "";
+        }
       }
     }
   };

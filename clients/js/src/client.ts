@@ -9,7 +9,7 @@ export const clientOf = (inbox: Inbox, actions: Actions): Client => ({
   ...actions,
   on: inbox.on,
   get position() {
-    return inbox.position() || undefined;
+    return inbox.text() || undefined;
   },
   [Symbol.asyncIterator]: inbox.events,
 });

@@ -14,7 +14,7 @@ export interface Frame {
   expiring?: { in: number };
   refreshed?: { id?: string };
   reply?: { id?: string; data?: unknown; base64?: string };
-  error?: { id?: string; code: string; message: string };
+  error?: { id?: string; code: string; message?: string };
   goodbye?: { reason: string; reconnect_after_ms?: number };
 }
 

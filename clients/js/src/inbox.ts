@@ -39,10 +39,8 @@ export function openInbox({ since, store }: Options, key: string) {
 
   return {
     ...handlers,
+    ...position,
     tellState,
-    position: position.text,
-    topics: position.topics,
-    adopt: position.adopt,
 
     /** Resolves when the position of an earlier page is here. */
     async load() {
@@ -63,7 +61,7 @@ export function openInbox({ since, store }: Options, key: string) {
       if (welcome) {
         // What is complete for another user, or for another position, says nothing here.
         if ((user ?? welcome.user) !== welcome.user || position.text() !== sent) welcome.resume = "gap";
-        ({ user } = welcome);
+        user = welcome.user;
         missed = (sessions++ || sent) && welcome.resume !== "complete";
       }
       const seen = position.take(frame);
@@ -80,17 +78,16 @@ export function openInbox({ since, store }: Options, key: string) {
     async *events(): AsyncGenerator<EventFrame, void, undefined> {
       const waiting: EventFrame[] = [];
       let next = () => {};
-      const wake = () => next();
       const off = [
         handlers.on("*", (frame) => {
           waiting.push(frame);
-          wake();
+          next();
         }),
-        handlers.on("state", wake),
+        handlers.on("state", () => next()),
       ];
       try {
         for (;;) {
-          while (waiting.length > 0) yield waiting.shift()!;
+          while (waiting[0]) yield waiting.shift()!;
           if (closed) return;
           await new Promise<void>((resolve) => (next = resolve));
         }

@@ -1,15 +1,16 @@
 import { type Connection, type Ending, openEvents, openSocket } from "./carriers.js";
 import type { Actions } from "./client.js";
 import type { Frame } from "./frames.js";
+import { EVENTS, LONG, PATIENCE, REFRESH, SOCKETS } from "./limits.js";
 import { failure, keepRequests } from "./requests.js";
-import { keepTopics } from "./topics.js";
+import { keepTopics, now } from "./topics.js";
 import type { Options, StateChange, WebSocketClass } from "./types.js";
 import { onWake } from "./wake.js";
 
 /** Whose session a link keeps. */
 export interface Owner {
   /** The position to come back with. */
-  position: () => string;
+  text: () => string;
   /** The topics that are followed now. */
   topics: () => string[];
   tellState: (change: StateChange) => void;
@@ -19,19 +20,10 @@ export interface Owner {
 
 export type Link = ReturnType<typeof keepLink>;
 
-/** ms: for a ticket, for a handshake; between attempts; of the session after which they begin anew. */
-const LONG = 30_000;
-const PATIENCE = 2000; // ms for the answer to a ping
-const SOCKETS = 3; // WebSockets that do not open, before server-sent events are tried
-const EVENTS = 600_000; // ms for which a reconnect may begin with server-sent events
-const REFRESH = 6000; // ms between two fresh tickets for a session: the gateway takes one in 5 s
-
 /** Close codes and HTTP statuses that say: stay away. */
 const FINAL: { test: (code: any) => boolean } = /^(100[025789]|41..|40[0345]|426)$/;
 /** Server-sent events have no close code: their last frame says that they end for good. */
 const CODES: Record<string, number> = { disconnected: 4100, replaced: 4101 };
-
-const now = () => performance.now();
 
 /** The address of one attempt; `/events` stands beside the WebSocket's path. */
 export function addressOf({ url }: Options, events?: boolean) {
@@ -43,9 +35,9 @@ export function addressOf({ url }: Options, events?: boolean) {
 
 /** Keeps one session open: connects, watches and comes back, by the rules of docs/clients.md. */
 export function keepLink(options: Options, owner: Owner) {
-  const { getTicket, getToken, transport } = options;
+  const { getToken, transport } = options;
   const Socket = options.WebSocket ?? (globalThis.WebSocket as WebSocketClass);
-  if (!Socket && transport !== "sse") throw new Error("no WebSocket: pass one");
+  if (!Socket && transport !== "sse") throw failure("no WebSocket: pass one");
 
   let turn = 0; // each attempt has one, and each wait
   let idle = false; // between attempts
@@ -67,12 +59,20 @@ export function keepLink(options: Options, owner: Owner) {
   let sent: string;
   let goodbye: Frame["goodbye"];
 
-  const send = (value: unknown) => connection!.send!(JSON.stringify(value));
+  const send = (value: unknown) => {
+    if (!isLive()) throw failure("not_connected");
+    connection!.send!(JSON.stringify(value));
+  };
   const requests = keepRequests(send);
   /** Whether frames can be sent. Server-sent events go one way. */
   const isLive = () => isOpen && !isEvents;
-  const secret = (getToken ?? getTicket)!;
   const kind = getToken ? "token" : "ticket";
+  /** What is no text, such as `undefined` after a refusal of the backend, is a rejection. */
+  const secret = async () => {
+    const text: any = await (getToken ?? options.getTicket)!();
+    if (text?.trim()) return text;
+    throw failure(kind);
+  };
 
   const topics = keepTopics(
     options.topics,
@@ -89,7 +89,7 @@ export function keepLink(options: Options, owner: Owner) {
   /** A connection that brings no frame for so long is given up. */
   const watch = () => {
     clearTimeout(timer);
-    timer = setTimeout(lose, silence, { code: 1006, reason: "silent" });
+    timer = setTimeout(again, silence, "silent");
   };
 
   async function begin(events = transport === "sse" || now() < eventsUntil, afterSocket?: boolean) {
@@ -99,7 +99,7 @@ export function keepLink(options: Options, owner: Owner) {
     isEvents = events;
     since = now();
     silence = LONG;
-    sent = owner.position();
+    sent = owner.text();
     watch();
     // A fall back is still the same attempt.
     if (!afterSocket) owner.tellState({ state: "connecting" });
@@ -137,13 +137,11 @@ export function keepLink(options: Options, owner: Owner) {
     } catch {
       return;
     }
-    const { welcome, expiring } = frame;
-    clearTimeout(probe);
-    probe = undefined;
-    if (welcome) {
+    probe = void clearTimeout(probe);
+    if (frame.welcome) {
       isOpen = true;
       since = now();
-      silence = 2000 * welcome.ping;
+      silence = 2000 * frame.welcome.ping;
       unauthorized = 0;
       if (afterSocket) eventsUntil = now() + EVENTS;
     }
@@ -153,7 +151,7 @@ export function keepLink(options: Options, owner: Owner) {
     requests.received(frame);
     owner.receive(frame, sent);
     // A handler may have closed it.
-    if (expiring && isLive()) void refresh();
+    if (frame.expiring && isLive()) void refresh();
   }
 
   /** Prolongs the session. Where that fails for now, it tries again until the session ends. */
@@ -176,8 +174,7 @@ export function keepLink(options: Options, owner: Owner) {
     if (isOpen && now() - since >= LONG) attempts = 0;
     turn++;
     clearTimeout(timer);
-    clearTimeout(probe);
-    probe = undefined;
+    probe = void clearTimeout(probe);
     isOpen = false;
     idle = true;
     connection?.close();
@@ -210,21 +207,21 @@ export function keepLink(options: Options, owner: Owner) {
 
   /** Within so many ms a tab that wakes tries. */
   const soon = () => 1000 * Math.random();
-  const again = (reason: string, wait = soon()) => lose({ code: 1006, reason }, false, wait);
+  const again = (reason: string, wait?: number) => lose({ code: 1006, reason }, false, wait);
 
   const wake = () => {
     if (idle) plan(Math.max(soon(), notBefore - now()));
     else if (!isLive()) {
-      if (now() - since > PATIENCE) again("wake");
+      if (now() - since > PATIENCE) again("wake", soon());
     } else if (!probe) {
       send({ ping: {} });
-      probe = setTimeout(again, PATIENCE, "silent");
+      probe = setTimeout(again, PATIENCE, "silent", soon());
     }
   };
   const stopWaking = onWake(wake);
 
   const actions: Actions = {
-    call: (name, data) => (isLive() ? requests.send({ call: name, data }) : Promise.reject(failure("not_connected"))),
+    call: (name, data) => requests.send({ call: name, data }),
     follow: (topic) => topics.set(topic, true),
     unfollow: (topic) => topics.set(topic, false),
     close: () => void (closed || lose({ code: 1000, reason: "closed" })),

@@ -8,27 +8,28 @@ export const failure = (code: string, message = code): CallError => Object.assig
 
 export function keepRequests(send: (value: unknown) => void) {
   let last = 0;
-  const waiting = new Map<string | undefined, [resolve: (value: any) => void, reject: (error: CallError) => void]>();
+  const waiting = new Map<string | undefined, (answer: Pick<Frame, "reply" | "error">) => void>();
 
   return {
     send: (value: object) =>
       new Promise<any>((resolve, reject) => {
-        const id = `${++last}`;
+        const id = `${last + 1}`;
         send({ id, ...value });
-        waiting.set(id, [resolve, reject]);
+        last++;
+        waiting.set(id, ({ reply, error }) =>
+          error ? reject(failure(error.code, error.message)) : resolve(reply?.base64 ?? reply?.data),
+        );
       }),
 
-    received({ reply, error, following, refreshed }: Frame) {
-      const id = (reply ?? error ?? following ?? refreshed)?.id;
-      const [resolve, reject] = waiting.get(id) ?? [];
+    received(frame: Frame) {
+      const id = (frame.reply ?? frame.error ?? frame.following ?? frame.refreshed)?.id;
+      waiting.get(id)?.(frame);
       waiting.delete(id);
-      if (error) reject?.(failure(error.code, error.message));
-      else resolve?.(reply?.base64 ?? reply?.data);
     },
 
     /** The session has ended: nothing is answered any more. */
     fail() {
-      for (const [, reject] of waiting.values()) reject(failure("not_connected"));
+      for (const end of waiting.values()) end({ error: { code: "not_connected" } });
       waiting.clear();
     },
   };

@@ -4,6 +4,7 @@ import type { Frame } from "./frames.js";
 import type { Inbox } from "./inbox.js";
 import { keepLink, type Link } from "./link.js";
 import { failure, keepRequests } from "./requests.js";
+import { isTopic } from "./topics.js";
 import type { Options, State, StateChange } from "./types.js";
 import { onWake } from "./wake.js";
 import { keepWishes } from "./wishes.js";
@@ -33,6 +34,8 @@ interface Status {
   state: StateChange;
   position: string;
   welcome?: NonNullable<Frame["welcome"]>;
+  /** The topics that tabs added to those of the ticket. */
+  added?: string[];
 }
 
 const PATIENCE = 2000; // ms for the holder's answer
@@ -40,11 +43,20 @@ const FAREWELL = 1000; // ms for the others to hear that the session is over, be
 const PING = 25; // s without a frame before a tab asks, until a welcome says how many
 
 /** Takes part in a session that one tab holds: whichever has the lock named `key`. */
-export function shareSession(options: Options, inbox: Inbox, locks: LockManager, key: string) {
+export function shareSession(
+  options: Options,
+  inbox: Inbox,
+  locks: LockManager,
+  channel: BroadcastChannel,
+  key: string,
+) {
   const me = `${Math.random()}`;
-  const channel = new BroadcastChannel(key);
-  const mine = new Set(options.topics);
+  const mine = new Set([...(options.topics ?? [])].filter(isTopic));
   const wishes = keepWishes(mine);
+  /** Topics that the session did not follow when a tab first named them. The others are the ticket's. */
+  const added = new Set<string>();
+  /** Topics that no tab wants any more, while another tab holds the session, until the session has left them. */
+  const unwanted = new Set<string>();
   let isOver = false;
   let isFrozen = false;
   let stopWaking = () => {};
@@ -68,7 +80,21 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
   const tellWishes = (left?: string) => {
     if (isOver) return;
     post({ tab: me, wishes: [...mine], left });
-    if (held) followWishes(left);
+    if (left !== undefined) leaveTopic(left);
+    if (held) followWishes();
+  };
+
+  /** Notes a topic that a tab names, before it is a wish. A tab that is new hears from the holder what is added. */
+  const noteWish = (topic: string) => {
+    unwanted.delete(topic);
+    if (!wishes.isWanted(topic) && (held || isJoined) && !inbox.topics().includes(topic)) added.add(topic);
+  };
+
+  const leaveTopic = (topic: string) => {
+    if (wishes.isWanted(topic)) return;
+    added.delete(topic);
+    if (held) held.link.actions.unfollow(topic);
+    else unwanted.add(topic);
   };
 
   // Both for the holder and for the others:
@@ -83,7 +109,7 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
   const receive = (frame: Frame, sent: string) => {
     let isMissing = false;
     if (frame.welcome) {
-      const before = inbox.position();
+      const before = inbox.text();
       // It may have read on in a session of its own before it learnt that another tab holds one.
       if (covers(before, sent)) sent = before;
       if (before !== sent) {
@@ -97,6 +123,7 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
       ({ welcome } = frame);
     }
     if (isJoined) inbox.receive(frame, sent);
+    if (frame.following) for (const topic of unwanted) if (!inbox.topics().includes(topic)) unwanted.delete(topic);
     if (isMissing) inbox.tell("gap", { reason: "reconnected" });
   };
 
@@ -121,9 +148,8 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
 
   // The holder:
 
-  const followWishes = (left?: string) => {
+  const followWishes = () => {
     for (const topic of wishes.all()) held!.link.actions.follow(topic);
-    if (left !== undefined && !wishes.isWanted(left)) held!.link.actions.unfollow(left);
   };
 
   const hold = () =>
@@ -136,7 +162,7 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
       const link = keepLink(
         { ...options, topics: wishes.all() },
         {
-          position: inbox.position,
+          text: inbox.text,
           topics: inbox.topics,
           tellState(change) {
             if (!isHeld()) return;
@@ -154,6 +180,10 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
         },
       );
       held = { id, link, release };
+      for (const topic of wishes.all()) if (!inbox.topics().includes(topic)) added.add(topic);
+      // Its connection does not ask for these.
+      for (const topic of unwanted) leaveTopic(topic);
+      unwanted.clear();
       link.start();
     });
 
@@ -170,7 +200,8 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
     if (ask) {
       if (ask === "wake") wake();
       const now = welcome && { ...welcome, topics: inbox.topics(), resume: "complete" };
-      postAsHolder({ to: tab, status: { state: { state: state! }, position: inbox.position(), welcome: now } });
+      const status = { state: { state: state! }, position: inbox.text(), welcome: now, added: [...added] };
+      postAsHolder({ to: tab, status });
     }
     if (call) {
       const { id, name, data } = call;
@@ -241,7 +272,8 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
   };
 
   const join = (status: Status) => {
-    if (state === status.state.state && (state !== "open" || inbox.position() === status.position)) return;
+    for (const topic of status.added ?? []) added.add(topic);
+    if (state === status.state.state && (state !== "open" || inbox.text() === status.position)) return;
     if (status.welcome) receive({ welcome: status.welcome }, status.position);
     else tellState(status.state);
   };
@@ -274,13 +306,16 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
     if (topics) {
       // A tab that is new hears what the others want.
       if (!wishes.others.has(tab!)) post({ tab: me, wishes: [...mine] });
+      topics.forEach(noteWish);
       wishes.others.set(tab!, topics);
-      if (held) followWishes(left);
+      if (left !== undefined) leaveTopic(left);
+      if (held) followWishes();
     }
     if (bye) {
       const topics = wishes.others.get(tab!) ?? [];
       wishes.others.delete(tab!);
-      if (held) for (const topic of topics) followWishes(topic);
+      // Other tabs may have a topic of the ticket without naming it.
+      for (const topic of topics) if (added.has(topic)) leaveTopic(topic);
     }
     if (held) serve(message);
   };
@@ -292,6 +327,8 @@ export function shareSession(options: Options, inbox: Inbox, locks: LockManager,
       return requests.send({ name, data });
     },
     follow(topic) {
+      if (!isTopic(topic)) return;
+      noteWish(topic);
       mine.add(topic);
       tellWishes();
     },

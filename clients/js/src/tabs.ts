@@ -9,14 +9,20 @@ export type * from "./types.js";
 
 /**
  * The same `connect`, with one connection for all tabs of this browser that connect to one address.
- * Without Web Locks (plain http off localhost, a sandboxed frame) each tab has its own.
+ * Without Web Locks (plain http off localhost, a sandboxed frame) or a BroadcastChannel each tab has its own.
  */
 export function connect(options: Options): Client {
   const locks = globalThis.navigator?.locks;
   if (!locks) return connectAlone(options);
   const key = `usher:${addressOf(options)}`;
+  let channel;
+  try {
+    channel = new BroadcastChannel(key);
+  } catch {
+    return connectAlone(options);
+  }
   const inbox = openInbox(options, key);
-  const { actions, isMine, start } = shareSession(options, inbox, locks, key);
+  const { actions, isMine, start } = shareSession(options, inbox, locks, channel, key);
   void inbox.load().then(start);
   const client = clientOf(inbox, actions);
   return {

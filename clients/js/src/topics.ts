@@ -3,6 +3,17 @@ import type { Frame } from "./frames.js";
 const APART = 600; // ms between two changes: the gateway takes two a second
 const LATER = 5000; // ms until a change that was refused for now is asked for again
 
+const WRONG = /^[\s{]|^$|\s$|\p{Cc}/u;
+
+/** ms, by a clock that nobody sets. */
+export const now = () => performance.now();
+
+/**
+ * Whether a topic may have this name; if not, the console says so. The gateway refuses a whole
+ * connection (400) for one name that breaks the rule.
+ */
+export const isTopic = (name: string) => !WRONG.test(name) || console.warn(name, "bad_request");
+
 /**
  * What a page wants to follow. Changes are gathered.
  *
@@ -16,7 +27,7 @@ export function keepTopics(
   change: (wanted: { follow: string[] } | { unfollow: string[] }) => Promise<unknown> | undefined,
 ) {
   /** By topic, whether it is wanted; a topic that is not in here is as the ticket says. */
-  const wanted = new Map<string, boolean>([...initial].map((topic) => [topic, true]));
+  const wanted = new Map<string, boolean>();
   const untold = new Set<string>();
   /** Topics are asked for one by one after one of several was refused. */
   let single = false;
@@ -24,14 +35,14 @@ export function keepTopics(
   let next = 0;
 
   const plan = (ms = 0) => {
-    timer ??= setTimeout(flush, Math.max(ms, next - performance.now()));
+    timer ??= setTimeout(flush, Math.max(ms, next - now()));
   };
 
   const flush = () => {
     timer = undefined;
     const [first] = untold;
-    if (first === undefined || !isOpen()) return;
-    next = performance.now() + APART;
+    if (!first || !isOpen()) return;
+    next = now() + APART;
     const want = wanted.get(first);
     const names = single ? [first] : [...untold].filter((one) => wanted.get(one) === want);
     for (const name of names) untold.delete(name);
@@ -42,18 +53,23 @@ export function keepTopics(
       single = isRefused;
       plan(isRefused ? 0 : LATER);
     });
-    if (untold.size > 0) plan();
+    if (untold.size) plan();
     else single = false;
   };
 
+  const set = (topic: string, want: boolean) => {
+    if (!isTopic(topic)) return;
+    const before = wanted.get(topic);
+    wanted.set(topic, want);
+    if (before !== !want && followed().includes(topic) === want) return;
+    untold.add(topic);
+    plan();
+  };
+
+  for (const topic of initial) set(topic, true);
+
   return {
-    set(topic: string, want: boolean) {
-      const before = wanted.get(topic);
-      wanted.set(topic, want);
-      if (before !== !want && followed().includes(topic) === want) return;
-      untold.add(topic);
-      plan();
-    },
+    set,
 
     /** What to ask for with a new connection. */
     connecting() {
@@ -76,7 +92,7 @@ export function keepTopics(
         if (!welcome.topics?.includes(topic)) wanted.delete(topic);
         else if (isSocket) untold.add(topic);
       }
-      if (untold.size > 0) plan();
+      plan();
     },
   };
 }

@@ -212,6 +212,22 @@ test("without a ticket it asks again, and a final refusal ends it", withServer(a
   assert.equal(asked, 2);
 }));
 
+test("what is no ticket is asked for again, and no connection is tried with it", async (context) => {
+  fixChance(context, 0);
+  await withServer(async (server, follow) => {
+    const answers = [undefined, "", " ", { ticket: "a" }, null, "a-ticket-of-this-test"];
+    const at = follow({ getTicket: async () => answers.shift() });
+    for (const _ of [1, 2, 3, 4, 5]) {
+      const { code, reason, retryInMs } = await becomes(at, "waiting");
+      assert.deepEqual([code, retryInMs], [undefined, 1000]);
+      assert.match(reason, /^ticket$|trim is not a function/);
+    }
+    const session = await server.sessions.next();
+    assert.equal(session.secret, "usher.ticket.a-ticket-of-this-test");
+    assert.equal(server.requests.length, 1);
+  })(context);
+});
+
 test("after close() it stays away, whenever that comes", withServer(async (server, follow) => {
   const byClient = { state: "closed", code: 1000, reason: "closed" };
 

@@ -88,6 +88,25 @@ test("a topic that was refused is asked for again by who follows it again", with
   assert.deepEqual(await session.frames.next(), { id: "2", follow: ["room"] });
 }));
 
+test("a name that no topic can have is skipped, and the console says so", withServer(async (server, follow, context) => {
+  const warned = context.mock.method(console, "warn", () => {});
+  const bad = ["", " a", "a\u3000", "\uFEFFa", "a\n", "a\u0085b", "{a"];
+  const good = ["ä".repeat(64), "a b{}", "\u{1F600}"];
+  const at = follow({ topics: [...bad, ...good] });
+  const first = await server.sessions.next();
+  assert.deepEqual(first.follow, good);
+  first.welcome({ topics: good });
+  await becomes(at, "open");
+  for (const topic of [...bad, "c"]) at.client.follow(topic);
+  for (const topic of bad) at.client.unfollow(topic);
+  assert.deepEqual(await first.frames.next(), { id: "1", follow: ["c"] });
+  first.send({ following: { id: "1", topics: [...good, "c"] } }, { event: "e", data: 1 });
+  await at.events.next();
+  first.end(1001);
+  assert.deepEqual((await server.sessions.next()).follow, [...good, "c"]);
+  assert.deepEqual(warned.mock.calls.map((call) => call.arguments[0]), [...bad, ...bad, ...bad]);
+}));
+
 test("what is refused for now is asked for again", withServer(async (server, follow) => {
   const at = follow();
   const session = await server.sessions.next();
@@ -187,6 +206,15 @@ test("a session that is about to end gets a fresh ticket, or token", withServer(
   other.welcome();
   other.send({ expiring: { in: 60 } });
   assert.deepEqual(await other.frames.next(), { id: "1", token: "ey.JWT.sig" });
+}));
+
+test("what is no ticket refreshes nothing, and is asked for again", withServer(async (server, follow) => {
+  const answers = ["a-ticket-of-this-test", undefined, "", "a-fresh-ticket-of-this-test"];
+  follow({ getTicket: async () => answers.shift() });
+  const session = await server.sessions.next();
+  session.welcome();
+  session.send({ expiring: { in: 60 } });
+  assert.deepEqual(await session.frames.next(), { id: "1", ticket: "a-fresh-ticket-of-this-test" });
 }));
 
 test("a refresh that fails is tried again, and a final refusal ends the client", async (context) => {

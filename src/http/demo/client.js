@@ -30,7 +30,7 @@ var usherClient = (() => {
     ...actions,
     on: inbox.on,
     get position() {
-      return inbox.position() || void 0;
+      return inbox.text() || void 0;
     },
     [Symbol.asyncIterator]: inbox.events
   });
@@ -163,10 +163,8 @@ var usherClient = (() => {
     };
     return {
       ...handlers,
+      ...position,
       tellState,
-      position: position.text,
-      topics: position.topics,
-      adopt: position.adopt,
       /** Resolves when the position of an earlier page is here. */
       async load() {
         if (since) return position.adopt(since);
@@ -183,7 +181,7 @@ var usherClient = (() => {
         let missed;
         if (welcome) {
           if ((user ?? welcome.user) !== welcome.user || position.text() !== sent) welcome.resume = "gap";
-          ({ user } = welcome);
+          user = welcome.user;
           missed = (sessions++ || sent) && welcome.resume !== "complete";
         }
         const seen = position.take(frame);
@@ -200,17 +198,16 @@ var usherClient = (() => {
         const waiting = [];
         let next = () => {
         };
-        const wake = () => next();
         const off = [
           handlers.on("*", (frame) => {
             waiting.push(frame);
-            wake();
+            next();
           }),
-          handlers.on("state", wake)
+          handlers.on("state", () => next())
         ];
         try {
           for (; ; ) {
-            while (waiting.length > 0) yield waiting.shift();
+            while (waiting[0]) yield waiting.shift();
             if (closed) return;
             await new Promise((resolve) => next = resolve);
           }
@@ -239,7 +236,7 @@ var usherClient = (() => {
     const read = async () => {
       const answer = await fetch(url, { headers: { authorization }, signal: abort.signal, cache: "no-store" });
       if (!answer.ok) {
-        const { error } = await answer.json().catch(() => ({}));
+        const { error } = await answer.json().catch(() => 0);
         const after = 1e3 * +answer.headers.get("retry-after") || 0;
         return { code: answer.status, reason: error?.code, after };
       }
@@ -253,17 +250,24 @@ var usherClient = (() => {
         const lines = (rest + value).split(/\r?\n/);
         rest = lines.pop();
         for (const line of lines) {
-          if (line.startsWith("data:")) data += `${line.slice(5)}
-`;
-          if (line || !data) continue;
-          received(data);
-          data = "";
+          if (line.startsWith("data:")) data += line.slice(5);
+          if (!line && data) {
+            received(data);
+            data = "";
+          }
         }
       }
     };
     void read().catch((error) => ({ code: 1006, reason: error.message })).then(ended);
     return { close: () => abort.abort() };
   };
+
+  // src/limits.ts
+  var LONG = 3e4;
+  var PATIENCE = 2e3;
+  var SOCKETS = 3;
+  var EVENTS = 6e5;
+  var REFRESH = 6e3;
 
   // src/requests.ts
   var failure = (code, message = code) => Object.assign(new Error(message), { code });
@@ -272,20 +276,22 @@ var usherClient = (() => {
     const waiting = /* @__PURE__ */ new Map();
     return {
       send: (value) => new Promise((resolve, reject) => {
-        const id = `${++last}`;
+        const id = `${last + 1}`;
         send({ id, ...value });
-        waiting.set(id, [resolve, reject]);
+        last++;
+        waiting.set(
+          id,
+          ({ reply, error }) => error ? reject(failure(error.code, error.message)) : resolve(reply?.base64 ?? reply?.data)
+        );
       }),
-      received({ reply, error, following, refreshed }) {
-        const id = (reply ?? error ?? following ?? refreshed)?.id;
-        const [resolve, reject] = waiting.get(id) ?? [];
+      received(frame) {
+        const id = (frame.reply ?? frame.error ?? frame.following ?? frame.refreshed)?.id;
+        waiting.get(id)?.(frame);
         waiting.delete(id);
-        if (error) reject?.(failure(error.code, error.message));
-        else resolve?.(reply?.base64 ?? reply?.data);
       },
       /** The session has ended: nothing is answered any more. */
       fail() {
-        for (const [, reject] of waiting.values()) reject(failure("not_connected"));
+        for (const end of waiting.values()) end({ error: { code: "not_connected" } });
         waiting.clear();
       }
     };
@@ -294,20 +300,23 @@ var usherClient = (() => {
   // src/topics.ts
   var APART = 600;
   var LATER = 5e3;
+  var WRONG = /^[\s{]|^$|\s$|\p{Cc}/u;
+  var now = () => performance.now();
+  var isTopic = (name) => !WRONG.test(name) || console.warn(name, "bad_request");
   function keepTopics(initial = [], followed, isOpen, change) {
-    const wanted = new Map([...initial].map((topic) => [topic, true]));
+    const wanted = /* @__PURE__ */ new Map();
     const untold = /* @__PURE__ */ new Set();
     let single = false;
     let timer;
     let next = 0;
     const plan = (ms = 0) => {
-      timer ??= setTimeout(flush, Math.max(ms, next - performance.now()));
+      timer ??= setTimeout(flush, Math.max(ms, next - now()));
     };
     const flush = () => {
       timer = void 0;
       const [first] = untold;
-      if (first === void 0 || !isOpen()) return;
-      next = performance.now() + APART;
+      if (!first || !isOpen()) return;
+      next = now() + APART;
       const want = wanted.get(first);
       const names = single ? [first] : [...untold].filter((one) => wanted.get(one) === want);
       for (const name of names) untold.delete(name);
@@ -318,17 +327,20 @@ var usherClient = (() => {
         single = isRefused;
         plan(isRefused ? 0 : LATER);
       });
-      if (untold.size > 0) plan();
+      if (untold.size) plan();
       else single = false;
     };
+    const set = (topic, want) => {
+      if (!isTopic(topic)) return;
+      const before = wanted.get(topic);
+      wanted.set(topic, want);
+      if (before !== !want && followed().includes(topic) === want) return;
+      untold.add(topic);
+      plan();
+    };
+    for (const topic of initial) set(topic, true);
     return {
-      set(topic, want) {
-        const before = wanted.get(topic);
-        wanted.set(topic, want);
-        if (before !== !want && followed().includes(topic) === want) return;
-        untold.add(topic);
-        plan();
-      },
+      set,
       /** What to ask for with a new connection. */
       connecting() {
         untold.clear();
@@ -349,13 +361,13 @@ var usherClient = (() => {
           if (!welcome.topics?.includes(topic)) wanted.delete(topic);
           else if (isSocket) untold.add(topic);
         }
-        if (untold.size > 0) plan();
+        plan();
       }
     };
   }
 
   // src/wake.ts
-  var EVENTS = ["online", "resume", "pageshow", "visibilitychange"];
+  var EVENTS2 = ["online", "resume", "pageshow", "visibilitychange"];
   var LOOK = 2e3;
   var SLEPT = 1e4;
   function onWake(wake) {
@@ -369,7 +381,7 @@ var usherClient = (() => {
       if (seen - before > SLEPT) listener({ type: "visibilitychange" });
     }, LOOK);
     const each = (method) => {
-      for (const event of EVENTS) globalThis[method]?.(event, listener, { capture: true });
+      for (const event of EVENTS2) globalThis[method]?.(event, listener, { capture: true });
     };
     each("addEventListener");
     return () => {
@@ -379,14 +391,8 @@ var usherClient = (() => {
   }
 
   // src/link.ts
-  var LONG = 3e4;
-  var PATIENCE = 2e3;
-  var SOCKETS = 3;
-  var EVENTS2 = 6e5;
-  var REFRESH = 6e3;
   var FINAL = /^(100[025789]|41..|40[0345]|426)$/;
   var CODES = { disconnected: 4100, replaced: 4101 };
-  var now = () => performance.now();
   function addressOf({ url }, events) {
     const address = new URL(url, globalThis.location?.href);
     if (events) address.pathname = address.pathname.replace(/[^/]*$/, "events");
@@ -394,9 +400,9 @@ var usherClient = (() => {
     return address;
   }
   function keepLink(options, owner) {
-    const { getTicket, getToken, transport } = options;
+    const { getToken, transport } = options;
     const Socket = options.WebSocket ?? globalThis.WebSocket;
-    if (!Socket && transport !== "sse") throw new Error("no WebSocket: pass one");
+    if (!Socket && transport !== "sse") throw failure("no WebSocket: pass one");
     let turn = 0;
     let idle = false;
     let closed = false;
@@ -415,11 +421,18 @@ var usherClient = (() => {
     let silence;
     let sent;
     let goodbye;
-    const send = (value) => connection.send(JSON.stringify(value));
+    const send = (value) => {
+      if (!isLive()) throw failure("not_connected");
+      connection.send(JSON.stringify(value));
+    };
     const requests = keepRequests(send);
     const isLive = () => isOpen && !isEvents;
-    const secret = getToken ?? getTicket;
     const kind = getToken ? "token" : "ticket";
+    const secret = async () => {
+      const text = await (getToken ?? options.getTicket)();
+      if (text?.trim()) return text;
+      throw failure(kind);
+    };
     const topics = keepTopics(
       options.topics,
       owner.topics,
@@ -432,7 +445,7 @@ var usherClient = (() => {
     };
     const watch = () => {
       clearTimeout(timer);
-      timer = setTimeout(lose, silence, { code: 1006, reason: "silent" });
+      timer = setTimeout(again, silence, "silent");
     };
     async function begin(events = transport === "sse" || now() < eventsUntil, afterSocket) {
       const mine = ++turn;
@@ -441,7 +454,7 @@ var usherClient = (() => {
       isEvents = events;
       since = now();
       silence = LONG;
-      sent = owner.position();
+      sent = owner.text();
       watch();
       if (!afterSocket) owner.tellState({ state: "connecting" });
       if (turn !== mine) return;
@@ -477,22 +490,20 @@ var usherClient = (() => {
       } catch {
         return;
       }
-      const { welcome, expiring } = frame;
-      clearTimeout(probe);
-      probe = void 0;
-      if (welcome) {
+      probe = void clearTimeout(probe);
+      if (frame.welcome) {
         isOpen = true;
         since = now();
-        silence = 2e3 * welcome.ping;
+        silence = 2e3 * frame.welcome.ping;
         unauthorized = 0;
-        if (afterSocket) eventsUntil = now() + EVENTS2;
+        if (afterSocket) eventsUntil = now() + EVENTS;
       }
       goodbye ??= frame.goodbye;
       watch();
       topics.received(frame, isLive());
       requests.received(frame);
       owner.receive(frame, sent);
-      if (expiring && isLive()) void refresh();
+      if (frame.expiring && isLive()) void refresh();
     }
     async function refresh(mine = turn) {
       if (turn !== mine) return;
@@ -510,8 +521,7 @@ var usherClient = (() => {
       if (isOpen && now() - since >= LONG) attempts = 0;
       turn++;
       clearTimeout(timer);
-      clearTimeout(probe);
-      probe = void 0;
+      probe = void clearTimeout(probe);
       isOpen = false;
       idle = true;
       connection?.close();
@@ -540,19 +550,19 @@ var usherClient = (() => {
       owner.tellState({ state: "waiting", code, reason, retryInMs: wait });
     }
     const soon = () => 1e3 * Math.random();
-    const again = (reason, wait = soon()) => lose({ code: 1006, reason }, false, wait);
+    const again = (reason, wait) => lose({ code: 1006, reason }, false, wait);
     const wake = () => {
       if (idle) plan(Math.max(soon(), notBefore - now()));
       else if (!isLive()) {
-        if (now() - since > PATIENCE) again("wake");
+        if (now() - since > PATIENCE) again("wake", soon());
       } else if (!probe) {
         send({ ping: {} });
-        probe = setTimeout(again, PATIENCE, "silent");
+        probe = setTimeout(again, PATIENCE, "silent", soon());
       }
     };
     const stopWaking = onWake(wake);
     const actions = {
-      call: (name, data) => isLive() ? requests.send({ call: name, data }) : Promise.reject(failure("not_connected")),
+      call: (name, data) => requests.send({ call: name, data }),
       follow: (topic) => topics.set(topic, true),
       unfollow: (topic) => topics.set(topic, false),
       close: () => void (closed || lose({ code: 1e3, reason: "closed" }))
